@@ -1,0 +1,40 @@
+"""Assembles the commands and turns the user's errors into one clear message."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from medsgssl import __version__
+from medsgssl.errors import MedsgsslError
+
+app = typer.Typer(
+    name="medsgssl",
+    help="Segmentation-guided self-supervised learning on chest X-rays.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"medsgssl {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a user's error exits with status 2 and one message."""
+    try:
+        app()
+    except MedsgsslError as error:
+        console = Console(stderr=True)
+        console.print(f"[bold red]Error:[/] {type(error).__name__}", highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,47 @@
+"""The errors a user can meet: each says what is wrong, names the file, and gives the remedy."""
+
+from __future__ import annotations
+
+
+class MedsgsslError(Exception):
+    """Base of every error that is the user's to mend.
+
+    The command line prints it as one message without a traceback and exits with status 2.
+
+    Args:
+        problem: What is wrong, naming the file, option or value.
+        remedy: What to do about it, as an imperative sentence.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}\n  Remedy: {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[MedsgsslError], tuple[str, str]]:
+        """Survive pickling, so that worker processes can raise it."""
+        return type(self), (self.problem, self.remedy)
+
+
+class ConfigError(MedsgsslError):
+    """A configuration key or value is unknown or out of range."""
+
+
+class DataError(MedsgsslError):
+    """A data set, table or list is missing, malformed or inconsistent."""
+
+
+class ImageError(DataError):
+    """One image file cannot be used."""
+
+
+class LeakError(DataError):
+    """A patient has images in more than one split."""
+
+
+class MaskError(DataError):
+    """A mask store is missing, incomplete or does not fit the catalog."""
+
+
+class CheckpointError(MedsgsslError):
+    """Weights or a checkpoint are damaged, of another method or of another configuration."""

@@ -1,0 +1,83 @@
+"""The one intensity contract: whatever an array holds becomes one grey ``uint8`` image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.errors import ImageError
+
+INTENSITY = "grey8-v1"
+"""Name of the contract; it changes whenever ``to_grey8`` would give other values."""
+
+PERCENTILES = (0.1, 99.9)
+SMALLEST_SIDE = 16
+
+
+def to_grey8(array: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
+    """Turn any image array into grey levels under the intensity contract.
+
+    8-bit grey passes unchanged. Colour becomes grey by the luma weights of ITU-R BT.601, which
+    leave grey stored as RGB as it was; alpha is ignored. Every deeper type (16-bit, float) is
+    mapped linearly so that its 0.1 and 99.9 percentiles become 0 and 255, and clipped.
+
+    Args:
+        array: ``H x W``, ``H x W x 1``, ``H x W x 3`` (RGB) or ``H x W x 4`` (RGBA) of any
+            integer or floating type, bright = dense, both sides at least 16 pixels.
+        name: How error messages call the image, e.g. its path.
+
+    Returns:
+        ``uint8``, ``H x W``, contiguous, 0 to 255.
+
+    Raises:
+        ImageError: The shape or type is not that of an image, the image is tiny, or a deep image
+            holds one value only or values that are not finite.
+    """
+    grey = _one_channel(np.asarray(array), name)
+    if min(grey.shape) < SMALLEST_SIDE:
+        raise ImageError(
+            f"{name} is {grey.shape[1]} x {grey.shape[0]} pixels",
+            f"give images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels",
+        )
+    if grey.dtype == np.uint8:
+        return np.ascontiguousarray(grey, dtype=np.uint8)
+    return _stretched(grey, name)
+
+
+def _one_channel(array: NDArray[Any], name: str) -> NDArray[Any]:
+    if array.dtype.kind not in "uif":
+        raise ImageError(
+            f"{name} has pixels of type {array.dtype}", "give integer or floating pixels"
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        return array[:, :, 0]
+    if array.ndim == 3 and array.shape[2] in {3, 4}:
+        # OpenCV converts these three types only; every other one fits into float32.
+        kept = array if array.dtype in (np.uint8, np.uint16) else array.astype(np.float32)
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(kept[:, :, :3]), cv2.COLOR_RGB2GRAY))
+    if array.ndim == 2:
+        return array
+    raise ImageError(
+        f"{name} has the shape {array.shape}", "give H x W grey, H x W x 3 RGB or H x W x 4 RGBA"
+    )
+
+
+def _stretched(grey: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    values = grey.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ImageError(
+            f"{name} has pixels that are not finite", "replace NaN and infinity before use"
+        )
+    low, high = np.percentile(values, PERCENTILES)
+    if high <= low:
+        # Nearly one value throughout, e.g. a small marker on black: the range is all there is.
+        low, high = float(values.min()), float(values.max())
+    if high <= low:
+        raise ImageError(
+            f"{name} holds the value {low:g} in every pixel", "replace it by a proper copy"
+        )
+    scaled = (values - np.float32(low)) * np.float32(255.0 / (high - low))
+    return np.asarray(np.rint(np.clip(scaled, 0, 255)), dtype=np.uint8)

@@ -1,0 +1,148 @@
+"""Soft tissue and air: body, mediastinum, abdomen, breasts, airway, bowel gas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.sources.phantom.anatomy import LEFT, RIGHT, Anatomy
+from medsgssl.sources.phantom.canvas import Bytes, Canvas, Floats, curve, ellipse
+from medsgssl.sources.phantom.vessels import hilum
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Rasters of the large regions, all ``uint8`` 0..255 on the canvas."""
+
+    body: Bytes
+    right_lung: Bytes
+    left_lung: Bytes
+    mediastinum: Bytes
+    abdomen: Bytes
+
+    @property
+    def lungs(self) -> Bytes:
+        """Both lung fields."""
+        return cv2.max(self.right_lung, self.left_lung).astype(np.uint8, copy=False)
+
+    def lung(self, side: int) -> Bytes:
+        """One lung field."""
+        return self.right_lung if side < 0 else self.left_lung
+
+
+def draw_regions(canvas: Canvas, anatomy: Anatomy) -> Regions:
+    """Rasterise the outlines; a lung field ends at mediastinum and diaphragm."""
+    body = canvas.fill(anatomy.body())
+    mediastinum = canvas.fill(anatomy.mediastinum())
+    # The heart hides lung, so its raster is subtracted rather than outlined again.
+    right = cv2.subtract(canvas.fill(anatomy.lung(RIGHT)), mediastinum).astype(np.uint8)
+    left = cv2.subtract(canvas.fill(anatomy.lung(LEFT)), mediastinum).astype(np.uint8)
+    right[:, canvas.x[canvas.side // 2] > anatomy.mid] = 0
+    left[:, canvas.x[canvas.side // 2] < anatomy.mid] = 0
+    return Regions(body, right, left, mediastinum, canvas.fill(anatomy.abdomen()))
+
+
+def draw_body(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
+    """Return the attenuation of the trunk without its organs."""
+    small_side = max(64, canvas.side // 4)
+    small = cv2.resize(regions.body, (small_side, small_side), interpolation=cv2.INTER_AREA)
+    inside = (small > 127).astype(np.uint8)
+    # Pixels beyond the film are body too, so distance counts from drawn air alone.
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3).astype(np.float32) / small_side
+    stout = anatomy.subject.build
+    thick = (0.72 + 0.28 * stout) * (1 - np.exp(-depth / np.float32(0.035 + 0.02 * stout)))
+    body = canvas.spread(thick.astype(np.float32)) * canvas.soften(regions.body, 0.002)
+    # Neck and shoulder tops are thinner than the trunk.
+    rise = np.clip((canvas.y - np.float32(anatomy.apex - 0.1)) / np.float32(0.3), 0, 1)
+    return body * (np.float32(0.72) + np.float32(0.28) * rise)
+
+
+def draw_mediastinum(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
+    """Return the attenuation of heart, vessels, hila and airway (which is negative)."""
+    solid = regions.mediastinum
+    field = canvas.soften(solid, 0.0035, 0.16 / 255) + canvas.soften(solid, 0.03, 0.36 / 255)
+    left = anatomy.heart_offsets[1]
+    middle = anatomy.mid + 0.35 * left
+    field += np.float32(0.22) * canvas.bump((middle, anatomy.level(0.88)), (0.5 * left + 0.03, 0.13))
+    for side in (RIGHT, LEFT):
+        x, y = hilum(anatomy, side)
+        field += np.float32(0.11) * canvas.bump((x, y), (0.02, 0.045))
+        field += np.float32(0.04) * canvas.bump((x, y + 0.05), (0.035, 0.07))
+    carina = anatomy.level(0.44)
+    shift = anatomy.mid - 0.004
+    trachea = canvas.stroke(
+        [curve([(shift, -0.1), (shift, anatomy.apex), (shift - 0.004, carina)])], 0.034
+    )
+    bronchi = canvas.stroke(
+        [
+            curve([(shift - 0.004, carina - 0.005), (shift - 0.03, carina + 0.035), (shift - 0.062, carina + 0.07)]),
+            curve([(shift - 0.004, carina - 0.005), (shift + 0.035, carina + 0.03), (shift + 0.08, carina + 0.05)]),
+        ],
+        0.021,
+    )
+    field -= canvas.soften(trachea, 0.005, 0.2 / 255)
+    field -= canvas.soften(bronchi, 0.006, 0.1 / 255)
+    return field
+
+
+def draw_abdomen(
+    canvas: Canvas, anatomy: Anatomy, regions: Regions, random: np.random.Generator
+) -> Floats:
+    """Return the attenuation of liver, spleen and bowel with their gas."""
+    solid = cv2.min(regions.abdomen, regions.body).astype(np.uint8)
+    dense = canvas.soften(solid, 0.004, 0.36 / 255) + canvas.soften(solid, 0.06, 0.62 / 255)
+    gas = canvas.blank()
+    floor = anatomy.dome(LEFT)
+    if random.random() < 0.75:
+        centre = anatomy.at(LEFT, random.uniform(0.12, 0.2), floor + random.uniform(0.05, 0.07))
+        radii = (random.uniform(0.035, 0.075), random.uniform(0.018, 0.035))
+        bubble = ellipse(centre, radii, random.normal(0, 0.15))
+        # Upright, fluid lies flat below the gas.
+        if anatomy.view == "PA":
+            bubble[:, 1] = np.minimum(bubble[:, 1], centre[1] + 0.3 * radii[1])
+        canvas.fill(bubble, value=int(random.integers(110, 230)), onto=gas)
+    for _ in range(int(random.integers(0, 7))):
+        where = anatomy.at(LEFT, random.uniform(-0.2, 0.28), floor + random.uniform(0.13, 0.35))
+        radii = (random.uniform(0.02, 0.05), random.uniform(0.015, 0.03))
+        loop = ellipse(where, radii, random.uniform(-0.8, 0.8))
+        canvas.fill(loop, value=int(random.integers(50, 150)), onto=gas)
+    return dense - canvas.soften(gas, 0.006, 0.85 / 255)
+
+
+def draw_breasts(
+    canvas: Canvas, anatomy: Anatomy, random: np.random.Generator
+) -> Floats | None:
+    """Return the breast shadows, or None where there are none."""
+    radius = anatomy.subject.breast
+    if radius == 0.0:
+        return None
+    field = np.zeros((canvas.side, canvas.side), np.float32)
+    strength = np.float32(random.uniform(0.16, 0.34))
+    drop = random.uniform(0.86, 1.0)
+    for side in (RIGHT, LEFT):
+        offset = anatomy.width * random.uniform(0.66, 0.74)
+        centre = anatomy.at(side, offset, anatomy.level(drop) - 0.3 * radius)
+        field += strength * canvas.ball(centre, (1.05 * radius, 0.95 * radius))
+    return field
+
+
+def draw_air(canvas: Canvas, regions: Regions) -> Floats:
+    """Return how much attenuation the air in the lungs takes away, 0 outside, up to about 1."""
+    lungs = regions.lungs
+    deep = canvas.soften(lungs, 0.055)
+    field: Floats = canvas.soften(lungs, 0.0022) * (np.float32(0.5) + np.float32(0.5) * deep)
+    return field
+
+
+def lung_labels(canvas: Canvas, regions: Regions, size: int) -> tuple[NDArray[np.bool_], ...]:
+    """Return the exact masks of the patient's right and left lung, ``bool size x size``."""
+    masks = []
+    for side in (RIGHT, LEFT):
+        area = regions.lung(side)
+        if size != canvas.side:
+            area = cv2.resize(area, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        masks.append(area > 127)
+    return tuple(masks)

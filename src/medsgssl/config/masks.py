@@ -8,6 +8,8 @@ from pydantic import Field
 
 from medsgssl.config.base import Settings
 
+MaskControl = Literal["none", "shuffled", "random-blob", "mean-template"]
+
 
 class MaskSettings(Settings):
     """How the masks are made and which masks a run is given."""

@@ -1,0 +1,192 @@
+"""Images decoded once, at training resolution, into one memory-mapped array.
+
+The folder holds ``images.npy`` (N, S, S) uint8, ``state.npy`` (N,) uint8 and, when complete,
+``cache.json``. Row i belongs to row i of the catalog's table. Workers write disjoint rows; a row
+counts as done only after its pixels are on disk, so a killed build goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.cache.square import SquareFit
+from medsgssl.catalog import Catalog
+from medsgssl.errors import DataError, ImageError
+from medsgssl.files import atomic_path, fingerprint, read_json, write_json
+from medsgssl.sources import INTENSITY, read_image
+
+TODO, DONE, UNUSABLE = 0, 1, 2
+_CHUNK = 256
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DecodedCache:
+    """The decoded images of one catalog.
+
+    Attributes:
+        images: (N, S, S) uint8, memory-mapped; rows of unusable images are never read.
+        usable: (N,) bool.
+        problems: Image id and problem of every image that was set aside.
+        folder: Where the cache lies.
+    """
+
+    images: NDArray[np.uint8]
+    usable: NDArray[np.bool_]
+    problems: dict[str, str]
+    folder: Path
+
+    @property
+    def size(self) -> int:
+        """Side S of the cached images in pixels."""
+        return int(self.images.shape[1])
+
+
+def cache_folder(place: Path, catalog: Catalog, size: int) -> Path:
+    """Return where the decoded images of a catalog lie below the data set's ``place``."""
+    files = catalog.table[["image_id", "path", "status"]].to_numpy().tolist()
+    return place / "decoded" / f"{size}-{fingerprint([INTENSITY, str(catalog.root), files])}"
+
+
+def decode(
+    catalog: Catalog, place: Path, size: int, workers: int = 0, progress: Progress | None = None
+) -> DecodedCache:
+    """Decode every readable image of the catalog; complete rows of an earlier try are kept.
+
+    Args:
+        catalog: The images.
+        place: The data set's folder below the cache directory.
+        size: Side S of the decoded square in pixels.
+        workers: Processes; 0 decodes in this one.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The complete cache. Images that cannot be decoded are set aside, counted and named.
+
+    Raises:
+        DataError: The disk is too small, or no image at all can be decoded.
+    """
+    folder = cache_folder(place, catalog, size)
+    if not (folder / "cache.json").is_file():
+        _build(catalog, folder, size, workers, progress)
+    return open_cache(folder)
+
+
+def open_cache(folder: Path) -> DecodedCache:
+    """Open a complete cache, memory-mapped and read-only.
+
+    Raises:
+        DataError: The cache is missing or incomplete.
+    """
+    facts = read_json(folder / "cache.json")
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    usable = np.load(folder / "state.npy") == DONE
+    return DecodedCache(images, usable, facts["problems"], folder)
+
+
+def _build(
+    catalog: Catalog, folder: Path, size: int, workers: int, progress: Progress | None
+) -> None:
+    table = catalog.table
+    total = len(table)
+    state = _allocate(folder, total, size)
+    readable = (table["status"] == "ok").to_numpy()
+    state[~readable] = UNUSABLE
+    pixels, flags = folder / "images.npy", folder / "state.npy"
+    todo = np.flatnonzero(state == TODO)
+    chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
+    paths = table["path"].tolist()
+    jobs = [(pixels, flags, rows, [catalog.root / paths[row] for row in rows]) for rows in chunks]
+    done = total - len(todo)
+    for count in _map(_decode_chunk, jobs, workers):
+        done += count
+        if progress is not None:
+            progress(done, total)
+    state = np.load(flags)
+    state[~readable] = UNUSABLE
+    np.save(flags, state)
+    problems = _problems(catalog, state)
+    if not (state == DONE).any():
+        first = next(iter(problems.items()), ("", "the catalog has no image"))
+        raise DataError(
+            f"no image below {catalog.root} can be decoded; the first: {first[0]} {first[1]}",
+            "check the data folder with `medsgssl catalog`",
+        )
+    write_json(folder / "cache.json", {"images": total, "size": size, "problems": problems})
+
+
+def _problems(catalog: Catalog, state: NDArray[np.uint8]) -> dict[str, str]:
+    rows = np.flatnonzero(state == UNUSABLE)
+    problems = {}
+    for row in catalog.table.iloc[rows].itertuples(index=False):
+        reason = str(row.problem or row.status)
+        if row.status == "ok":
+            try:
+                read_image(catalog.root / str(row.path))
+            except ImageError as error:
+                reason = error.problem
+        problems[str(row.image_id)] = reason
+    return problems
+
+
+def _allocate(folder: Path, total: int, size: int) -> NDArray[np.uint8]:
+    pixels, flags = folder / "images.npy", folder / "state.npy"
+    if pixels.is_file() and flags.is_file():
+        return np.asarray(np.load(flags), dtype=np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = total * size * size
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    if needed > free:
+        raise DataError(
+            f"the decoded images need {needed / 2**30:.1f} GiB in {folder}, "
+            f"{free / 2**30:.1f} GiB are free",
+            "set data.cache_dir to a larger disk, or data.img_size to a smaller side",
+        )
+    with atomic_path(pixels) as temporary:
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(total, size, size))
+    state = np.zeros(total, np.uint8)
+    with atomic_path(flags) as temporary, temporary.open("wb") as stream:
+        np.save(stream, state)
+    return state
+
+
+def _map(
+    job: Callable[[tuple[Path, Path, NDArray[np.int64], list[Path]]], int],
+    jobs: Sequence[tuple[Path, Path, NDArray[np.int64], list[Path]]],
+    workers: int,
+) -> Iterator[int]:
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(job, jobs)
+        return
+    with ProcessPoolExecutor(workers, initializer=functools.partial(cv2.setNumThreads, 1)) as pool:
+        for future in as_completed([pool.submit(job, item) for item in jobs]):
+            yield future.result()
+
+
+def _decode_chunk(job: tuple[Path, Path, NDArray[np.int64], list[Path]]) -> int:
+    pixels, flags, rows, paths = job
+    images = np.lib.format.open_memmap(pixels, mode="r+")
+    states = np.full(len(rows), DONE, np.uint8)
+    for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
+        try:
+            image = read_image(path)
+        except ImageError:
+            states[place] = UNUSABLE
+            continue
+        images[row] = SquareFit.of((image.shape[0], image.shape[1]), images.shape[1]).image(image)
+    images.flush()
+    state = np.lib.format.open_memmap(flags, mode="r+")
+    state[rows] = states
+    state.flush()
+    return len(rows)

@@ -1,0 +1,15 @@
+"""Methods: one file each; see ``base`` for the seam."""
+
+from medsgssl.methods.base import Method, Task, TaskOutput
+from medsgssl.methods.registry import all_methods, configure, find_method, method_of, register
+
+__all__ = [
+    "Method",
+    "Task",
+    "TaskOutput",
+    "all_methods",
+    "configure",
+    "find_method",
+    "method_of",
+    "register",
+]

@@ -1,0 +1,119 @@
+"""The seam between a method and everything else.
+
+A method is one file in this package: a settings class, a ``Task`` that turns a batch of views into
+loss terms, and a ``Method`` that says which views it wants, which encoder it needs and which task
+pretrains it. The training loop knows nothing about any of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from medsgssl.config import Config, MethodSettings
+from medsgssl.models import Encoder, build_encoder
+from medsgssl.views import RandomCrop, ViewBatch, ViewPlan, ViewSpec, WholeImage
+
+
+@dataclass
+class TaskOutput:
+    """What a task returns for one batch.
+
+    Attributes:
+        terms: Loss terms by name, scalars with gradient, before weighting.
+        weights: The weight of each term in the loss; terms of weight 0 are not computed.
+        embedding: (B, D) detached embeddings, watched for collapse.
+        floor: The smallest value that each of some terms can take, by name.
+        figures: Scalars to log beside the loss, without gradient.
+    """
+
+    terms: dict[str, Tensor]
+    weights: dict[str, float]
+    embedding: Tensor
+    floor: dict[str, float]
+    figures: dict[str, Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """The weighted sum of the terms, a scalar."""
+        return torch.stack([self.weights[name] * term for name, term in self.terms.items()]).sum()
+
+
+class Task(nn.Module, ABC):
+    """A pretext task: an encoder, the heads that only pretraining needs, and the loss terms.
+
+    Args:
+        encoder: The encoder that is kept after pretraining.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @abstractmethod
+    def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
+        """Compute the loss terms of one batch.
+
+        Args:
+            batch: Views on this device, images as floats in [0, 1].
+            progress: Share of the training done, in [0, 1); for schedules of the method's own.
+        """
+
+    def frozen(self) -> list[nn.Module]:
+        """Return the modules that rest during ``pretrain.freeze_epochs``: the backbone."""
+        return [self.encoder.backbone]
+
+    def after_step(self, progress: float) -> None:
+        """Do what follows an optimiser step, e.g. move a teacher; nothing by default."""
+
+
+class Method(ABC):
+    """One option: its name, its views, its input path and its pretext task.
+
+    Args:
+        config: The resolved configuration; ``config.method`` is of ``settings``' type.
+    """
+
+    #: What users type.
+    name: ClassVar[str]
+    #: One sentence: what it computes.
+    sentence: ClassVar[str]
+    #: Where the idea comes from.
+    citation: ClassVar[str]
+    #: The type of ``config.method``.
+    settings: ClassVar[type[MethodSettings]] = MethodSettings
+    #: Defaults of other settings that differ for this method, by dotted key.
+    defaults: ClassVar[dict[str, Any]] = {}
+    #: False where neither views, input path nor loss look at a mask.
+    uses_masks: ClassVar[bool] = True
+    #: False for a method without a pretext task.
+    pretrains: ClassVar[bool] = True
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def pretrain_views(self) -> ViewPlan:
+        """Return the views of pretraining: two random crops."""
+        augment = self.config.views.pretrain
+        return (ViewSpec(RandomCrop(augment), augment),) * 2
+
+    def finetune_views(self) -> ViewPlan:
+        """Return the single view of supervised training: a mild random crop."""
+        augment = self.config.views.finetune
+        return (ViewSpec(RandomCrop(augment), augment),)
+
+    def test_views(self) -> ViewPlan:
+        """Return the single view of validation and test: the whole image."""
+        return (ViewSpec(WholeImage()),)
+
+    def encoder(self) -> Encoder:
+        """Build the encoder with the method's input path; the direct twin has the same."""
+        return build_encoder(self.config.encoder, self.config.data.img_size)
+
+    @abstractmethod
+    def task(self, encoder: Encoder) -> Task:
+        """Build the pretext task around an encoder."""

@@ -1,0 +1,22 @@
+"""Direct supervised training: the plain encoder, fine-tuned without any pretraining."""
+
+from __future__ import annotations
+
+from medsgssl.methods.base import Method, Task
+from medsgssl.methods.registry import register
+from medsgssl.models import Encoder
+
+
+@register
+class Direct(Method):
+    """The plain twin: the whole image into the plain encoder, straight to fine-tuning."""
+
+    name = "direct"
+    sentence = "Supervised training only: what every pretraining has to beat."
+    citation = "Rajpurkar et al., CheXNet, arXiv 1711.05225, 2017"
+    uses_masks = False
+    pretrains = False
+
+    def task(self, encoder: Encoder) -> Task:
+        """Refuse: there is no pretext task."""
+        raise TypeError("direct has no pretext task")

@@ -1,0 +1,94 @@
+"""Option 1: hide random lung blocks in each view; images count by the quality of their mask."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medsgssl.methods.base import Method
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.models import Encoder, cell_cover, choose_cells, paint_cells
+from medsgssl.views import ViewBatch
+
+
+class MaskedContrastiveSettings(ContrastiveSettings):
+    """Settings of ``masked-contrastive``."""
+
+    hidden_low: float = Field(0.2, ge=0, le=1, description="smallest hidden share of lung blocks")
+    hidden_high: float = Field(0.5, ge=0, le=1, description="largest hidden share of lung blocks")
+    cells: int = Field(14, ge=2, description="grid cells per side of a view")
+    lung_cover: float = Field(0.3, gt=0, le=1, description="lung share that makes a lung block")
+    fill_noise: float = Field(0.05, ge=0, description="sd of the noise in hidden blocks")
+    quality_floor: float = Field(
+        0.1, ge=0, le=1, description="quality below which an image counts no less"
+    )
+
+
+def hide_lung_blocks(
+    images: Tensor, masks: Tensor, settings: MaskedContrastiveSettings
+) -> tuple[Tensor, Tensor]:
+    """Fill a random share of each view's lung blocks with the view's lung mean plus noise.
+
+    Args:
+        images: (B, 1, S, S) float in [0, 1].
+        masks: (B, S, S) bool, each view's own mask.
+        settings: Shares, grid and noise.
+
+    Returns:
+        The images with hidden blocks, and the hidden pixels (B, S, S) bool. A view without a lung
+        block comes back unchanged.
+    """
+    lung_cells = cell_cover(masks, settings.cells) >= settings.lung_cover
+    span = settings.hidden_high - settings.hidden_low
+    share = settings.hidden_low + span * torch.rand(images.shape[0], device=images.device)
+    hidden = paint_cells(choose_cells(lung_cells, share), images.shape[-1])
+    lung = masks[:, None].to(images.dtype)
+    mean = (images * lung).sum((1, 2, 3)) / lung.sum((1, 2, 3)).clamp_min(1)
+    noise = settings.fill_noise * torch.randn_like(images)
+    fill = (mean[:, None, None, None] + noise).clamp(0, 1)
+    return torch.where(hidden[:, None], fill, images), hidden
+
+
+class MaskedContrastiveTask(TwoViewTask):
+    """NT-Xent between views with hidden lung blocks, weighted by mask quality.
+
+    Args:
+        encoder: The encoder to pretrain.
+        settings: The option's settings.
+    """
+
+    def __init__(self, encoder: Encoder, settings: MaskedContrastiveSettings) -> None:
+        super().__init__(encoder, settings)
+        self._settings = settings
+
+    def prepare(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+        """Hide blocks in each view, independently."""
+        masks = stack_views(batch.masks)
+        images, _ = hide_lung_blocks(stack_views(batch.images), masks, self._settings)
+        return images, masks
+
+    def image_weights(self, batch: ViewBatch) -> Tensor:
+        """Return w = max(q, floor); NT-Xent divides by the batch mean."""
+        return batch.quality.clamp_min(self._settings.quality_floor)
+
+
+@register
+class MaskedContrastive(Method):
+    """Contrastive learning from the lung context of hidden lung blocks."""
+
+    name = "masked-contrastive"
+    sentence = (
+        "Hides a random share of the lung blocks in each view and weights images by mask quality."
+    )
+    citation = (
+        "NT-Xent: Chen et al., ICML 2020; masked views: Jing et al., Masked siamese convnets, "
+        "arXiv 2206.07700, 2022"
+    )
+    settings = MaskedContrastiveSettings
+
+    def task(self, encoder: Encoder) -> MaskedContrastiveTask:
+        """Build the masked contrastive task."""
+        assert isinstance(self.config.method, MaskedContrastiveSettings)
+        return MaskedContrastiveTask(encoder, self.config.method)

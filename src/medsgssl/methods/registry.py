@@ -1,0 +1,85 @@
+"""Finds methods by name: every file of this package, and entry points of other packages."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from medsgssl.config import Config, build, merge, nest
+from medsgssl.errors import ConfigError
+from medsgssl.methods.base import Method
+
+_METHODS: dict[str, type[Method]] = {}
+_GROUP = "medsgssl.methods"
+
+M = TypeVar("M", bound=type[Method])
+
+
+def register(method: M) -> M:
+    """Class decorator that makes a method known by its name.
+
+    Raises:
+        ValueError: Another method has the name.
+    """
+    known = _METHODS.setdefault(method.name, method)
+    if (known.__module__, known.__qualname__) != (method.__module__, method.__qualname__):
+        raise ValueError(f"two methods are called {method.name!r}: {known} and {method}")
+    _METHODS[method.name] = method
+    return method
+
+
+@functools.cache
+def _import_all() -> None:
+    package = importlib.import_module("medsgssl.methods")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    for entry in importlib.metadata.entry_points(group=_GROUP):
+        entry.load()
+
+
+def all_methods() -> dict[str, type[Method]]:
+    """Return every known method by name, sorted."""
+    _import_all()
+    return dict(sorted(_METHODS.items()))
+
+
+def find_method(name: str) -> type[Method]:
+    """Return the method of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    methods = all_methods()
+    if name not in methods:
+        raise ConfigError(f"there is no method {name!r}", f"choose one of: {', '.join(methods)}")
+    return methods[name]
+
+
+def configure(name: str, *layers: Mapping[str, Any], direct: bool = False) -> Config:
+    """Build the configuration of a method.
+
+    Args:
+        name: The method.
+        *layers: Nested settings, later ones win: YAML file, then command line.
+        direct: Configure the twin without pretraining.
+
+    Raises:
+        ConfigError: The method or a setting is unknown, or a value is out of range.
+    """
+    method = find_method(name)
+    tree: dict[str, Any] = {}
+    for key, value in method.defaults.items():
+        tree = merge(tree, nest(key, value))
+    for layer in layers:
+        tree = merge(tree, layer)
+    tree = merge(tree, {"name": name, "direct": direct or not method.pretrains})
+    return build(tree, method.settings)
+
+
+def method_of(config: Config) -> Method:
+    """Return the method that a configuration names."""
+    return find_method(config.name)(config)

@@ -1,0 +1,67 @@
+"""SimCLR, the control: two views, NT-Xent, no mask anywhere."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.models import Encoder, Features
+from medsgssl.views import ViewBatch
+
+
+class SimclrSettings(ContrastiveSettings):
+    """Settings of ``simclr``."""
+
+    reconstruction: float = Field(0.0, ge=0, description="weight of the pixel reconstruction")
+    reconstruction_size: int = Field(32, ge=8, description="side of the reconstructed image")
+
+
+class SimclrTask(TwoViewTask):
+    """NT-Xent, and on request the reconstruction of the shrunken view from its features.
+
+    Args:
+        encoder: The encoder to pretrain.
+        settings: Temperature, projector, weight and size of the reconstruction.
+    """
+
+    def __init__(self, encoder: Encoder, settings: SimclrSettings) -> None:
+        super().__init__(encoder, settings)
+        self._weight, self._side = settings.reconstruction, settings.reconstruction_size
+        if self._weight:
+            self.decoder = nn.Sequential(
+                nn.Linear(encoder.num_features, 512), nn.GELU(), nn.Linear(512, self._side**2)
+            )
+
+    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+        """Add the mean squared error of the reconstruction, where its weight is not 0."""
+        if self._weight:
+            output.terms["reconstruction"] = self._reconstruction(batch, features.pooled)
+            output.weights["reconstruction"] = self._weight
+
+    def _reconstruction(self, batch: ViewBatch, pooled: Tensor) -> Tensor:
+        views = stack_views(batch.images)
+        small = F.interpolate(views, size=self._side, mode="bilinear", antialias=True)
+        return F.mse_loss(self.decoder(pooled).float(), small.flatten(1))
+
+
+@register
+class Simclr(Method):
+    """Plain SimCLR with the same backbone, views, batch, epochs and schedule as the options."""
+
+    name = "simclr"
+    sentence = "Plain NT-Xent between two random views; no mask anywhere (the control)."
+    citation = (
+        "Chen et al., A simple framework for contrastive learning of visual representations, "
+        "ICML 2020"
+    )
+    settings = SimclrSettings
+    uses_masks = False
+
+    def task(self, encoder: Encoder) -> SimclrTask:
+        """Build the SimCLR task."""
+        assert isinstance(self.config.method, SimclrSettings)
+        return SimclrTask(encoder, self.config.method)

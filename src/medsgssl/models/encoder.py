@@ -1,0 +1,193 @@
+"""The encoder: a timm backbone for grey images, with its own pooling and normalisation."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlparse
+
+import timm
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors.torch import load_file
+from timm.data import resolve_data_config  # type: ignore[attr-defined]
+from torch import Tensor, nn
+
+from medsgssl.config import EncoderSettings
+from medsgssl.errors import CheckpointError, ConfigError
+
+
+@dataclass
+class Features:
+    """What an encoder returns.
+
+    Attributes:
+        pooled: (B, D), the backbone's own pooled features.
+        spatial: (B, C, h, w), the last feature map or the grid of patch tokens.
+        extra: Whatever a method's own input path hands to its task, by name.
+    """
+
+    pooled: Tensor
+    spatial: Tensor
+    extra: dict[str, Tensor]
+
+
+class Encoder(nn.Module):
+    """A timm backbone that takes grey images in [0, 1] and normalises them itself.
+
+    Grey images see the mean over the three channels of the backbone's normalisation constants, and
+    the first convolution is the sum of its RGB filters: the output equals that of the 3-channel
+    network on the replicated, equally normalised grey image.
+
+    Subclasses that let a mask into the network override ``forward``.
+
+    Args:
+        backbone: A timm model without classifier whose first layer takes one channel.
+    """
+
+    #: Whether ``forward`` uses the masks: then fine-tuning and test need them too.
+    needs_masks = False
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        # timm's models share an interface that no type declares.
+        self.backbone: Any = backbone
+        facts = resolve_data_config(model=backbone)  # type: ignore[no-untyped-call]
+        mean, std = (sum(facts[key]) / len(facts[key]) for key in ("mean", "std"))
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+        self.num_features = _pooled_width(backbone)
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether the backbone is a transformer over patch tokens."""
+        return hasattr(self.backbone, "blocks") and hasattr(self.backbone, "cls_token")
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return images (B, 1, S, S) in [0, 1] as the backbone expects them."""
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor, masks: Tensor) -> Features:
+        """Encode a batch.
+
+        Args:
+            images: (B, 1, S, S) float in [0, 1].
+            masks: (B, S, S) bool; not used here.
+        """
+        return self.features(self.normalise(images))
+
+    def features(self, inputs: Tensor) -> Features:
+        """Run the backbone on normalised inputs (B, C, S, S)."""
+        last = self.backbone.forward_features(inputs)
+        return self.pool(last)
+
+    def pool(self, last: Tensor) -> Features:
+        """Turn the backbone's last map or tokens into ``Features``."""
+        pooled = self.backbone.forward_head(last, pre_logits=True)
+        if last.ndim == 3:
+            last = token_grid(last[:, self.backbone.num_prefix_tokens :])
+        return Features(pooled, last, {})
+
+
+def token_grid(tokens: Tensor) -> Tensor:
+    """Turn the tokens (B, N, D) of a square grid into a map (B, D, sqrt(N), sqrt(N))."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], side, side)
+
+
+def _pooled_width(backbone: Any) -> int:
+    # Some timm models (MobileNetV3, VGG) widen between the last map and the classifier.
+    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
+
+
+def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
+    """Create the timm model of the settings for one-channel images of ``img_size`` pixels.
+
+    Raises:
+        ConfigError: timm knows no such model, or its ImageNet weights cannot be loaded.
+        CheckpointError: The weights file is of another model.
+    """
+    if not timm.is_model(settings.name):
+        near = ", ".join(timm.list_models(f"*{settings.name.split('_')[0]}*")[:6])
+        raise ConfigError(
+            f"timm knows no model {settings.name!r}",
+            f"set encoder.name to one of timm.list_models(){f', e.g. {near}' if near else ''}",
+        )
+    options: dict[str, Any] = {"in_chans": 1, "num_classes": 0}
+    if settings.drop_path:
+        options["drop_path_rate"] = settings.drop_path
+    if _takes_img_size(settings.name):
+        options["img_size"] = img_size
+    if not settings.pretrained:
+        return timm.create_model(settings.name, pretrained=False, **options)
+    if settings.weights is not None:
+        return _from_file(settings, options)
+    try:
+        _require_weights(settings.name)
+        return timm.create_model(settings.name, pretrained=True, **options)
+    except Exception as error:
+        raise ConfigError(
+            f"the ImageNet weights of {settings.name} cannot be loaded: {_first_line(error)}",
+            "check the network; or give a file with --set encoder.weights=FILE.safetensors; "
+            "or start from scratch with --set encoder.pretrained=false",
+        ) from error
+
+
+def _require_weights(name: str) -> None:
+    # The hub client tries for a minute before it gives up; ask first whether it can be reached.
+    config = timm.get_pretrained_cfg(name)
+    repository = config.hf_hub_id if config else None
+    if not repository or any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy")):
+        return
+    if isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
+        return
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("not in the local cache, and HF_HUB_OFFLINE is set")
+    place = urlparse(constants.ENDPOINT)
+    try:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        socket.create_connection((str(place.hostname), port), timeout=10).close()
+    except OSError as error:
+        raise OSError(f"{place.hostname} cannot be reached ({error})") from error
+
+
+def _from_file(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
+    path = settings.weights
+    assert path is not None
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist", "set encoder.weights to a safetensors file")
+    try:
+        load_file(path)
+        # timm's own loading, so that RGB filters are summed and position embeddings resized.
+        return timm.create_model(
+            settings.name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} does not hold weights of {settings.name}: {_first_line(error)}",
+            "give the safetensors file that timm publishes for this very model",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _takes_img_size(name: str) -> bool:
+    # Transformers lay out their position embeddings for one size; CNNs take any.
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:
+        return False
+    return bool(config and config.fixed_input_size)
+
+
+def build_encoder(settings: EncoderSettings, img_size: int) -> Encoder:
+    """Return the plain encoder: grey image in, pooled features out."""
+    return Encoder(build_backbone(settings, img_size))

@@ -1,0 +1,86 @@
+"""NT-Xent, the contrastive loss, with optional weights per image.
+
+Source: Chen et al., "A simple framework for contrastive learning of visual representations",
+ICML 2020, equation 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed
+import torch.distributed.nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nt_xent(
+    z1_BD: Tensor, z2_BD: Tensor, temperature: float, weights_B: Tensor | None = None
+) -> Tensor:
+    """Return the weighted mean of the negative log-likelihoods of 2B anchors.
+
+    nll_i = -log( exp(z_i . z_j / T) / sum_{k != i} exp(z_i . z_k / T) ), where j is the other view
+    of the image of i, and k runs over all other projections; in distributed training over those
+    of all ranks, with gradient.
+
+    Args:
+        z1_BD: Unit projections of the first views, (B, D) float.
+        z2_BD: Unit projections of the second views, (B, D) float.
+        temperature: T > 0.
+        weights_B: Weight of each image, (B,), not negative; None for equal weights. They are
+            divided by their mean over the global batch, so that only their ratios matter.
+
+    Returns:
+        A scalar; its mean over the ranks is the loss of the global batch.
+    """
+    nll_2B = nt_xent_terms(z1_BD, z2_BD, temperature)
+    if weights_B is None:
+        return nll_2B.mean()
+    return (mean_one(weights_B).repeat(2) * nll_2B).mean()
+
+
+def nt_xent_terms(z1_BD: Tensor, z2_BD: Tensor, temperature: float) -> Tensor:
+    """Return the negative log-likelihood of each anchor, (2B,): first views, then second views."""
+    # Half precision is too coarse for exp(1 / T).
+    local_2BD = torch.cat([z1_BD, z2_BD]).float()
+    every_2GD, first = gather_views(local_2BD)
+    logits = local_2BD @ every_2GD.T / temperature
+    count = z1_BD.shape[0]
+    anchors = torch.arange(2 * count, device=logits.device)
+    itself = torch.zeros_like(logits, dtype=torch.bool)
+    itself[anchors, first + anchors] = True
+    positives = first + (anchors + count) % (2 * count)
+    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), positives, reduction="none")
+
+
+def gather_views(local: Tensor) -> tuple[Tensor, int]:
+    """Return the rows of all ranks in order, with gradient, and where this rank's begin."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return local, 0
+    every = torch.cat(torch.distributed.nn.all_gather(local))  # type: ignore[no-untyped-call]
+    return every, torch.distributed.get_rank() * local.shape[0]
+
+
+def mean_one(weights: Tensor) -> Tensor:
+    """Return weights divided by their mean over all ranks, without gradient; all zero become one.
+
+    Args:
+        weights: (B,) float, not negative.
+    """
+    weights = weights.detach().float()
+    mean = weights.mean()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean)
+        mean = mean / torch.distributed.get_world_size()
+    return torch.where(mean > 0, weights / mean.clamp_min(1e-12), torch.ones_like(weights))
+
+
+def nt_xent_floor(batch: int, temperature: float) -> float:
+    """Return the smallest value NT-Xent can take for ``batch`` images (over all ranks).
+
+    The two views of each image coincide and the images form a regular simplex, so that
+    negatives have the cosine -1 / (B - 1).
+    """
+    negatives = (2 * batch - 2) * math.exp((-1 / (batch - 1) - 1) / temperature)
+    return math.log1p(negatives)

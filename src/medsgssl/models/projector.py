@@ -1,0 +1,37 @@
+"""The projector: the head between features and a contrastive loss.
+
+Source: Chen et al., "A simple framework for contrastive learning of visual representations",
+ICML 2020, section 4.2.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Projector(nn.Module):
+    """An MLP with BatchNorm whose output is L2-normalised.
+
+    Args:
+        width: Features per image, D.
+        hidden: Width of the hidden layers.
+        out: Width of the projection.
+        layers: Number of linear layers, 2 or 3.
+    """
+
+    def __init__(self, width: int, hidden: int = 512, out: int = 128, layers: int = 2) -> None:
+        super().__init__()
+        widths = [width, *[hidden] * (layers - 1)]
+        parts: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            parts += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
+        # The last BatchNorm has no shift or scale: the projection lies on the sphere anyway.
+        parts += [nn.Linear(widths[-1], out, bias=False), nn.BatchNorm1d(out, affine=False)]
+        self.layers = nn.Sequential(*parts)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project features (B, D) to unit vectors (B, out)."""
+        return F.normalize(self.layers(features), dim=1)

@@ -1,0 +1,32 @@
+"""Views: one affine per view moves image and mask together; batches are pure functions of seeds."""
+
+from medsgssl.views.batch import ViewBatch
+from medsgssl.views.crops import CropRule, RandomCrop, WholeImage, draw_pose, draw_shape
+from medsgssl.views.geometry import Crop, box_crop, warp_image, warp_mask, whole
+from medsgssl.views.loader import ViewSource, ViewSteps, load_steps
+from medsgssl.views.order import EpochOrder
+from medsgssl.views.photometry import photometric
+from medsgssl.views.plan import View, ViewPlan, ViewSpec, make_view
+
+__all__ = [
+    "Crop",
+    "CropRule",
+    "EpochOrder",
+    "RandomCrop",
+    "View",
+    "ViewBatch",
+    "ViewPlan",
+    "ViewSource",
+    "ViewSpec",
+    "ViewSteps",
+    "WholeImage",
+    "box_crop",
+    "draw_pose",
+    "draw_shape",
+    "load_steps",
+    "make_view",
+    "photometric",
+    "warp_image",
+    "warp_mask",
+    "whole",
+]

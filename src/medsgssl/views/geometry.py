@@ -1,0 +1,103 @@
+"""Crops and the one affine map that moves an image and its mask together.
+
+Pixel centres lie at integer coordinates. An affine maps *view* pixels to *cached image* pixels,
+so any view can be mapped back, and OpenCV can use it as it is (inverse map).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8 = NDArray[np.uint8]
+Affine = NDArray[np.float64]
+
+# Enlarging needs no filter; shrinking by less than this is invisible.
+_SHRINK_WITHOUT_FILTER = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A rotated rectangle in the cached image that becomes one view.
+
+    Attributes:
+        x: Column of the centre, in pixels.
+        y: Row of the centre, in pixels.
+        width: Width in pixels.
+        height: Height in pixels.
+        rotation: Degrees, counter-clockwise as seen on the screen.
+        flip: Mirror left and right.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation: float = 0.0
+    flip: bool = False
+
+    def affine(self, size: int) -> Affine:
+        """Return the map from view pixels to image pixels, float64 of shape (2, 3).
+
+        Args:
+            size: Side of the square view in pixels.
+        """
+        angle = math.radians(self.rotation)
+        cos, sin = math.cos(angle), math.sin(angle)
+        across = (-1.0 if self.flip else 1.0) * self.width / size
+        down = self.height / size
+        middle = (size - 1) / 2
+        linear = np.array([[cos * across, sin * down], [-sin * across, cos * down]])
+        shift = np.array([self.x, self.y]) - linear @ np.array([middle, middle])
+        return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def whole(size: int) -> Crop:
+    """Return the crop that shows all of a square image of ``size`` pixels."""
+    return Crop((size - 1) / 2, (size - 1) / 2, size, size)
+
+
+def box_crop(x0: float, y0: float, x1: float, y1: float) -> Crop:
+    """Return the upright crop of a box with inclusive pixel bounds."""
+    return Crop((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0 + 1, y1 - y0 + 1)
+
+
+def warp_image(image: UInt8, affine: Affine, size: int) -> UInt8:
+    """Warp an image with bilinear interpolation; what lies outside the image is black.
+
+    Where the view shrinks the image, a Gaussian takes away first what the view's grid cannot
+    carry (standard deviation 0.5 sqrt(s^2 - 1) source pixels at shrink factor s).
+
+    Args:
+        image: uint8, (H, W).
+        affine: View pixels to image pixels, (2, 3).
+        size: Side of the view in pixels.
+
+    Returns:
+        uint8, (size, size).
+    """
+    shrink_x, shrink_y = np.linalg.norm(affine[:, 0]), np.linalg.norm(affine[:, 1])
+    if max(shrink_x, shrink_y) > _SHRINK_WITHOUT_FILTER:
+        sigma = [0.5 * math.sqrt(max(s * s - 1, 1e-4)) for s in (shrink_x, shrink_y)]
+        image = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(image, affine, (size, size), flags=flags), dtype=np.uint8)
+
+
+def warp_mask(mask: UInt8, affine: Affine, size: int) -> UInt8:
+    """Warp a mask of zeros and ones with nearest neighbour; outside the image it is 0.
+
+    Args:
+        mask: uint8 of 0 and 1, (H, W).
+        affine: View pixels to image pixels, (2, 3).
+        size: Side of the view in pixels.
+
+    Returns:
+        uint8 of 0 and 1, (size, size).
+    """
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(mask, affine, (size, size), flags=flags), dtype=np.uint8)

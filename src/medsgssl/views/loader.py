@@ -1,0 +1,122 @@
+"""Batches of views from the decoded cache, rendered in worker processes.
+
+An item of the data set is one whole step, so the loader may start at any step and its number of
+workers changes nothing: resume is exact by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from medsgssl.cache import DecodedCache, MaskArray
+from medsgssl.views.batch import ViewBatch
+from medsgssl.views.order import EpochOrder
+from medsgssl.views.plan import ViewPlan, make_view
+
+
+@dataclass(frozen=True)
+class ViewSource:
+    """What every loader of a run draws from; row i of all parts is the same image.
+
+    Attributes:
+        cache: The decoded images.
+        masks: Their masks, or one of the controls.
+        keys: (N,) uint64 stable key of each image, the image's part in its random numbers.
+        labels: (N, 14) float32 of 0 and 1.
+        domains: (N,) int64 number of each image's data set.
+    """
+
+    cache: DecodedCache
+    masks: MaskArray
+    keys: NDArray[np.uint64]
+    labels: NDArray[np.float32]
+    domains: NDArray[np.int64]
+
+
+class ViewSteps(Dataset[ViewBatch]):
+    """Item ``i`` is the batch of global step ``i``.
+
+    Args:
+        source: Images and masks.
+        plan: The views of each image.
+        order: Which images each step holds.
+        size: Side S of the views in pixels.
+        seed: The run's seed.
+    """
+
+    def __init__(
+        self, source: ViewSource, plan: ViewPlan, order: EpochOrder, size: int, seed: int
+    ) -> None:
+        self._source, self._plan, self._order = source, plan, order
+        self._size, self._seed = size, seed
+
+    def __len__(self) -> int:
+        return self._order.steps_per_epoch
+
+    def __getitem__(self, step: int) -> ViewBatch:
+        epoch, within = divmod(step, self._order.steps_per_epoch)
+        return self.render(epoch, self._order.batch(epoch, within))
+
+    def render(self, epoch: int, rows: NDArray[np.int64]) -> ViewBatch:
+        """Return the views of the given rows in the given epoch."""
+        source, shape = self._source, (len(rows), len(self._plan))
+        images = np.empty((*shape, 1, self._size, self._size), np.uint8)
+        masks = np.empty((*shape, self._size, self._size), np.uint8)
+        affines = np.empty((*shape, 2, 3), np.float32)
+        flipped = np.empty(shape, np.bool_)
+        for i, row in enumerate(rows):
+            image, mask = source.cache.images[row], source.masks.mask(row)
+            quality = float(source.masks.quality[row])
+            for v, spec in enumerate(self._plan):
+                key = (self._seed, epoch, int(source.keys[row]), v)
+                view = make_view(image, mask, quality, spec, self._size, key)
+                images[i, v, 0], masks[i, v] = view.image, view.mask
+                affines[i, v], flipped[i, v] = view.affine, view.flipped
+        return ViewBatch(
+            images=torch.from_numpy(images),
+            masks=torch.from_numpy(masks.view(np.bool_)),
+            affines=torch.from_numpy(affines),
+            flipped=torch.from_numpy(flipped),
+            quality=torch.from_numpy(source.masks.quality[rows]),
+            rows=torch.from_numpy(rows),
+            labels=torch.from_numpy(source.labels[rows]),
+            domains=torch.from_numpy(source.domains[rows]),
+        )
+
+
+def _one_thread(_: int) -> None:
+    # Workers are the parallelism; OpenCV's own threads would only compete with them.
+    cv2.setNumThreads(1)
+
+
+def load_steps(
+    steps: ViewSteps, start: int, stop: int, *, workers: int, pin_memory: bool
+) -> Iterator[ViewBatch]:
+    """Yield the batches of global steps ``start`` to ``stop - 1`` in order.
+
+    Args:
+        steps: The data set.
+        start: First global step.
+        stop: One past the last global step.
+        workers: Loader processes; 0 renders in this one.
+        pin_memory: Page-locked memory for fast copies to a GPU.
+    """
+    if start >= stop:
+        return
+    loader: DataLoader[ViewBatch] = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader

@@ -1,0 +1,71 @@
+"""Photometric noise on one view: grey levels, blur and grain; geometry is never touched."""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.config import AugmentSettings
+from medsgssl.randomness import generator
+from medsgssl.views.geometry import UInt8
+
+# Grain is a random window of one fixed table: drawing a normal number per pixel would cost more
+# than all the rest of a view together.
+_GRAIN_SIDE = 2048
+_LARGEST_BLUR = 1.5
+
+
+@functools.cache
+def _grain() -> NDArray[np.float32]:
+    return generator(0, "grain table").standard_normal((_GRAIN_SIDE, _GRAIN_SIDE), dtype=np.float32)
+
+
+def tone_table(brightness: float, contrast: float, gamma: float) -> UInt8:
+    """Return the look-up table of one change of exposure.
+
+    Args:
+        brightness: Shift of the grey level, in units of the full range.
+        contrast: Factor about the middle grey.
+        gamma: Exponent of the curve.
+
+    Returns:
+        uint8, (256,): the new value of each old one.
+    """
+    level = np.linspace(0, 1, 256)
+    level = (level**gamma - 0.5) * contrast + 0.5 + brightness
+    return np.rint(np.clip(level, 0, 1) * 255).astype(np.uint8)
+
+
+def photometric(image: UInt8, augment: AugmentSettings, rng: np.random.Generator) -> UInt8:
+    """Return the view with random exposure, blur and grain.
+
+    Args:
+        image: uint8, (S, S).
+        augment: Strengths; with all at 0 the image comes back unchanged.
+        rng: The view's own generator.
+
+    Returns:
+        uint8, (S, S).
+    """
+    # All numbers are drawn whatever the settings, so that switching one off moves no other.
+    u = rng.random(8)
+    table = tone_table(
+        brightness=augment.brightness * (2 * u[0] - 1),
+        contrast=1 + augment.contrast * (2 * u[1] - 1),
+        gamma=2 ** (augment.gamma * (2 * u[2] - 1)),
+    )
+    image = np.asarray(cv2.LUT(image, table), dtype=np.uint8)
+    if u[3] < augment.blur:
+        sigma = 0.1 + (_LARGEST_BLUR - 0.1) * u[4]
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.uint8)
+    strength = 255 * augment.noise * u[5]
+    if strength > 0:
+        side = image.shape[0]
+        row, column = (u[6:8] * (_GRAIN_SIDE - side)).astype(int)
+        grain = _grain()[row : row + side, column : column + side]
+        noisy = cv2.addWeighted(image, 1.0, grain, strength, 0.0, dtype=cv2.CV_8U)
+        image = np.asarray(noisy, dtype=np.uint8)
+    return image

@@ -46,7 +46,7 @@ def draw_subject(seed: int, patient: int) -> Subject:
     sex = "F" if random.random() < 0.45 else "M"
     age = int(np.clip(random.normal(49, 16), 12, 92))
     build = float(random.beta(2, 2.5))
-    width = random.uniform(0.325, 0.375) - (0.012 if sex == "F" else 0.0)
+    width = random.uniform(0.335, 0.385) - (0.012 if sex == "F" else 0.0)
     height = random.uniform(0.51, 0.62) - 0.03 * build
     heart = random.uniform(0.39, 0.46) + 0.0004 * (age - 50)
     knob = 0.072 + 0.00035 * (age - 40) + random.uniform(-0.006, 0.008)
@@ -72,6 +72,9 @@ class Anatomy:
     skew: float
     """Share by which the right half is wider than the left, as in a rotated patient."""
     heart: float
+    axilla: float
+    """How far the armpits lie below the lung apex."""
+    arms_down: bool
     lean: float
     """Share of the heart that lies left of the midline."""
 
@@ -176,11 +179,12 @@ class Anatomy:
     def abdomen(self) -> Points:
         """Everything below the diaphragm between the flanks."""
         right, left = self.diaphragm(RIGHT), self.diaphragm(LEFT)
-        floor = [(left[0, 0], 1.3), (right[0, 0], 1.3)]
-        return np.vstack([right, left[::-1], floor])
+        flanks = [(left[0, 0] + 0.06, left[0, 1] + 0.06), (left[0, 0] + 0.1, 1.3)]
+        others = [(right[0, 0] - 0.1, 1.3), (right[0, 0] - 0.06, right[0, 1] + 0.06)]
+        return np.vstack([right, left[::-1], flanks, others])
 
-    def body(self) -> Points:
-        """Outline of neck, shoulders and trunk."""
+    def body(self) -> list[Points]:
+        """Outlines of neck with shoulders and trunk, and of arms that hang beside it."""
         stout = self.subject.build
         neck = 0.095 + 0.03 * stout + (0.008 if self.subject.sex == "M" else 0.0)
         flank = self.width + 0.045 + 0.06 * stout
@@ -194,18 +198,32 @@ class Anatomy:
             (self.width + 0.2, self.apex + 0.09),
             (self.width + 0.3, self.apex + 0.3),
         ]
-        axilla = self.apex + (0.31 if self.view == "PA" else 0.4)
+        axilla = self.apex + self.axilla
         lower = [
-            (self.width + 0.3, axilla + 0.02),
-            (flank + 0.03, axilla),
-            (flank + 0.012, axilla + 0.06),
+            (self.width + 0.3, axilla - 0.04),
+            (flank + 0.07, axilla - 0.01),
+            (flank + 0.028, axilla + 0.03),
+            (flank + 0.014, axilla + 0.09),
             (flank, axilla + 0.2),
             (flank - 0.005 + 0.03 * stout, axilla + 0.4),
             (flank - 0.01 + 0.05 * stout, 1.3),
         ]
         shape = np.vstack([curve(half), curve(lower)])
         right = shape * [-1, 1] + [self.mid, 0]
-        return np.vstack([right, (shape + [self.mid, 0])[::-1]])
+        outlines = [np.vstack([right, (shape + [self.mid, 0])[::-1]])]
+        if self.arms_down:
+            arm = curve(
+                [
+                    (self.width + 0.06, self.apex + 0.1),
+                    (flank + 0.035, axilla),
+                    (flank + 0.05, axilla + 0.3),
+                    (flank + 0.07, 1.3),
+                    (flank + 0.3, 1.3),
+                    (flank + 0.3, self.apex + 0.1),
+                ]
+            )
+            outlines += [arm * [-1, 1] + [self.mid, 0], arm + [self.mid, 0]]
+        return outlines
 
 
 def draw_anatomy(subject: Subject, view: str, random: np.random.Generator) -> Anatomy:
@@ -225,5 +243,7 @@ def draw_anatomy(subject: Subject, view: str, random: np.random.Generator) -> An
         width=subject.width * (1.0 + 0.3 * max(0.0, 0.58 - height)),
         skew=random.normal(0, 0.015) * (1.6 if supine else 1.0),
         heart=min(subject.heart + (0.035 if supine else 0.0), 0.49),
+        axilla=random.uniform(0.28, 0.46),
+        arms_down=bool(random.random() < (0.85 if supine else 0.3)),
         lean=random.uniform(0.64, 0.72),
     )

@@ -21,49 +21,55 @@ def add_bones(att: Floats, canvas: Canvas, anatomy: Anatomy, random: np.random.G
 
 
 def _ribs(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floats:
-    spacing = anatomy.span / 8.6 * random.uniform(0.97, 1.05)
     steep = random.uniform(0.7, 1.15) * (0.9 if anatomy.view == "AP" else 1.0)
-    back, front = canvas.blank(), canvas.blank()
-    back_rims, front_rims = [], []
-    for pair in range(_RIB_PAIRS):
-        for side in (RIGHT, LEFT):
-            y0 = anatomy.apex - 0.015 + spacing * pair + random.normal(0, 0.0015)
-            width = 0.0215 * (1 - 0.25 * (pair == 0)) * random.uniform(0.95, 1.08)
-            posterior, anterior = _rib(anatomy, side, pair, y0, steep)
-            taper = np.linspace(1.0, 0.72, len(posterior))
-            canvas.fill(band(posterior, width * taper), value=150, onto=back)
-            back_rims += edges(posterior, width * taper)
-            if pair < 8:
-                broad = width * np.linspace(0.72, 1.15, len(anterior))
-                canvas.fill(band(anterior, broad), value=120, onto=front)
-                front_rims += edges(anterior[: len(anterior) * 4 // 5], broad[: len(anterior) * 4 // 5])
-    canvas.stroke(back_rims, 0.0035, 235, back)
-    canvas.stroke(front_rims, 0.003, 175, front)
-    ribs = canvas.soften(back, 0.0022, 0.155 / 255) + canvas.soften(front, 0.003, 0.12 / 255)
-    # Anterior ribs end in cartilage, and all of them fade where the flank is thick.
-    return ribs
+    stretch = random.uniform(0.97, 1.05)
+    posterior, anterior = [], []
+    for side in (RIGHT, LEFT):
+        jitter = random.normal(0, 0.0015, _RIB_PAIRS)
+        back, front = _cage(anatomy, side, steep, stretch, jitter)
+        posterior.append(back)
+        # The lowest ribs have no anterior part that reaches the cartilage.
+        anterior.append(front[:8])
+    backs, fronts = np.concatenate(posterior), np.concatenate(anterior)
+    width = random.uniform(0.0195, 0.023)
+    back_edges = edges(backs, width * np.linspace(1.0, 0.72, backs.shape[1]))
+    front_edges = edges(fronts, width * np.linspace(0.72, 1.2, fronts.shape[1]))
+    back_raster = canvas.fill(*_closed(back_edges), value=150)
+    front_raster = canvas.fill(*_closed(front_edges), value=130)
+    canvas.stroke(np.concatenate(back_edges), 0.0035, 235, back_raster)
+    # Towards the cartilage the cortex is lost to sight.
+    canvas.stroke(np.concatenate(front_edges)[:, :-5], 0.003, 185, front_raster)
+    return canvas.soften(back_raster, 0.0022, 0.21 / 255) + canvas.soften(
+        front_raster, 0.003, 0.17 / 255
+    )
 
 
-def _rib(
-    anatomy: Anatomy, side: int, pair: int, y0: float, steep: float
+def _closed(borders: tuple[Points, Points]) -> Points:
+    return np.concatenate([borders[0], borders[1][:, ::-1]], axis=1)
+
+
+def _cage(
+    anatomy: Anatomy, side: int, steep: float, stretch: float, jitter: Points
 ) -> tuple[Points, Points]:
-    """Return the posterior and the anterior half of one rib, ``(n, 2)`` each."""
-    fall = steep * anatomy.span * (0.13 + 0.012 * min(pair, 6))
+    """Return all posterior and all anterior ribs of one side, ``(pairs, n, 2)`` each."""
+    pair = np.arange(_RIB_PAIRS, dtype=np.float64)
+    y0 = anatomy.apex - 0.015 + anatomy.span / 8.6 * stretch * pair + jitter
+    fall = steep * anatomy.span * (0.13 + 0.012 * np.minimum(pair, 6))
     y1 = y0 + fall
-    reach = float(anatomy.wall(side, min(y1, anatomy.dome(side) + anatomy.sulcus))) + 0.004
-    if pair == 0:
-        reach = min(reach, 0.2)
+    base = anatomy.dome(side) + anatomy.sulcus
+    reach = anatomy.wall(side, np.minimum(y1, base)) + 0.004
+    reach[0] = min(reach[0], 0.2)
+    turn = np.linspace(0, np.pi / 2, 24)[None]
     start = 0.035
-    turn = np.linspace(0, np.pi / 2, 24)
-    x = start + (reach - start) * np.sin(turn) ** 0.93
-    y = y0 - 0.02 * np.sin(2 * turn) + fall * (1 - np.cos(turn)) ** 1.05
-    posterior = np.stack([anatomy.mid + side * x, y], axis=1)
-    end = 0.06 + 0.02 * pair if pair else 0.07
-    turn = np.linspace(0, 1, 18)
-    x = reach - (reach - end) * turn**1.5
-    y = y1 + (0.055 + 0.014 * pair) * anatomy.span / 0.55 * np.sin(turn * np.pi / 2) ** 1.1
-    anterior = np.stack([anatomy.mid + side * x, y], axis=1)
-    return posterior, anterior
+    x = start + (reach[:, None] - start) * np.sin(turn) ** 0.93
+    y = y0[:, None] - 0.02 * np.sin(2 * turn) + fall[:, None] * (1 - np.cos(turn)) ** 1.05
+    posterior = np.stack([anatomy.mid + side * x, y], axis=2)
+    end = 0.06 + 0.02 * pair
+    turn = np.linspace(0, 1, 18)[None]
+    x = reach[:, None] - (reach - end)[:, None] * turn**1.5
+    drop = (0.055 + 0.014 * pair) * anatomy.span / 0.55
+    y = y1[:, None] + drop[:, None] * np.sin(turn * np.pi / 2) ** 1.1
+    return posterior, np.stack([anatomy.mid + side * x, y], axis=2)
 
 
 def _shoulders(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floats:
@@ -121,9 +127,9 @@ def _shoulders(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) ->
         rims += [head, *edges(shaft, 0.05)]
     outline = canvas.stroke(rims, 0.004, 200)
     return (
-        canvas.soften(clavicles, 0.003, 0.16 / 255)
-        + canvas.soften(scapulae, 0.0045, 0.2 / 255)
-        + canvas.soften(outline, 0.002, 0.09 / 255)
+        canvas.soften(clavicles, 0.003, 0.36 / 255)
+        + canvas.soften(scapulae, 0.0045, 0.36 / 255)
+        + canvas.soften(outline, 0.002, 0.17 / 255)
     )
 
 
@@ -154,7 +160,7 @@ def _spine(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Flo
     core = canvas.fill(band(np.array(column), 0.075))
     rims = canvas.stroke([np.vstack([m, m[:1]]) for m in marks], 0.004, 255)
     return (
-        canvas.soften(core, 0.006, 0.3 / 255)
-        + canvas.soften(bodies, 0.003, 0.11 / 255)
+        canvas.soften(core, 0.011, 0.2 / 255)
+        + canvas.soften(bodies, 0.003, 0.13 / 255)
         + canvas.soften(rims, 0.0025, 0.08 / 255)
     )

@@ -16,6 +16,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
+_TURN = np.array([-1.0, 1.0])
 _SHIFT = 4  # OpenCV draws with this many fractional bits
 
 
@@ -36,6 +37,10 @@ class Canvas:
         weights = inverse.astype(np.float32)
         self.x: Floats = weights[0, 0] * columns + weights[0, 1] * rows + weights[0, 2]
         self.y: Floats = weights[1, 0] * columns + weights[1, 1] * rows + weights[1, 2]
+        # Fields without detail are computed on a quarter of the side and enlarged.
+        coarse = (max(16, side // 4),) * 2
+        self._coarse_x = cv2.resize(self.x, coarse, interpolation=cv2.INTER_AREA)
+        self._coarse_y = cv2.resize(self.y, coarse, interpolation=cv2.INTER_AREA)
 
     def blank(self) -> Bytes:
         """Return an empty ``uint8`` raster."""
@@ -50,19 +55,23 @@ class Canvas:
 
     def stroke(
         self,
-        lines: Sequence[Points],
+        lines: Sequence[Points] | Points,
         width: float,
         value: int = 255,
         onto: Bytes | None = None,
     ) -> Bytes:
         """Draw open lines of one width (fraction of the side) and return the raster.
 
+        Many lines of equally many points are best given as one array ``(n, points, 2)``.
         Lines thinner than a pixel are drawn one pixel wide and proportionally fainter.
         """
         raster = self.blank() if onto is None else onto
         pixels = width * self.side
         shade = round(value * min(1.0, pixels))
-        fixed = [self._fixed(line) for line in lines]
+        if isinstance(lines, np.ndarray):
+            fixed = list(self._fixed(lines))
+        else:
+            fixed = [self._fixed(line) for line in lines]
         cv2.polylines(raster, fixed, False, shade, max(1, round(pixels)), cv2.LINE_AA, _SHIFT)
         return raster
 
@@ -97,10 +106,9 @@ class Canvas:
 
     def bump(self, centre: tuple[float, float], radii: tuple[float, float]) -> Floats:
         """Return a Gaussian bump of height 1; ``radii`` are its standard deviations."""
-        a = (self.x - np.float32(centre[0])) / np.float32(radii[0])
-        b = (self.y - np.float32(centre[1])) / np.float32(radii[1])
-        bump: Floats = np.exp(np.float32(-0.5) * (a * a + b * b))
-        return bump
+        a = (self._coarse_x - np.float32(centre[0])) / np.float32(radii[0])
+        b = (self._coarse_y - np.float32(centre[1])) / np.float32(radii[1])
+        return self.spread(np.exp(np.float32(-0.5) * (a * a + b * b)))
 
     def ball(self, centre: tuple[float, float], radii: tuple[float, float]) -> Floats:
         """Return the thickness of an ellipsoid: 1 in its centre, 0 outside."""
@@ -133,11 +141,19 @@ def curve(knots: Sequence[tuple[float, float]] | Points, steps: int = 8) -> Poin
 
 
 def edges(line: Points, width: float | Points) -> tuple[Points, Points]:
-    """Return the two borders of a band of ``width`` (one value or one per point) along a line."""
-    direction = np.gradient(line, axis=0)
-    direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
-    normal = direction[:, ::-1] * np.array([-1.0, 1.0])
-    half = np.broadcast_to(np.asarray(width, dtype=np.float64), (len(line),))[:, None] / 2
+    """Return the two borders of a band along a line.
+
+    Args:
+        line: One line ``(n, 2)`` or many ``(..., n, 2)``.
+        width: One value or one per point.
+    """
+    steps = np.empty_like(line)
+    steps[..., 1:-1, :] = line[..., 2:, :] - line[..., :-2, :]
+    steps[..., 0, :] = line[..., 1, :] - line[..., 0, :]
+    steps[..., -1, :] = line[..., -1, :] - line[..., -2, :]
+    normal = steps[..., ::-1] * _TURN
+    normal /= np.sqrt((normal * normal).sum(axis=-1, keepdims=True)) + 1e-9
+    half = np.asarray(width, dtype=np.float64)[..., None] / 2
     return line + normal * half, line - normal * half
 
 

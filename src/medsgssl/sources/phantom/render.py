@@ -94,9 +94,9 @@ def render_phantom(
     att += tissue.draw_abdomen(canvas, anatomy, regions, stream("abdomen"))
     air = tissue.draw_air(canvas, regions)
     breasts = tissue.draw_breasts(canvas, anatomy, stream("breasts"))
+    att *= 1 - np.float32(0.67) * air
     if breasts is not None:
         att += breasts
-    att *= 1 - np.float32(0.62) * air
     bones.add_bones(att, canvas, anatomy, stream("bones"))
     vessels = _vessels(canvas, draw_vessels(canvas, anatomy, stream("vessels")), air, stream("texture"))
     boxes: dict[str, list[Box]] = {}
@@ -124,14 +124,14 @@ def render_phantom(
 
 
 def _canvas_side(size: int) -> int:
-    """Draw small images at twice their size; above 512 pixels antialiased lines suffice."""
-    return size if size >= 512 else min(2 * size, 512)
+    """Draw small images larger than they are; from 256 pixels antialiased lines suffice."""
+    return size if size >= 256 else min(2 * size, 256)
 
 
 def _pose(view: str, random: np.random.Generator) -> Points:
     """Draw how the body lies on the film: a 2 x 3 map about the centre."""
     angle = random.normal(0, 1.4) * (2.0 if view == "AP" else 1.0)
-    scale = random.uniform(0.94, 1.06)
+    scale = random.uniform(0.95, 1.12)
     pose = cv2.getRotationMatrix2D((0.5, 0.5), angle, scale)
     pose[:, 2] += random.uniform(-0.02, 0.02, 2)
     return np.asarray(pose, dtype=np.float64)
@@ -139,6 +139,6 @@ def _pose(view: str, random: np.random.Generator) -> Points:
 
 def _vessels(canvas: Canvas, drawn: Bytes, air: Floats, random: np.random.Generator) -> Floats:
     """Return the attenuation of the vessels and of lung tissue too fine to be drawn."""
-    sharp = canvas.soften(drawn, 0.0016, 0.26 / 255)
+    sharp = canvas.soften(drawn, 0.0014, 0.2 / 255)
     fine = canvas.noise(random, 90) * np.float32(0.009) + canvas.noise(random, 45) * np.float32(0.008)
     return (sharp + fine) * air

@@ -35,7 +35,7 @@ class Regions:
 
 def draw_regions(canvas: Canvas, anatomy: Anatomy) -> Regions:
     """Rasterise the outlines; a lung field ends at mediastinum and diaphragm."""
-    body = canvas.fill(anatomy.body())
+    body = canvas.fill(*anatomy.body())
     mediastinum = canvas.fill(anatomy.mediastinum())
     # The heart hides lung, so its raster is subtracted rather than outlined again.
     right = cv2.subtract(canvas.fill(anatomy.lung(RIGHT)), mediastinum).astype(np.uint8)
@@ -53,8 +53,8 @@ def draw_body(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
     # Pixels beyond the film are body too, so distance counts from drawn air alone.
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3).astype(np.float32) / small_side
     stout = anatomy.subject.build
-    thick = (0.72 + 0.28 * stout) * (1 - np.exp(-depth / np.float32(0.035 + 0.02 * stout)))
-    body = canvas.spread(thick.astype(np.float32)) * canvas.soften(regions.body, 0.002)
+    thick = (0.86 + 0.24 * stout) * (1 - np.exp(-depth / np.float32(0.03 + 0.02 * stout)))
+    body = canvas.spread(cv2.GaussianBlur(thick.astype(np.float32), (0, 0), 1.5).astype(np.float32)) * canvas.soften(regions.body, 0.002)
     # Neck and shoulder tops are thinner than the trunk.
     rise = np.clip((canvas.y - np.float32(anatomy.apex - 0.1)) / np.float32(0.3), 0, 1)
     return body * (np.float32(0.72) + np.float32(0.28) * rise)
@@ -63,10 +63,10 @@ def draw_body(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
 def draw_mediastinum(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
     """Return the attenuation of heart, vessels, hila and airway (which is negative)."""
     solid = regions.mediastinum
-    field = canvas.soften(solid, 0.0035, 0.16 / 255) + canvas.soften(solid, 0.03, 0.36 / 255)
+    field = canvas.soften(solid, 0.0035, 0.12 / 255) + canvas.soften(solid, 0.035, 0.36 / 255)
     left = anatomy.heart_offsets[1]
     middle = anatomy.mid + 0.35 * left
-    field += np.float32(0.22) * canvas.bump((middle, anatomy.level(0.88)), (0.5 * left + 0.03, 0.13))
+    field += np.float32(0.25) * canvas.bump((middle, anatomy.level(0.88)), (0.5 * left + 0.03, 0.13))
     for side in (RIGHT, LEFT):
         x, y = hilum(anatomy, side)
         field += np.float32(0.11) * canvas.bump((x, y), (0.02, 0.045))
@@ -83,7 +83,7 @@ def draw_mediastinum(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floa
         ],
         0.021,
     )
-    field -= canvas.soften(trachea, 0.005, 0.2 / 255)
+    field -= canvas.soften(trachea, 0.005, 0.26 / 255)
     field -= canvas.soften(bronchi, 0.006, 0.1 / 255)
     return field
 
@@ -93,7 +93,10 @@ def draw_abdomen(
 ) -> Floats:
     """Return the attenuation of liver, spleen and bowel with their gas."""
     solid = cv2.min(regions.abdomen, regions.body).astype(np.uint8)
-    dense = canvas.soften(solid, 0.004, 0.36 / 255) + canvas.soften(solid, 0.06, 0.62 / 255)
+    dense = canvas.soften(solid, 0.004, 0.42 / 255) + canvas.soften(solid, 0.05, 0.5 / 255)
+    # The belly is round, so the beam crosses less of it towards the flanks.
+    aside = (canvas.x - np.float32(anatomy.mid)) / np.float32(anatomy.width + 0.05)
+    dense *= np.float32(1.12) - np.float32(0.75) * np.minimum(aside * aside, np.float32(1.2))
     gas = canvas.blank()
     floor = anatomy.dome(LEFT)
     if random.random() < 0.75:
@@ -120,7 +123,7 @@ def draw_breasts(
     if radius == 0.0:
         return None
     field = np.zeros((canvas.side, canvas.side), np.float32)
-    strength = np.float32(random.uniform(0.16, 0.34))
+    strength = np.float32(random.uniform(0.14, 0.3))
     drop = random.uniform(0.86, 1.0)
     for side in (RIGHT, LEFT):
         offset = anatomy.width * random.uniform(0.66, 0.74)

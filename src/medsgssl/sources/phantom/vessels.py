@@ -25,23 +25,23 @@ def draw_vessels(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) 
     raster = canvas.blank()
     trees = [_tree(anatomy, side, random) for side in (RIGHT, LEFT)]
     for level in reversed(range(_LEVELS)):
-        width = 0.0105 * 0.68**level
+        width = 0.0085 * 0.62**level
         for lines in (tree[level] for tree in trees):
-            canvas.stroke(list(lines), width, round(235 * 0.86**level), raster)
+            canvas.stroke(lines, width, round(235 * 0.8**level), raster)
     return raster
 
 
 def _tree(anatomy: Anatomy, side: int, random: np.random.Generator) -> list[Points]:
     """Return, level by level, the polylines of one lung, ``(n, steps, 2)``."""
-    roots = 13
+    roots = 15
     # Zero points sideways, positive angles downwards; most vessels serve the lower lobe.
     angle = np.linspace(-1.35, 1.5, roots) + random.normal(0, 0.12, roots)
-    start = np.array(hilum(anatomy, side)) + random.normal(0, 1, (roots, 2)) * [0.008, 0.022]
+    start = np.array(hilum(anatomy, side)) + random.normal(0, 1, (roots, 2)) * [0.012, 0.03]
     start[:, 1] += 0.03 * np.sin(angle)
-    length = 0.085 * random.uniform(0.75, 1.25, roots) * (anatomy.span / 0.55)
+    length = 0.075 * random.uniform(0.75, 1.25, roots) * (anatomy.span / 0.55)
     levels = []
     for level in range(_LEVELS):
-        bend = random.normal(0, 0.3, len(angle))
+        bend = random.normal(0, 0.5, len(angle))
         along = np.linspace(0, 1, _STEPS)
         heading = angle[:, None] + bend[:, None] * along[None, :]
         stride = (length / (_STEPS - 1))[:, None]

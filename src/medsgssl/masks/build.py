@@ -1,0 +1,176 @@
+"""Builds a mask store on all cores; a killed build continues where it stopped."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+
+from medsgssl.errors import MaskError
+from medsgssl.files import fingerprint, write_json
+from medsgssl.masks.makers import DEFAULT_GRID, Maker, RecipeMaker
+from medsgssl.masks.parts import Row, read_part, write_part
+from medsgssl.masks.store import STORE_FILE, MaskStore, StoreHeader
+
+Item = tuple[str, Path]
+Progress = Callable[[int, int], None]
+
+PART_IMAGES = 512
+BATCH_IMAGES = 16
+
+
+def build_store(
+    folder: Path,
+    items: Sequence[Item],
+    recipe: str | Maker = "classic",
+    workers: int = 1,
+    *,
+    progress: Progress | None = None,
+    shard: tuple[int, int] = (1, 1),
+    grid: int = DEFAULT_GRID,
+    part_images: int = PART_IMAGES,
+) -> MaskStore:
+    """Draw the masks of many images into a store.
+
+    Parts that an earlier, interrupted call completed are kept, and no image is drawn twice. At
+    most one part is held in memory, whatever the number of images.
+
+    Args:
+        folder: The store; one folder per shard.
+        items: ``(image_id, path)`` of the whole data set, the same list for every shard.
+        recipe: Name of a recipe, or a `Maker` such as `FolderMaker`.
+        workers: Number of processes; 1 works in this process.
+        progress: Called with images done and images in all after every batch.
+        shard: ``(i, n)``: take every n-th image from the i-th on, counted from 1.
+        grid: Longer side of the stored masks in pixels.
+        part_images: Images per part.
+
+    Returns:
+        The complete store of this shard.
+
+    Raises:
+        MaskError: The folder holds masks of another recipe, other constants, another list of
+            images or another shard, or the workers were killed.
+    """
+    maker = RecipeMaker(recipe) if isinstance(recipe, str) else recipe
+    header = _header(maker, items, shard, grid)
+    _claim(folder, header)
+    i, n = shard
+    mine = items[i - 1 :: n]
+    done = _done_ids(folder)
+    waiting = [item for item in mine if item[0] not in done]
+    finished = len(done)
+    number = len(list(folder.glob("part-*.parquet")))
+    rows: list[Row] = []
+    for batch in _made(maker, waiting, workers, grid):
+        rows.extend(batch)
+        finished += len(batch)
+        while len(rows) >= part_images:
+            number = _write(folder, shard, number, rows[:part_images])
+            rows = rows[part_images:]
+        if progress is not None:
+            progress(finished, len(mine))
+    if rows:
+        _write(folder, shard, number, rows)
+    return MaskStore.open(folder)
+
+
+def _header(maker: Maker, items: Sequence[Item], shard: tuple[int, int], grid: int) -> StoreHeader:
+    i, n = shard
+    if not 1 <= i <= n:
+        raise MaskError(f"shard {i}/{n} does not exist", f"give a shard from 1/{n} to {n}/{n}")
+    ids = [image_id for image_id, _ in items]
+    if len(set(ids)) != len(ids):
+        raise MaskError("the list of images names an image id twice", "make the image ids unique")
+    return StoreHeader(
+        recipe=maker.name,
+        recipe_version=maker.version,
+        parameter_hash=maker.parameter_hash,
+        grid=grid,
+        images=len(ids),
+        images_hash=fingerprint(ids),
+        shard=shard,
+    )
+
+
+def _claim(folder: Path, header: StoreHeader) -> None:
+    """Write the header of a new store, or compare with that of the store to be continued."""
+    if not (folder / STORE_FILE).exists():
+        if any(folder.glob("part-*.parquet")):
+            raise MaskError(f"{folder} holds parts but no {STORE_FILE}", "choose a new folder")
+        write_json(folder / STORE_FILE, header.as_json())
+        return
+    held = StoreHeader.read(folder)
+    if held == header:
+        for leftover in folder.glob(".part-*"):
+            leftover.unlink(missing_ok=True)
+        return
+    differing = [
+        f"{name} {value!r} (wanted: {header.as_json()[name]!r})"
+        for name, value in held.as_json().items()
+        if value != header.as_json()[name]
+    ]
+    raise MaskError(
+        f"{folder} holds other masks: {', '.join(differing)}",
+        "choose another folder, or delete this one if its masks are no longer wanted",
+    )
+
+
+def _done_ids(folder: Path) -> set[str]:
+    parts = sorted(folder.glob("part-*.parquet"))
+    return {image_id for part in parts for image_id in read_part(part, ["image_id"])["image_id"]}
+
+
+def _write(folder: Path, shard: tuple[int, int], number: int, rows: Sequence[Row]) -> int:
+    """Write the next part under a name that no other shard uses; return the next number."""
+    i, n = shard
+    while True:
+        target = folder / f"part-{i:04d}of{n:04d}-{number:05d}.parquet"
+        number += 1
+        if not target.exists():
+            write_part(target, rows)
+            return number
+
+
+def _made(maker: Maker, items: Sequence[Item], workers: int, grid: int) -> Iterator[list[Row]]:
+    """Yield the rows of the items in order, a batch at a time."""
+    batches = (items[start : start + BATCH_IMAGES] for start in range(0, len(items), BATCH_IMAGES))
+    if workers <= 1:
+        for batch in batches:
+            yield _make_batch(maker, batch, grid)
+        return
+    # Spawned, not forked: OpenCV's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+        running: deque[Future[list[Row]]] = deque()
+
+        def submit(count: int) -> None:
+            for batch in islice(batches, count):
+                running.append(pool.submit(_make_batch, maker, batch, grid))
+
+        submit(2 * workers)
+        try:
+            while running:
+                yield running.popleft().result()
+                submit(1)
+        except BrokenProcessPool as error:
+            raise MaskError(
+                "a worker process was killed, most likely for want of memory",
+                "run the same command again with fewer --workers; finished parts are kept",
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """One core per process: OpenCV's own threads would only compete."""
+    cv2.setNumThreads(1)
+
+
+def _make_batch(maker: Maker, items: Sequence[Item], grid: int) -> list[Row]:
+    return [maker.make(image_id, path, grid) for image_id, path in items]

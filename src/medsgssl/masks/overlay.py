@@ -1,0 +1,100 @@
+"""Pictures for people: the mask drawn over its image, and self-contained HTML pages of them."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.masks.geometry import grid_shape, resize_mask, to_grid
+from medsgssl.masks.types import Grey, Mask
+
+CYAN, MAGENTA = (0, 229, 255), (255, 64, 200)
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem;
+  background: #14171a; color: #e8eaec }}
+main {{ display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)) }}
+figure {{ margin: 0; background: #1e2327; padding: .5rem; border-radius: .4rem }}
+img {{ width: 100%; display: block }}
+figcaption {{ padding-top: .4rem; overflow-wrap: anywhere }}
+small {{ color: #aeb6bd }}
+</style></head><body>
+<h1>{title}</h1>
+<p>{introduction}</p>
+<main>
+{figures}
+</main></body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of a page.
+
+    Attributes:
+        picture: uint8 RGB, ``H x W x 3``.
+        heading: First line of the caption.
+        detail: Second line.
+    """
+
+    picture: NDArray[np.uint8]
+    heading: str
+    detail: str = ""
+
+
+def draw_overlay(
+    image: Grey, mask: Mask, reference: Mask | None = None, long_side: int = 320
+) -> NDArray[np.uint8]:
+    """Draw the outline of a mask (cyan), and of a reference (magenta), over the image.
+
+    Args:
+        image: uint8, ``H x W``.
+        mask: bool, of any size with the aspect ratio of the image.
+        reference: bool, likewise.
+        long_side: Longer side of the picture in pixels.
+
+    Returns:
+        uint8 RGB, ``h x w x 3``.
+    """
+    shape = grid_shape((image.shape[0], image.shape[1]), long_side)
+    picture = cv2.cvtColor(to_grid(image, shape), cv2.COLOR_GRAY2RGB)
+    for outline, colour in ((reference, MAGENTA), (mask, CYAN)):
+        if outline is not None:
+            drawn = resize_mask(outline, shape).astype(np.uint8)
+            contours, _ = cv2.findContours(drawn, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(picture, contours, -1, colour, 1)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def page(title: str, introduction: str, figures: Iterable[Figure]) -> str:
+    """Return a self-contained HTML page; the pictures are inside it.
+
+    Args:
+        title: Heading of the page.
+        introduction: One paragraph of plain text.
+        figures: The pictures in order.
+    """
+    return _PAGE.format(
+        title=html.escape(title),
+        introduction=html.escape(introduction),
+        figures="\n".join(_figure(figure) for figure in figures),
+    )
+
+
+def _figure(figure: Figure) -> str:
+    bgr = cv2.cvtColor(figure.picture, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    data = base64.b64encode(encoded.tobytes()).decode()
+    heading, detail = html.escape(figure.heading), html.escape(figure.detail)
+    return (
+        f'<figure><img alt="{heading}" src="data:image/jpeg;base64,{data}">'
+        f"<figcaption>{heading}<br><small>{detail}</small></figcaption></figure>"
+    )

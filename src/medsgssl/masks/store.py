@@ -1,0 +1,207 @@
+"""One typed store of lung masks, keyed by image id.
+
+A folder holds ``store.json`` (what made the masks) and ``part-*.parquet`` (some hundred images
+each: packed bits on a working grid, size of the image, quality, status, reason).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from medsgssl.errors import MaskError
+from medsgssl.files import fingerprint, read_json
+from medsgssl.masks.geometry import resize_mask
+from medsgssl.masks.parts import read_part, unpack_mask
+from medsgssl.masks.types import LungMask, Mask
+
+FORMAT_VERSION = 1
+STORE_FILE = "store.json"
+SUMMARY_COLUMNS = ["image_id", "quality", "status", "reason", "area"]
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What made the masks of a store; two stores that agree in it can be joined.
+
+    Attributes:
+        recipe: Name of the recipe.
+        recipe_version: Its version.
+        parameter_hash: Hash of its constants.
+        grid: Longer side of the stored masks in pixels.
+        images: Number of images of the whole list, over all shards.
+        images_hash: Hash of the list of image ids.
+        shard: ``(i, n)``: the store holds the i-th (from 1) of n shards.
+        format_version: Of the files.
+    """
+
+    recipe: str
+    recipe_version: int
+    parameter_hash: str
+    grid: int
+    images: int
+    images_hash: str
+    shard: tuple[int, int] = (1, 1)
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the header of a store.
+
+        Raises:
+            MaskError: The folder holds no store of this format.
+        """
+        source = folder / STORE_FILE
+        if not source.is_file():
+            raise MaskError(
+                f"{folder} is not a mask store: {STORE_FILE} is missing",
+                "make the masks with `medsgssl masks DATA --out FOLDER`",
+            )
+        values = read_json(source)
+        if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
+            raise MaskError(
+                f"{source} is not of format {FORMAT_VERSION}",
+                "make the masks again with this version of medsgssl",
+            )
+        try:
+            return cls(**{**values, "shard": tuple(values["shard"])})
+        except (KeyError, TypeError) as error:
+            raise MaskError(
+                f"{source} is damaged: {error}", "make the masks again in a new folder"
+            ) from error
+
+    def as_json(self) -> dict[str, object]:
+        """Return the header as plain values."""
+        return asdict(self)
+
+    @property
+    def expected(self) -> int:
+        """Number of images that the complete shard holds."""
+        i, n = self.shard
+        return len(range(i - 1, self.images, n))
+
+
+class MaskStore:
+    """Masks of a data set, read by image id. Make one with `MaskStore.open`.
+
+    Masks come on the grid of the store (longer side ``header.grid``, the aspect ratio of the
+    image); `resize_mask` brings them to any size.
+    """
+
+    def __init__(self, folder: Path, header: StoreHeader, index: pd.DataFrame) -> None:
+        self.folder = folder
+        self.header = header
+        self._index = index
+        # Plain lists: looking one row up in a frame costs more than unpacking its mask.
+        self._columns: dict[str, list[Any]] = {str(n): index[n].tolist() for n in index.columns}
+        self._position = {image_id: i for i, image_id in enumerate(self.ids)}
+        self._bits = lru_cache(maxsize=512)(self._read_bits)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """Open a store for reading, complete or not.
+
+        Args:
+            folder: The folder that `build_store` or `merge_shards` wrote.
+
+        Raises:
+            MaskError: The folder is no store, a part is damaged, or an image is held twice.
+        """
+        folder = Path(folder)
+        header = StoreHeader.read(folder)
+        names = [*SUMMARY_COLUMNS, "height", "width", "grid_height", "grid_width", "digest"]
+        frames = []
+        for part in sorted(folder.glob("part-*.parquet")):
+            frame = read_part(part, names)
+            frame["part"] = part.name
+            frame["row"] = range(len(frame))
+            frames.append(frame)
+        index = pd.DataFrame(columns=[*names, "part", "row"])
+        if frames:
+            index = pd.concat(frames, ignore_index=True)
+        if not index["image_id"].is_unique:
+            twice = index["image_id"][index["image_id"].duplicated()].iloc[0]
+            raise MaskError(
+                f"{folder} holds the image {twice} more than once",
+                "make the masks again in a new folder",
+            )
+        return cls(folder, header, index)
+
+    def __len__(self) -> int:
+        return len(self._position)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._position
+
+    @property
+    def ids(self) -> list[str]:
+        """Image ids in the order of the parts."""
+        return list(self._columns["image_id"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the shard is there."""
+        return len(self) == self.header.expected
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of the image itself in pixels, ``(0, 0)`` if it was unreadable."""
+        row = self._row(image_id)
+        return self._columns["height"][row], self._columns["width"][row]
+
+    def get(self, image_id: str) -> LungMask:
+        """Return the mask of one image on the grid of the store.
+
+        Raises:
+            MaskError: The store does not hold the image.
+        """
+        row = self._row(image_id)
+        values = {name: column[row] for name, column in self._columns.items()}
+        bits = self._bits(values["part"])[values["row"]]
+        mask = unpack_mask(bits, (values["grid_height"], values["grid_width"]))
+        return LungMask(mask, values["quality"], values["status"], values["reason"])
+
+    def read(self, ids: Iterable[str]) -> Iterator[LungMask]:
+        """Yield the masks of the images in the order asked for; memory stays flat."""
+        for image_id in ids:
+            yield self.get(image_id)
+
+    def full_mask(self, image_id: str) -> Mask:
+        """Return the mask at the size of the image itself: bool, ``H x W``."""
+        mask = self.get(image_id).mask
+        height, width = self.size(image_id)
+        return resize_mask(mask, (height, width)) if height and width else mask
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per image: image_id, quality, status, reason, area (share of the image)."""
+        return self._index[SUMMARY_COLUMNS].copy()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images of each status."""
+        return dict(Counter(self._columns["status"]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of recipe and masks, independent of the order and the cut into parts."""
+        rows = sorted(zip(self.ids, self._columns["digest"], strict=True))
+        made = {**self.header.as_json(), "shard": None}
+        return fingerprint([made, rows])
+
+    def _row(self, image_id: str) -> int:
+        try:
+            return self._position[image_id]
+        except KeyError:
+            raise MaskError(
+                f"the mask store {self.folder} has no image {image_id}",
+                "make the masks of this data set again with `medsgssl masks`",
+            ) from None
+
+    def _read_bits(self, part: str) -> list[bytes]:
+        return read_part(self.folder / part, ["bits"])["bits"].tolist()

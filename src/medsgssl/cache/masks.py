@@ -135,7 +135,7 @@ def _from_store(catalog: Catalog, store: MaskStore, size: int) -> MaskArray:
     usable = np.zeros(count, np.bool_)
     readable = np.flatnonzero((catalog.table["status"] == "ok").to_numpy())
     ids = catalog.table["image_id"].iloc[readable].tolist()
-    for row, (_, found) in zip(readable, store.read(ids), strict=True):
+    for row, found in zip(readable, store.read(ids), strict=True):
         if found.status == "failed":
             continue
         height, width = found.mask.shape

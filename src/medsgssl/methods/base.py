@@ -50,6 +50,9 @@ class Task(nn.Module, ABC):
         encoder: The encoder that is kept after pretraining.
     """
 
+    #: Name prefixes of parameters that no gradient trains, e.g. an EMA teacher's.
+    fixed: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder

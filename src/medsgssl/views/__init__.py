@@ -3,10 +3,11 @@
 from medsgssl.views.batch import ViewBatch
 from medsgssl.views.crops import CropRule, RandomCrop, WholeImage, draw_pose, draw_shape
 from medsgssl.views.geometry import Crop, box_crop, warp_image, warp_mask, whole
-from medsgssl.views.loader import ViewSource, ViewSteps, load_steps
+from medsgssl.views.loader import ViewSteps, load_steps
 from medsgssl.views.order import EpochOrder
 from medsgssl.views.photometry import photometric
 from medsgssl.views.plan import View, ViewPlan, ViewSpec, make_view
+from medsgssl.views.source import ViewSource
 
 __all__ = [
     "Crop",

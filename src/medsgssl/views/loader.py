@@ -7,7 +7,6 @@ workers changes nothing: resume is exact by construction.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,29 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from medsgssl.cache import DecodedCache, MaskArray
 from medsgssl.views.batch import ViewBatch
 from medsgssl.views.order import EpochOrder
 from medsgssl.views.plan import ViewPlan, make_view
-
-
-@dataclass(frozen=True)
-class ViewSource:
-    """What every loader of a run draws from; row i of all parts is the same image.
-
-    Attributes:
-        cache: The decoded images.
-        masks: Their masks, or one of the controls.
-        keys: (N,) uint64 stable key of each image, the image's part in its random numbers.
-        labels: (N, 14) float32 of 0 and 1.
-        domains: (N,) int64 number of each image's data set.
-    """
-
-    cache: DecodedCache
-    masks: MaskArray
-    keys: NDArray[np.uint64]
-    labels: NDArray[np.float32]
-    domains: NDArray[np.int64]
+from medsgssl.views.source import ViewSource
 
 
 class ViewSteps(Dataset[ViewBatch]):

@@ -1,0 +1,181 @@
+"""The run folder: the name of every file a run leaves, and which stages are complete."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medsgssl.config import Config, dump, read_yaml, to_yaml
+from medsgssl.errors import ConfigError
+from medsgssl.files import read_json, write_json, write_text
+from medsgssl.machine import environment
+
+StageName = Literal["data", "pretrain", "finetune", "predict", "evaluate"]
+
+#: Settings that change where or how fast a run computes, but not what.
+WITHOUT_EFFECT = (
+    "data.root",
+    "data.cache_dir",
+    "data.num_workers",
+    "data.cache_masks",
+    "data.pin_memory",
+    "pretrain.checkpoint_minutes",
+    "finetune.checkpoint_minutes",
+)
+#: Settings that only the evaluation looks at; it is cheap, and done anew when they change.
+EVALUATION_ONLY = "evaluate."
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine, JSON."""
+        return self.path / "environment.json"
+
+    @property
+    def stages(self) -> Path:
+        """Which stages are complete, with their keys and seconds, JSON."""
+        return self.path / "stages.json"
+
+    @property
+    def data(self) -> Path:
+        """Audit of the catalog and of the masks: counts and warnings, JSON."""
+        return self.path / "data.json"
+
+    @property
+    def split(self) -> Path:
+        """Image id, patient id and split of every image, parquet."""
+        return self.path / "split.parquet"
+
+    @property
+    def examples(self) -> Path:
+        """Some images, masks and views as the network saw them, npz."""
+        return self.path / "examples.npz"
+
+    @property
+    def pretrained(self) -> Path:
+        """The pretrained encoder."""
+        return self.path / "pretrained.safetensors"
+
+    @property
+    def pretrain_log(self) -> Path:
+        """One row per epoch of pretraining, CSV."""
+        return self.path / "pretrain_log.csv"
+
+    @property
+    def pretrain_warnings(self) -> Path:
+        """Warnings about collapse and saturation, JSON list."""
+        return self.path / "pretrain_warnings.json"
+
+    @property
+    def finetune_log(self) -> Path:
+        """One row per epoch of fine-tuning, CSV."""
+        return self.path / "finetune_log.csv"
+
+    @property
+    def classifier(self) -> Path:
+        """The best classifier by validation mean AUC."""
+        return self.path / "classifier.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """Labels and scores of validation and test images, parquet."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics, JSON."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained HTML page."""
+        return self.path / "report.html"
+
+    def claim(self, config: Config) -> None:
+        """Make this the folder of ``config``; a folder of another configuration is refused.
+
+        Raises:
+            ConfigError: The folder holds a run whose result-relevant settings differ, or files of
+                something else.
+        """
+        if self.config.is_file():
+            self._require_same(config)
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise ConfigError(
+                f"{self.path} is not empty and holds no run", "choose another --out folder"
+            )
+        write_text(self.config, to_yaml(config))
+        write_json(self.environment, environment())
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the stored configuration as nested plain values.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if not self.config.is_file():
+            raise ConfigError(f"{self.path} holds no run", "give the --out folder of a run")
+        return read_yaml(self.config)
+
+    def _require_same(self, config: Config) -> None:
+        old, new = flatten(self.read_config()), flatten(dump(config))
+        changed = [
+            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+            and key not in WITHOUT_EFFECT
+            and not key.startswith(EVALUATION_ONLY)
+        ]
+        if changed:
+            raise ConfigError(
+                f"{self.path} holds a run of another configuration:\n"
+                + "\n".join(f"  - {line}" for line in changed),
+                "choose another --out folder, or take these changes back",
+            )
+
+    def done(self, stage: StageName, key: str) -> bool:
+        """Return whether a stage was completed with this very key."""
+        return bool(self._read_stages().get(stage, {}).get("key") == key)
+
+    def mark(self, stage: StageName, key: str, seconds: float) -> None:
+        """Record that a stage is complete.
+
+        Args:
+            stage: Its name.
+            key: Fingerprint of all that decided its result.
+            seconds: How long it took this time.
+        """
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        entry = {"key": key, "finished": finished, "seconds": round(seconds, 2)}
+        write_json(self.stages, self._read_stages() | {stage: entry})
+
+    def _read_stages(self) -> dict[str, Any]:
+        return dict(read_json(self.stages)) if self.stages.is_file() else {}
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,91 @@
+"""Self-supervised pretraining: a method's task in, the encoder's weights out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.fabric import Fabric
+
+from medsgssl.config import Config
+from medsgssl.files import write_json
+from medsgssl.methods import Task, method_of
+from medsgssl.training.checkpoint import save_weights
+from medsgssl.training.devices import launch, seed_step
+from medsgssl.training.epoch_log import Row
+from medsgssl.training.loop import Stage, Trainer
+from medsgssl.training.monitors import warnings_for
+from medsgssl.views import EpochOrder, ViewSource, ViewSteps
+
+
+@dataclass
+class _Watch:
+    """Collects warnings about collapse and saturation after each epoch."""
+
+    warnings: list[str] = field(default_factory=list)
+
+    def __call__(self, task: Task, row: Row) -> bool:
+        suffix = "_floor"
+        floors = {name.removesuffix(suffix): row[name] for name in row if name.endswith(suffix)}
+        self.warnings += warnings_for(row, floors)
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {"warnings": self.warnings}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.warnings = list(state["warnings"])
+
+
+def pretrain(config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]) -> None:
+    """Pretrain the encoder of ``config`` on the training split and write its weights.
+
+    Writes ``pretrained.safetensors``, ``pretrain_log.csv`` and ``pretrain_warnings.json`` into
+    ``folder``; goes on from ``pretrain.checkpoint`` where there is one.
+
+    Args:
+        config: The run's configuration.
+        source: Images and masks.
+        folder: The run folder.
+        facts: What travels with the weights; ``facts["key"]`` guards the checkpoint.
+    """
+    launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, facts)
+
+
+def _pretrain(
+    fabric: Fabric, config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]
+) -> None:
+    method = method_of(config)
+    stage = Stage(
+        name="pretrain",
+        folder=folder,
+        key=facts["key"],
+        seed=config.seed,
+        settings=config.pretrain,
+        workers=config.data.num_workers,
+        pin_memory=config.data.pin_memory,
+        monitor_batches=config.pretrain.monitor_batches,
+    )
+    rows = source.rows("train")
+    domains = source.domains[rows]
+    order = EpochOrder(
+        rows,
+        config.data.batch_size,
+        config.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        domains=domains if len(np.unique(domains)) > 1 else None,
+    )
+    steps = ViewSteps(source, method.pretrain_views(), order, config.data.img_size, config.seed)
+    seed_step(config.seed, "initial weights", 0, 0)
+    task = method.task(method.encoder())
+    watch = _Watch()
+    trainer = Trainer(fabric, stage, task, steps, watch)
+    trainer.run()
+    fabric.barrier()
+    if fabric.is_global_zero:
+        write_json(folder / "pretrain_warnings.json", watch.warnings)
+        save_weights(folder / "pretrained.safetensors", task.encoder, facts)
+        stage.checkpoint.unlink(missing_ok=True)

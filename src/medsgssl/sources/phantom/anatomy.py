@@ -166,8 +166,8 @@ class Anatomy:
             (low, 0.6 * left),
         ]
         y = np.linspace(self.apex - 0.03, low, 70)
-        a = self.mid - PchipInterpolator(*zip(*rights, strict=True))(y)
-        b = self.mid + PchipInterpolator(*zip(*lefts, strict=True))(y)
+        a = self.mid - _smooth(rights, y)
+        b = self.mid + _smooth(lefts, y)
         return np.vstack([np.stack([a, y], axis=1), np.stack([b, y], axis=1)[::-1]])
 
     def heart_box(self) -> Points:
@@ -209,8 +209,8 @@ class Anatomy:
             (flank - 0.01 + 0.05 * stout, 1.3),
         ]
         shape = np.vstack([curve(half), curve(lower)])
-        right = shape * [-1, 1] + [self.mid, 0]
-        outlines = [np.vstack([right, (shape + [self.mid, 0])[::-1]])]
+        axis = np.array([self.mid, 0.0])
+        outlines = [np.vstack([shape * [-1, 1] + axis, (shape + axis)[::-1]])]
         if self.arms_down:
             arm = curve(
                 [
@@ -222,8 +222,14 @@ class Anatomy:
                     (flank + 0.3, self.apex + 0.1),
                 ]
             )
-            outlines += [arm * [-1, 1] + [self.mid, 0], arm + [self.mid, 0]]
+            outlines += [arm * [-1, 1] + axis, arm + axis]
         return outlines
+
+
+def _smooth(knots: list[tuple[float, float]], y: Points) -> Points:
+    """Interpolate (height, offset) knots without overshoot."""
+    heights, offsets = np.array(knots).T
+    return np.asarray(PchipInterpolator(heights, offsets)(y), dtype=np.float64)
 
 
 def draw_anatomy(subject: Subject, view: str, random: np.random.Generator) -> Anatomy:

@@ -8,6 +8,9 @@ from medsgssl.sources.phantom.anatomy import LEFT, RIGHT, Anatomy
 from medsgssl.sources.phantom.canvas import Canvas, Floats, Points, band, curve, edges, ellipse
 
 _RIB_PAIRS = 11
+_VERTEBRA = np.array(
+    [(-1, -1), (0, -0.86), (1, -1), (0.84, 0), (1, 1), (0, 0.86), (-1, 1), (-0.84, 0)], np.float64
+)
 
 
 def add_bones(att: Floats, canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> None:
@@ -34,8 +37,8 @@ def _ribs(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floa
     width = random.uniform(0.0195, 0.023)
     back_edges = edges(backs, width * np.linspace(1.0, 0.72, backs.shape[1]))
     front_edges = edges(fronts, width * np.linspace(0.72, 1.2, fronts.shape[1]))
-    back_raster = canvas.fill(*_closed(back_edges), value=150)
-    front_raster = canvas.fill(*_closed(front_edges), value=130)
+    back_raster = canvas.fill(_closed(back_edges), value=150)
+    front_raster = canvas.fill(_closed(front_edges), value=130)
     canvas.stroke(np.concatenate(back_edges), 0.0035, 235, back_raster)
     # Towards the cartilage the cortex is lost to sight.
     canvas.stroke(np.concatenate(front_edges)[:, :-5], 0.003, 185, front_raster)
@@ -73,7 +76,8 @@ def _cage(
 
 
 def _shoulders(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floats:
-    clavicles, scapulae, rims = canvas.blank(), canvas.blank(), []
+    clavicles, scapulae = canvas.blank(), canvas.blank()
+    rims: list[Points] = []
     top, width = anatomy.apex, anatomy.width
     inward = 0.055 if anatomy.view == "AP" else 0.0
     for side in (RIGHT, LEFT):
@@ -82,16 +86,18 @@ def _shoulders(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) ->
             [
                 anatomy.at(side, x, y)
                 for x, y in (
-                    (0.03, anatomy.level(0.2)),
-                    (0.1, anatomy.level(0.15)),
-                    (0.19, top + 0.04 - 0.4 * lift),
-                    (0.28, top + 0.01 - lift),
-                    (width + 0.03, top + 0.015 - lift),
+                    (0.028, anatomy.level(0.22)),
+                    (0.1, anatomy.level(0.175)),
+                    (0.19, top + 0.05 - 0.4 * lift),
+                    (0.28, top + 0.004 - lift),
+                    (width + 0.02, top - 0.004 - lift),
+                    (width + 0.06, top + 0.012 - lift),
                 )
             ]
         )
-        thick = 0.021 + 0.008 * np.abs(np.linspace(-1, 1, len(line))) ** 3
-        canvas.fill(band(line, thick), value=150, onto=clavicles)
+        along = np.linspace(0, 1, len(line))
+        thick = 0.019 + 0.009 * (1 - along) ** 4 - 0.014 * along**6
+        canvas.fill(band(line, thick), value=130, onto=clavicles)
         rims += edges(line, thick)
         blade = curve(
             [
@@ -127,40 +133,31 @@ def _shoulders(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) ->
         rims += [head, *edges(shaft, 0.05)]
     outline = canvas.stroke(rims, 0.004, 200)
     return (
-        canvas.soften(clavicles, 0.003, 0.36 / 255)
+        canvas.soften(clavicles, 0.003, 0.3 / 255)
         + canvas.soften(scapulae, 0.0045, 0.36 / 255)
         + canvas.soften(outline, 0.002, 0.17 / 255)
     )
 
 
 def _spine(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floats:
-    bodies, marks = canvas.blank(), []
     step = anatomy.span / 8.6
     bend = random.normal(0, 0.006)
-    heights = np.arange(anatomy.apex - 5 * step * 0.8, 1.1, step)
-    column = [(anatomy.mid, -0.1)]
-    for number, y in enumerate(heights):
-        middle = anatomy.mid + bend * np.sin(3 * y)
-        half = 0.031 + 0.008 * y
-        tall = 0.41 * step
-        corners = [(-1, -1), (0, -0.86), (1, -1), (0.84, 0), (1, 1), (0, 0.86), (-1, 1), (-0.84, 0)]
-        shape = np.array([(middle + half * a, y + tall * b) for a, b in corners])
-        canvas.fill(shape, value=255, onto=bodies)
-        process = ellipse((middle, y + 0.3 * step), (0.007, 0.012))
-        pedicles = [
-            ellipse((middle + side * 0.62 * half, y - 0.1 * step), (0.007, 0.009))
-            for side in (-1, 1)
-        ]
-        marks += [process, *pedicles]
-        if number < 5:
-            wing = np.array([(middle - 1.75 * half, y), (middle, y - 0.006), (middle + 1.75 * half, y)])
-            canvas.fill(band(wing, 0.016), value=110, onto=bodies)
-        column.append((middle, float(y)))
-    column.append((column[-1][0], 1.3))
-    core = canvas.fill(band(np.array(column), 0.075))
-    rims = canvas.stroke([np.vstack([m, m[:1]]) for m in marks], 0.004, 255)
+    heights = np.arange(anatomy.apex - 4 * step, 1.1, step)
+    middles = anatomy.mid + bend * np.sin(3 * heights)
+    centres = np.stack([middles, heights], axis=1)[:, None]
+    # The vertebrae grow downwards.
+    sizes = np.stack([0.031 + 0.008 * heights, np.full_like(heights, 0.41 * step)], axis=1)[:, None]
+    bodies = canvas.fill(centres + sizes * _VERTEBRA, value=255)
+    wings = centres[:5] + sizes[:5] * np.array([(-1.75, 0.0), (0.0, -0.25), (1.75, 0.0)])
+    canvas.fill(_closed(edges(wings, 0.016)), value=110, onto=bodies)
+    processes = centres + ellipse((0.0, 0.3 * step), (0.007, 0.012))
+    pedicle = ellipse((0.0, -0.1 * step), (0.007, 0.009))
+    pedicles = [centres + sizes * [side * 0.62, 0.0] + pedicle for side in (RIGHT, LEFT)]
+    rims = canvas.stroke(np.concatenate([processes, *pedicles]), 0.004, 255)
+    ends = np.array([(middles[0], -0.1), (middles[-1], 1.3)])
+    core = canvas.fill(band(np.vstack([ends[:1], centres[:, 0], ends[1:]]), 0.075))
     return (
-        canvas.soften(core, 0.011, 0.2 / 255)
+        canvas.soften(core, 0.011, 0.17 / 255)
         + canvas.soften(bodies, 0.003, 0.13 / 255)
         + canvas.soften(rims, 0.0025, 0.08 / 255)
     )

@@ -30,8 +30,10 @@ class Canvas:
 
     def __init__(self, side: int, pose: Points) -> None:
         self.side = side
-        self._matrix = pose * side
-        inverse = cv2.invertAffineTransform(self._matrix)
+        matrix = pose * side
+        self._to_fixed = matrix[:, :2].T * (1 << _SHIFT)
+        self._from_fixed = (matrix[:, 2] - 0.5) * (1 << _SHIFT)
+        inverse = cv2.invertAffineTransform(matrix)
         columns = np.arange(side, dtype=np.float32)[None, :] + np.float32(0.5)
         rows = np.arange(side, dtype=np.float32)[:, None] + np.float32(0.5)
         weights = inverse.astype(np.float32)
@@ -47,10 +49,19 @@ class Canvas:
         return np.zeros((self.side, self.side), np.uint8)
 
     def fill(self, *polygons: Points, value: int = 255, onto: Bytes | None = None) -> Bytes:
-        """Fill polygons (each ``(n, 2)``) and return the raster, antialiased, 0..``value``."""
+        """Fill polygons and return the raster, antialiased, 0..``value``.
+
+        Args:
+            *polygons: One ``(n, 2)`` or many of equally many points ``(m, n, 2)``.
+            value: Grey value of their inside.
+            onto: Raster to draw on; a new one when not given.
+        """
         raster = self.blank() if onto is None else onto
         for polygon in polygons:
-            cv2.fillPoly(raster, [self._fixed(polygon)], value, cv2.LINE_AA, _SHIFT)
+            fixed = self._fixed(polygon)
+            # One call per polygon: in a joint call, overlaps would become holes.
+            for one in fixed if polygon.ndim == 3 else [fixed]:
+                cv2.fillPoly(raster, [one], value, cv2.LINE_AA, _SHIFT)
         return raster
 
     def stroke(
@@ -118,26 +129,19 @@ class Canvas:
         return thickness
 
     def _fixed(self, points: Points) -> NDArray[np.int32]:
-        pixels = points @ self._matrix[:, :2].T + self._matrix[:, 2] - 0.5
-        return np.round(pixels * (1 << _SHIFT)).astype(np.int32)
+        return np.rint(points @ self._to_fixed + self._from_fixed).astype(np.int32)
 
 
 def curve(knots: Sequence[tuple[float, float]] | Points, steps: int = 8) -> Points:
     """Return a Catmull-Rom curve through ``(n, 2)`` knots, ``steps`` points per piece."""
     p = np.asarray(knots, dtype=np.float64)
-    p = np.vstack([2 * p[0] - p[1], p, 2 * p[-1] - p[-2]])
+    p = np.vstack([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])[:, None]
+    a, b, c, d = p[:-3], p[1:-2], p[2:-1], p[3:]
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
-    pieces = [
-        0.5
-        * (
-            2 * b
-            + (c - a) * t
-            + (2 * a - 5 * b + 4 * c - d) * t**2
-            + (3 * b - a - 3 * c + d) * t**3
-        )
-        for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True)
-    ]
-    return np.vstack([*pieces, p[-2:-1]])
+    pieces = b + 0.5 * t * (
+        (c - a) + t * ((2 * a - 5 * b + 4 * c - d) + t * (3 * b - a - 3 * c + d))
+    )
+    return np.vstack([pieces.reshape(-1, 2), p[-2]])
 
 
 def edges(line: Points, width: float | Points) -> tuple[Points, Points]:

@@ -8,6 +8,8 @@ import numpy as np
 from medsgssl.sources.phantom.anatomy import LEFT, RIGHT, Anatomy
 from medsgssl.sources.phantom.canvas import Bytes, Canvas, Floats, band, curve, ellipse
 
+_WALL = np.array([0.008, 0.0])  # from the tube's axis to its wall
+
 
 def add_devices(att: Floats, canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> None:
     """Add devices to an attenuation field in place; portable films carry more of them."""
@@ -33,7 +35,9 @@ def _electrodes(
     spots = [(RIGHT, 0.27, 0.12), (LEFT, 0.27, 0.1), (LEFT, 0.3, 0.95), (RIGHT, 0.28, 0.98)]
     lines = []
     for side, offset, share in spots[: int(random.integers(2, 5))]:
-        x, y = anatomy.at(side, offset + random.normal(0, 0.03), anatomy.level(share) + random.normal(0, 0.03))
+        x, y = anatomy.at(
+            side, offset + random.normal(0, 0.03), anatomy.level(share) + random.normal(0, 0.03)
+        )
         canvas.fill(ellipse((x, y), (0.011, 0.011)), value=90, onto=metal)
         canvas.fill(ellipse((x, y), (0.005, 0.005)), onto=metal)
         away = (x + random.normal(0, 0.1), y + random.uniform(0.15, 0.3))
@@ -51,9 +55,15 @@ def _electrodes(
     canvas.stroke(lines, 0.0042, 215, wires)
 
 
-def _central_line(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator, wires: Bytes) -> None:
+def _central_line(
+    canvas: Canvas, anatomy: Anatomy, random: np.random.Generator, wires: Bytes
+) -> None:
     jugular = random.random() < 0.5
-    start = anatomy.at(RIGHT, 0.075, anatomy.apex - 0.15) if jugular else anatomy.at(RIGHT, 0.26, anatomy.level(0.1))
+    start = (
+        anatomy.at(RIGHT, 0.075, anatomy.apex - 0.15)
+        if jugular
+        else anatomy.at(RIGHT, 0.26, anatomy.level(0.1))
+    )
     tip = anatomy.at(RIGHT, 0.04, anatomy.level(random.uniform(0.5, 0.72)))
     entry = anatomy.at(RIGHT, 0.055, anatomy.level(0.12 if jugular else 0.17))
     line = curve([start, entry, anatomy.at(RIGHT, 0.045, anatomy.level(0.36)), tip], 16)
@@ -64,7 +74,7 @@ def _tubes(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator, wires:
     sway = random.normal(0, 0.006)
     tip = (anatomy.mid + sway, anatomy.level(random.uniform(0.22, 0.38)))
     tracheal = curve([(anatomy.mid, -0.05), (anatomy.mid + sway, anatomy.apex), tip], 16)
-    for border in (tracheal + [0.008, 0], tracheal - [0.008, 0]):
+    for border in (tracheal + _WALL, tracheal - _WALL):
         canvas.stroke([border], 0.003, 130, wires)
     if random.random() < 0.6:
         gastric = curve(
@@ -85,7 +95,9 @@ def _pacemaker(
 ) -> None:
     x, y = anatomy.at(LEFT, random.uniform(0.23, 0.29), anatomy.level(random.uniform(0.2, 0.34)))
     canvas.fill(ellipse((x, y), (0.05, 0.042), random.uniform(-0.5, 0.5)), value=110, onto=metal)
-    canvas.fill(ellipse((x + 0.006, y - 0.012), (0.03, 0.018), random.uniform(-0.4, 0.4)), onto=metal)
+    canvas.fill(
+        ellipse((x + 0.006, y - 0.012), (0.03, 0.018), random.uniform(-0.4, 0.4)), onto=metal
+    )
     tip = anatomy.at(LEFT, 0.75 * anatomy.heart_offsets[1], anatomy.level(0.96))
     lead = curve(
         [

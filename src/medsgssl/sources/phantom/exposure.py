@@ -20,9 +20,9 @@ def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) 
         Grey values in [0, 1], bright = dense.
     """
     portable = view == "AP"
-    strength = random.uniform(0.95, 1.3) * (0.85 if portable else 1.0)
-    gamma = random.uniform(0.9, 1.35) * (0.85 if portable else 1.0)
-    veil = random.uniform(0.0, 0.06) + (0.06 if portable else 0.0)
+    strength = random.uniform(0.8, 1.12) * (0.85 if portable else 1.0)
+    gamma = random.uniform(0.8, 1.4) * (0.85 if portable else 1.0)
+    veil = random.uniform(0.0, 0.09) + (0.06 if portable else 0.0)
     scatter = random.uniform(0.04, 0.1) + (0.06 if portable else 0.0)
     ramp = random.normal(0, 0.05, 2)
     grain = random.uniform(0.004, 0.012) * (1.25 if portable else 1.0)
@@ -32,7 +32,7 @@ def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) 
     blurred = canvas.soften(grey, 0.08, 1.0)
     grey = grey * np.float32(1 - scatter) + blurred * np.float32(scatter)
     # Displays stretch each film to its darkest and brightest tissue.
-    grey = grey / np.float32(0.9)
+    grey = grey / np.float32(0.86)
     grey += np.float32(ramp[0]) * (canvas.x - np.float32(0.5)) * grey
     grey += np.float32(ramp[1]) * (canvas.y - np.float32(0.5)) * grey
     grey = np.clip(grey, 0, 1) ** np.float32(gamma)
@@ -40,7 +40,8 @@ def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) 
     # Grain is drawn at a fixed size, so that a larger image shows the same film.
     grey += np.float32(grain) * canvas.noise(random, 256)
     top = random.uniform(0.86, 0.98)
-    return np.clip(grey * np.float32(top), 0, 1)
+    film: Floats = np.clip(grey * np.float32(top), 0, 1)
+    return film
 
 
 def collimate(grey: Floats, canvas: Canvas, random: np.random.Generator) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -87,7 +87,9 @@ def _emphysema(scene: Scene) -> list[Lesion]:
     for _ in range(int(scene.random.integers(1, 4))):
         side = pick_side(scene.random)
         centre = scene.anatomy.at(
-            side, scene.random.uniform(0.14, 0.24), scene.anatomy.level(scene.random.uniform(0.1, 0.35))
+            side,
+            scene.random.uniform(0.14, 0.24),
+            scene.anatomy.level(scene.random.uniform(0.1, 0.35)),
         )
         radius = scene.random.uniform(0.025, 0.05)
         rim = ellipse(centre, (radius, 1.2 * radius))
@@ -101,7 +103,9 @@ def _hernia(scene: Scene) -> list[Lesion]:
     random, canvas = scene.random, scene.canvas
     radius = random.uniform(0.065, 0.1)
     centre = scene.anatomy.at(
-        LEFT, random.uniform(0.0, 0.05), scene.anatomy.level(1.0) - random.uniform(0.2, 0.7) * radius
+        LEFT,
+        random.uniform(0.0, 0.05),
+        scene.anatomy.level(1.0) - random.uniform(0.2, 0.7) * radius,
     )
     sac = ellipse(centre, (radius * random.uniform(0.95, 1.2), radius))
     outline = canvas.fill(sac)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.special import expit
 
 from medsgssl.sources.phantom.anatomy import LEFT, RIGHT
 from medsgssl.sources.phantom.canvas import Floats, band, curve, ellipse
@@ -31,9 +32,13 @@ def atelectasis(scene: Scene) -> list[Lesion]:
         thick = random.uniform(0.008, 0.016) * np.sin(np.linspace(0.25, np.pi - 0.25, len(line)))
         canvas.fill(band(line, thick), onto=plates)
     lung = scene.regions.lung(side)
-    field = canvas.soften(cv2.min(plates, lung).astype(np.uint8), 0.0028, random.uniform(0.22, 0.34) / 255)
+    field = canvas.soften(
+        cv2.min(plates, lung).astype(np.uint8), 0.0028, random.uniform(0.22, 0.34) / 255
+    )
     if random.random() < 0.5:
-        field = field + _cut(scene, side, 0.26 * _haze(scene, (anatomy.at(side, 0.16, base)), (0.08, 0.045)))
+        field = field + _cut(
+            scene, side, 0.26 * _haze(scene, (anatomy.at(side, 0.16, base)), (0.08, 0.045))
+        )
     return [Lesion(field)]
 
 
@@ -74,10 +79,14 @@ def consolidation(scene: Scene) -> list[Lesion]:
     radii = (random.uniform(0.065, 0.1), random.uniform(0.065, 0.1))
     lumps = 0.5 * canvas.noise(random, 9) + 0.3 * canvas.noise(random, 20)
     distance = np.hypot((canvas.x - centre[0]) / radii[0], (canvas.y - centre[1]) / radii[1])
-    dense = 1 / (1 + np.exp((distance + 0.22 * lumps - 1.2) * 7))
+    dense = expit((1.2 - distance - 0.22 * lumps) * 7)
     # The fissure bounds the lobe sharply where it meets the beam.
-    fissure = (centre[1] + radii[1] * 0.75 - canvas.y) if upper else (canvas.y - centre[1] + radii[1] * 0.75)
-    dense *= 1 / (1 + np.exp(-fissure / 0.006))
+    fissure = (
+        (centre[1] + radii[1] * 0.75 - canvas.y)
+        if upper
+        else (canvas.y - centre[1] + radii[1] * 0.75)
+    )
+    dense *= expit(fissure / 0.006)
     start = np.array(hilum(scene.anatomy, side))
     aim = np.array(centre) - start
     bronchi = []
@@ -86,7 +95,7 @@ def consolidation(scene: Scene) -> list[Lesion]:
         tip = start + spin @ aim * random.uniform(1.0, 1.35)
         bend = (start + tip) / 2 + random.normal(0, 0.012, 2)
         bronchi.append(curve([(start[0], start[1]), (bend[0], bend[1]), (tip[0], tip[1])]))
-    air = canvas.soften(canvas.stroke(bronchi, 0.0085), 0.002, 0.55 / 255)
+    air = canvas.soften(canvas.stroke(bronchi, 0.0065), 0.0018, 0.42 / 255)
     field = np.float32(random.uniform(0.48, 0.62)) * dense.astype(np.float32) * (1 - air)
     hidden = (1 - 0.8 * dense).astype(np.float32)
     return [Lesion(_cut(scene, side, field), vessels=hidden)]
@@ -121,15 +130,21 @@ def oedema(scene: Scene) -> list[Lesion]:
     for side in (RIGHT, LEFT):
         x, y = hilum(anatomy, side)
         wing = canvas.bump((x + side * 0.055, y + 0.035), (0.075, 0.105))
-        field += wing * np.float32(random.uniform(0.26, 0.34))
+        field += wing * np.float32(random.uniform(0.32, 0.42))
         for _ in range(7):
             low = anatomy.level(random.uniform(0.75, 1.0))
             outer = float(anatomy.wall(side, low)) - 0.004
-            septa.append(np.array([anatomy.at(side, outer, low), anatomy.at(side, outer - 0.03, low + 0.002)]))
+            septa.append(
+                np.array(
+                    [anatomy.at(side, outer, low), anatomy.at(side, outer - 0.03, low + 0.002)]
+                )
+            )
     mottle = 1 + 0.22 * canvas.noise(random, 14) + 0.14 * canvas.noise(random, 34)
-    field = field * np.clip(mottle, 0.3, 1.8) + canvas.soften(canvas.stroke(septa, 0.003), 0.001, 0.12 / 255)
+    field = field * np.clip(mottle, 0.3, 1.8) + canvas.soften(
+        canvas.stroke(septa, 0.003), 0.001, 0.12 / 255
+    )
     inside = canvas.soften(scene.regions.lungs, 0.004)
-    return [Lesion((field * inside).astype(np.float32), vessels=1 + 0.8 * inside)]
+    return [Lesion((field * inside).astype(np.float32), vessels=1 + 0.3 * inside)]
 
 
 def fibrosis(scene: Scene) -> list[Lesion]:
@@ -141,8 +156,8 @@ def fibrosis(scene: Scene) -> list[Lesion]:
         net += np.exp(-((noise / 0.2) ** 2))
     edge = 1 - canvas.soften(scene.regions.lungs, 0.035)
     basal = np.clip((canvas.y - anatomy.level(0.4)) / np.float32(0.55 * anatomy.span), 0, 1)
-    where = basal * (0.35 + 1.2 * edge) * canvas.soften(scene.regions.lungs, 0.003)
-    field = (0.2 * net + 0.13) * where * np.float32(random.uniform(0.8, 1.1))
+    where = basal * (0.4 + 1.3 * edge) * canvas.soften(scene.regions.lungs, 0.003)
+    field = (0.27 * net + 0.1) * where * np.float32(random.uniform(1.0, 1.3))
     return [Lesion(field.astype(np.float32))]
 
 
@@ -150,8 +165,8 @@ def _haze(scene: Scene, centre: tuple[float, float], radii: tuple[float, float])
     """Return a cloud of height about 1 with an uneven border."""
     canvas = scene.canvas
     mottle = 1 + 0.3 * canvas.noise(scene.random, 12) + 0.22 * canvas.noise(scene.random, 28)
-    cloud = canvas.bump(centre, radii) * np.clip(mottle, 0.25, 1.9)
-    return cloud.astype(np.float32, copy=False)
+    cloud: Floats = canvas.bump(centre, radii) * np.clip(mottle, 0.25, 1.9).astype(np.float32)
+    return cloud
 
 
 def _round(
@@ -164,7 +179,9 @@ def _round(
     outline = centre + (outline - centre) * (1 + lobes * wave)[:, None]
     shape = scene.canvas.fill(outline)
     # A ball is thick in the middle and still has a border that can be seen.
-    ball = scene.canvas.soften(shape, 0.003, 0.5 / 255) + scene.canvas.soften(shape, 0.4 * radius, 0.6 / 255)
+    ball = scene.canvas.soften(shape, 0.003, 0.5 / 255) + scene.canvas.soften(
+        shape, 0.4 * radius, 0.6 / 255
+    )
     return Lesion(_cut(scene, side, np.float32(dense) * ball))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from medsgssl.sources.phantom.canvas import Bytes, Points
+from medsgssl.sources.phantom.canvas import Bytes
 from medsgssl.sources.phantom.lesions import Lesion, Scene, pick_side
 
 
@@ -46,9 +46,17 @@ def pneumothorax(scene: Scene) -> list[Lesion]:
     gap = (lateral * (1 - t**2) + 0.5 * apical * np.exp(-t * 6)) + 0.001
     offset = np.maximum(anatomy.wall(side, y - 0.6 * apical * np.exp(-t * 4)) - gap, 0.06)
     line = np.stack([anatomy.mid + side * offset, y], axis=1)
-    inner = np.array([(anatomy.mid + side * 0.03, top + 0.04), (anatomy.mid + side * 0.07, top + 0.006)])
+    inner = np.array(
+        [(anatomy.mid + side * 0.03, top + 0.04), (anatomy.mid + side * 0.07, top + 0.006)]
+    )
     pleural = np.vstack([inner, line])
-    rest = np.array([(anatomy.mid + side * 0.6, end + 0.001), (anatomy.mid + side * 0.6, 1.2), (anatomy.mid, 1.2)])
+    rest = np.array(
+        [
+            (anatomy.mid + side * 0.6, end + 0.001),
+            (anatomy.mid + side * 0.6, 1.2),
+            (anatomy.mid, 1.2),
+        ]
+    )
     collapsed = canvas.fill(np.vstack([pleural, rest]))
     air = cv2.subtract(lung, collapsed).astype(np.uint8)
     edge = _both(canvas.stroke([pleural], 0.0042), lung)
@@ -70,25 +78,23 @@ def thickening(scene: Scene) -> list[Lesion]:
     t = np.linspace(0, 1, 40)
     swell = np.sin(np.pi * t) ** 0.5 if not apical else np.cos(0.5 * np.pi * t) ** 0.5
     uneven = 1 + 0.25 * np.sin(2 * np.pi * (t * random.uniform(1.5, 3) + random.random()))
-    thick = random.uniform(0.02, 0.036) * swell * uneven
+    thick = random.uniform(0.022, 0.04) * swell * uneven
     outer = anatomy.wall(side, y)
     if apical:
         # The cap follows the dome of the apex, so its lower border lies deeper instead.
         border = np.stack([anatomy.mid + side * outer, y], axis=1)
-        shape = np.vstack([border, [anatomy.at(side, 0.04, anatomy.level(0.1)), anatomy.at(side, 0.04, -0.1)]])
-        deep = canvas.fill(shape + [0, 0.0])
-        lower = canvas.fill(_shifted(anatomy.lung(side), thick.max() * 1.5))
+        shape = np.vstack(
+            [border, [anatomy.at(side, 0.04, anatomy.level(0.1)), anatomy.at(side, 0.04, -0.1)]]
+        )
+        deep = canvas.fill(shape)
+        lower = canvas.fill(anatomy.lung(side) + np.array([0.0, 1.5 * thick.max()]))
         layer = cv2.subtract(_both(deep, lung), lower).astype(np.uint8)
     else:
         inner = np.stack([anatomy.mid + side * (outer - thick), y], axis=1)
         beyond = np.stack([anatomy.mid + side * (outer + 0.02), y], axis=1)
         layer = _both(canvas.fill(np.vstack([inner, beyond[::-1]])), lung)
-    field = canvas.soften(layer, 0.0035, random.uniform(0.34, 0.46) / 255)
+    field = canvas.soften(layer, 0.0035, random.uniform(0.4, 0.52) / 255)
     return [Lesion(field, extent=layer)]
-
-
-def _shifted(outline: Points, down: float) -> Points:
-    return outline + np.array([0.0, down])
 
 
 def _both(one: Bytes, other: Bytes) -> Bytes:

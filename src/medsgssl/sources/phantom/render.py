@@ -83,9 +83,10 @@ def render_phantom(
         return generator(seed, f"phantom {purpose}", index)
 
     subject = draw_subject(seed, index if patient is None else patient)
-    drawn = "AP" if stream("view").random() < 0.36 else "PA"
-    view = drawn if view is None else view
-    anatomy = findings_module.reshape(draw_anatomy(subject, view, stream("position")), names, stream)
+    view = draw_view(seed, index) if view is None else view
+    anatomy = findings_module.reshape(
+        draw_anatomy(subject, view, stream("position")), names, stream
+    )
     canvas = Canvas(_canvas_side(size), _pose(view, stream("pose")))
     regions = tissue.draw_regions(canvas, anatomy)
 
@@ -94,18 +95,20 @@ def render_phantom(
     att += tissue.draw_abdomen(canvas, anatomy, regions, stream("abdomen"))
     air = tissue.draw_air(canvas, regions)
     breasts = tissue.draw_breasts(canvas, anatomy, stream("breasts"))
-    att *= 1 - np.float32(0.67) * air
+    att *= 1 - np.float32(0.72) * air
     if breasts is not None:
         att += breasts
     bones.add_bones(att, canvas, anatomy, stream("bones"))
-    vessels = _vessels(canvas, draw_vessels(canvas, anatomy, stream("vessels")), air, stream("texture"))
+    vessels = _vessels(
+        canvas, draw_vessels(canvas, anatomy, stream("vessels")), air, stream("texture")
+    )
     boxes: dict[str, list[Box]] = {}
     for name in names:
         lesions = findings_module.paint(Scene(canvas, anatomy, regions, stream(name)), name)
         for lesion in lesions:
             att += lesion.attenuation
             if lesion.vessels is not None:
-                vessels *= lesion.vessels
+                vessels = vessels * lesion.vessels
         fractions = [findings_module.box_of(lesion, canvas) for lesion in lesions]
         boxes[name] = [(x * size, y * size, w * size, h * size) for x, y, w, h in fractions]
     att += vessels
@@ -116,29 +119,36 @@ def render_phantom(
     exposure.collimate(grey, canvas, film)
     devices.add_markers(grey, canvas, view, film)
     if size != canvas.side:
-        grey = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
+        grey = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
     right, left = tissue.lung_labels(canvas, regions, size)
     return Phantom(
         exposure.to_bytes(grey), right, left, boxes, names, view, subject.sex, subject.age
     )
 
 
+def draw_view(seed: int, index: int) -> str:
+    """Draw the view position of one image: ``"PA"`` or ``"AP"``."""
+    return "AP" if generator(seed, "phantom view", index).random() < 0.36 else "PA"
+
+
 def _canvas_side(size: int) -> int:
-    """Draw small images larger than they are; from 256 pixels antialiased lines suffice."""
-    return size if size >= 256 else min(2 * size, 256)
+    """Draw small images larger than they are; from 192 pixels antialiased lines suffice."""
+    return size if size >= 192 else min(2 * size, 192)
 
 
 def _pose(view: str, random: np.random.Generator) -> Points:
     """Draw how the body lies on the film: a 2 x 3 map about the centre."""
     angle = random.normal(0, 1.4) * (2.0 if view == "AP" else 1.0)
     scale = random.uniform(0.95, 1.12)
-    pose = cv2.getRotationMatrix2D((0.5, 0.5), angle, scale)
+    pose: Points = np.asarray(cv2.getRotationMatrix2D((0.5, 0.5), angle, scale), np.float64)
     pose[:, 2] += random.uniform(-0.02, 0.02, 2)
-    return np.asarray(pose, dtype=np.float64)
+    return pose
 
 
 def _vessels(canvas: Canvas, drawn: Bytes, air: Floats, random: np.random.Generator) -> Floats:
     """Return the attenuation of the vessels and of lung tissue too fine to be drawn."""
     sharp = canvas.soften(drawn, 0.0014, 0.2 / 255)
-    fine = canvas.noise(random, 90) * np.float32(0.009) + canvas.noise(random, 45) * np.float32(0.008)
+    fine = canvas.noise(random, 90) * np.float32(0.009) + canvas.noise(random, 45) * np.float32(
+        0.008
+    )
     return (sharp + fine) * air

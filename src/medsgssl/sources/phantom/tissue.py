@@ -54,19 +54,24 @@ def draw_body(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3).astype(np.float32) / small_side
     stout = anatomy.subject.build
     thick = (0.86 + 0.24 * stout) * (1 - np.exp(-depth / np.float32(0.03 + 0.02 * stout)))
-    body = canvas.spread(cv2.GaussianBlur(thick.astype(np.float32), (0, 0), 1.5).astype(np.float32)) * canvas.soften(regions.body, 0.002)
+    body = canvas.spread(
+        cv2.GaussianBlur(thick.astype(np.float32), (0, 0), 1.5).astype(np.float32)
+    ) * canvas.soften(regions.body, 0.002)
     # Neck and shoulder tops are thinner than the trunk.
     rise = np.clip((canvas.y - np.float32(anatomy.apex - 0.1)) / np.float32(0.3), 0, 1)
-    return body * (np.float32(0.72) + np.float32(0.28) * rise)
+    trunk: Floats = body * (np.float32(0.72) + np.float32(0.28) * rise)
+    return trunk
 
 
 def draw_mediastinum(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
     """Return the attenuation of heart, vessels, hila and airway (which is negative)."""
     solid = regions.mediastinum
-    field = canvas.soften(solid, 0.0035, 0.12 / 255) + canvas.soften(solid, 0.035, 0.36 / 255)
+    field = canvas.soften(solid, 0.0035, 0.1 / 255) + canvas.soften(solid, 0.035, 0.2 / 255)
     left = anatomy.heart_offsets[1]
     middle = anatomy.mid + 0.35 * left
-    field += np.float32(0.25) * canvas.bump((middle, anatomy.level(0.88)), (0.5 * left + 0.03, 0.13))
+    field += np.float32(0.24) * canvas.bump(
+        (middle, anatomy.level(0.88)), (0.5 * left + 0.03, 0.13)
+    )
     for side in (RIGHT, LEFT):
         x, y = hilum(anatomy, side)
         field += np.float32(0.11) * canvas.bump((x, y), (0.02, 0.045))
@@ -78,8 +83,20 @@ def draw_mediastinum(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floa
     )
     bronchi = canvas.stroke(
         [
-            curve([(shift - 0.004, carina - 0.005), (shift - 0.03, carina + 0.035), (shift - 0.062, carina + 0.07)]),
-            curve([(shift - 0.004, carina - 0.005), (shift + 0.035, carina + 0.03), (shift + 0.08, carina + 0.05)]),
+            curve(
+                [
+                    (shift - 0.004, carina - 0.005),
+                    (shift - 0.03, carina + 0.035),
+                    (shift - 0.062, carina + 0.07),
+                ]
+            ),
+            curve(
+                [
+                    (shift - 0.004, carina - 0.005),
+                    (shift + 0.035, carina + 0.03),
+                    (shift + 0.08, carina + 0.05),
+                ]
+            ),
         ],
         0.021,
     )
@@ -115,16 +132,14 @@ def draw_abdomen(
     return dense - canvas.soften(gas, 0.006, 0.85 / 255)
 
 
-def draw_breasts(
-    canvas: Canvas, anatomy: Anatomy, random: np.random.Generator
-) -> Floats | None:
+def draw_breasts(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floats | None:
     """Return the breast shadows, or None where there are none."""
     radius = anatomy.subject.breast
     if radius == 0.0:
         return None
     field = np.zeros((canvas.side, canvas.side), np.float32)
-    strength = np.float32(random.uniform(0.14, 0.3))
-    drop = random.uniform(0.86, 1.0)
+    strength = np.float32(random.uniform(0.18, 0.36))
+    drop = random.uniform(0.82, 0.98)
     for side in (RIGHT, LEFT):
         offset = anatomy.width * random.uniform(0.66, 0.74)
         centre = anatomy.at(side, offset, anatomy.level(drop) - 0.3 * radius)

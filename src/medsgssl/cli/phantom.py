@@ -1,0 +1,27 @@
+"""``medsgssl phantom``: write a set of synthetic chest X-rays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write; new, empty or the same set.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 300,
+    size: Annotated[int, typer.Option("--size", min=32, help="Side in pixels.")] = 256,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the set.")] = 0,
+) -> None:
+    """Write synthetic chest X-rays in the layout of NIH ChestX-ray14, with exact lung masks."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from medsgssl.sources.phantom import generate_phantoms  # noqa: PLC0415
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("phantoms", total=count)
+        generate_phantoms(
+            out, count, size, seed, progress=lambda done, _: bar.update(task, completed=done)
+        )
+    typer.echo(f"{count} phantoms of {size} x {size} pixels in {out}")

@@ -1,0 +1,153 @@
+"""Results by sex, age and view, and the audit of shortcuts.
+
+Portable (AP) X-rays are taken of sicker patients: the view alone tells much of some diseases, and
+a model that reads the view scores well without reading the lungs. The AUC within AP and within PA
+cannot profit from that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medsgssl.config.evaluate import EvaluateSettings
+from medsgssl.evaluation.bootstrap import Resampled, resample
+from medsgssl.evaluation.predictions import Split
+from medsgssl.evaluation.ranking import Floats, RankedScores
+from medsgssl.sources import DISEASES
+
+# AUC means over rarer diseases are dominated by a handful of patients.
+MIN_POSITIVES = 20
+
+AGE_BANDS = (("0-17", 0, 17), ("18-39", 18, 39), ("40-59", 40, 59), ("60-79", 60, 79))
+OLDEST = "80+"
+
+
+def numeric(value: float) -> float | None:
+    """Return a number for JSON: None for NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def mean_block(split: Split, found: Resampled, confidence: float) -> dict[str, Any]:
+    """Return the means over all defined diseases and over those with enough positives.
+
+    Returns:
+        ``mean_auc``, ``mean_ap``, ``mean_auc_interval`` and ``diseases_in_mean`` over the
+        diseases with both classes; ``mean_auc_20``, ``mean_auc_20_interval`` and
+        ``diseases_in_mean_20`` over those of them with at least ``MIN_POSITIVES`` positives.
+        Null where no disease qualifies.
+    """
+    defined = np.isfinite(found.auc)
+    frequent = defined & (split.labels.sum(axis=0) >= MIN_POSITIVES)
+    block: dict[str, Any] = {"mean_ap": float(found.ap[defined].mean()) if defined.any() else None}
+    for suffix, among in (("", defined), ("_20", frequent)):
+        spread = found.mean_auc_interval(among, confidence)
+        block[f"mean_auc{suffix}"] = float(found.auc[among].mean()) if among.any() else None
+        block[f"mean_auc{suffix}_interval"] = spread.pair()
+        block[f"mean_auc{suffix}_left_out"] = spread.left_out
+        block[f"diseases_in_mean{suffix}"] = [
+            name for name, chosen in zip(DISEASES, among, strict=True) if chosen
+        ]
+    return block
+
+
+def groups_of(split: Split) -> dict[str, dict[str, NDArray[np.bool_]]]:
+    """Return the images of each subgroup as ``(N,)`` masks: by ``sex``, ``age`` and ``view``.
+
+    Groups without images are left out, and so are images whose value is unknown.
+    """
+    sex, view = split.table["sex"].to_numpy(), split.table["view"].to_numpy()
+    age = split.table["age"].to_numpy(dtype=np.float64, na_value=np.nan)
+    bands = {name: (age >= low) & (age <= high) for name, low, high in AGE_BANDS}
+    bands[OLDEST] = age > AGE_BANDS[-1][2]
+    found = {
+        "sex": {name: sex == name for name in ("F", "M")},
+        "age": bands,
+        "view": {name: view == name for name in ("AP", "PA", "LATERAL")},
+    }
+    return {
+        kind: {name: keep for name, keep in groups.items() if keep.any()}
+        for kind, groups in found.items()
+    }
+
+
+def subgroup_results(split: Split, settings: EvaluateSettings, seed: int) -> dict[str, Any]:
+    """Return the AUCs of each subgroup with patient-bootstrap intervals, in JSON form.
+
+    Args:
+        split: The test images.
+        settings: Resamples and confidence.
+        seed: Any non-negative integer.
+
+    Returns:
+        ``{kind}.{group}`` with ``images``, ``patients``, the means of ``mean_block`` and
+        ``per_disease.{name}.{auc,auc_interval,positives}``.
+    """
+    return {
+        kind: {
+            name: _group(split.where(keep), settings, seed) for name, keep in sorted(groups.items())
+        }
+        for kind, groups in groups_of(split).items()
+    }
+
+
+def _group(part: Split, settings: EvaluateSettings, seed: int) -> dict[str, Any]:
+    found = resample(
+        part.labels, part.scores, part.patients, resamples=settings.bootstrap, seed=seed
+    )
+    return {
+        "images": len(part),
+        "patients": int(part.patients.max()) + 1,
+        **mean_block(part, found, settings.confidence),
+        "per_disease": {
+            name: {
+                "auc": numeric(found.auc[d]),
+                "auc_interval": found.auc_interval(d, settings.confidence).pair(),
+                "positives": int(part.labels[:, d].sum()),
+            }
+            for d, name in enumerate(DISEASES)
+        },
+    }
+
+
+def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str, Any]:
+    """Return how well facts that are not in the lungs tell each disease, each fact alone.
+
+    Args:
+        split: The images.
+        follow_up: Follow-up numbers by image id, e.g. from the catalog. Without them they are
+            read from names of the NIH form (``00000013_005.png``).
+
+    Returns:
+        For ``view`` (AP against PA), ``sex`` (M against F), ``age`` and ``follow_up``:
+        ``images`` with a known value and ``auc.{disease}``. Above 0.5 the disease goes with AP,
+        men, age or later images, below with the opposite; 0.5 is no information.
+    """
+    names = split.table["image_id"]
+    if follow_up is None:
+        later = pd.to_numeric(names.str.extract(r"^\d{8}_(\d{3})\.\w+$")[0])
+    else:
+        later = names.map(follow_up)
+    facts = {
+        "view": split.table["view"].map({"AP": 1, "PA": 0}),
+        "sex": split.table["sex"].map({"M": 1, "F": 0}),
+        "age": split.table["age"],
+        "follow_up": later,
+    }
+    return {
+        name: _fact(split, fact.to_numpy(dtype=np.float64, na_value=np.nan))
+        for name, fact in facts.items()
+    }
+
+
+def _fact(split: Split, values: Floats) -> dict[str, Any]:
+    known = np.isfinite(values)
+    repeated = np.repeat(values[known, None], len(DISEASES), axis=1)
+    found = RankedScores(split.labels[known], repeated).auc()[0]
+    return {
+        "images": int(known.sum()),
+        "auc": {name: numeric(value) for name, value in zip(DISEASES, found, strict=True)},
+    }

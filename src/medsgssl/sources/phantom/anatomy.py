@@ -47,7 +47,7 @@ def draw_subject(seed: int, patient: int) -> Subject:
     age = int(np.clip(random.normal(49, 16), 12, 92))
     build = float(random.beta(2, 2.5))
     width = random.uniform(0.335, 0.385) - (0.012 if sex == "F" else 0.0)
-    height = random.uniform(0.51, 0.62) - 0.03 * build
+    height = random.uniform(0.54, 0.66) - 0.03 * build
     heart = random.uniform(0.39, 0.46) + 0.0004 * (age - 50)
     knob = 0.072 + 0.00035 * (age - 40) + random.uniform(-0.006, 0.008)
     breast = random.uniform(0.1, 0.17) if sex == "F" and age > 14 else 0.0
@@ -235,9 +235,9 @@ def _smooth(knots: list[tuple[float, float]], y: Points) -> Points:
 def draw_anatomy(subject: Subject, view: str, random: np.random.Generator) -> Anatomy:
     """Place a subject in one image: breath, position and view differ from image to image."""
     supine = view == "AP"
-    height = subject.height * random.uniform(0.92, 1.04) * (0.9 if supine else 1.0)
+    height = subject.height * random.uniform(0.92, 1.04) * (0.91 if supine else 1.0)
     apex = random.uniform(0.08, 0.16) + (0.03 if supine else 0.0)
-    right = min(apex + height, 0.8)
+    right = min(apex + height, 0.81)
     left = right + random.uniform(0.0, 0.035)
     return Anatomy(
         subject=subject,
@@ -246,7 +246,7 @@ def draw_anatomy(subject: Subject, view: str, random: np.random.Generator) -> An
         apex=apex,
         domes=(right, left),
         sulcus=random.uniform(0.075, 0.12) * (0.85 if supine else 1.0),
-        width=subject.width * (1.0 + 0.3 * max(0.0, 0.58 - height)),
+        width=subject.width * (1.0 + 0.3 * max(0.0, 0.6 - height)),
         skew=random.normal(0, 0.015) * (1.6 if supine else 1.0),
         heart=min(subject.heart + (0.035 if supine else 0.0), 0.49),
         axilla=random.uniform(0.28, 0.46),

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from medsgssl.sources.phantom.anatomy import LEFT, RIGHT, Anatomy
-from medsgssl.sources.phantom.canvas import Canvas, Floats, Points, band, curve, edges, ellipse
+from medsgssl.sources.phantom.canvas import (
+    Bytes,
+    Canvas,
+    Floats,
+    Points,
+    band,
+    curve,
+    edges,
+    ellipse,
+)
 
 _RIB_PAIRS = 11
 _VERTEBRA = np.array(
@@ -13,13 +23,15 @@ _VERTEBRA = np.array(
 )
 
 
-def add_bones(att: Floats, canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> None:
+def add_bones(
+    att: Floats, canvas: Canvas, anatomy: Anatomy, body: Bytes, random: np.random.Generator
+) -> None:
     """Add the skeleton to an attenuation field in place."""
     age = anatomy.subject.age
     # Old bones carry less calcium, young ones are not yet dense.
     density = random.uniform(0.85, 1.15) * (1.0 - 0.004 * max(0, age - 55))
     att += _ribs(canvas, anatomy, random) * np.float32(density)
-    att += _shoulders(canvas, anatomy, random) * np.float32(density)
+    att += _shoulders(canvas, anatomy, body, random) * np.float32(density)
     att += _spine(canvas, anatomy, random) * np.float32(density)
 
 
@@ -42,8 +54,8 @@ def _ribs(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floa
     canvas.stroke(np.concatenate(back_edges), 0.0035, 235, back_raster)
     # Towards the cartilage the cortex is lost to sight.
     canvas.stroke(np.concatenate(front_edges)[:, :-5], 0.003, 185, front_raster)
-    return canvas.soften(back_raster, 0.0022, 0.21 / 255) + canvas.soften(
-        front_raster, 0.003, 0.17 / 255
+    return canvas.soften(back_raster, 0.0022, 0.16 / 255) + canvas.soften(
+        front_raster, 0.003, 0.11 / 255
     )
 
 
@@ -75,7 +87,9 @@ def _cage(
     return posterior, np.stack([anatomy.mid + side * x, y], axis=2)
 
 
-def _shoulders(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floats:
+def _shoulders(
+    canvas: Canvas, anatomy: Anatomy, body: Bytes, random: np.random.Generator
+) -> Floats:
     clavicles, scapulae = canvas.blank(), canvas.blank()
     rims: list[Points] = []
     top, width = anatomy.apex, anatomy.width
@@ -131,11 +145,13 @@ def _shoulders(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) ->
         )
         canvas.fill(head, band(shaft, 0.055), value=150, onto=scapulae)
         rims += [head, *edges(shaft, 0.05)]
-    outline = canvas.stroke(rims, 0.004, 200)
+    # Arms that hang away from the trunk leave the film, and so do their bones.
+    scapulae = cv2.min(scapulae, body).astype(np.uint8)
+    outline = cv2.min(canvas.stroke(rims, 0.004, 200), body).astype(np.uint8)
     return (
         canvas.soften(clavicles, 0.003, 0.3 / 255)
         + canvas.soften(scapulae, 0.0045, 0.36 / 255)
-        + canvas.soften(outline, 0.002, 0.17 / 255)
+        + canvas.soften(outline, 0.0025, 0.11 / 255)
     )
 
 

@@ -132,7 +132,7 @@ def add_markers(grey: Floats, canvas: Canvas, view: str, random: np.random.Gener
     if view == "AP" and random.random() < 0.6:
         word = str(random.choice(["PORTABLE", "AP", "SEMI-ERECT", "SUPINE"]))
         where = (int(0.04 * side), int(random.uniform(0.04, 0.07) * side))
-        cv2.putText(film, word, where, font, side / 1024, 230, max(1, side // 400), cv2.LINE_AA)
+        cv2.putText(film, word, where, font, side / 1024, 230, max(1, side // 256), cv2.LINE_AA)
     turn = cv2.getRotationMatrix2D(place, random.normal(0, 8), 1.0)
     film = cv2.warpAffine(film, turn, (side, side)).astype(np.uint8)
     np.maximum(grey, film.astype(np.float32) / np.float32(255), out=grey)

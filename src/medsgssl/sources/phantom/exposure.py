@@ -21,7 +21,7 @@ def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) 
     """
     portable = view == "AP"
     strength = random.uniform(0.8, 1.12) * (0.85 if portable else 1.0)
-    gamma = random.uniform(0.8, 1.4) * (0.85 if portable else 1.0)
+    gamma = random.uniform(0.85, 1.6) * (0.85 if portable else 1.0)
     veil = random.uniform(0.0, 0.09) + (0.06 if portable else 0.0)
     scatter = random.uniform(0.04, 0.1) + (0.06 if portable else 0.0)
     ramp = random.normal(0, 0.05, 2)

@@ -95,10 +95,10 @@ def render_phantom(
     att += tissue.draw_abdomen(canvas, anatomy, regions, stream("abdomen"))
     air = tissue.draw_air(canvas, regions)
     breasts = tissue.draw_breasts(canvas, anatomy, stream("breasts"))
-    att *= 1 - np.float32(0.72) * air
+    att *= 1 - np.float32(0.78) * air
     if breasts is not None:
         att += breasts
-    bones.add_bones(att, canvas, anatomy, stream("bones"))
+    bones.add_bones(att, canvas, anatomy, regions.body, stream("bones"))
     vessels = _vessels(
         canvas, draw_vessels(canvas, anatomy, stream("vessels")), air, stream("texture")
     )
@@ -147,7 +147,7 @@ def _pose(view: str, random: np.random.Generator) -> Points:
 
 def _vessels(canvas: Canvas, drawn: Bytes, air: Floats, random: np.random.Generator) -> Floats:
     """Return the attenuation of the vessels and of lung tissue too fine to be drawn."""
-    sharp = canvas.soften(drawn, 0.0014, 0.2 / 255)
+    sharp = canvas.soften(drawn, 0.0014, 0.17 / 255)
     fine = canvas.noise(random, 90) * np.float32(0.009) + canvas.noise(random, 45) * np.float32(
         0.008
     )

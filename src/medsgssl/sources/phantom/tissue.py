@@ -21,6 +21,8 @@ class Regions:
     right_lung: Bytes
     left_lung: Bytes
     mediastinum: Bytes
+    hidden_lung: Bytes
+    """Lung in front of and behind the mediastinum; not part of the lung fields."""
     abdomen: Bytes
 
     @property
@@ -38,11 +40,12 @@ def draw_regions(canvas: Canvas, anatomy: Anatomy) -> Regions:
     body = canvas.fill(*anatomy.body())
     mediastinum = canvas.fill(anatomy.mediastinum())
     # The heart hides lung, so its raster is subtracted rather than outlined again.
-    right = cv2.subtract(canvas.fill(anatomy.lung(RIGHT)), mediastinum).astype(np.uint8)
-    left = cv2.subtract(canvas.fill(anatomy.lung(LEFT)), mediastinum).astype(np.uint8)
+    outlines = [canvas.fill(anatomy.lung(side)) for side in (RIGHT, LEFT)]
+    right, left = (cv2.subtract(outline, mediastinum).astype(np.uint8) for outline in outlines)
+    hidden = cv2.min(cv2.max(*outlines), mediastinum).astype(np.uint8)
     right[:, canvas.x[canvas.side // 2] > anatomy.mid] = 0
     left[:, canvas.x[canvas.side // 2] < anatomy.mid] = 0
-    return Regions(body, right, left, mediastinum, canvas.fill(anatomy.abdomen()))
+    return Regions(body, right, left, mediastinum, hidden, canvas.fill(anatomy.abdomen()))
 
 
 def draw_body(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
@@ -66,7 +69,7 @@ def draw_body(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
 def draw_mediastinum(canvas: Canvas, anatomy: Anatomy, regions: Regions) -> Floats:
     """Return the attenuation of heart, vessels, hila and airway (which is negative)."""
     solid = regions.mediastinum
-    field = canvas.soften(solid, 0.0035, 0.1 / 255) + canvas.soften(solid, 0.035, 0.2 / 255)
+    field = canvas.soften(solid, 0.0035, 0.09 / 255) + canvas.soften(solid, 0.035, 0.2 / 255)
     left = anatomy.heart_offsets[1]
     middle = anatomy.mid + 0.35 * left
     field += np.float32(0.24) * canvas.bump(
@@ -110,7 +113,7 @@ def draw_abdomen(
 ) -> Floats:
     """Return the attenuation of liver, spleen and bowel with their gas."""
     solid = cv2.min(regions.abdomen, regions.body).astype(np.uint8)
-    dense = canvas.soften(solid, 0.004, 0.42 / 255) + canvas.soften(solid, 0.05, 0.5 / 255)
+    dense = canvas.soften(solid, 0.004, 0.38 / 255) + canvas.soften(solid, 0.05, 0.42 / 255)
     # The belly is round, so the beam crosses less of it towards the flanks.
     aside = (canvas.x - np.float32(anatomy.mid)) / np.float32(anatomy.width + 0.05)
     dense *= np.float32(1.12) - np.float32(0.75) * np.minimum(aside * aside, np.float32(1.2))
@@ -124,7 +127,7 @@ def draw_abdomen(
         if anatomy.view == "PA":
             bubble[:, 1] = np.minimum(bubble[:, 1], centre[1] + 0.3 * radii[1])
         canvas.fill(bubble, value=int(random.integers(110, 230)), onto=gas)
-    for _ in range(int(random.integers(0, 7))):
+    for _ in range(int(random.integers(0, 4))):
         where = anatomy.at(LEFT, random.uniform(-0.2, 0.28), floor + random.uniform(0.13, 0.35))
         radii = (random.uniform(0.02, 0.05), random.uniform(0.015, 0.03))
         loop = ellipse(where, radii, random.uniform(-0.8, 0.8))
@@ -152,6 +155,7 @@ def draw_air(canvas: Canvas, regions: Regions) -> Floats:
     lungs = regions.lungs
     deep = canvas.soften(lungs, 0.055)
     field: Floats = canvas.soften(lungs, 0.0022) * (np.float32(0.5) + np.float32(0.5) * deep)
+    field += canvas.soften(regions.hidden_lung, 0.018, 0.17 / 255)
     return field
 
 

@@ -76,6 +76,10 @@ def test_same_arguments_give_the_same_bytes(made, tmp_path):
     assert _bytes(generate_phantoms(tmp_path / "again", 24, 48, seed=3)) == _bytes(made)
 
 
+def test_the_number_of_workers_changes_nothing(made, tmp_path):
+    assert _bytes(generate_phantoms(tmp_path / "two", 24, 48, seed=3, workers=2)) == _bytes(made)
+
+
 def test_an_interrupted_set_is_continued(made, tmp_path):
     class StopError(Exception):
         pass

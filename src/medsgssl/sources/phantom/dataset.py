@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Callable, Mapping
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -49,6 +53,7 @@ def generate_phantoms(
     patients: int | None = None,
     prevalence: Mapping[str, float] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
 ) -> Path:
     """Write a set of phantoms in the NIH layout, with boxes and exact lung masks.
 
@@ -66,6 +71,8 @@ def generate_phantoms(
         prevalence: Share of the images with each disease, in [0, 1]; `PREVALENCE` when not
             given. Diseases that are left out do not occur.
         progress: Called with (images done, images in all) after each image.
+        workers: Processes that draw; their number changes no byte. More than one needs a program
+            whose main module can be imported, as the command line's can.
 
     Returns:
         ``out``.
@@ -83,18 +90,19 @@ def generate_phantoms(
     entries = draw_cohort(plan.seed, plan.count, plan.patients, plan.prevalence)
     _write_tables(out, plan, entries)
     boxes: list[list[str]] = []
-    for done, entry in enumerate(entries, start=1):
-        image, mask = out / "images" / entry.name, out / "lung_masks" / entry.name
-        # A healthy image has no boxes, so there is nothing to learn from drawing it again.
-        if entry.findings or not (image.exists() and mask.exists()):
-            phantom = render_phantom(
-                plan.seed, entry.index, plan.size, entry.findings, patient=entry.patient
-            )
-            write_bytes(mask, _png(phantom.lungs.astype(np.uint8) * np.uint8(255)))
-            write_bytes(image, _png(phantom.image))
-            boxes += _box_rows(entry.name, phantom.boxes, _BOX_FRAME / plan.size)
-        if progress is not None:
-            progress(done, plan.count)
+    with contextlib.ExitStack() as stack:
+        draw = partial(_draw, out, plan)
+        if workers > 1:
+            # Forking a process that holds threads, as torch's do, can lock it up.
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn))
+            drawn: Iterator[list[list[str]]] = pool.map(draw, entries, chunksize=8)
+        else:
+            drawn = map(draw, entries)
+        for done, rows in enumerate(drawn, start=1):
+            boxes += rows
+            if progress is not None:
+                progress(done, plan.count)
     write_text(boxes_file, _BOX_HEADER + _csv(boxes))
     return out
 
@@ -144,6 +152,20 @@ def _claim(out: Path, plan: _Plan) -> None:
     ):
         raise DataError(f"{out} is not empty and not a phantom set", "choose a new or empty folder")
     write_json(record, wanted)
+
+
+def _draw(out: Path, plan: _Plan, entry: Entry) -> list[list[str]]:
+    """Write one image with its mask, unless it is there, and return the rows of its boxes."""
+    image, mask = out / "images" / entry.name, out / "lung_masks" / entry.name
+    # A healthy image has no boxes, so there is nothing to learn from drawing it again.
+    if not entry.findings and image.exists() and mask.exists():
+        return []
+    phantom = render_phantom(
+        plan.seed, entry.index, plan.size, entry.findings, patient=entry.patient
+    )
+    write_bytes(mask, _png(phantom.lungs.astype(np.uint8) * np.uint8(255)))
+    write_bytes(image, _png(phantom.image))
+    return _box_rows(entry.name, phantom.boxes, _BOX_FRAME / plan.size)
 
 
 def _write_tables(out: Path, plan: _Plan, entries: list[Entry]) -> None:

@@ -146,6 +146,11 @@ def test_every_disease_occurs_in_each_part_of_a_small_set(seed):
     assert max(entry.follow_up for entry in entries) >= 2
 
 
+def test_a_set_may_be_healthy(tmp_path):
+    out = generate_phantoms(tmp_path / "set", 3, 32, prevalence={})
+    assert (out / "Data_Entry_2017.csv").read_text().count("No Finding") == 3
+
+
 def test_prevalence_is_kept():
     entries = draw_cohort(0, 400, 200, {"Mass": 0.3})
     assert {name for entry in entries for name in entry.findings} == {"Mass"}

@@ -125,7 +125,8 @@ def _checked(
         raise ConfigError(
             f"{people} patients cannot share {count} images", f"give 1 to {count} patients"
         )
-    shares = {name: float(share) for name, share in (prevalence or PREVALENCE).items()}
+    given = PREVALENCE if prevalence is None else prevalence
+    shares = {name: float(share) for name, share in given.items()}
     for name, share in shares.items():
         if name not in DISEASES or not 0 <= share <= 1:
             raise ConfigError(

@@ -40,7 +40,7 @@ class Split:
     Attributes:
         labels: ``(N, D)`` bool, the diseases in the order of ``DISEASES``.
         scores: ``(N, D)`` float64 in [0, 1].
-        patients: ``(N,)`` int64 codes 0..P-1, in order of first appearance.
+        patients: ``(N,)`` int64 codes 0..P-1 in the order of the names, whatever the order of rows.
         table: The ``N`` rows themselves, for views, sexes, ages and names.
     """
 
@@ -52,7 +52,7 @@ class Split:
     @classmethod
     def of(cls, table: pd.DataFrame) -> Split:
         """Gather the arrays of the rows of a checked table."""
-        codes, _ = pd.factorize(table["patient_id"])
+        codes, _ = pd.factorize(table["patient_id"], sort=True)
         return cls(
             labels=table[list(LABELS)].to_numpy(dtype=bool),
             scores=table[list(SCORES)].to_numpy(dtype=np.float64),

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medsgssl.errors import DataError, LeakError
+from medsgssl.evaluation import COLUMNS, Predictions
+from medsgssl.evaluation.predictions import LABELS, SCORES
+
+
+def test_columns_are_those_of_the_contract():
+    assert COLUMNS[:8] == (
+        "image_id",
+        "patient_id",
+        "split",
+        "view",
+        "sex",
+        "age",
+        "label_Atelectasis",
+        "label_Cardiomegaly",
+    )
+    assert len(COLUMNS) == 6 + 14 + 14
+
+
+def test_round_trip(tmp_path: Path, make_table):
+    table = make_table()
+    table.loc[3, "age"] = pd.NA
+    Predictions(table).write(tmp_path / "p.parquet")
+    again = Predictions.read(tmp_path / "p.parquet").table
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
+    assert {str(again[name].dtype) for name in LABELS} == {"uint8"}
+    assert {str(again[name].dtype) for name in SCORES} == {"float32"}
+
+
+def test_split_shapes_and_order(make_table):
+    predictions = Predictions(make_table())
+    val = predictions.split("val")
+    assert len(val) == 80
+    assert val.labels.shape == val.scores.shape == (80, 14)
+    assert val.labels.dtype == bool
+    assert val.scores.dtype == np.float64
+    expected = predictions.table.query("split == 'val'")["score_Hernia"].to_numpy()
+    np.testing.assert_array_equal(val.scores[:, 13], expected.astype(np.float64))
+    assert sorted(set(val.patients)) == list(range(20))
+
+
+def test_patient_codes_do_not_depend_on_row_order(make_table):
+    table = make_table()
+    shuffled = table.sample(frac=1, random_state=1)
+    one, two = (Predictions(t).split("test") for t in (table, shuffled))
+    codes = dict(zip(one.table["image_id"], one.patients, strict=True))
+    assert [codes[name] for name in two.table["image_id"]] == two.patients.tolist()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("score_Mass", 1.5, "probability"),
+        ("score_Mass", -0.1, "probability"),
+        ("score_Mass", np.nan, "probability"),
+        ("label_Mass", 2, "0 or 1"),
+        ("split", "holdout", "split"),
+        ("view", "pa", "view"),
+        ("sex", "X", "sex"),
+        ("patient_id", "", "patient_id"),
+        ("image_id", "00000001_000.png", "more than once"),
+    ],
+)
+def test_bad_values_are_named(make_table, column, value, message):
+    table = make_table()
+    table.loc[0, column] = value
+    with pytest.raises(DataError, match=message):
+        Predictions(table)
+
+
+def test_text_in_a_score_is_named(make_table):
+    table = make_table()
+    table["score_Mass"] = table["score_Mass"].astype(str)
+    with pytest.raises(DataError, match="not a number"):
+        Predictions(table)
+
+
+@pytest.mark.parametrize("name", ["score_Hernia", "age"])
+def test_missing_column_is_named(make_table, name):
+    with pytest.raises(DataError, match=name):
+        Predictions(make_table().drop(columns=name))
+
+
+def test_unexpected_column_is_named(make_table):
+    with pytest.raises(DataError, match="label_Covid"):
+        Predictions(make_table().assign(label_Covid=0))
+
+
+def test_empty_table(make_table):
+    with pytest.raises(DataError, match="no image"):
+        Predictions(make_table().iloc[:0])
+
+
+def test_patient_in_two_splits_is_a_leak(make_table):
+    table = make_table()
+    table.loc[0, "split"] = "test"
+    with pytest.raises(LeakError, match="1 patients"):
+        Predictions(table)
+
+
+def test_missing_file_and_damaged_file(tmp_path: Path):
+    with pytest.raises(DataError, match="does not exist"):
+        Predictions.read(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"not parquet")
+    with pytest.raises(DataError, match="not a Parquet table"):
+        Predictions.read(tmp_path / "bad.parquet")
+
+
+def test_absent_split_is_named(make_table):
+    predictions = Predictions(make_table())
+    assert not predictions.has("train")
+    with pytest.raises(DataError, match="'train'"):
+        predictions.split("train")

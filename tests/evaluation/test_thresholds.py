@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from medsgssl.evaluation.thresholds import choose, rates
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_f1_threshold_is_the_best_of_all(data):
+    n = data.draw(st.integers(2, 30))
+    labels = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    scores = np.array(data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n))) / 6
+    found = choose(labels, scores)
+    if labels.all() or not labels.any():
+        assert found.value is None
+        return
+    every = {t: f1_score(labels, scores >= t) for t in np.unique(scores)}
+    best = max(every.values())
+    assert every[found.value] == pytest.approx(best)
+    # Of equally good thresholds the highest is taken.
+    assert found.value == max(t for t, value in every.items() if value >= best - 1e-12)
+    assert rates(labels, scores, found.value).f1 == pytest.approx(best)
+
+
+def test_sensitivity_and_specificity_are_reached_and_tight():
+    random = np.random.default_rng(0)
+    labels = random.random(500) < 0.3
+    scores = np.round(random.random(500) + 0.4 * labels, 2)
+    for aim, other in (("sensitivity", 1), ("specificity", -1)):
+        value = choose(labels, scores, aim, 0.8).value
+        candidates = np.unique(scores)
+        neighbour = candidates[np.searchsorted(candidates, value) + other]
+        name = "recall" if aim == "sensitivity" else "specificity"
+        assert getattr(rates(labels, scores, value), name) >= 0.8
+        assert getattr(rates(labels, scores, neighbour), name) < 0.8
+
+
+def test_a_score_equal_to_the_threshold_is_positive():
+    labels, scores = np.array([False, True]), np.array([0.2, 0.7])
+    assert choose(labels, scores).value == 0.7
+    assert rates(labels, scores, 0.7).recall == 1.0
+
+
+def test_no_threshold_is_explained():
+    scores = np.array([0.1, 0.2])
+    assert choose(np.array([False, False]), scores).note == "no positives in validation"
+    assert choose(np.array([True, True]), scores).note == "no negatives in validation"
+    tied = choose(np.array([True, False]), np.array([0.5, 0.5]), "specificity", 0.9)
+    assert tied.value is None
+    assert "tied" in tied.note
+
+
+def test_rates_without_denominator_are_none():
+    found = rates(np.array([False, False]), np.array([0.1, 0.2]), 0.9)
+    assert (found.f1, found.precision, found.recall, found.specificity) == (None, None, None, 1.0)
+    found = rates(np.array([True]), np.array([0.1]), 0.9)
+    assert (found.f1, found.precision, found.recall, found.specificity) == (0.0, None, 0.0, None)
+    assert rates(np.array([True]), np.array([0.1]), None).f1 is None
+
+
+def test_the_choice_cannot_be_given_test_data():
+    arrays = [name for name in inspect.signature(choose).parameters if "label" in name]
+    assert arrays == ["val_labels"]

@@ -1,0 +1,270 @@
+"""Option 7: rebuild hidden lung patches from a mean teacher, with attention drawn to the lungs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from medsgssl.methods.base import Method, Task, TaskOutput
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import ContrastiveSettings, global_batch, stack_views
+from medsgssl.models import (
+    Encoder,
+    Features,
+    Projector,
+    choose_cells,
+    mean_one,
+    nt_xent,
+    nt_xent_floor,
+    paint_cells,
+)
+from medsgssl.models.anatomy_bias import AnatomyBias
+from medsgssl.models.anatomy_vit import AnatomyViT, build_anatomy_vit
+from medsgssl.models.attention_alignment import attention_loss, attention_on_lung, lung_prior
+from medsgssl.models.domain import DomainDistance, domain_distance
+from medsgssl.models.teacher import MeanTeacher, momentum_at
+from medsgssl.views import ViewBatch
+
+
+class AnatomyMaskedAttentionSettings(ContrastiveSettings):
+    """Settings of ``anatomy-masked-attention``."""
+
+    lambda_recon: float = Field(1.0, ge=0, description="weight of rebuilding hidden patches")
+    lambda_attn: float = Field(0.05, ge=0, description="weight of the attention's lung prior")
+    lambda_ctr: float = Field(0.1, ge=0, description="weight of NT-Xent of student and teacher")
+    lambda_dom: float = Field(
+        0.1, ge=0, description="weight of the distance between data sets, where there are several"
+    )
+    mask_ratio: float = Field(0.75, ge=0, le=1, description="share r of lung patches hidden")
+    curriculum: bool = Field(True, description="let r rise linearly from curriculum_start")
+    curriculum_start: float = Field(0.3, ge=0, le=1, description="r at the start")
+    lung_cover: float = Field(0.3, gt=0, le=1, description="lung share that makes a lung patch")
+    prior_floor: float = Field(0.1, gt=0, le=1, description="attention prior outside the lungs")
+    align_layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description="how many of the last layers the attention prior acts on"
+    )
+    bias: Literal["kept", "distilled", "absent"] = Field(
+        "kept",
+        description="anatomy bias on attention: kept at test, distilled away, or none",
+    )
+    gamma: float = Field(0.6, gt=0, lt=1, description="first strength of the anatomy bias")
+    predictor_hidden: int = Field(768, ge=1, description="width of the predictor's hidden layer")
+    domain_distance: DomainDistance = Field("coral", description="distance between data sets")
+    teacher_momentum: float = Field(
+        0.996, ge=0, le=1, description="EMA momentum of the teacher at the start; 1 at the end"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> AnatomyMaskedAttentionSettings:
+        if not (self.lambda_recon or self.lambda_attn or self.lambda_ctr):
+            raise ValueError("one of lambda_recon, lambda_attn and lambda_ctr must be above 0")
+        return self
+
+    def ratio(self, progress: float) -> float:
+        """Return the share r of lung patches to hide at ``progress`` in [0, 1]."""
+        if not self.curriculum:
+            return self.mask_ratio
+        return self.curriculum_start + progress * (self.mask_ratio - self.curriculum_start)
+
+
+class AnatomyMaskedAttentionTask(Task):
+    """L_recon + lambda_attn L_attn + lambda_ctr L_ctr + lambda_dom L_dom, on both views.
+
+    The student sees each view with hidden lung patches, the teacher sees it whole; every term is
+    computed from both views, each with its own mask, its own attention and its own hidden patches.
+
+    Args:
+        encoder: The transformer to pretrain.
+        settings: The option's settings.
+    """
+
+    fixed = ("teacher",)
+    encoder: AnatomyViT
+
+    def __init__(self, encoder: AnatomyViT, settings: AnatomyMaskedAttentionSettings) -> None:
+        super().__init__(encoder)
+        self._own = settings
+        width = int(encoder.backbone.num_features)
+        self.mask_token = nn.Parameter(torch.empty(width))
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.teacher = MeanTeacher(encoder)
+        # A bias that is distilled away is no part of the encoder that is kept.
+        self.bias: AnatomyBias | None = None
+        if settings.bias == "distilled":
+            self.bias = AnatomyBias(encoder.layers, settings.gamma)
+            self.teacher_bias = MeanTeacher(self.bias)
+        if settings.lambda_recon:
+            self.predictor = nn.Sequential(
+                nn.Linear(width, settings.predictor_hidden),
+                nn.GELU(),
+                nn.Linear(settings.predictor_hidden, width),
+            )
+        if settings.lambda_ctr:
+            self.projector = Projector(
+                width,
+                settings.projector_hidden,
+                settings.projector_out,
+                settings.projector_layers,
+            )
+            self.teacher_projector = MeanTeacher(self.projector)
+
+    def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
+        """Compute the terms whose weight is not 0."""
+        own, vit = self._own, self.encoder
+        images, cover = stack_views(batch.images), vit.cover(stack_views(batch.masks))
+        hidden = self._choose(cover, progress)
+        student = vit.encode(
+            images,
+            bias=vit.bias or self.bias,
+            cover=self._student_cover(cover, progress),
+            hidden=hidden,
+            mask_token=self.mask_token,
+            align_layers=self._align_layers(),
+        )
+        output = TaskOutput({}, {}, student.extra["cls"].chunk(2)[0].detach(), {}, {})
+        if own.lambda_recon or own.lambda_ctr:
+            taught = self._teach(images, cover)
+        if own.lambda_recon:
+            output.terms["reconstruction"] = reconstruction_loss(
+                self.predictor(_patches(student)), _patches(taught), hidden.flatten(1)
+            )
+            output.weights["reconstruction"] = own.lambda_recon
+        if own.lambda_attn:
+            self._attend(output, student.extra["attention"], cover.flatten(1), batch)
+        if own.lambda_ctr:
+            output.terms["contrast"] = self._contrast(student.extra["cls"], taught.extra["cls"])
+            output.weights["contrast"] = own.lambda_ctr
+            output.floor["contrast"] = nt_xent_floor(global_batch(batch), own.temperature)
+        if own.lambda_dom:
+            distance = domain_distance(
+                student.extra["cls"], batch.domains.repeat(2), own.domain_distance
+            )
+            if distance is not None:
+                output.terms["domain"], output.weights["domain"] = distance, own.lambda_dom
+        return output
+
+    def seen(self, batch: ViewBatch) -> Tensor:
+        """Return the two views with the patches that the student misses at the end in grey."""
+        images, masks = stack_views(batch.images), stack_views(batch.masks)
+        hidden = self._choose(self.encoder.cover(masks), progress=1.0)
+        painted = paint_cells(hidden, images.shape[-1])[:, None]
+        return torch.stack(torch.where(painted, 0.5, images).chunk(2), dim=1)
+
+    def frozen(self) -> list[nn.Module]:
+        """Return blocks and norms; patch embedding, mask token, gammas and heads go on training."""
+        backbone = self.encoder.backbone
+        return [backbone.blocks, backbone.norm, backbone.fc_norm]
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher towards the student."""
+        momentum = momentum_at(progress, self._own.teacher_momentum)
+        self.teacher.follow(self.encoder, momentum)
+        if self.bias is not None:
+            self.teacher_bias.follow(self.bias, momentum)
+        if self._own.lambda_ctr:
+            self.teacher_projector.follow(self.projector, momentum)
+
+    def _align_layers(self) -> int:
+        if not self._own.lambda_attn:
+            return 0
+        layers = self.encoder.layers
+        return layers if self._own.align_layers == "all" else min(self._own.align_layers, layers)
+
+    def _choose(self, cover: Tensor, progress: float) -> Tensor:
+        share = torch.full((len(cover),), self._own.ratio(progress), device=cover.device)
+        return choose_cells(cover >= self._own.lung_cover, share)
+
+    def _student_cover(self, cover: Tensor, progress: float) -> Tensor:
+        """Drop the masks of a growing share of views; the teacher keeps them to the end."""
+        if self._own.bias != "distilled":
+            return cover
+        dropped = torch.rand(len(cover), 1, 1, device=cover.device) < progress
+        return torch.where(dropped, 1.0, cover)
+
+    @torch.no_grad()
+    def _teach(self, images: Tensor, cover: Tensor) -> Features:
+        vit = self.teacher.model
+        bias = vit.bias if self.bias is None else self.teacher_bias.model
+        return vit.encode(images, bias=bias, cover=cover)
+
+    def _attend(
+        self, output: TaskOutput, attention: Tensor, cover: Tensor, batch: ViewBatch
+    ) -> None:
+        quality = batch.quality.repeat(2)
+        prior = lung_prior(cover, self._own.prior_floor)
+        output.terms["attention"] = attention_loss(attention, prior, quality)
+        output.weights["attention"] = self._own.lambda_attn
+        trust = mean_one(quality)
+        output.figures["attention_on_lung"] = (trust * attention_on_lung(attention, cover)).mean()
+        # What attention without any preference would give.
+        output.figures["lung_share"] = (trust * cover.mean(dim=1)).mean()
+
+    def _contrast(self, student_cls: Tensor, teacher_cls: Tensor) -> Tensor:
+        student = self.projector(student_cls).chunk(2)
+        with torch.no_grad():
+            teacher = self.teacher_projector.model(teacher_cls).chunk(2)
+        temperature = self._own.temperature
+        forth = nt_xent(student[0], teacher[1], temperature)
+        return (forth + nt_xent(student[1], teacher[0], temperature)) / 2
+
+
+def reconstruction_loss(predicted: Tensor, taught: Tensor, hidden: Tensor) -> Tensor:
+    """Return the mean smooth-L1 distance to the layer-normalised teacher tokens where hidden.
+
+    Source: Baevski et al., "data2vec", ICML 2022, section 3.3.
+
+    Args:
+        predicted: The predictor's output, (B, N, D) float.
+        taught: The teacher's patch tokens, (B, N, D) float.
+        hidden: (B, N) bool.
+
+    Returns:
+        A scalar with gradient to ``predicted``; 0 where nothing is hidden.
+    """
+    target = F.layer_norm(taught.detach().float(), taught.shape[-1:])
+    distance = F.smooth_l1_loss(predicted.float(), target, reduction="none").mean(dim=2)
+    return (distance * hidden).sum() / hidden.sum().clamp_min(1)
+
+
+def _patches(features: Features) -> Tensor:
+    # (B, D, h, w) to (B, N, D)
+    return features.spatial.flatten(2).mT
+
+
+@register
+class AnatomyMaskedAttention(Method):
+    """Masked distillation in the lungs, for vision transformers."""
+
+    name = "anatomy-masked-attention"
+    sentence = (
+        "Hides lung patches from a ViT, rebuilds them from a mean teacher, and draws attention "
+        "to the lungs."
+    )
+    citation = (
+        "data2vec: Baevski et al., ICML 2022; mask tokens: Bao et al., BEiT, ICLR 2022; mean "
+        "teacher: Tarvainen and Valpola, NeurIPS 2017; attention guidance: Li et al., CVPR 2018"
+    )
+    settings = AnatomyMaskedAttentionSettings
+    defaults: ClassVar[dict[str, Any]] = {
+        "encoder.name": "vit_small_patch16_224",
+        "pretrain.freeze_epochs": 5,
+    }
+
+    def encoder(self) -> AnatomyViT:
+        """Build the transformer; a bias that is kept needs masks at fine-tuning and test too."""
+        own = self._own()
+        gamma = own.gamma if own.bias == "kept" else None
+        return build_anatomy_vit(self.config.encoder, self.config.data.img_size, gamma)
+
+    def task(self, encoder: Encoder) -> AnatomyMaskedAttentionTask:
+        """Build the task around a transformer."""
+        assert isinstance(encoder, AnatomyViT)
+        return AnatomyMaskedAttentionTask(encoder, self._own())
+
+    def _own(self) -> AnatomyMaskedAttentionSettings:
+        assert isinstance(self.config.method, AnatomyMaskedAttentionSettings)
+        return self.config.method

@@ -1,0 +1,106 @@
+"""Option 5: the encoder predicts where the lungs are, and gates its features with the answer."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.models import Encoder, Features, cell_cover, mean_one
+from medsgssl.models.equivariance import equivariance_loss
+from medsgssl.models.gate import GatedEncoder, build_gated_encoder
+from medsgssl.models.segmentation_losses import (
+    cross_entropy_per_image,
+    dice_per_image,
+    iou_per_image,
+)
+from medsgssl.views import ViewBatch
+
+
+class AttentionPriorSettings(ContrastiveSettings):
+    """Settings of ``attention-prior``."""
+
+    lambda_seg: float = Field(1.0, ge=0, description="weight of BCE + Dice of the lung map")
+    lambda_eq: float = Field(0.1, ge=0, description="weight of the maps' equivariance")
+    stage_stride: int = Field(
+        16, ge=2, le=32, description="pixels per cell of the gated stage (CNNs; ViTs: middle block)"
+    )
+    map_hidden: int = Field(64, ge=1, description="width of the head that predicts the lung map")
+
+
+class AttentionPriorTask(TwoViewTask):
+    """NT-Xent on gated features, with a supervised and an equivariant lung map.
+
+    Args:
+        encoder: The gated encoder to pretrain.
+        settings: The option's settings.
+    """
+
+    def __init__(self, encoder: GatedEncoder, settings: AttentionPriorSettings) -> None:
+        super().__init__(encoder, settings)
+        self._lambda_seg, self._lambda_eq = settings.lambda_seg, settings.lambda_eq
+
+    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+        """Add the terms of the lung map whose weight is not 0, and its overlap with the mask."""
+        lung_map = features.extra["lung_map"]
+        target = cell_cover(stack_views(batch.masks), lung_map.shape[-1])
+        quality = batch.quality.repeat(2)
+        if self._lambda_seg:
+            logits = features.extra["lung_logits"]
+            output.terms["segmentation"] = segmentation_loss(logits, target, quality)
+            output.weights["segmentation"] = self._lambda_seg
+        if self._lambda_eq:
+            first, second = lung_map.chunk(2)
+            output.terms["equivariance"] = equivariance_loss(
+                first, second, batch.affines[:, 0], batch.affines[:, 1], batch.images.shape[-1]
+            )
+            output.weights["equivariance"] = self._lambda_eq
+        overlap = iou_per_image(lung_map.detach(), target)
+        output.figures["lung_map_iou"] = (mean_one(quality) * overlap).mean()
+
+
+def segmentation_loss(logits: Tensor, target: Tensor, quality: Tensor) -> Tensor:
+    """Return mean_b q_b (BCE_b + Dice_b), a scalar.
+
+    Args:
+        logits: Of the predicted lung map, (B, h, w) float.
+        target: Lung share of each cell of this very view, (B, h, w) in [0, 1].
+        quality: q in [0, 1], (B,); masks that are not trusted teach nothing.
+    """
+    dice = dice_per_image(torch.sigmoid(logits), target)
+    return (quality * (cross_entropy_per_image(logits, target) + dice)).mean()
+
+
+@register
+class AttentionPrior(Method):
+    """Contrastive learning of an encoder that learns to look at the lungs."""
+
+    name = "attention-prior"
+    sentence = (
+        "Predicts a lung map from a middle stage and gates the features with it, at test as well."
+    )
+    citation = (
+        "Wang et al., Residual attention network for image classification, CVPR 2017; "
+        "equivariance: Wang et al., Self-supervised equivariant attention mechanism (SEAM), "
+        "CVPR 2020"
+    )
+    settings = AttentionPriorSettings
+
+    def encoder(self) -> GatedEncoder:
+        """Build the gated encoder."""
+        own = self._own()
+        return build_gated_encoder(
+            self.config.encoder, self.config.data.img_size, own.stage_stride, own.map_hidden
+        )
+
+    def task(self, encoder: Encoder) -> AttentionPriorTask:
+        """Build the task around a gated encoder."""
+        assert isinstance(encoder, GatedEncoder)
+        return AttentionPriorTask(encoder, self._own())
+
+    def _own(self) -> AttentionPriorSettings:
+        assert isinstance(self.config.method, AttentionPriorSettings)
+        return self.config.method

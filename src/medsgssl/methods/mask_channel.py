@@ -1,0 +1,58 @@
+"""Option 6: the lung mask as a second input channel that the network may not lean on."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from medsgssl.methods.base import Method
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask
+from medsgssl.models import Encoder
+from medsgssl.models.mask_channel import MaskChannelEncoder, build_mask_channel_encoder
+
+
+class MaskChannelSettings(ContrastiveSettings):
+    """Settings of ``mask-channel``."""
+
+    mask_drop: float = Field(
+        0.5, ge=0, le=1, description="probability of dropping a view's mask in training"
+    )
+    mask_noise: float = Field(
+        0.03,
+        ge=0,
+        le=0.2,
+        description="largest growth, shrinkage and shift of a mask, as a share of the side",
+    )
+    mask_at_test: bool = Field(True, description="whether the mask enters at validation and test")
+
+
+@register
+class MaskChannel(Method):
+    """NT-Xent with image and mask as input."""
+
+    name = "mask-channel"
+    sentence = "Feeds the lung mask as a second channel, dropped half of the time and perturbed."
+    citation = (
+        "NT-Xent: Chen et al., ICML 2020; zero-initialised condition: Zhang et al., Adding "
+        "conditional control to text-to-image diffusion models, ICCV 2023"
+    )
+    settings = MaskChannelSettings
+
+    def encoder(self) -> MaskChannelEncoder:
+        """Build the two-channel encoder."""
+        own = self._own()
+        return build_mask_channel_encoder(
+            self.config.encoder,
+            self.config.data.img_size,
+            own.mask_drop,
+            own.mask_noise,
+            own.mask_at_test,
+        )
+
+    def task(self, encoder: Encoder) -> TwoViewTask:
+        """Build the contrastive task; all that is special lies in the encoder."""
+        return TwoViewTask(encoder, self._own())
+
+    def _own(self) -> MaskChannelSettings:
+        assert isinstance(self.config.method, MaskChannelSettings)
+        return self.config.method

@@ -1,0 +1,187 @@
+"""A vision transformer that can hide patches, be biased towards lungs, and show where CLS looks.
+
+Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, through timm's own blocks;
+mask tokens before the blocks as in Bao et al., "BEiT", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention  # type: ignore[attr-defined]
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from medsgssl.config import EncoderSettings
+from medsgssl.errors import ConfigError
+from medsgssl.models.anatomy_bias import AnatomyBias
+from medsgssl.models.encoder import Encoder, Features, build_backbone
+from medsgssl.models.grid import cell_cover
+
+
+class AnatomyViT(Encoder):
+    """timm's vision transformer, block by block; nothing of it is patched or replaced.
+
+    The bias enters through timm's own ``attn_mask``, so that fused attention stays in use
+    everywhere. Where attention is asked for, only the row of CLS is computed beside it.
+
+    Args:
+        backbone: A timm ``VisionTransformer`` with a class token, for one-channel images.
+        bias: The anatomy bias that is part of the model at training and test; None for none.
+
+    Raises:
+        ConfigError: The backbone is something else.
+    """
+
+    def __init__(self, backbone: nn.Module, bias: AnatomyBias | None = None) -> None:
+        _require_vit(backbone)
+        super().__init__(backbone)
+        self.bias = bias
+        self.needs_masks = bias is not None
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return len(self.backbone.blocks)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches per column and row."""
+        rows, columns = self.backbone.patch_embed.grid_size
+        return int(rows), int(columns)
+
+    def cover(self, masks: Tensor) -> Tensor:
+        """Return the lung share of each patch, (B, h, w) in [0, 1], of masks (B, S, S) bool."""
+        return cell_cover(masks, self.grid[0])
+
+    def forward(self, images: Tensor, masks: Tensor) -> Features:
+        """Encode a batch.
+
+        Args:
+            images: (B, 1, S, S) float in [0, 1].
+            masks: (B, S, S) bool, used where the model has a bias.
+        """
+        if self.bias is None:
+            return self.encode(images)
+        return self.encode(images, bias=self.bias, cover=self.cover(masks))
+
+    def encode(
+        self,
+        images: Tensor,
+        *,
+        bias: AnatomyBias | None = None,
+        cover: Tensor | None = None,
+        hidden: Tensor | None = None,
+        mask_token: Tensor | None = None,
+        align_layers: int = 0,
+    ) -> Features:
+        """Encode a batch with hidden patches and anatomy bias.
+
+        Args:
+            images: (B, 1, S, S) float in [0, 1].
+            bias: The bias to add in each layer; None for stock attention.
+            cover: (B, h, w) lung share of each patch, for the bias.
+            hidden: (B, h, w) bool, patches that ``mask_token`` replaces before the first block;
+                they keep their position embedding.
+            mask_token: (D,), needed with ``hidden``.
+            align_layers: Return the attention of so many last layers.
+
+        Returns:
+            Features whose ``extra`` holds ``cls`` (B, D), the class token behind the final norm,
+            and, where asked for, ``attention`` (B, align_layers, N): CLS-to-patch attention,
+            normalised over the patches, mean over the heads, with gradient.
+        """
+        tokens = self._embed(images, hidden, mask_token)
+        prefix: int = self.backbone.num_prefix_tokens
+        biases: list[Tensor] | list[None] = [None] * self.layers
+        if bias is not None:
+            assert cover is not None
+            biases = bias(cover.flatten(1), prefix)
+        attention: list[Tensor] = []
+        for layer, block in enumerate(self.backbone.blocks):
+            if layer >= self.layers - align_layers:
+                attention.append(cls_attention(block, tokens, prefix))
+            tokens = block(tokens, attn_mask=biases[layer])
+        last = self.backbone.norm(tokens)
+        features = self.pool(last)
+        features.extra["cls"] = last[:, 0]
+        if attention:
+            features.extra["attention"] = torch.stack(attention, dim=1)
+        return features
+
+    def _embed(self, images: Tensor, hidden: Tensor | None, mask_token: Tensor | None) -> Tensor:
+        vit = self.backbone
+        patches = vit.patch_embed(self.normalise(images))
+        if hidden is not None:
+            assert mask_token is not None
+            # (B, N, D), or (B, h, w, D) in models that take images of any size.
+            here = hidden.reshape(*patches.shape[:-1], 1)
+            patches = torch.where(here, mask_token.to(patches.dtype), patches)
+        embedded: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(patches)))
+        return embedded
+
+
+def cls_attention(block: Block, tokens: Tensor, prefix: int) -> Tensor:
+    """Return where the class token looks in one block, (B, N) float32, summing to 1.
+
+    The softmax runs over the patches alone: how much CLS looks at itself and at registers is not
+    the anatomy's business. The anatomy bias plays no part, for it is 0 in the row of CLS.
+
+    Args:
+        block: A timm block with ``norm1`` and ``attn``.
+        tokens: The block's input, (B, P + N, D).
+        prefix: Number P of prefix tokens.
+    """
+    layer: Any = block.attn
+    normed = block.norm1(tokens)
+    width = layer.num_heads * layer.head_dim
+    weight, offset = layer.qkv.weight, layer.qkv.bias
+    offsets = (None, None) if offset is None else (offset[:width], offset[width : 2 * width])
+    query = F.linear(normed[:, :1], weight[:width], offsets[0])
+    keys = F.linear(normed[:, prefix:], weight[width : 2 * width], offsets[1])
+    query, keys = (
+        part.view(*part.shape[:2], layer.num_heads, layer.head_dim).transpose(1, 2)
+        for part in (query, keys)
+    )
+    logits: Tensor = layer.q_norm(query) @ layer.k_norm(keys).mT * layer.scale
+    return logits[:, :, 0].float().softmax(dim=2).mean(dim=1)
+
+
+def _require_vit(backbone: nn.Module) -> None:
+    name = type(backbone).__name__
+    remedy = "set encoder.name to a vision transformer of timm, e.g. vit_small_patch16_224"
+    if not isinstance(backbone, VisionTransformer):
+        raise ConfigError(f"{name} is not a vision transformer (timm's VisionTransformer)", remedy)
+    if not backbone.has_class_token:
+        raise ConfigError("this vision transformer has no class token to look from", remedy)
+    for block in backbone.blocks:
+        # Other blocks add attention elsewhere, or compute it in another way.
+        if type(block) is not Block or type(block.attn) is not Attention:
+            raise ConfigError("this vision transformer does not use timm's plain blocks", remedy)
+
+
+def build_anatomy_vit(
+    settings: EncoderSettings, img_size: int, gamma: float | None = None
+) -> AnatomyViT:
+    """Return the transformer for images of ``img_size`` pixels.
+
+    Args:
+        settings: Which timm model, and where its weights come from.
+        img_size: Side of the images, a multiple of the patch size.
+        gamma: First strength of the anatomy bias; None for a model without bias.
+
+    Raises:
+        ConfigError: The model is no plain vision transformer, or the patches do not fill the image.
+    """
+    backbone: Any = build_backbone(settings, img_size)
+    _require_vit(backbone)
+    patch = int(backbone.patch_embed.patch_size[0])
+    if img_size % patch:
+        raise ConfigError(
+            f"images of {img_size} pixels are no whole number of patches of {patch}",
+            f"set data.img_size to a multiple of {patch}",
+        )
+    bias = None if gamma is None else AnatomyBias(len(backbone.blocks), gamma)
+    return AnatomyViT(backbone, bias)

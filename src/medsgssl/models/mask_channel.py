@@ -1,0 +1,142 @@
+"""A second input channel for the lung mask, and the noise that keeps it from being a shortcut.
+
+Source: zero-initialised new filters follow Zhang et al., "Adding conditional control to
+text-to-image diffusion models", ICCV 2023; dropping an input follows Ho and Salimans,
+"Classifier-free diffusion guidance", 2022. Rank filters as graded erosion and dilation: Serra,
+"Image analysis and mathematical morphology", 1982.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import (  # type: ignore[attr-defined]
+    ScaledStdConv2d,
+    ScaledStdConv2dSame,
+    StdConv2d,
+    StdConv2dSame,
+)
+from torch import Tensor, nn
+
+from medsgssl.config import EncoderSettings
+from medsgssl.errors import ConfigError
+from medsgssl.models.encoder import Encoder, Features, build_backbone
+
+
+def add_zero_channel(backbone: nn.Module) -> None:
+    """Give the first convolution a second input channel whose filters are zero.
+
+    Until these filters are trained, the output is that of the one-channel network, whatever the
+    second channel holds.
+
+    Args:
+        backbone: A timm model for one-channel images, changed in place.
+
+    Raises:
+        ConfigError: Its first layer is not a plain convolution of the image.
+    """
+    config: Any = getattr(backbone, "default_cfg", None) or {}
+    names = config.get("first_conv") or ()
+    names = (names,) if isinstance(names, str) else tuple(names)
+    convolutions = [backbone.get_submodule(name) for name in names]
+    if not convolutions:
+        raise _unfit(backbone, "timm does not name its first convolution")
+    for convolution in convolutions:
+        if not isinstance(convolution, nn.Conv2d) or convolution.in_channels != 1:
+            raise _unfit(backbone, "its first layer is not a convolution of the image itself")
+        # Filters that are standardised together would change as soon as zeros join them.
+        if isinstance(
+            convolution, (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
+        ):
+            raise _unfit(backbone, "its first filters are standardised (BiT, NFNet)")
+        image = convolution.weight.detach()
+        convolution.weight = nn.Parameter(torch.cat([image, torch.zeros_like(image)], dim=1))
+        convolution.in_channels = 2
+
+
+def _unfit(backbone: nn.Module, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{type(backbone).__name__} cannot take a mask channel: {reason}",
+        "set encoder.name to another CNN or vision transformer, e.g. mobilenetv2_100",
+    )
+
+
+def perturb_masks(masks_BSS: Tensor, reach: float) -> Tensor:
+    """Grow or shrink each mask, then shift it, by random amounts of its own.
+
+    A pixel stays lung where more than a random share of its square neighbourhood is: a share near
+    0 dilates by the neighbourhood's radius, one near 1 erodes by it. Borders repeat, so that a
+    whole-image mask stays one.
+
+    Args:
+        masks_BSS: (B, S, S) bool.
+        reach: Largest growth, shrinkage and shift along each axis, as a share of the side.
+
+    Returns:
+        (B, S, S) bool.
+    """
+    count, size = masks_BSS.shape[0], masks_BSS.shape[-1]
+    radius = round(reach * size)
+    if radius == 0:
+        return masks_BSS
+    device = masks_BSS.device
+    side = 2 * radius + 1
+    share = masks_BSS[:, None].float()
+    for kernel, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
+        share = F.avg_pool2d(share, kernel, 1, padding, count_include_pad=False)
+    # Half a pixel inside [0, 1]: 0 and 1 themselves must stay 0 and 1 despite rounding.
+    edge = 0.5 / side**2
+    threshold = edge + (1 - 2 * edge) * torch.rand(count, 1, 1, device=device)
+    changed = share[:, 0] > threshold
+    shift = torch.randint(-radius, radius + 1, (2, count, 1), device=device)
+    rows, columns = (torch.arange(size, device=device) + shift).clamp(0, size - 1)
+    images = torch.arange(count, device=device)[:, None, None]
+    return changed[images, rows[:, :, None], columns[:, None, :]]
+
+
+class MaskChannelEncoder(Encoder):
+    """A backbone whose input is image and mask.
+
+    In training each mask is perturbed, and dropped (all zero) with probability ``drop``. At test
+    the mask enters unchanged, or not at all where ``at_test`` is False.
+
+    Args:
+        backbone: A timm model for one-channel images; it is given a second channel.
+        drop: Probability of dropping a view's mask in training, in [0, 1].
+        reach: Strength of the perturbation, see ``perturb_masks``.
+        at_test: Whether the mask enters in eval mode.
+    """
+
+    needs_masks = True
+
+    def __init__(
+        self, backbone: nn.Module, drop: float = 0.5, reach: float = 0.03, at_test: bool = True
+    ) -> None:
+        super().__init__(backbone)
+        add_zero_channel(backbone)
+        self._drop, self._reach, self._at_test = drop, reach, at_test
+
+    def forward(self, images: Tensor, masks: Tensor) -> Features:
+        """Encode a batch.
+
+        Args:
+            images: (B, 1, S, S) float in [0, 1].
+            masks: (B, S, S) bool.
+        """
+        channel = self._channel(masks)[:, None].to(images.dtype)
+        return self.features(torch.cat([self.normalise(images), channel], dim=1))
+
+    def _channel(self, masks: Tensor) -> Tensor:
+        if not self.training:
+            return masks if self._at_test else torch.zeros_like(masks)
+        kept = torch.rand(masks.shape[0], 1, 1, device=masks.device) >= self._drop
+        return perturb_masks(masks, self._reach) & kept
+
+
+def build_mask_channel_encoder(
+    settings: EncoderSettings, img_size: int, drop: float, reach: float, at_test: bool
+) -> MaskChannelEncoder:
+    """Return the two-channel encoder, see ``MaskChannelEncoder``."""
+    return MaskChannelEncoder(build_backbone(settings, img_size), drop, reach, at_test)

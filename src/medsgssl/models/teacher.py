@@ -1,0 +1,72 @@
+"""The mean teacher: a copy of a model that follows its exponential moving average.
+
+Source: Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017; momentum
+schedule of Grill et al., "Bootstrap your own latent", NeurIPS 2020, section 3.2.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class MeanTeacher(nn.Module, Generic[M]):
+    """Owns a deep copy of a student that shares no tensor and no callable with it.
+
+    The copy never trains: it has no gradient and stays in eval mode. Its BatchNorm layers use the
+    batch's own statistics, as the student's do in training; averages of the student's would lag.
+
+    Args:
+        student: The model to follow.
+
+    Attributes:
+        model: The teacher itself.
+    """
+
+    def __init__(self, student: M) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(student).requires_grad_(False)
+        for module in self.model.modules():
+            if isinstance(module, _BatchNorm):
+                module.track_running_stats = False
+                module.running_mean = module.running_var = module.num_batches_tracked = None
+        self.train()
+
+    def train(self, mode: bool = True) -> MeanTeacher[M]:
+        """Stay in eval mode, whatever the mode of the task."""
+        del mode
+        return super().train(False)
+
+    @torch.no_grad()
+    def follow(self, student: M, momentum: float) -> None:
+        """Move every parameter: teacher = momentum * teacher + (1 - momentum) * student.
+
+        Buffers are copied.
+
+        Args:
+            student: The model the teacher was copied from.
+            momentum: In [0, 1].
+        """
+        pairs = zip(self.model.parameters(), student.parameters(), strict=True)
+        for mine, theirs in pairs:
+            mine.lerp_(theirs.to(mine.dtype), 1 - momentum)
+        theirs_by_name = dict(student.named_buffers())
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(theirs_by_name[name])
+
+
+def momentum_at(progress: float, start: float) -> float:
+    """Return the momentum, rising from ``start`` to 1 along a half cosine.
+
+    Args:
+        progress: Share of the training done, in [0, 1].
+        start: Momentum at the start, in [0, 1].
+    """
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

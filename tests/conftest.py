@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from medsgssl.cache import DecodedCache, MaskArray
+from medsgssl.views import ViewSource
 
 
 def _shared_data() -> Path | None:
@@ -22,3 +26,25 @@ def real_data() -> Path:
     if folder is None:
         pytest.skip("no real chest X-rays: set MEDSGSSL_TEST_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture
+def view_source(tmp_path: Path) -> ViewSource:
+    """Twelve random images of 48 x 48 pixels with random masks, labels and qualities."""
+    rng = np.random.default_rng(0)
+    count, size = 12, 48
+    bits = np.packbits(rng.random((count, size * size)) < 0.5, axis=1)
+    return ViewSource(
+        cache=DecodedCache(
+            images=rng.integers(0, 256, (count, size, size), dtype=np.uint8),
+            usable=np.ones(count, bool),
+            problems={},
+            folder=tmp_path,
+        ),
+        masks=MaskArray(bits, rng.random(count, np.float32), np.ones(count, bool), size),
+        keys=np.arange(count, dtype=np.uint64) + 1000,
+        labels=(rng.random((count, 14)) < 0.3).astype(np.float32),
+        domains=np.zeros(count, np.int64),
+        splits=np.repeat(["train", "val", "test"], 4),
+        patients=np.array([f"p{i // 2}" for i in range(count)]),
+    )

@@ -1,7 +1,7 @@
 """Decoded cache: images and masks at training resolution, memory-mapped."""
 
 from medsgssl.cache.decoded import DecodedCache, cache_folder, decode, open_cache
-from medsgssl.cache.masks import CONTROLS, MaskArray, mask_array, random_blob
+from medsgssl.cache.masks import CONTROLS, MaskArray, mask_array, random_blob, whole_masks
 from medsgssl.cache.square import SquareFit
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "mask_array",
     "open_cache",
     "random_blob",
+    "whole_masks",
 ]

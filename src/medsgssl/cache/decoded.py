@@ -7,7 +7,6 @@ counts as done only after its pixels are on disk, so a killed build goes on wher
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -50,6 +49,10 @@ class DecodedCache:
     def size(self) -> int:
         """Side S of the cached images in pixels."""
         return int(self.images.shape[1])
+
+    def __reduce__(self) -> tuple[Callable[[Path], DecodedCache], tuple[Path]]:
+        """Travel to other processes as a path: a pickled memory map would carry all pixels."""
+        return open_cache, (self.folder,)
 
 
 def cache_folder(place: Path, catalog: Catalog, size: int) -> Path:
@@ -169,7 +172,9 @@ def _map(
     if workers <= 1 or len(jobs) <= 1:
         yield from map(job, jobs)
         return
-    with ProcessPoolExecutor(workers, initializer=functools.partial(cv2.setNumThreads, 1)) as pool:
+    # Before the fork: OpenCV's pool of threads does not survive one.
+    cv2.setNumThreads(1)
+    with ProcessPoolExecutor(workers) as pool:
         for future in as_completed([pool.submit(job, item) for item in jobs]):
             yield future.result()
 

@@ -60,6 +60,19 @@ class MaskArray:
         return bits.reshape(self.size, self.size)
 
 
+def whole_masks(count: int, size: int) -> MaskArray:
+    """Return the whole-image mask with quality 0 for every image: the control ``none``.
+
+    Args:
+        count: Number of images N.
+        size: Side S in pixels.
+    """
+    whole = _pack(np.ones((size, size), np.bool_))
+    # One row in memory, seen N times.
+    packed = np.broadcast_to(whole, (count, len(whole)))
+    return MaskArray(packed, np.zeros(count, np.float32), np.zeros(count, np.bool_), size)
+
+
 def mask_array(
     catalog: Catalog,
     store: MaskStore,
@@ -77,7 +90,8 @@ def mask_array(
         store: The masks at their own resolution.
         place: The data set's folder below the cache directory.
         size: Side S in pixels.
-        control: One of ``CONTROLS``; None for the masks themselves.
+        control: ``shuffled``, ``random-blob`` or ``mean-template``; None for the masks
+            themselves.
         seed: Seed of the random controls.
         in_memory: Read the packed masks into RAM (0.7 GB for all of NIH at 224 pixels); else
             memory-map them.
@@ -94,7 +108,6 @@ def mask_array(
         return rules
     train = np.flatnonzero((catalog.table["split"] == "train").to_numpy())
     make = {
-        "none": lambda: _none(rules),
         "shuffled": lambda: _shuffled(rules, catalog, seed),
         "random-blob": lambda: _random_blob(rules, seed),
         "mean-template": lambda: _mean_template(rules, train),
@@ -128,11 +141,8 @@ def _pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def _from_store(catalog: Catalog, store: MaskStore, size: int) -> MaskArray:
-    whole = _pack(np.ones((size, size), np.bool_))
-    count = len(catalog.table)
-    packed = np.tile(whole, (count, 1))
-    quality = np.zeros(count, np.float32)
-    usable = np.zeros(count, np.bool_)
+    start = whole_masks(len(catalog.table), size)
+    packed, quality, usable = start.packed.copy(), start.quality, start.usable
     readable = np.flatnonzero((catalog.table["status"] == "ok").to_numpy())
     ids = catalog.table["image_id"].iloc[readable].tolist()
     for row, found in zip(readable, store.read(ids), strict=True):
@@ -142,15 +152,6 @@ def _from_store(catalog: Catalog, store: MaskStore, size: int) -> MaskArray:
         packed[row] = _pack(SquareFit.of((height, width), size).mask(found.mask))
         quality[row], usable[row] = found.quality, True
     return MaskArray(packed, quality, usable, size)
-
-
-def _none(rules: MaskArray) -> MaskArray:
-    whole = _pack(np.ones((rules.size, rules.size), np.bool_))
-    count = len(rules.quality)
-    return MaskArray(
-        np.tile(whole, (count, 1)), np.zeros(count, np.float32), np.zeros(count, np.bool_),
-        rules.size,
-    )  # fmt: skip
 
 
 def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> MaskArray:
@@ -185,7 +186,7 @@ def random_blob(size: int, area: int, rng: np.random.Generator) -> NDArray[np.bo
 def _mean_template(rules: MaskArray, train: NDArray[np.int64]) -> MaskArray:
     rows = train[rules.usable[train]]
     if len(rows) == 0:
-        return _none(rules)
+        return whole_masks(len(rules.quality), rules.size)
     total = np.zeros((rules.size, rules.size), np.int64)
     for row in rows:
         total += rules.mask(int(row))

@@ -9,6 +9,13 @@ import typer
 from rich.console import Console
 
 from medsgssl import __version__
+from medsgssl.cli.catalog import catalog
+from medsgssl.cli.demo import demo
+from medsgssl.cli.evaluate import evaluate, report
+from medsgssl.cli.masks import masks_app
+from medsgssl.cli.methods import config, methods
+from medsgssl.cli.phantom import phantom
+from medsgssl.cli.run import finetune, pretrain, run
 from medsgssl.errors import MedsgsslError
 
 app = typer.Typer(
@@ -18,6 +25,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+_DATA, _RUN, _LOOK = "Data", "Runs", "Look things up"
+app.command(rich_help_panel=_RUN)(demo)
+app.command(rich_help_panel=_RUN)(run)
+app.command(rich_help_panel=_RUN)(pretrain)
+app.command(rich_help_panel=_RUN)(finetune)
+app.command(rich_help_panel=_RUN)(evaluate)
+app.command(rich_help_panel=_RUN)(report)
+app.command(rich_help_panel=_DATA)(catalog)
+app.add_typer(masks_app, name="masks", rich_help_panel=_DATA)
+app.command(rich_help_panel=_DATA)(phantom)
+app.command(rich_help_panel=_LOOK)(methods)
+app.command(rich_help_panel=_LOOK)(config)
 
 
 @app.callback(invoke_without_command=True)

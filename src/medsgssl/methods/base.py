@@ -66,6 +66,10 @@ class Task(nn.Module, ABC):
             progress: Share of the training done, in [0, 1); for schedules of the method's own.
         """
 
+    def seen(self, batch: ViewBatch) -> Tensor:
+        """Return the views as this task shows them to its encoder, (B, V, 1, S, S)."""
+        return batch.images
+
     def frozen(self) -> list[nn.Module]:
         """Return the modules that rest during ``pretrain.freeze_epochs``: the backbone."""
         return [self.encoder.backbone]

@@ -62,6 +62,10 @@ class TwoViewTask(Task):
         """Return images (2B, 1, S, S) and masks (2B, S, S): first views, then second views."""
         return stack_views(batch.images), stack_views(batch.masks)
 
+    def seen(self, batch: ViewBatch) -> Tensor:
+        """Return the two views as ``prepare`` leaves them, (B, 2, 1, S, S)."""
+        return torch.stack(self.prepare(batch)[0].chunk(2), dim=1)
+
     def image_weights(self, batch: ViewBatch) -> Tensor | None:
         """Return the weight of each image, (B,), or None for equal weights."""
         return None

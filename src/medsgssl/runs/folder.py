@@ -150,9 +150,10 @@ class RunFolder:
                 "choose another --out folder, or take these changes back",
             )
 
-    def done(self, stage: StageName, key: str) -> bool:
-        """Return whether a stage was completed with this very key."""
-        return bool(self._read_stages().get(stage, {}).get("key") == key)
+    def key_of(self, stage: StageName) -> str | None:
+        """Return the key under which a stage was completed, or None where it was not."""
+        key = self._read_stages().get(stage, {}).get("key")
+        return None if key is None else str(key)
 
     def mark(self, stage: StageName, key: str, seconds: float) -> None:
         """Record that a stage is complete.

@@ -71,11 +71,6 @@ class ViewSteps(Dataset[ViewBatch]):
         )
 
 
-def _one_thread(_: int) -> None:
-    # Workers are the parallelism; OpenCV's own threads would only compete with them.
-    cv2.setNumThreads(1)
-
-
 def load_steps(
     steps: ViewSteps, start: int, stop: int, *, workers: int, pin_memory: bool
 ) -> Iterator[ViewBatch]:
@@ -90,13 +85,15 @@ def load_steps(
     """
     if start >= stop:
         return
+    # Workers are the parallelism. It also must not be set in the workers: OpenCV's pool of threads
+    # does not survive a fork, and touching it there waits for ever.
+    cv2.setNumThreads(1)
     loader: DataLoader[ViewBatch] = DataLoader(
         steps,
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
         prefetch_factor=4 if workers else None,
     )
     yield from loader

@@ -1,0 +1,50 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+MethodName = Annotated[str, typer.Argument(help="The method; see `medsgssl methods`.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the data set, in the NIH layout.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with settings; --set goes over it.")
+]
+MaskSource = Annotated[
+    str | None,
+    typer.Option(
+        help="rules, none, shuffled, random-blob, mean-template, or a folder of your own masks."
+    ),
+]
+Direct = Annotated[bool, typer.Option("--direct", help="The method's twin without pretraining.")]
+RunOut = Annotated[Path, typer.Option("--out", help="The run folder.")]
+
+
+def resolve(
+    name: str,
+    config_file: Path | None,
+    settings: list[str] | None,
+    *,
+    data: Path | None = None,
+    mask_source: str | None = None,
+    direct: bool = False,
+) -> Any:
+    """Return the ``Config`` of a command line: defaults, then the file, then the options."""
+    from medsgssl.config import merge, nest, parse_overrides, read_yaml
+    from medsgssl.methods import configure
+
+    file = read_yaml(config_file) if config_file else {}
+    options = parse_overrides(settings or [])
+    if data is not None:
+        options = merge(options, nest("data.root", str(data.absolute())))
+    if mask_source is not None:
+        options = merge(options, nest("masks.source", mask_source))
+    return configure(name, file, options, direct=direct or bool(file.get("direct", False)))

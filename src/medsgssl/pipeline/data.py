@@ -1,0 +1,151 @@
+"""From a data folder to what training draws from: catalog, masks, decoded images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from medsgssl.cache import CONTROLS, MaskArray, decode, mask_array, whole_masks
+from medsgssl.catalog import Catalog, cache_place, load_or_build
+from medsgssl.config import Config
+from medsgssl.errors import ConfigError
+from medsgssl.files import fingerprint
+from medsgssl.machine import cpu_count
+from medsgssl.masks import FolderMaker, MaskStore, RecipeMaker, build_store
+from medsgssl.masks.makers import Maker
+from medsgssl.methods import find_method
+from medsgssl.pipeline.progress import counting
+from medsgssl.sources import INTENSITY
+from medsgssl.views import ViewSource
+
+# Beyond this share the masks deserve a look before anything is concluded from them.
+_MANY_FAILED = 0.1
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The data of one run.
+
+    Attributes:
+        catalog: The table of images.
+        source: Images, masks and labels by row.
+        key: Fingerprint of everything above.
+        facts: JSON-like: the audit, the masks' counts, warnings.
+    """
+
+    catalog: Catalog
+    source: ViewSource
+    key: str
+    facts: dict[str, Any]
+
+    def split_table(self) -> pd.DataFrame:
+        """Return image id, patient id and split of every image."""
+        return self.catalog.table[["image_id", "patient_id", "split"]]
+
+
+def prepare_data(config: Config, console: Console) -> PreparedData:
+    """Build, or find complete, everything training draws from.
+
+    Args:
+        config: The run's configuration.
+        console: Shows progress.
+
+    Raises:
+        ConfigError: No data folder is named.
+        DataError: Images, tables or masks cannot be used.
+    """
+    settings = config.data
+    if settings.root is None:
+        raise ConfigError("no data folder is named", "give one with --data FOLDER")
+    catalog = load_or_build(settings)
+    place = cache_place(settings)
+    size = settings.cache_size or settings.img_size
+    with counting("decoding images", console) as progress:
+        cache = decode(catalog, place, size, cpu_count(), progress)
+    masks, mask_facts = _masks(config, catalog, place, size, console)
+    facts = {"catalog": catalog.facts, "masks": mask_facts}
+    facts["warnings"] = _warnings(facts, cache.problems)
+    key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_facts["identity"]])
+    return PreparedData(catalog, ViewSource.of(catalog, cache, masks), key, facts)
+
+
+def _masks(
+    config: Config, catalog: Catalog, place: Path, size: int, console: Console
+) -> tuple[MaskArray, dict[str, Any]]:
+    source = config.masks.source
+    if not find_method(config.name).uses_masks:
+        source = "none"
+    if source == "none":
+        return whole_masks(len(catalog.table), size), {"source": "none", "identity": "none"}
+    store = mask_store(config, catalog, place, console)
+    control = source if source in CONTROLS else None
+    masks = mask_array(
+        catalog, store, place, size, control, config.seed, in_memory=config.data.cache_masks
+    )
+    seed = config.seed if control else None
+    return masks, {
+        "source": source,
+        "recipe": store.header.recipe,
+        "counts": store.counts,
+        "whole_image_instead": masks.missing,
+        "identity": fingerprint([store.fingerprint, control, seed]),
+    }
+
+
+def mask_store(config: Config, catalog: Catalog, place: Path, console: Console) -> MaskStore:
+    """Build, or find complete, the masks that ``config.masks`` asks for."""
+    source = config.masks.source
+    maker: Maker = RecipeMaker(config.masks.recipe)
+    if source not in ("rules", *CONTROLS):
+        folder = Path(source)
+        if (folder / "store.json").is_file():
+            return MaskStore.open(folder)
+        if not folder.is_dir():
+            raise ConfigError(
+                f"masks.source={source!r} is neither a known source nor a folder",
+                f"use rules, {', '.join(CONTROLS)}, or a mask store or folder of PNG masks",
+            )
+        maker = FolderMaker(folder)
+    items = mask_items(catalog)
+    identity = fingerprint([maker.version, maker.parameter_hash, [name for name, _ in items]])
+    with counting("drawing lung masks", console) as progress:
+        return build_store(
+            place / "masks" / f"{maker.name}-{identity}",
+            items,
+            maker,
+            cpu_count(),
+            progress=progress,
+        )
+
+
+def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:
+    """Return image id and path of every usable image."""
+    usable = catalog.usable()
+    return [
+        (image_id, catalog.root / path)
+        for image_id, path in zip(usable["image_id"], usable["path"], strict=True)
+    ]
+
+
+def _warnings(facts: dict[str, Any], problems: dict[str, str]) -> list[str]:
+    found: list[str] = list(facts["catalog"].get("warnings", []))
+    if problems:
+        found.append(f"{len(problems)} images were set aside: {_some(problems)}")
+    counts: dict[str, int] = facts["masks"].get("counts", {})
+    failed, total = counts.get("failed", 0), sum(counts.values())
+    if total and failed / total > _MANY_FAILED:
+        found.append(
+            f"{failed} of {total} lung masks failed ({failed / total:.0%}): these images are given "
+            "the whole-image mask with quality 0"
+        )
+    return found
+
+
+def _some(problems: dict[str, str], count: int = 3) -> str:
+    shown: Sequence[str] = [f"{name} ({text})" for name, text in list(problems.items())[:count]]
+    return "; ".join(shown) + (" ..." if len(problems) > count else "")

@@ -1,0 +1,62 @@
+"""The demonstration: synthetic X-rays through ``masked-contrastive`` and ``direct``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from medsgssl.files import read_json
+from medsgssl.methods import configure
+from medsgssl.pipeline.run import run_method
+from medsgssl.runs import RunFolder
+from medsgssl.sources.phantom import generate_phantoms
+
+# Small and from scratch, so that it ends within minutes on two cores and needs no download.
+_SETTINGS: dict[str, Any] = {
+    "data": {"img_size": 64, "batch_size": 64, "num_workers": 0},
+    "encoder": {"pretrained": False},
+    "pretrain": {"epochs": 8, "lr": 1e-3},
+    "finetune": {"epochs": 12, "lr": 1e-3},
+}
+
+
+def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
+    """Make synthetic X-rays below ``out``, run two methods, and say where the reports are.
+
+    Args:
+        out: Folder for data, cache and runs; what is complete in it is not done again.
+        count: Number of images.
+
+    Returns:
+        The run folders by method.
+    """
+    console = Console()
+    started = time.monotonic()
+    console.print(f"Drawing {count} synthetic chest X-rays in {out / 'data'}")
+    generate_phantoms(out / "data", count, size=128)
+    table = Table("method", "mean AUC on test", "95 % interval", "report")
+    runs = {}
+    for name in ("masked-contrastive", "direct"):
+        console.rule(name)
+        data = {
+            "root": str((out / "data").absolute()),
+            "cache_dir": str((out / "cache").absolute()),
+        }
+        config = configure(name, _SETTINGS, {"data": data})
+        runs[name] = run_method(config, out / name, console=console)
+        metrics = read_json(runs[name].metrics)
+        low, high = metrics["mean_auc_interval"]
+        table.add_row(
+            name, f"{metrics['mean_auc']:.3f}", f"{low:.3f} to {high:.3f}", str(runs[name].report)
+        )
+    console.rule("demo")
+    console.print(table)
+    console.print(
+        f"Done in {time.monotonic() - started:.0f} s. These are synthetic images and a few epochs: "
+        "the numbers show that the parts work together, not that a method helps."
+    )
+    return runs

@@ -1,0 +1,212 @@
+"""The stages of one run in order; each is skipped when complete and resumed when interrupted."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+from rich.console import Console
+
+from medsgssl import __version__
+from medsgssl.config import Config, dump
+from medsgssl.errors import CheckpointError, ConfigError
+from medsgssl.evaluation import Predictions, evaluate
+from medsgssl.files import atomic_path, fingerprint, write_json
+from medsgssl.machine import loader_workers, rank, shared_memory_warning
+from medsgssl.models import build_backbone
+from medsgssl.pipeline.data import PreparedData, prepare_data
+from medsgssl.pipeline.examples import write_examples
+from medsgssl.report import write_report
+from medsgssl.runs import WITHOUT_EFFECT, RunFolder, StageName, flatten
+from medsgssl.sources import DISEASES, INTENSITY
+from medsgssl.training import encoder_facts, finetune, predict, pretrain, read_facts
+
+Until = Literal["data", "pretrain", "finetune", "evaluate", "report"]
+
+
+def run_method(
+    config: Config,
+    out: Path,
+    until: Until = "report",
+    pretrained: Path | None = None,
+    console: Console | None = None,
+) -> RunFolder:
+    """Run a method from data to report.
+
+    Args:
+        config: What to run.
+        out: The run folder. A complete stage is skipped, an interrupted one goes on.
+        until: The last stage to run.
+        pretrained: ``pretrained.safetensors`` of another run of the same method, to start from
+            instead of pretraining.
+        console: Shows progress.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        MedsgsslError: Anything the user can mend.
+    """
+    console = console or Console()
+    last = get_args(Until).index(until)
+    run = RunFolder(out)
+    if rank() == 0:
+        _check_early(config, pretrained)
+        run.claim(config)
+    else:
+        _wait_for_data(run)
+    data = prepare_data(config, console)
+    keys = _keys(config, data, pretrained)
+    facts = _facts(config, data)
+    if rank() == 0:
+        _say_warnings(config, data, console)
+        _write_data(run, config, data, keys)
+    if last >= 1 and not config.direct:
+        _pretrain(run, config, data, facts | {"key": keys["pretrain"]}, pretrained)
+    if last >= 2:
+        finetune_facts = facts | {"key": keys["finetune"]}
+        _once(run, "finetune", keys, lambda: finetune(config, data.source, out, finetune_facts))
+    if rank() > 0:
+        return run
+    if last >= 3:
+        _once(run, "predict", keys, lambda: _predict(run, config, data))
+        _once(run, "evaluate", keys, lambda: evaluate_run(run, config))
+    if last >= 4:
+        write_report(run)
+    return run
+
+
+def evaluate_run(run: RunFolder, config: Config) -> dict[str, Any]:
+    """Recompute ``metrics.json`` from the predictions alone, and return it."""
+    metrics = evaluate(Predictions.read(run.predictions), config.evaluate, config.seed)
+    write_json(run.metrics, metrics)
+    return metrics
+
+
+def _check_early(config: Config, pretrained: Path | None) -> None:
+    # Found out now rather than after hours of masks: are the first weights to be had?
+    if pretrained is None:
+        build_backbone(config.encoder, config.data.img_size)
+        return
+    facts = read_facts(pretrained)
+    for name, wanted in encoder_facts(config).items():
+        if facts.get(name) != wanted:
+            raise CheckpointError(
+                f"{pretrained} was pretrained with {name}={facts.get(name)!r}, this run has "
+                f"{wanted!r}",
+                f"give the weights of a run with the same {name}",
+            )
+
+
+def _wait_for_data(run: RunFolder) -> None:
+    # The first process prepares; Fabric's own barrier exists only from the training stages on.
+    while not (run.stages.is_file() and run.split.is_file()):
+        time.sleep(1)
+
+
+def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[str, str]:
+    flat = {key: value for key, value in flatten(dump(config)).items() if key not in WITHOUT_EFFECT}
+
+    def part(*prefixes: str) -> dict[str, Any]:
+        return {key: value for key, value in flat.items() if key.startswith(prefixes)}
+
+    common = part("name", "seed", "encoder.", "method.", "data.img_size", "data.batch_size")
+    keys = {"data": data.key}
+    start = read_facts(pretrained)["key"] if pretrained else None
+    keys["pretrain"] = fingerprint(
+        [data.key, common, part("pretrain.", "views.pretrain."), start, __version__]
+    )
+    begin = "direct" if config.direct else keys["pretrain"]
+    keys["finetune"] = fingerprint(
+        [
+            data.key, common, begin, part("finetune.", "views.finetune.", "data.label_fraction"),
+            __version__,
+        ]
+    )  # fmt: skip
+    keys["predict"] = keys["finetune"]
+    keys["evaluate"] = fingerprint([keys["predict"], part("evaluate."), __version__])
+    return keys
+
+
+def _facts(config: Config, data: PreparedData) -> dict[str, Any]:
+    return encoder_facts(config) | {
+        "direct": config.direct,
+        "img_size": config.data.img_size,
+        "intensity": INTENSITY,
+        "label_revision": data.catalog.facts.get("label_revision"),
+        "masks": data.facts["masks"],
+        "diseases": list(DISEASES),
+        "data": data.key,
+        "config": dump(config),
+        "version": __version__,
+    }
+
+
+def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
+    workers = loader_workers(config.data.num_workers)
+    batch = config.data.batch_size * 2 * 2 * config.data.img_size**2
+    memory = shared_memory_warning(batch, workers)
+    for text in [*data.facts["warnings"], *([memory] if memory else [])]:
+        console.print(f"Warning: {text}", style="yellow", highlight=False, markup=False)
+
+
+def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str]) -> None:
+    def write() -> None:
+        write_json(run.data, data.facts)
+        with atomic_path(run.split) as temporary:
+            data.split_table().to_parquet(temporary, index=False)
+        write_examples(run.examples, config, data)
+
+    _once(run, "data", keys, write)
+
+
+def _pretrain(
+    run: RunFolder,
+    config: Config,
+    data: PreparedData,
+    facts: dict[str, Any],
+    pretrained: Path | None,
+) -> None:
+    def work() -> None:
+        if pretrained is None:
+            pretrain(config, data.source, run.path, facts)
+            return
+        with atomic_path(run.pretrained) as temporary:
+            shutil.copyfile(pretrained, temporary)
+
+    _once(run, "pretrain", {"pretrain": facts["key"]}, work)
+
+
+def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:
+    rows, scores = predict(config, data.source, run.classifier)
+    table = data.catalog.table.iloc[rows]
+    frame = table[["image_id", "patient_id", "split", "view", "sex", "age"]].reset_index(drop=True)
+    for number, disease in enumerate(DISEASES):
+        frame[f"label_{disease}"] = table[disease].to_numpy()
+        frame[f"score_{disease}"] = scores[:, number]
+    Predictions(pd.DataFrame(frame)).write(run.predictions)
+
+
+def _once(
+    run: RunFolder,
+    stage: StageName,
+    keys: dict[str, str],
+    work: Callable[[], Any],
+) -> None:
+    found = run.key_of(stage)
+    if found == keys[stage]:
+        return
+    if found is not None and stage != "evaluate":
+        raise ConfigError(
+            f"{run.path} holds a complete stage {stage!r} made from other data, other pretrained "
+            "weights or another version of medsgssl",
+            "choose another --out folder, or delete this one",
+        )
+    started = time.monotonic()
+    work()
+    if rank() == 0:
+        run.mark(stage, keys[stage], time.monotonic() - started)

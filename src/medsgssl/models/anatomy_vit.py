@@ -46,15 +46,10 @@ class AnatomyViT(Encoder):
         """Number of blocks."""
         return len(self.backbone.blocks)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches per column and row."""
-        rows, columns = self.backbone.patch_embed.grid_size
-        return int(rows), int(columns)
-
     def cover(self, masks: Tensor) -> Tensor:
         """Return the lung share of each patch, (B, h, w) in [0, 1], of masks (B, S, S) bool."""
-        return cell_cover(masks, self.grid[0])
+        size = (masks.shape[1], masks.shape[2])
+        return cell_cover(masks, self.backbone.patch_embed.dynamic_feat_size(size)[0])
 
     def forward(self, images: Tensor, masks: Tensor) -> Features:
         """Encode a batch.

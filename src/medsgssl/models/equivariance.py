@@ -40,8 +40,10 @@ def equivariance_loss(
         A scalar with gradient to both maps; 0 where no views overlap.
     """
     points = _shared_grid(affines_first.float(), affines_second.float(), size)
-    first, sees_first = _read(first_BHW, affines_first, points, size)
-    second, sees_second = _read(second_BHW, affines_second, points, size)
+    # Both are read relative to one value, so that rounding leaves equal constants at exactly 0.
+    level = first_BHW[:, :1, :1].detach()
+    first, sees_first = _read(first_BHW - level, affines_first, points, size)
+    second, sees_second = _read(second_BHW - level, affines_second, points, size)
     both = (sees_first & sees_second).float()
     count = both.sum(dim=1)
     per_image = (both * (first - second).square()).sum(dim=1) / count.clamp_min(1)

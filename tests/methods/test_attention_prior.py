@@ -1,0 +1,137 @@
+"""Option 5: every statement of its row, and the mistakes that must be impossible."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medsgssl.errors import ConfigError
+from medsgssl.methods import configure, find_method, method_of
+from medsgssl.methods.attention_prior import segmentation_loss
+from medsgssl.models import Encoder
+
+NAME = "attention-prior"
+CNN, VIT = "test_efficientnet", "test_vit"
+TERMS = {"contrast": None, "segmentation": "lambda_seg", "equivariance": "lambda_eq"}
+
+
+@pytest.mark.parametrize("encoder", [CNN, VIT])
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_is_finite_and_reaches_the_encoder(
+    lung_batch, make_task, term_checks, encoder, term
+) -> None:
+    task, batch = make_task(NAME, encoder), lung_batch()
+    assert task(batch, 0.0).loss.isfinite()
+    assert term_checks.gradient(task, batch, term) > 0
+
+
+@pytest.mark.parametrize("weight", ["lambda_seg", "lambda_eq"])
+def test_switching_a_term_off_changes_the_parameters_after_one_step(
+    lung_batch, make_task, term_checks, weight
+) -> None:
+    with_term, without = make_task(NAME, CNN), make_task(NAME, CNN, **{weight: 0})
+    assert term_checks.changes_step(with_term, without, lung_batch())
+
+
+def test_terms_of_weight_zero_are_not_computed(lung_batch, make_task) -> None:
+    output = make_task(NAME, CNN, lambda_seg=0, lambda_eq=0)(lung_batch(), 0.0)
+    assert set(output.terms) == {"contrast"}
+
+
+def test_map_iou_against_the_rule_mask_rises_in_training(lung_batch, make_task) -> None:
+    # Whole views: at 4 x 4 cells a small crop would hold little but lung borders.
+    task, batch = make_task(NAME, CNN, stage_stride=8, map_hidden=16), lung_batch(count=6)
+    optimiser = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    found = []
+    for _ in range(30):
+        output = task(batch, 0.0)
+        optimiser.zero_grad()
+        output.loss.backward()
+        optimiser.step()
+        found.append(float(output.figures["lung_map_iou"]))
+    assert max(found[:3]) < 0.5 < min(found[-3:])
+
+
+def test_a_constant_map_is_penalised_more_than_the_mask_itself() -> None:
+    target = torch.zeros(2, 8, 8)
+    target[:, 2:6, 1:3] = 1
+    quality = torch.ones(2)
+    right = segmentation_loss((target - 0.5) * 40, target, quality)
+    assert right < 1e-6
+    for level in (-5.0, -2.0, -1.0, 0.0, 2.0, 5.0):
+        assert segmentation_loss(torch.full_like(target, level), target, quality) > 0.5
+
+
+def test_a_mask_that_is_not_trusted_teaches_nothing(lung_batch, make_task) -> None:
+    batch = lung_batch(quality=0.0, whole_mask=True)  # the control without masks
+    output = make_task(NAME, CNN)(batch, 0.0)
+    assert output.terms["segmentation"] == 0
+    assert output.loss.isfinite()
+
+
+def test_quality_weighs_each_image_by_itself(lung_batch, make_task) -> None:
+    task = make_task(NAME, CNN)
+    one, other = lung_batch(quality=[1, 0, 0, 0]), lung_batch(quality=[0, 1, 0, 0])
+    terms = [task(batch, 0.0).terms["segmentation"] for batch in (one, other)]
+    assert terms[0] != terms[1]
+
+
+def test_the_map_of_each_view_is_compared_with_the_mask_of_that_view(lung_batch, make_task) -> None:
+    task, batch = make_task(NAME, CNN).eval(), lung_batch()
+    both = task(batch, 0.0).terms["segmentation"]
+    single = []
+    for view in (0, 1):
+        twice = replace(
+            batch,
+            images=batch.images[:, [view, view]],
+            masks=batch.masks[:, [view, view]],
+            affines=batch.affines[:, [view, view]],
+        )
+        single.append(task(twice, 0.0).terms["segmentation"])
+    torch.testing.assert_close(both, (single[0] + single[1]) / 2)
+    crossed = replace(batch, masks=batch.masks.flip(1))
+    assert (task(crossed, 0.0).terms["segmentation"] - both).abs() > 1e-4
+
+
+@pytest.mark.parametrize("encoder", [CNN, VIT])
+def test_the_gate_stays_at_fine_tune_and_test_and_needs_no_mask(make_task, encoder) -> None:
+    gated = make_task(NAME, encoder).encoder.eval()
+    images, masks = torch.rand(2, 1, 64, 64), torch.rand(2, 64, 64) > 0.5
+    features = gated(images, masks)
+    assert features.extra["lung_map"].shape[0] == 2
+    assert not gated.needs_masks
+    assert torch.equal(features.pooled, gated(images, ~masks).pooled)
+    plain = Encoder(gated.backbone)(images, masks)
+    assert not torch.allclose(features.pooled, plain.pooled, atol=1e-4)
+
+
+def test_the_direct_twin_has_the_same_input_path() -> None:
+    tree = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": 64}}
+    twin = method_of(configure(NAME, tree, direct=True)).encoder()
+    option = method_of(configure(NAME, tree)).encoder()
+    assert type(twin) is type(option)
+    assert twin.state_dict().keys() == option.state_dict().keys()
+
+
+def test_a_copy_of_the_task_is_independent(lung_batch, make_task) -> None:
+    task, batch = make_task(NAME, CNN).eval(), lung_batch()
+    other = copy.deepcopy(task)
+    before = other(batch, 0.0).loss
+    with torch.no_grad():
+        for parameter in task.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(other(batch, 0.0).loss, before)
+
+
+def test_declares_what_it_is() -> None:
+    method = find_method(NAME)
+    assert method.sentence.count(".") == 1
+    assert "CVPR" in method.citation
+
+
+def test_a_backbone_without_a_single_middle_map_is_refused(make_task) -> None:
+    with pytest.raises(ConfigError, match="does not return one feature map"):
+        make_task(NAME, "hrnet_w18_small")

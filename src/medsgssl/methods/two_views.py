@@ -46,17 +46,27 @@ class TwoViewTask(Task):
         """Encode both views in one pass, as SimCLR does, and contrast them."""
         images, masks = self.prepare(batch)
         features = self.encoder(images, masks)
+        output = self.contrast(batch, features, self.image_weights(batch))
+        self.more_terms(output, batch, features)
+        return output
+
+    def contrast(self, batch: ViewBatch, features: Features, weights: Tensor | None) -> TaskOutput:
+        """Return NT-Xent between the views' projections as the term ``contrast``.
+
+        Args:
+            batch: The views.
+            features: Of the first views, then of the second views.
+            weights: (B,) of images, (2B,) of anchors, or None for equal weights.
+        """
         first, second = self.projector(features.pooled).chunk(2)
-        contrast = nt_xent(first, second, self.temperature, self.image_weights(batch))
-        output = TaskOutput(
+        contrast = nt_xent(first, second, self.temperature, weights)
+        return TaskOutput(
             terms={"contrast": contrast},
             weights={"contrast": 1.0},
             embedding=first.detach(),
             floor={"contrast": nt_xent_floor(global_batch(batch), self.temperature)},
             figures={},
         )
-        self.more_terms(output, batch, features)
-        return output
 
     def prepare(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Return images (2B, 1, S, S) and masks (2B, S, S): first views, then second views."""

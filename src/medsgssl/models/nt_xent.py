@@ -28,8 +28,9 @@ def nt_xent(
         z1_BD: Unit projections of the first views, (B, D) float.
         z2_BD: Unit projections of the second views, (B, D) float.
         temperature: T > 0.
-        weights_B: Weight of each image, (B,), not negative; None for equal weights. They are
-            divided by their mean over the global batch, so that only their ratios matter.
+        weights_B: Weight of each image, (B,), or of each anchor, (2B,), first views first; not
+            negative; None for equal weights. They are divided by their mean over the global batch,
+            so that only their ratios matter.
 
     Returns:
         A scalar; its mean over the ranks is the loss of the global batch.
@@ -37,21 +38,37 @@ def nt_xent(
     nll_2B = nt_xent_terms(z1_BD, z2_BD, temperature)
     if weights_B is None:
         return nll_2B.mean()
-    return (mean_one(weights_B).repeat(2) * nll_2B).mean()
+    weights = mean_one(weights_B)
+    return ((weights if len(weights) == len(nll_2B) else weights.repeat(2)) * nll_2B).mean()
 
 
-def nt_xent_terms(z1_BD: Tensor, z2_BD: Tensor, temperature: float) -> Tensor:
-    """Return the negative log-likelihood of each anchor, (2B,): first views, then second views."""
+def nt_xent_terms(
+    z1_BD: Tensor, z2_BD: Tensor, temperature: float, present_B: Tensor | None = None
+) -> Tensor:
+    """Return the negative log-likelihood of each anchor, (2B,): first views, then second views.
+
+    Args:
+        z1_BD: Unit projections of the first views, (B, D) float.
+        z2_BD: Unit projections of the second views, (B, D) float.
+        temperature: T > 0.
+        present_B: (B,) bool; pairs that are not present are nobody's negatives. Their own terms
+            stay finite but mean nothing: give them the weight 0. None: all are present.
+    """
     # Half precision is too coarse for exp(1 / T).
     local_2BD = torch.cat([z1_BD, z2_BD]).float()
     every_2GD, first = gather_views(local_2BD)
     logits = local_2BD @ every_2GD.T / temperature
     count = z1_BD.shape[0]
     anchors = torch.arange(2 * count, device=logits.device)
-    itself = torch.zeros_like(logits, dtype=torch.bool)
-    itself[anchors, first + anchors] = True
+    hidden = torch.zeros_like(logits, dtype=torch.bool)
+    hidden[anchors, first + anchors] = True  # itself
     positives = first + (anchors + count) % (2 * count)
-    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), positives, reduction="none")
+    if present_B is not None:
+        absent = gather_views(1 - present_B.repeat(2).float())[0] > 0.5
+        others = absent.repeat(2 * count, 1)
+        others[anchors, positives] = False
+        hidden = hidden | others
+    return F.cross_entropy(logits.masked_fill(hidden, -torch.inf), positives, reduction="none")
 
 
 def gather_views(local: Tensor) -> tuple[Tensor, int]:

@@ -1,0 +1,135 @@
+"""Option 2: contrast regions of the chest, each pooled from the last feature map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.models import Encoder, Features, Projector
+from medsgssl.models.region_pooling import (
+    cover_of_cells,
+    mean_over_present,
+    region_nt_xent,
+    replace_absent,
+    weighted_pool,
+)
+from medsgssl.models.regions import LUNG_REGIONS, ZONES, lung_and_rest, zones_of_views
+from medsgssl.views import ViewBatch, ViewPlan, ViewSpec, WholeImage
+
+
+class MultiRegionSettings(ContrastiveSettings):
+    """Settings of ``multi-region``."""
+
+    regions: Literal["lung", "zones"] = Field(
+        "lung", description="lung: lung and non-lung; zones: six lung zones and the mediastinum"
+    )
+    alpha: float = Field(1.0, ge=0, description="weight of NT-Xent on the whole view")
+    beta: float = Field(1.0, ge=0, description="weight of the mean NT-Xent of the regions")
+    min_area: float = Field(
+        0.01, gt=0, lt=1, description="share of a view below which a region is left out"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> MultiRegionSettings:
+        if not (self.alpha or self.beta):
+            raise ValueError("alpha and beta must not both be 0")
+        return self
+
+
+class MultiRegionTask(TwoViewTask):
+    """L = alpha NT-Xent(view) + beta mean_r NT-Xent(region r).
+
+    Args:
+        encoder: The encoder to pretrain.
+        settings: The option's settings.
+    """
+
+    def __init__(self, encoder: Encoder, settings: MultiRegionSettings) -> None:
+        super().__init__(encoder, settings)
+        self._settings = settings
+        self.names = ZONES if settings.regions == "zones" else LUNG_REGIONS
+        # A projector that no term uses would wait for its gradient in distributed training.
+        self.projector.requires_grad_(settings.alpha > 0)
+        if settings.beta:
+            self.region_projector = Projector(
+                encoder.backbone.num_features,
+                settings.projector_hidden,
+                settings.projector_out,
+                settings.projector_layers,
+            )
+
+    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+        """Weigh the term of the views, and add that of the regions."""
+        output.weights["contrast"] = self._settings.alpha
+        if not self._settings.alpha:
+            del output.terms["contrast"], output.weights["contrast"], output.floor["contrast"]
+        if self._settings.beta:
+            losses_R, present_BR = self.region_losses(batch, features.spatial)
+            output.terms["regions"] = mean_over_present(losses_R, present_BR)
+            output.weights["regions"] = self._settings.beta
+            output.figures["regions_present"] = present_BR.float().mean()
+
+    def region_losses(self, batch: ViewBatch, spatial: Tensor) -> tuple[Tensor, Tensor]:
+        """Return NT-Xent of each region, (R,), and which regions take part, (B, R) bool.
+
+        Args:
+            batch: The views; for zones the last one shows the whole image.
+            spatial: Last feature maps, (2B, C, h, w), first views first.
+        """
+        maps = self.region_maps(batch)
+        area_1, area_2 = maps.mean(dim=(2, 3)).chunk(2)
+        smallest = self._settings.min_area
+        present_BR = (area_1 >= smallest) & (area_2 >= smallest)
+        height, width = spatial.shape[-2:]
+        pooled = weighted_pool(spatial, cover_of_cells(maps, (height, width)))
+        pooled = replace_absent(pooled, present_BR.repeat(2, 1))
+        projected = self.region_projector(pooled.flatten(0, 1))
+        z1_BRD, z2_BRD = projected.view(*pooled.shape[:2], -1).chunk(2)
+        return region_nt_xent(z1_BRD, z2_BRD, present_BR, self.temperature), present_BR
+
+    def region_maps(self, batch: ViewBatch) -> Tensor:
+        """Return the regions in both views, (2B, R, P, P) float of 0 and 1, first views first."""
+        if self._settings.regions == "lung":
+            return lung_and_rest(stack_views(batch.masks))
+        size = batch.images.shape[-1]
+        return zones_of_views(
+            batch.masks[:, -1].repeat(2, 1, 1),
+            stack_views(batch.affines),
+            batch.affines[:, -1].repeat(2, 1, 1),
+            size,
+            size,
+        )
+
+
+@register
+class MultiRegion(Method):
+    """Contrastive learning of whole views and of anatomical regions at once."""
+
+    name = "multi-region"
+    sentence = (
+        "Contrasts embeddings of lung and non-lung, or of seven zones, pooled from the last "
+        "feature map, beside those of the whole views."
+    )
+    citation = (
+        "Henaff et al., Efficient visual pretraining with contrastive detection (DetCon), ICCV "
+        "2021; NT-Xent: Chen et al., ICML 2020"
+    )
+    settings = MultiRegionSettings
+
+    def pretrain_views(self) -> ViewPlan:
+        """Return two random crops; for zones also the whole image, in which they are defined."""
+        views = super().pretrain_views()
+        return (*views, ViewSpec(WholeImage())) if self._own().regions == "zones" else views
+
+    def task(self, encoder: Encoder) -> MultiRegionTask:
+        """Build the task of views and regions."""
+        return MultiRegionTask(encoder, self._own())
+
+    def _own(self) -> MultiRegionSettings:
+        assert isinstance(self.config.method, MultiRegionSettings)
+        return self.config.method

@@ -1,0 +1,79 @@
+"""Reading maps of the whole image, or of a view itself, at the pixels of a view.
+
+All maps here are in *normalised* coordinates: -1 and 1 are the outer edges of the first and the
+last pixel, so that maps of any resolution share them (``align_corners=False`` in PyTorch).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def view_to_frame(affines_B23: Tensor, frames_B23: Tensor, size: int) -> Tensor:
+    """Return the maps from a view to another view of the same image.
+
+    Args:
+        affines_B23: View pixels to cached image pixels, (B, 2, 3).
+        frames_B23: The same of the views to be read, e.g. of the whole image, (B, 2, 3).
+        size: Side S of all views in pixels.
+
+    Returns:
+        (B, 2, 3) float32 in normalised coordinates, as ``affine_grid`` takes it.
+    """
+    return _normalised(_inverse(frames_B23) @ _square(affines_B23), size)
+
+
+def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
+    """Return the maps from a view to its own mirror image about a column of the cached image.
+
+    The mirror lies in the image frame, so a rotated view is mirrored about the body's axis.
+
+    Args:
+        affines_B23: View pixels to cached image pixels, (B, 2, 3).
+        columns_B: Column of the axis in cached image pixels, (B,).
+        size: Side S of the views in pixels.
+
+    Returns:
+        (B, 2, 3) float32 in normalised coordinates, as ``affine_grid`` takes it.
+    """
+    mirror = torch.eye(3, device=columns_B.device).repeat(len(columns_B), 1, 1)
+    mirror[:, 0, 0] = -1
+    mirror[:, 0, 2] = 2 * columns_B.float()
+    return _normalised(_inverse(affines_B23) @ mirror @ _square(affines_B23), size)
+
+
+def read_map(maps_BCHW: Tensor, theta_B23: Tensor, side: int, mode: str) -> Tensor:
+    """Read maps at a grid of ``side`` x ``side`` points of the views; 0 beyond their edges.
+
+    Args:
+        maps_BCHW: Maps to read, (B, C, H, W) float.
+        theta_B23: From the views to the maps, (B, 2, 3), in normalised coordinates.
+        side: Points per side.
+        mode: ``"nearest"`` or ``"bilinear"``.
+
+    Returns:
+        (B, C, side, side) float.
+    """
+    size = [maps_BCHW.shape[0], maps_BCHW.shape[1], side, side]
+    grid = F.affine_grid(theta_B23, size, align_corners=False)
+    return F.grid_sample(maps_BCHW, grid, mode=mode, align_corners=False)
+
+
+def _square(affines: Tensor) -> Tensor:
+    last = affines.new_tensor([0.0, 0.0, 1.0]).expand(len(affines), 1, 3)
+    return torch.cat([affines, last], dim=1).float()
+
+
+def _inverse(affines: Tensor) -> Tensor:
+    # Unlike inv, inv_ex does not wait for the GPU to say whether it worked.
+    inverse: Tensor = torch.linalg.inv_ex(_square(affines)).inverse
+    return inverse
+
+
+def _normalised(pixels_B33: Tensor, size: int) -> Tensor:
+    half, middle = size / 2, (size - 1) / 2
+    to_pixels = pixels_B33.new_tensor([[half, 0, middle], [0, half, middle], [0, 0, 1]])
+    to_unit = pixels_B33.new_tensor([[1, 0, -middle], [0, 1, -middle], [0, 0, half]]) / half
+    return (to_unit @ pixels_B33 @ to_pixels)[:, :2]

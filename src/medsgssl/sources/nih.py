@@ -86,6 +86,11 @@ class NihSource:
             "labelled": True,
             "label_revision": REVISIONS.get(self.labels.name, "other"),
             "labels_file": self.labels.name,
+            "other_labels_files": [
+                name
+                for name in REVISIONS
+                if name != self.labels.name and (self.root / name).is_file()
+            ],
             "labels_hash": file_hash(self.labels),
             "ages_set_missing": ages_lost,
         }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medsgssl.config import AugmentSettings
 from medsgssl.methods import Task, configure, method_of
-from medsgssl.views import RandomCrop, ViewBatch, ViewSpec, make_view
+from medsgssl.views import RandomCrop, ViewBatch, ViewPlan, ViewSpec, make_view
 
 MakeBatch = Callable[..., ViewBatch]
 MakeTask = Callable[..., Any]
@@ -39,7 +39,7 @@ def draw_lungs(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 @pytest.fixture
 def lung_batch() -> MakeBatch:
-    """Return a maker of batches of two random views per image, on the CPU as floats."""
+    """Return a maker of batches of two random views, or a plan's, on the CPU as floats."""
 
     def make(
         count: int = 4,
@@ -48,16 +48,21 @@ def lung_batch() -> MakeBatch:
         domains: list[int] | None = None,
         seed: int = 0,
         whole_mask: bool = False,
+        plan: ViewPlan | None = None,
     ) -> ViewBatch:
         rng = np.random.default_rng(seed)
         augment = AugmentSettings()
-        spec = ViewSpec(RandomCrop(augment), augment)
+        plan = plan or (ViewSpec(RandomCrop(augment), augment),) * 2
+        trust = torch.as_tensor(quality, dtype=torch.float32).expand(count).clone()
         views = []
         for number in range(count):
             image, mask = draw_lungs(72, rng)
             mask = np.ones_like(mask) if whole_mask else mask
             key = (seed, 0, number)
-            views.append([make_view(image, mask, 1.0, spec, size, (*key, v)) for v in range(2)])
+            q = float(trust[number])
+            views.append(
+                [make_view(image, mask, q, spec, size, (*key, v)) for v, spec in enumerate(plan)]
+            )
         return ViewBatch(
             images=torch.from_numpy(np.array([[[v.image] for v in pair] for pair in views])),
             masks=torch.from_numpy(np.array([[v.mask for v in pair] for pair in views]) > 0),
@@ -65,7 +70,7 @@ def lung_batch() -> MakeBatch:
                 np.array([[v.affine for v in pair] for pair in views], np.float32)
             ),
             flipped=torch.tensor([[v.flipped for v in pair] for pair in views]),
-            quality=torch.as_tensor(quality, dtype=torch.float32).expand(count).clone(),
+            quality=trust,
             rows=torch.arange(count),
             labels=torch.zeros(count, 14),
             domains=torch.tensor(domains or [0] * count),

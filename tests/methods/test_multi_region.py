@@ -1,0 +1,176 @@
+"""Option 2: every statement of its row, and the mistakes that must be impossible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medsgssl.errors import ConfigError
+from medsgssl.methods import configure, method_of
+from medsgssl.models.region_pooling import (
+    cover_of_cells,
+    mean_over_present,
+    region_nt_xent,
+    weighted_pool,
+)
+from medsgssl.models.regions import ZONES
+
+NAME = "multi-region"
+CNN = "test_efficientnet"
+TERMS = {"contrast": "alpha", "regions": "beta"}
+REGIONS = ("lung", "zones")
+
+
+@pytest.fixture
+def batch_for(lung_batch):
+    """A maker of batches with the views that the method asks for."""
+
+    def make(regions: str, **changes):
+        config = configure(NAME, {"method": {"regions": regions}, "encoder": {"pretrained": False}})
+        return lung_batch(plan=method_of(config).pretrain_views(), **changes)
+
+    return make
+
+
+@pytest.mark.parametrize("regions", REGIONS)
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("encoder", [CNN, "test_vit", "resnet18", "vit_tiny_patch16_224"])
+def test_every_term_is_finite_and_reaches_the_encoder(
+    batch_for, make_task, term_checks, encoder, term, regions
+) -> None:
+    task, batch = make_task(NAME, encoder, regions=regions), batch_for(regions)
+    assert task(batch, 0.0).loss.isfinite()
+    assert term_checks.gradient(task, batch, term) > 0
+
+
+@pytest.mark.parametrize("regions", REGIONS)
+def test_every_parameter_is_trained(batch_for, make_task, regions) -> None:
+    task = make_task(NAME, CNN, regions=regions)
+    task(batch_for(regions), 0.0).loss.backward()
+    assert [name for name, p in task.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_switching_a_term_off_changes_the_step_and_leaves_it_out(
+    batch_for, make_task, term_checks, term
+) -> None:
+    batch, task = batch_for("lung"), make_task(NAME, CNN)
+    without = make_task(NAME, CNN, **{TERMS[term]: 0.0})
+    assert term not in without(batch, 0.0).terms
+    assert term_checks.changes_step(task, without, batch)
+
+
+def test_both_terms_off_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="alpha and beta"):
+        configure(NAME, {"method": {"alpha": 0.0, "beta": 0.0}})
+
+
+@pytest.mark.parametrize("regions", REGIONS)
+def test_gradient_reaches_the_encoder_through_every_region(batch_for, make_task, regions) -> None:
+    task, batch = make_task(NAME, CNN, regions=regions), batch_for(regions)
+    for number in range(len(task.names)):
+        task.zero_grad(set_to_none=True)
+        images, masks = task.prepare(batch)
+        losses_R, present_BR = task.region_losses(batch, task.encoder(images, masks).spatial)
+        assert present_BR[:, number].any(), task.names[number]
+        losses_R[number].backward()
+        norm = sum(float(p.grad.norm()) for p in task.encoder.parameters() if p.grad is not None)
+        assert norm > 0, task.names[number]
+
+
+def zone_loss(task, batch, swap: bool = False) -> float:
+    """The region loss of two views whose features are those of the body at each point."""
+    maps_1, maps_2 = task.region_maps(batch).chunk(2)
+    generator = torch.Generator().manual_seed(0)
+    body = torch.randn(batch.size, len(ZONES), 32, generator=generator)
+    # Each cell holds the mean feature of the zones it shows: an encoder that knows the anatomy.
+    spatial = [
+        torch.einsum("brhw,brd->bdhw", cover_of_cells(maps, (8, 8)), body)
+        for maps in (maps_1, maps_2)
+    ]
+    if swap:
+        order = [3, 4, 5, 0, 1, 2, 6]
+        maps_2 = maps_2[:, order]
+    pooled = [
+        torch.nn.functional.normalize(weighted_pool(s, cover_of_cells(m, (8, 8))), dim=2)
+        for s, m in zip(spatial, (maps_1, maps_2), strict=True)
+    ]
+    present = (maps_1.mean(dim=(2, 3)) > 0.01) & (maps_2.mean(dim=(2, 3)) > 0.01)
+    losses = region_nt_xent(pooled[0], pooled[1], present, 0.2)
+    return float(mean_over_present(losses, present))
+
+
+def test_swapping_left_and_right_in_one_view_raises_the_loss(batch_for, make_task) -> None:
+    task = make_task(NAME, CNN, regions="zones")
+    for seed in range(4):
+        batch = batch_for("zones", seed=seed)
+        assert zone_loss(task, batch, swap=True) > zone_loss(task, batch) + 1
+
+
+def test_a_flipped_view_keeps_the_patients_left_and_right(batch_for, make_task) -> None:
+    task, batch = make_task(NAME, CNN, regions="zones"), batch_for("zones", count=12)
+    assert batch.flipped[:, :2].any()
+    assert not batch.flipped[:, :2].all()
+    maps = task.region_maps(batch)
+    columns = torch.arange(maps.shape[-1]).float()
+    flipped = torch.cat([batch.flipped[:, 0], batch.flipped[:, 1]])
+    right, left = maps[:, 1].sum(dim=1), maps[:, 4].sum(dim=1)
+    both = (right.sum(dim=1) > 0) & (left.sum(dim=1) > 0)
+    right, left = ((m * columns).sum(dim=1) / m.sum(dim=1).clamp_min(1) for m in (right, left))
+    assert torch.equal((right > left)[both], flipped[both])
+
+
+def test_constant_masks_do_not_reduce_the_loss_to_a_constant_factor(batch_for, make_task) -> None:
+    # The same half of every view: a mask that only scaled the features would cancel in NT-Xent.
+    task, ratios, cosines = make_task(NAME, CNN), [], []
+    for seed in range(3):
+        batch = batch_for("lung", seed=seed)
+        half = torch.zeros_like(batch.masks)
+        half[..., : half.shape[-1] // 2] = True
+        gradients, losses = [], []
+        for term in TERMS:
+            task.zero_grad(set_to_none=True)
+            loss = task(replace(batch, masks=half), 0.0).terms[term]
+            loss.backward()
+            losses.append(float(loss.detach()))
+            gradients.append(
+                torch.cat([p.grad.flatten() for p in task.encoder.backbone.parameters()])
+            )
+        ratios.append(losses[1] / losses[0])
+        cosines.append(float(torch.nn.functional.cosine_similarity(*gradients, dim=0)))
+    assert max(ratios) - min(ratios) > 1e-2
+    assert max(cosines) < 0.99
+
+
+def test_an_absent_region_gives_no_loss_and_no_gradient(batch_for, make_task) -> None:
+    task, batch = make_task(NAME, CNN), batch_for("lung")
+    masks = batch.masks.clone()
+    masks[0, 1] = False  # No lung in the second view of the first image.
+    changed = replace(batch, masks=masks)
+    spatial = torch.rand(8, task.encoder.backbone.num_features, 4, 4, requires_grad=True)
+    losses, present = task.region_losses(changed, spatial)
+    assert present[0].tolist() == [False, True]
+    losses[0].backward()
+    only_lung = cover_of_cells(masks[0, 0][None, None].float(), (4, 4))[0, 0] == 1
+    assert only_lung.any()
+    assert (spatial.grad[0][:, only_lung] == 0).all()
+
+
+def test_a_batch_without_any_region_gives_zero_loss_and_gradient(batch_for, make_task) -> None:
+    task, batch = make_task(NAME, CNN, min_area=0.99), batch_for("lung")
+    task.zero_grad(set_to_none=True)
+    term = task(batch, 0.0).terms["regions"]
+    term.backward()
+    assert term == 0
+    grads = [p.grad for p in task.encoder.parameters() if p.grad is not None]
+    assert all((g == 0).all() for g in grads)
+
+
+@pytest.mark.parametrize("regions", REGIONS)
+def test_whole_image_masks_without_quality_work(batch_for, make_task, regions) -> None:
+    task = make_task(NAME, CNN, regions=regions)
+    output = task(batch_for(regions, whole_mask=True, quality=0.0), 0.0)
+    assert output.loss.isfinite()
+    assert output.terms["regions"] > 0

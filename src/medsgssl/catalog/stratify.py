@@ -66,7 +66,19 @@ def stratified_parts(
         waiting.remove(label)
         _deal(part, labels[:, label], wanted, rng)
     _deal(part, np.ones(len(labels), bool), wanted, rng)
+    _fill_empty(part, len(wanted))
     return part
+
+
+def _fill_empty(part: NDArray[np.int64], count: int) -> None:
+    """Move single patients so that no part is empty, where there are enough; changes ``part``."""
+    sizes = np.bincount(part, minlength=count)
+    for empty in np.flatnonzero(sizes == 0):
+        richest = int(np.argmax(sizes))
+        if sizes[richest] > 1:
+            part[np.flatnonzero(part == richest)[0]] = empty
+            sizes[richest] -= 1
+            sizes[empty] += 1
 
 
 def _deal(
@@ -85,7 +97,9 @@ def _deal(
     counts = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(counts - exact, kind="stable")
     counts[by_remainder[: len(open_) - counts.sum()]] += 1
-    for empty in np.flatnonzero((counts + dealt) == 0):
+    # One patient at least of each disease, but a small part is not flooded by many rare ones.
+    room = np.bincount(part[part >= 0], minlength=len(shares)) < 1.5 * shares * len(part)
+    for empty in np.flatnonzero(((counts + dealt) == 0) & room):
         richest = int(np.argmax(counts))
         if counts[richest] > 1:
             counts[richest] -= 1

@@ -1,0 +1,54 @@
+"""The command `catalog`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from medsgssl.catalog import CATALOG_FILE, Catalog
+from medsgssl.cli.catalog import catalog
+from medsgssl.errors import ConfigError, DataError
+
+app = typer.Typer()
+app.command()(catalog)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(10):
+        pixels = np.full((16, 16), number, np.uint8)
+        assert cv2.imwrite(str(folder / f"{number}_a.png"), pixels)
+    return folder
+
+
+def test_audit_is_printed_and_the_catalog_is_left_in_the_cache(data: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    result = CliRunner().invoke(app, [str(data), "--set", f"data.cache_dir={cache}"])
+    assert result.exit_code == 0, result.output
+    assert "10 (10 usable" in result.output
+    assert len(list(cache.rglob(CATALOG_FILE))) == 1
+
+
+def test_catalog_is_written_where_asked(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.parquet"
+    arguments = [str(data), "--out", str(out), "--hash", "--split", "random"]
+    result = CliRunner().invoke(app, [*arguments, "--set", "data.split_seed=3"])
+    assert result.exit_code == 0, result.output
+    made = Catalog.load(out)
+    assert made.facts["split"]["seed"] == 3
+    assert (made.table["content_hash"] != "").all()
+
+
+def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(data), "--split", "half"])
+    assert isinstance(result.exception, ConfigError)
+    assert "data.split" in str(result.exception)
+    result = CliRunner().invoke(app, [str(tmp_path / "absent")])
+    assert isinstance(result.exception, DataError)

@@ -1,0 +1,101 @@
+"""The report of one run: one page, made from the files of its folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medsgssl.report import facts, tables
+from medsgssl.report.curves import calibration_charts, forest, pr_charts, roc_charts
+from medsgssl.report.figures import Chart, write_figure
+from medsgssl.report.learning import learning_charts
+from medsgssl.report.page import write_page
+from medsgssl.report.pictures import Example, examples
+from medsgssl.report.results import Results
+from medsgssl.runs import RunFolder
+
+
+def write_report(run: RunFolder, figures: bool = False) -> Path:
+    """Write ``report.html``, one page that needs nothing but itself.
+
+    Whatever a stage has not written yet is replaced by a sentence that names the stage.
+
+    Args:
+        run: The run folder.
+        figures: Also write the figures as SVG and PDF into ``figures/`` of the run folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: The folder holds no run.
+        DataError: One of its files is damaged.
+    """
+    results = Results.read(run)
+    charts = _charts(results)
+    if figures:
+        for name, panels in charts.items():
+            if panels:
+                columns = {"forest": 1, "roc": 5, "precision-recall": 5, "calibration": 5}
+                drawn = list(panels.values())
+                write_figure(drawn, run.path / "figures", name, columns.get(name, 3))
+    return write_page(run.report, "run.html.jinja", _content(results, charts))
+
+
+def _charts(results: Results) -> dict[str, dict[str, Chart]]:
+    """Return every figure as its panels by name; a figure without a file has none."""
+    metrics, test = results.metrics, results.test
+    logs = {"pretrain": results.pretrain_log, "finetune": results.finetune_log}
+    charts: dict[str, dict[str, Chart]] = {
+        "forest": {},
+        "roc": {} if test is None else roc_charts(test, metrics),
+        "precision-recall": {} if test is None else pr_charts(test, metrics),
+        "calibration": calibration_charts(metrics) if metrics else {},
+    }
+    if metrics and metrics["mean_auc"] is not None:
+        charts["forest"] = {"all": forest(metrics, metrics["bootstrap"]["confidence"])}
+    for stage, log in logs.items():
+        panels = [] if log is None else learning_charts(log, stage)
+        charts[stage] = {chart.name: chart for chart in panels}
+    return charts
+
+
+def _examples(results: Results) -> list[Example]:
+    if results.examples is None:
+        return []
+    return examples(results.examples, without_masks=facts.mask_source(results) == "none")
+
+
+def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str, Any]:
+    run, metrics = results.folder, results.metrics
+    return {
+        "title": facts.title(results),
+        "data_set": facts.data_set(results),
+        "setting": results.setting,
+        "direct": results.direct,
+        "metrics": metrics,
+        "verdict": facts.verdict(metrics) if metrics else "",
+        "best_epoch": facts.best_epoch(results),
+        "warnings": facts.warnings(results),
+        "charts": {
+            figure: [(name, chart.title, chart.svg()) for name, chart in panels.items()]
+            for figure, panels in charts.items()
+        },
+        "masks": facts.mask_source(results),
+        "examples": _examples(results),
+        "split_table": tables.split_table(results),
+        "data_tables": tables.data_tables(results),
+        "subgroups": tables.subgroup_tables(metrics) if metrics else [],
+        "shortcuts": tables.shortcut_table(metrics) if metrics else None,
+        "config_text": results.config_text,
+        "environment": results.environment,
+        "stages": facts.stage_rows(results),
+        "files": facts.file_rows(results),
+        "absent": {
+            path.name: results.absent(path)
+            for path in (
+                run.metrics, run.predictions, run.pretrain_log, run.finetune_log, run.examples,
+                run.split, run.data, run.environment,
+            )
+        },
+    }  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from medsgssl.models.anatomy_bias import AnatomyBias
 from medsgssl.models.anatomy_vit import AnatomyViT, build_anatomy_vit
 from medsgssl.models.attention_alignment import attention_loss, attention_on_lung, lung_prior
 from medsgssl.models.domain import DomainDistance, domain_distance
+from medsgssl.models.reconstruction import reconstruction_loss
 from medsgssl.models.teacher import MeanTeacher, momentum_at
 from medsgssl.views import ViewBatch
 
@@ -210,24 +210,6 @@ class AnatomyMaskedAttentionTask(Task):
         temperature = self._own.temperature
         forth = nt_xent(student[0], teacher[1], temperature)
         return (forth + nt_xent(student[1], teacher[0], temperature)) / 2
-
-
-def reconstruction_loss(predicted: Tensor, taught: Tensor, hidden: Tensor) -> Tensor:
-    """Return the mean smooth-L1 distance to the layer-normalised teacher tokens where hidden.
-
-    Source: Baevski et al., "data2vec", ICML 2022, section 3.3.
-
-    Args:
-        predicted: The predictor's output, (B, N, D) float.
-        taught: The teacher's patch tokens, (B, N, D) float.
-        hidden: (B, N) bool.
-
-    Returns:
-        A scalar with gradient to ``predicted``; 0 where nothing is hidden.
-    """
-    target = F.layer_norm(taught.detach().float(), taught.shape[-1:])
-    distance = F.smooth_l1_loss(predicted.float(), target, reduction="none").mean(dim=2)
-    return (distance * hidden).sum() / hidden.sum().clamp_min(1)
 
 
 def _patches(features: Features) -> Tensor:

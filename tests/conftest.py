@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from medsgssl.cache import DecodedCache, MaskArray
+from medsgssl.config import Config, merge, nest
+from medsgssl.methods import configure
 from medsgssl.views import ViewSource
 
 
@@ -30,9 +34,9 @@ def real_data() -> Path:
 
 @pytest.fixture
 def view_source(tmp_path: Path) -> ViewSource:
-    """Twelve random images of 48 x 48 pixels with random masks, labels and qualities."""
+    """Twenty random images of 48 x 48 pixels with random masks, labels and qualities."""
     rng = np.random.default_rng(0)
-    count, size = 12, 48
+    count, size = 20, 48
     bits = np.packbits(rng.random((count, size * size)) < 0.5, axis=1)
     return ViewSource(
         cache=DecodedCache(
@@ -45,6 +49,26 @@ def view_source(tmp_path: Path) -> ViewSource:
         keys=np.arange(count, dtype=np.uint64) + 1000,
         labels=(rng.random((count, 14)) < 0.3).astype(np.float32),
         domains=np.zeros(count, np.int64),
-        splits=np.repeat(["train", "val", "test"], 4),
+        splits=np.repeat(["train", "val", "test"], [10, 5, 5]),
         patients=np.array([f"p{i // 2}" for i in range(count)]),
     )
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., Config]:
+    """Build the configuration of a method with a tiny backbone, from scratch, in seconds."""
+
+    def build(name: str, **changes: Any) -> Config:
+        tree: dict[str, Any] = {
+            "data": {"img_size": 32, "batch_size": 2, "num_workers": 0},
+            "encoder": {"name": "test_efficientnet", "pretrained": False},
+            "pretrain": {"epochs": 2, "lr": 1e-3, "accelerator": "cpu", "freeze_epochs": 0},
+            "finetune": {"epochs": 2, "lr": 1e-3, "accelerator": "cpu"},
+            "evaluate": {"bootstrap": 50},
+        }
+        direct = changes.pop("direct", False)
+        for key, value in changes.items():
+            tree = merge(tree, nest(key.replace("__", "."), value))
+        return configure(name, tree, direct=direct)
+
+    return build

@@ -57,8 +57,9 @@ class DecodedCache:
 
 def cache_folder(place: Path, catalog: Catalog, size: int) -> Path:
     """Return where the decoded images of a catalog lie below the data set's ``place``."""
-    files = catalog.table[["image_id", "path", "status"]].to_numpy().tolist()
-    return place / "decoded" / f"{size}-{fingerprint([INTENSITY, str(catalog.root), files])}"
+    rows = catalog.table[["image_id", "path", "status"]].to_numpy().tolist()
+    content = catalog.facts.get("files_fingerprint")
+    return place / "decoded" / f"{size}-{fingerprint([INTENSITY, content, rows])}"
 
 
 def decode(

@@ -168,7 +168,7 @@ def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> MaskArray:
 def _random_blob(rules: MaskArray, seed: int) -> MaskArray:
     packed = np.array(rules.packed)
     for row in np.flatnonzero(rules.usable):
-        area = int(rules.mask(row).sum())
+        area = int(rules.mask(int(row)).sum())
         packed[row] = _pack(random_blob(rules.size, area, generator(seed, "random blob", int(row))))
     return MaskArray(packed, rules.quality, rules.usable, rules.size)
 

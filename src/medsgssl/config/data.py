@@ -16,6 +16,9 @@ class DataSettings(Settings):
     """Which images are used, how they are split, and how they are loaded."""
 
     root: Path | None = Field(None, description="folder of the data set (`--data`)")
+    labels: str | None = Field(
+        None, description="file name of the label table, where the folder holds several"
+    )
     img_size: Annotated[int, Field(ge=32, le=1024, multiple_of=8)] = Field(
         224, description="side of a view in pixels"
     )

@@ -26,7 +26,8 @@ class TaskOutput:
     Attributes:
         terms: Loss terms by name, scalars with gradient, before weighting.
         weights: The weight of each term in the loss; terms of weight 0 are not computed.
-        embedding: (B, D) detached embeddings, watched for collapse.
+        embedding: (B, D) detached features of the encoder, watched for collapse. Not projections:
+            the projector's BatchNorm would hide it.
         floor: The smallest value that each of some terms can take, by name.
         figures: Scalars to log beside the loss, without gradient.
     """

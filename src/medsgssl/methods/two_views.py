@@ -63,7 +63,7 @@ class TwoViewTask(Task):
         return TaskOutput(
             terms={"contrast": contrast},
             weights={"contrast": 1.0},
-            embedding=first.detach(),
+            embedding=features.pooled.chunk(2)[0].detach(),
             floor={"contrast": nt_xent_floor(global_batch(batch), self.temperature)},
             figures={},
         )

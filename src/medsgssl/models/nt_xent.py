@@ -54,10 +54,11 @@ def nt_xent_terms(
         present_B: (B,) bool; pairs that are not present are nobody's negatives. Their own terms
             stay finite but mean nothing: give them the weight 0. None: all are present.
     """
-    # Half precision is too coarse for exp(1 / T).
     local_2BD = torch.cat([z1_BD, z2_BD]).float()
     every_2GD, first = gather_views(local_2BD)
-    logits = local_2BD @ every_2GD.T / temperature
+    # Half precision is too coarse for exp(1 / T), and autocast would choose it here.
+    with torch.autocast(local_2BD.device.type, enabled=False):
+        logits = local_2BD @ every_2GD.T / temperature
     count = z1_BD.shape[0]
     anchors = torch.arange(2 * count, device=logits.device)
     hidden = torch.zeros_like(logits, dtype=torch.bool)

@@ -62,13 +62,13 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
     settings = config.data
     if settings.root is None:
         raise ConfigError("no data folder is named", "give one with --data FOLDER")
-    catalog = load_or_build(settings)
+    catalog = load_or_build(settings, labels=settings.labels)
     place = cache_place(settings)
     size = settings.cache_size or settings.img_size
     with counting("decoding images", console) as progress:
         cache = decode(catalog, place, size, cpu_count(), progress)
     masks, mask_facts = _masks(config, catalog, place, size, console)
-    facts = {"catalog": catalog.facts, "masks": mask_facts}
+    facts: dict[str, Any] = {"catalog": catalog.facts, "masks": mask_facts}
     facts["warnings"] = _warnings(facts, cache.problems)
     key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_facts["identity"]])
     return PreparedData(catalog, ViewSource.of(catalog, cache, masks), key, facts)

@@ -30,8 +30,10 @@ def write_examples(path: Path, config: Config, data: PreparedData) -> None:
         "images": source.cache.images[rows],
         "masks": np.stack([source.masks.mask(int(row)) for row in rows]).astype(bool),
         "quality": source.masks.quality[rows],
-        "finetune_views": _render(config, data, method.finetune_views(), rows).images[:, 0, 0],
-        "test_views": _render(config, data, method.test_views(), rows).images[:, 0, 0],
+        "finetune_views": _render(config, data, method.finetune_views(), rows)
+        .images[:, 0, 0]
+        .numpy(),
+        "test_views": _render(config, data, method.test_views(), rows).images[:, 0, 0].numpy(),
     }
     if not config.direct:
         batch = _render(config, data, method.pretrain_views(), rows)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from medsgssl import __version__
 from medsgssl.config import Config, dump
-from medsgssl.errors import CheckpointError, ConfigError
+from medsgssl.errors import CheckpointError, ConfigError, DataError
 from medsgssl.evaluation import Predictions, evaluate
 from medsgssl.files import atomic_path, fingerprint, write_json
 from medsgssl.machine import loader_workers, rank, shared_memory_warning
@@ -68,6 +68,7 @@ def run_method(
     if last >= 1 and not config.direct:
         _pretrain(run, config, data, facts | {"key": keys["pretrain"]}, pretrained)
     if last >= 2:
+        _require_labels(data)
         finetune_facts = facts | {"key": keys["finetune"]}
         _once(run, "finetune", keys, lambda: finetune(config, data.source, out, finetune_facts))
     if rank() > 0:
@@ -100,6 +101,14 @@ def _check_early(config: Config, pretrained: Path | None) -> None:
                 f"{wanted!r}",
                 f"give the weights of a run with the same {name}",
             )
+
+
+def _require_labels(data: PreparedData) -> None:
+    if not data.catalog.facts.get("labelled", True):
+        raise DataError(
+            f"{data.catalog.root} has no label table: there is nothing to fine-tune for",
+            "stop at `medsgssl pretrain`, then fine-tune on labelled data with --from",
+        )
 
 
 def _wait_for_data(run: RunFolder) -> None:

@@ -80,10 +80,11 @@ def warp_image(image: UInt8, affine: Affine, size: int) -> UInt8:
     Returns:
         uint8, (size, size).
     """
-    shrink_x, shrink_y = np.linalg.norm(affine[:, 0]), np.linalg.norm(affine[:, 1])
+    shrink_x, shrink_y = (float(np.linalg.norm(affine[:, axis])) for axis in (0, 1))
     if max(shrink_x, shrink_y) > _SHRINK_WITHOUT_FILTER:
         sigma = [0.5 * math.sqrt(max(s * s - 1, 1e-4)) for s in (shrink_x, shrink_y)]
-        image = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1])
+        blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1])
+        image = np.asarray(blurred, dtype=np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(image, affine, (size, size), flags=flags), dtype=np.uint8)
 

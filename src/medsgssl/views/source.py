@@ -47,7 +47,7 @@ class ViewSource:
             masks=masks,
             keys=np.array(keys, dtype=np.uint64),
             labels=table[list(DISEASES)].to_numpy(dtype=np.float32),
-            domains=table["source"].astype("category").cat.codes.to_numpy(dtype=np.int64),
+            domains=np.asarray(table["source"].astype("category").cat.codes, dtype=np.int64),
             splits=splits,
             patients=table["patient_id"].to_numpy(dtype=str),
         )

@@ -1,0 +1,87 @@
+"""The encoder: grey input, its own pooling and normalisation, ImageNet weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from medsgssl.config import EncoderSettings
+from medsgssl.errors import CheckpointError, ConfigError
+from medsgssl.models import build_encoder
+
+NO_MASK = torch.ones(2, 64, 64, dtype=torch.bool)
+
+
+def scratch(name: str) -> EncoderSettings:
+    return EncoderSettings(name=name, pretrained=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_100", "resnet18", "densenet121", "convnext_atto", "vit_tiny_patch16_224"]
+)
+def test_any_timm_model_gives_pooled_and_spatial_features(name: str) -> None:
+    encoder = build_encoder(scratch(name), 64).eval()
+    features = encoder(torch.rand(2, 1, 64, 64), NO_MASK)
+    assert features.pooled.shape == (2, encoder.num_features)
+    assert features.spatial.ndim == 4
+    assert features.spatial.shape[-1] == features.spatial.shape[-2]
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "vit_tiny_patch16_224"])
+def test_grey_input_equals_the_three_channel_network_on_the_replicated_image(
+    name: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    rgb = timm.create_model(name, pretrained=False, num_classes=0).eval()
+    weights = tmp_path / "imagenet.safetensors"
+    classifier = timm.create_model(name, pretrained=False)
+    save_file({**classifier.state_dict(), **rgb.state_dict()}, weights)
+    encoder = build_encoder(EncoderSettings(name=name, weights=weights), 224).eval()
+    grey = torch.rand(2, 1, 224, 224)
+    masks = torch.ones(2, 224, 224, dtype=torch.bool)
+    with torch.no_grad():
+        wanted = rgb(encoder.normalise(grey).expand(-1, 3, -1, -1))
+        torch.testing.assert_close(encoder(grey, masks).pooled, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_pretrained_position_embeddings_are_resized_for_other_image_sizes(tmp_path: Path) -> None:
+    weights = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), weights)
+    settings = EncoderSettings(name="vit_tiny_patch16_224", weights=weights)
+    encoder = build_encoder(settings, 96)
+    assert encoder.backbone.pos_embed.shape[1] == 1 + 6 * 6
+
+
+def test_the_normalisation_is_the_backbones_own() -> None:
+    vit = build_encoder(scratch("vit_small_patch16_224"), 64)
+    cnn = build_encoder(scratch("mobilenetv2_100"), 64)
+    assert vit.mean.item() == pytest.approx(0.5)
+    assert cnn.mean.item() == pytest.approx((0.485 + 0.456 + 0.406) / 3)
+    assert cnn.std.item() == pytest.approx((0.229 + 0.224 + 0.225) / 3)
+
+
+def test_weights_that_cannot_be_loaded_are_an_error_that_names_the_flags(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("medsgssl.models.encoder.constants.HF_HUB_OFFLINE", True)
+    for key in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr("medsgssl.models.encoder.try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(ConfigError, match=r"encoder\.weights=.*encoder\.pretrained=false"):
+        build_encoder(EncoderSettings(), 64)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "resnet.safetensors"
+    save_file(timm.create_model("resnet18").state_dict(), weights)
+    with pytest.raises(CheckpointError, match=r"resnet\.safetensors"):
+        build_encoder(EncoderSettings(weights=weights), 64)
+
+
+def test_an_unknown_backbone_is_an_error_that_suggests_others() -> None:
+    with pytest.raises(ConfigError, match="mobilenetv2"):
+        build_encoder(scratch("mobilenetv2_1000"), 64)

@@ -1,0 +1,136 @@
+"""A run that was killed and started again is the run that never stopped, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medsgssl.config import Config
+from medsgssl.errors import CheckpointError, MedsgsslError
+from medsgssl.training import finetune, pretrain
+from medsgssl.training.loop import Trainer
+from medsgssl.views import ViewSource
+
+FACTS = {"key": "k", "method": "masked-contrastive", "encoder": "test_efficientnet"}
+TIMES = {"images_per_second", "data_wait", "seconds"}
+
+Build = Callable[..., Config]
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing in the loop may catch it."""
+
+
+def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, step = [steps], Trainer._train_step
+
+    def counted(self: Trainer, *arguments: Any) -> None:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_step", counted)
+
+
+def log_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        rows = list(csv.DictReader(stream))
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    one, two = load_file(a), load_file(b)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+# The training split has ten images, so an epoch has five steps.
+@pytest.mark.parametrize("killed_after", [3, 10, 13])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pretraining_goes_on_exactly(
+    tmp_path: Path,
+    view_source: ViewSource,
+    tiny_config: Build,
+    killed_after: int,
+    workers: int,
+) -> None:
+    config = tiny_config(
+        "masked-contrastive",
+        pretrain__epochs=4,
+        pretrain__checkpoint_minutes=0,
+        encoder__drop_path=0.1,
+        data__num_workers=workers,
+    )
+    pretrain(config, view_source, tmp_path / "whole", FACTS)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(killed_after, patch)
+        with pytest.raises(Killed):
+            pretrain(config, view_source, tmp_path / "cut", FACTS)
+    assert (tmp_path / "cut" / "pretrain.checkpoint").is_file()
+    pretrain(config, view_source, tmp_path / "cut", FACTS)
+    assert_same_weights(*(tmp_path / d / "pretrained.safetensors" for d in ("whole", "cut")))
+    assert log_of(tmp_path / "whole" / "pretrain_log.csv") == log_of(
+        tmp_path / "cut" / "pretrain_log.csv"
+    )
+
+
+@pytest.mark.parametrize("killed_after", [2, 5, 8])
+def test_fine_tuning_goes_on_exactly_frozen_epochs_and_dropout_included(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build, killed_after: int
+) -> None:
+    config = tiny_config(
+        "masked-contrastive",
+        direct=True,
+        finetune__epochs=3,
+        finetune__freeze_epochs=1,
+        finetune__dropout=0.2,
+        finetune__checkpoint_minutes=0,
+        finetune__accumulate=2,
+    )
+    finetune(config, view_source, tmp_path / "whole", FACTS)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(killed_after, patch)
+        with pytest.raises(Killed):
+            finetune(config, view_source, tmp_path / "cut", FACTS)
+    finetune(config, view_source, tmp_path / "cut", FACTS)
+    assert_same_weights(*(tmp_path / d / "classifier.safetensors" for d in ("whole", "cut")))
+    assert log_of(tmp_path / "whole" / "finetune_log.csv") == log_of(
+        tmp_path / "cut" / "finetune_log.csv"
+    )
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    config = tiny_config("simclr", pretrain__checkpoint_minutes=0)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(3, patch)
+        with pytest.raises(Killed):
+            pretrain(config, view_source, tmp_path, FACTS)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        pretrain(config, view_source, tmp_path, FACTS | {"key": "other"})
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_the_file(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    (tmp_path / "pretrain.checkpoint").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"pretrain\.checkpoint is damaged"):
+        pretrain(tiny_config("simclr"), view_source, tmp_path, FACTS)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    config = tiny_config("simclr", pretrain__lr=1e30, pretrain__clip_grad=None)
+    with pytest.raises(MedsgsslError, match=r"no longer finite.*\n.*lower pretrain\.lr"):
+        pretrain(config, view_source, tmp_path, FACTS)
+    assert not (tmp_path / "pretrained.safetensors").exists()

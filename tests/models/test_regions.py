@@ -188,3 +188,11 @@ def test_an_absent_region_is_replaced_by_its_images_present_ones() -> None:
     assert torch.equal(replaced[0, :2], pooled[0, :2])
     replaced.square().sum().backward()
     assert (pooled.grad[~present] == 0).all()
+
+
+def test_autocast_does_not_move_a_zone() -> None:
+    masks = torch.from_numpy(phantom_mask(0))[None]
+    affine, frame = affine_of(Crop(40, 50, 60, 66, rotation=9)), affine_of(whole(SIZE))
+    exact = zones_of_views(masks, affine, frame, SIZE, SIZE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(zones_of_views(masks, affine, frame, SIZE, SIZE), exact)

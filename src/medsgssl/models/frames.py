@@ -22,7 +22,8 @@ def view_to_frame(affines_B23: Tensor, frames_B23: Tensor, size: int) -> Tensor:
     Returns:
         (B, 2, 3) float32 in normalised coordinates, as ``affine_grid`` takes it.
     """
-    return _normalised(_inverse(frames_B23) @ _square(affines_B23), size)
+    with _full_precision(affines_B23):
+        return _normalised(_inverse(frames_B23) @ _square(affines_B23), size)
 
 
 def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
@@ -41,7 +42,8 @@ def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
     mirror = torch.eye(3, device=columns_B.device).repeat(len(columns_B), 1, 1)
     mirror[:, 0, 0] = -1
     mirror[:, 0, 2] = 2 * columns_B.float()
-    return _normalised(_inverse(affines_B23) @ mirror @ _square(affines_B23), size)
+    with _full_precision(affines_B23):
+        return _normalised(_inverse(affines_B23) @ mirror @ _square(affines_B23), size)
 
 
 def read_map(maps_BCHW: Tensor, theta_B23: Tensor, side: int, mode: str) -> Tensor:
@@ -57,8 +59,14 @@ def read_map(maps_BCHW: Tensor, theta_B23: Tensor, side: int, mode: str) -> Tens
         (B, C, side, side) float.
     """
     size = [maps_BCHW.shape[0], maps_BCHW.shape[1], side, side]
-    grid = F.affine_grid(theta_B23, size, align_corners=False)
-    return F.grid_sample(maps_BCHW, grid, mode=mode, align_corners=False)
+    with _full_precision(maps_BCHW):
+        grid = F.affine_grid(theta_B23, size, align_corners=False)
+        return F.grid_sample(maps_BCHW, grid, mode=mode, align_corners=False)
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    # Mixed precision would round coordinates to a few pixels.
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _square(affines: Tensor) -> Tensor:

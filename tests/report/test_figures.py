@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from medsgssl.report.curves import thin
+from medsgssl.report.figures import Chart, write_figure
 from medsgssl.report.page import NONE, count, duration, listed, number, percent, size, span
-from medsgssl.report.palette import COLOURS, follow_theme
+from medsgssl.report.palette import COLOURS, FIRST, follow_theme
 from medsgssl.report.pictures import examples, outline
 
 
@@ -24,6 +27,27 @@ def test_thin_keeps_the_area_and_both_ends() -> None:
 def test_thin_leaves_short_curves_alone() -> None:
     x = np.array([0.0, 0.0, 1.0])
     assert thin(x, x)[0] is x
+
+
+def _chart(name: str) -> Chart:
+    return Chart(name, "A title", "what it says", lambda axes: axes.plot([0, 1], color=FIRST))
+
+
+def test_figure_is_written_as_svg_and_pdf_alike_every_time(tmp_path: Path) -> None:
+    charts = [_chart("one"), _chart("two"), _chart("three")]
+    svg, pdf = write_figure(charts, tmp_path / "figures", "panels", columns=2)
+    assert (svg.name, pdf.name) == ("panels.svg", "panels.pdf")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    before = svg.read_bytes(), pdf.read_bytes()
+    assert svg.read_text().count("A title") == 3
+    assert FIRST in svg.read_text()
+    write_figure(charts, tmp_path / "figures", "panels", columns=2)
+    assert (svg.read_bytes(), pdf.read_bytes()) == before
+
+
+def test_name_of_a_chart_cannot_become_markup() -> None:
+    with pytest.raises(ValueError, match="no name"):
+        _chart('"><script>')
 
 
 def test_light_colours_are_told_apart() -> None:

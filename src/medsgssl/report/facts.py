@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medsgssl.report.page import listed, words
 from medsgssl.report.results import FILES, Results
+
+#: So many warnings of one kind are told as one.
+_ALIKE = 3
+#: Of more than these, the first and the last.
+_TOLD = 14
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 
 
 def title(results: Results) -> str:
@@ -17,16 +24,25 @@ def title(results: Results) -> str:
 
 
 def data_set(results: Results) -> str:
-    """Return the name of the data set: from the audit, else that of its folder."""
-    found = (results.data or {}).get("catalog", {}).get("source")
+    """Return the folder of the data set and what kind of data set the audit found there."""
+    kind = (results.data or {}).get("catalog", {}).get("source")
     root = results.setting("data.root")
-    return str(found) if found else Path(str(root)).name if root else "unnamed data set"
+    folder = Path(str(root)).name if root else ""
+    if kind and folder and str(kind).lower() != folder.lower():
+        return f"{folder} ({kind})"
+    return str(kind or folder or "unnamed data set")
 
 
 def mask_source(results: Results) -> str:
     """Return which masks the run saw; ``none`` where its method looks at no mask."""
     found = (results.data or {}).get("masks", {}).get("source")
     return str(found or results.setting("masks.source"))
+
+
+def split_kind(results: Results) -> str:
+    """Return how the images were split: as resolved, else as asked for."""
+    found = (results.data or {}).get("catalog", {}).get("split", {}).get("kind")
+    return str(found or results.setting("data.split"))
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
@@ -42,7 +58,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     unsure = [words(name) for name in with_interval if name not in above]
     total = len(metrics["per_disease"])
     text = f"Better than chance, with an interval above 0.5, for {len(above)} of {total} diseases"
-    text += f"; not for {listed(unsure)}" if unsure else ""
+    text += f"; not for {listed(unsure, most=4)}" if unsure else ""
     without = total - len(with_interval)
     return f"{text}; {without} without an interval." if without else f"{text}."
 
@@ -58,17 +74,42 @@ def best_epoch(results: Results) -> tuple[int, float] | None:
 
 def warnings(results: Results) -> list[tuple[str, str]]:
     """Return every warning of the run with the file it comes from."""
-    found = [(text, "data.json") for text in (results.data or {}).get("warnings", [])]
-    found += [(text, "pretrain_warnings.json") for text in _condensed(results.pretrain_warnings)]
-    found += [(text, "metrics.json") for text in (results.metrics or {}).get("warnings", [])]
-    return [(str(text), origin) for text, origin in found]
+    origins = {
+        "data.json": (results.data or {}).get("warnings", []),
+        "pretrain_warnings.json": results.pretrain_warnings,
+        "metrics.json": (results.metrics or {}).get("warnings", []),
+    }
+    return [
+        (text, origin)
+        for origin, texts in origins.items()
+        for text in _merged([str(text) for text in texts])
+    ]
 
 
-def _condensed(texts: list[str], most: int = 4) -> list[str]:
-    """Keep the first and the last of many like warnings, one per epoch as they come."""
-    if len(texts) <= most:
-        return texts
-    return [*texts[: most - 1], f"… {len(texts) - most} more of this kind …", texts[-1]]
+def _merged(texts: list[str]) -> list[str]:
+    """Make one text of three or more that differ in their name and numbers alone.
+
+    ``Mass: only 3 positives`` and so on become ``Mass, Nodule, Edema: only 3, 4, 9 positives``.
+    """
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        rest = text.partition(": ")[2]
+        groups.setdefault(_NUMBER.sub("0", rest) or text, []).append(text)
+    return [
+        text
+        for like in groups.values()
+        for text in ([_merge(like)] if len(like) >= _ALIKE else like)
+    ]
+
+
+def _merge(like: list[str]) -> str:
+    if len(like) > _TOLD:
+        return f"{like[0]}; {len(like) - 2} more of this kind; the last: {like[-1]}"
+    parts = [text.partition(": ") for text in like]
+    # Every other piece is a number, which all may share.
+    pieces = zip(*(_NUMBER.split(rest) for _, _, rest in parts), strict=True)
+    rest = "".join(piece[0] if len(set(piece)) == 1 else ", ".join(piece) for piece in pieces)
+    return f"{', '.join(words(name) for name, _, _ in parts)}: {rest}"
 
 
 def stage_rows(results: Results) -> list[tuple[str, float | None, str]]:

@@ -83,7 +83,7 @@ def _panel(
             axes.plot(epochs, floor, color=SECOND, dashes=(4, 2), label="floor")
             axes.legend(loc="best")
         if from_zero:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * max(values) or 1)
         if top is not None:
             axes.axvline(epochs[top], color=MUTED, lw=0.9, dashes=(3, 2))
             axes.plot([epochs[top]], [values[top]], "D", color=SECOND, markersize=5)

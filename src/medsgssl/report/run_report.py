@@ -81,6 +81,7 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
             figure: [(name, chart.title, chart.svg()) for name, chart in panels.items()]
             for figure, panels in charts.items()
         },
+        "split": facts.split_kind(results),
         "masks": facts.mask_source(results),
         "examples": _examples(results),
         "split_table": tables.split_table(results),

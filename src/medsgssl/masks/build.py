@@ -28,7 +28,7 @@ BATCH_IMAGES = 16
 def build_store(
     folder: Path,
     items: Sequence[Item],
-    recipe: str | Maker = "classic",
+    recipe: str | Maker = "anatomic",
     workers: int = 1,
     *,
     progress: Progress | None = None,

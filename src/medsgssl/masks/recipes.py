@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsgssl.errors import MaskError
 from medsgssl.files import fingerprint
-from medsgssl.masks import classic
+from medsgssl.masks import anatomic, classic
 from medsgssl.masks.geometry import resize_mask
 from medsgssl.masks.types import Grey, LungMask
 from medsgssl.sources import to_grey8
@@ -52,7 +52,10 @@ class Recipe:
 
 _BUILT_IN = {
     recipe.name: recipe
-    for recipe in (Recipe("classic", classic.VERSION, classic.PARAMETERS, classic.draw),)
+    for recipe in (
+        Recipe("anatomic", anatomic.VERSION, anatomic.PARAMETERS, anatomic.draw),
+        Recipe("classic", classic.VERSION, classic.PARAMETERS, classic.draw),
+    )
 }
 
 
@@ -81,7 +84,7 @@ def find_recipe(name: str) -> Recipe:
     raise MaskError(f"there is no mask recipe {name!r}", f"use one of {', '.join(recipe_names())}")
 
 
-def segment_lungs(image: NDArray[np.generic], recipe: str = "classic") -> LungMask:
+def segment_lungs(image: NDArray[np.generic], recipe: str = "anatomic") -> LungMask:
     """Draw the mask of both lungs of one frontal chest X-ray.
 
     Args:

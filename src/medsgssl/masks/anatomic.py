@@ -1,0 +1,139 @@
+"""The anatomic recipe: a hand-drawn template of both lungs, led to their borders by the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medsgssl.masks.geometry import grid_shape
+from medsgssl.masks.steps.appraise import Appraisal, AppraiseParameters, appraise
+from medsgssl.masks.steps.candidates import CandidateParameters, find_candidates, find_spine
+from medsgssl.masks.steps.frame import Frame, FrameParameters, make_frame, reduce_image
+from medsgssl.masks.steps.outline import fill
+from medsgssl.masks.steps.pairing import Pair, PairParameters, pair_up
+from medsgssl.masks.steps.refine import Refined, RefineParameters, refine
+from medsgssl.masks.steps.template import place_template
+from medsgssl.masks.steps.turns import AS_STORED, TURNS, Turn
+from medsgssl.masks.types import Grey, LungMask, Mask, Status
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class AnatomicParameters:
+    """Constants of all steps.
+
+    Attributes:
+        frame: Cutting borders, grids.
+        candidates: Thresholds and likeness to a lung.
+        pairing: Likeness of two lungs to each other.
+        refine: Search for the borders.
+        appraise: Quality and status.
+        least_spread: Standard deviation in grey levels below which an image is uniform.
+        turn_gain: How much better a turned or inverted image must do to be believed.
+    """
+
+    frame: FrameParameters = field(default_factory=FrameParameters)
+    candidates: CandidateParameters = field(default_factory=CandidateParameters)
+    pairing: PairParameters = field(default_factory=PairParameters)
+    refine: RefineParameters = field(default_factory=RefineParameters)
+    appraise: AppraiseParameters = field(default_factory=AppraiseParameters)
+    least_spread: float = 3.0
+    turn_gain: float = 0.15
+
+
+PARAMETERS = AnatomicParameters()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that the steps found in one image, for the status and for people."""
+
+    frame: Frame
+    spine: int
+    pair: Pair
+    evidence: Mask
+    refined: Refined
+    mask: Mask
+    appraisal: Appraisal
+
+
+def draw(image: Grey) -> LungMask:
+    """Draw the mask of both lungs.
+
+    An image that makes no sense as stored is tried inverted and turned; when that does clearly
+    better, the mask is given for the image as stored, and the status is ``doubtful``.
+
+    Args:
+        image: uint8, ``H x W``, bright = dense.
+
+    Returns:
+        The mask at the scale of the working grid.
+    """
+    p = PARAMETERS
+    small = grid_shape((image.shape[0], image.shape[1]), p.frame.fine)
+    # Every eighth row and column tell whether there is anything to see.
+    if float(image[::8, ::8].std()) < p.least_spread:
+        return LungMask.failed(small, "the image is (nearly) uniform")
+    found = trace(image, p)
+    quality = found.appraisal.quality if found else 0.0
+    turn = AS_STORED
+    if quality < p.appraise.doubtful_below:
+        found, turn = _best_turn(image, found, p)
+    if found is None:
+        return LungMask.failed(small, "no dark region looks like a lung")
+    return _judged(found, turn, p)
+
+
+def _best_turn(
+    image: Grey, found: Trace | None, p: AnatomicParameters
+) -> tuple[Trace | None, Turn]:
+    best, chosen = found, AS_STORED
+    needed = (found.appraisal.quality if found else 0.0) + p.turn_gain
+    needed = max(needed, p.appraise.doubtful_below)
+    reduced = reduce_image(image, p.frame.fine)
+    for turn in TURNS:
+        other = trace(turn.upright(reduced), p)
+        if other is not None and other.appraisal.quality > needed:
+            best, chosen, needed = other, turn, other.appraisal.quality
+    return best, chosen
+
+
+def _judged(found: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
+    mask = turn.undo(found.frame.uncut(found.mask))
+    appraisal = found.appraisal
+    if not p.appraise.areas[0] <= appraisal.area <= p.appraise.areas[1]:
+        return LungMask.failed((mask.shape[0], mask.shape[1]), "the lungs found are no likely size")
+    if appraisal.quality < p.appraise.failed_below:
+        reason = f"no chest, or not a frontal one: {appraisal.worst}"
+        return LungMask.failed((mask.shape[0], mask.shape[1]), reason)
+    reasons = [turn.said] if turn.said else []
+    status: Status = "doubtful" if turn.said else "ok"
+    if appraisal.quality < p.appraise.doubtful_below:
+        status = "doubtful"
+        reasons.append(appraisal.worst)
+    if None in found.pair.chosen:
+        status = "doubtful"
+        reasons.append("only one lung is seen; the other is mirrored")
+    return LungMask(mask, appraisal.quality, status, "; ".join(reasons))
+
+
+def trace(image: Grey, p: AnatomicParameters = PARAMETERS) -> Trace | None:
+    """Run the steps on one upright image; None when nothing in it looks like a lung."""
+    frame = make_frame(image, p.frame)
+    spine = find_spine(frame.flat)
+    candidates = find_candidates(frame, spine, p.candidates)
+    shape = (frame.coarse.shape[0], frame.coarse.shape[1])
+    pair = pair_up(candidates, spine, shape, p.pairing)
+    if pair is None:
+        return None
+    evidence = np.zeros(shape, dtype=bool)
+    for chosen in pair.chosen:
+        if chosen is not None:
+            evidence |= chosen.mask
+    template = 2 * place_template(pair.boxes)
+    refined = refine(frame, template, evidence, p.refine)
+    mask = fill(refined.outlines, (frame.fine.shape[0], frame.fine.shape[1]))
+    appraisal = appraise(pair, evidence, refined, mask, p.appraise)
+    return Trace(frame, spine, pair, evidence, refined, mask, appraisal)

@@ -3,10 +3,11 @@
 Everything is computed from lung pixels alone, so nothing outside the mask (markers, wires, the
 skin line, the bed) can change a value. No gradient flows.
 
-Sources: top-hat-like contrast at several scales as in nodule detection, e.g. Schilham et al., "A
-computer-aided diagnosis system for detection of lung nodules in chest radiographs", Medical Image
-Analysis 2006; left-right subtraction: Giger et al., "Pulmonary nodules: computer-aided detection in
-digital chest images", RadioGraphics 1990; means over irregular regions: Knutsson and Westin,
+Sources: bright spots at several scales as candidates of nodules: Schilham et al., "A computer-aided
+diagnosis system for detection of lung nodules in chest radiographs with an evaluation on a public
+database", Medical Image Analysis 2006; comparison with the mirrored lung: Tsukuda et al.,
+"Detection of lung nodules on digital chest radiographs: potential usefulness of a new contralateral
+subtraction technique", Radiology 2002; means over irregular regions: Knutsson and Westin,
 "Normalized and differential convolution", CVPR 1993.
 """
 

@@ -1,0 +1,162 @@
+"""Option 3: views with salient lungs count more, and their salient places are contrasted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import (
+    ContrastiveSettings,
+    TwoViewTask,
+    global_batch,
+    stack_views,
+)
+from medsgssl.models import Encoder, Projector, mean_one, nt_xent, nt_xent_floor
+from medsgssl.models.frames import view_to_mirror
+from medsgssl.models.region_pooling import cover_of_cells, weighted_pool
+from medsgssl.models.regions import lung_columns
+from medsgssl.models.saliency import Saliency, lung_saliency
+from medsgssl.views import ViewBatch, ViewPlan, ViewSpec, WholeImage
+
+# Keeps the pooling defined where nothing is salient: then every cell counts the same.
+_EVERYWHERE = 1e-3
+
+
+class AdaptivePathologySettings(ContrastiveSettings):
+    """Settings of ``adaptive-pathology``."""
+
+    weighted: bool = Field(True, description="weigh each view by its saliency")
+    softness: float = Field(
+        2.0, ge=0.2, description="temperature of the softmax over saliency scores, in grey units"
+    )
+    lambda_salient: float = Field(
+        0.5, ge=0, description="weight of NT-Xent on saliency-weighted pooling"
+    )
+    scales: tuple[Annotated[float, Field(gt=0, le=0.3)], ...] = Field(
+        (0.036, 0.071, 0.143),
+        min_length=1,
+        description="widths of local contrast as shares of a view",
+    )
+    top: float = Field(
+        0.005, gt=0, le=1, description="share of the lung whose mean saliency is a view's score"
+    )
+    cap: float = Field(6.0, gt=0, le=10, description="largest saliency of a pixel, in grey units")
+
+
+def midline_columns(batch: ViewBatch) -> Tensor:
+    """Return the column halfway between the outer borders of the lungs, (B,), in image pixels.
+
+    Args:
+        batch: Its last view shows the whole image, upright.
+    """
+    first, last = lung_columns(batch.masks[:, -1])
+    frame = batch.affines[:, -1]
+    return frame[:, 0, 0] * (first + last) / 2 + frame[:, 0, 2]
+
+
+def anchor_weights(scores_2B: Tensor, quality_B: Tensor, softness: float) -> Tensor:
+    """Return the weight of each view, (2B,), with mean 1 over all ranks and without gradient.
+
+    w = 2B softmax(q score / softness): a score from a mask that is not trusted counts as none, so
+    with q = 0 throughout all weights are 1.
+
+    Args:
+        scores_2B: Saliency scores, first views first, (2B,).
+        quality_B: q of each image, in [0, 1].
+        softness: Temperature of the softmax.
+    """
+    # Scores are capped, so that exp needs no shift, and mean_one divides by the global mean.
+    return mean_one(torch.exp(quality_B.repeat(2) * scores_2B / softness))
+
+
+def pooling_weights(maps_2BWW: Tensor, quality_B: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Return the weight of each cell of a feature map, (2B, 1, h, w): q saliency + (1 - q).
+
+    Args:
+        maps_2BWW: Saliency maps, first views first.
+        quality_B: q of each image, in [0, 1].
+        cells: Height and width of the feature map.
+    """
+    salient = cover_of_cells(maps_2BWW[:, None], cells)
+    mean = salient.mean(dim=(2, 3), keepdim=True)
+    salient = torch.where(mean > 0, salient / mean.clamp_min(1e-6), 0.0)
+    quality = quality_B.repeat(2)[:, None, None, None]
+    return quality * salient + (1 - quality) + _EVERYWHERE
+
+
+class AdaptivePathologyTask(TwoViewTask):
+    """L = sum_a w_a nll_a / 2B + lambda NT-Xent(saliency-weighted pooling), a over the views.
+
+    Args:
+        encoder: The encoder to pretrain.
+        settings: The option's settings.
+    """
+
+    def __init__(self, encoder: Encoder, settings: AdaptivePathologySettings) -> None:
+        super().__init__(encoder, settings)
+        self._settings = settings
+        if settings.lambda_salient:
+            self.salient_projector = Projector(
+                encoder.backbone.num_features,
+                settings.projector_hidden,
+                settings.projector_out,
+                settings.projector_layers,
+            )
+
+    def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
+        """Weigh NT-Xent by each view's saliency, and contrast what is salient."""
+        images, masks = self.prepare(batch)
+        features = self.encoder(images, masks)
+        own, saliency = self._settings, self.saliency(batch)
+        weights = anchor_weights(saliency.scores, batch.quality, own.softness)
+        output = self.contrast(batch, features, weights if own.weighted else None)
+        if own.lambda_salient:
+            height, width = features.spatial.shape[-2:]
+            cells = pooling_weights(saliency.maps, batch.quality, (height, width))
+            pooled = weighted_pool(features.spatial, cells)[:, 0]
+            first, second = self.salient_projector(pooled).chunk(2)
+            output.terms["salient"] = nt_xent(first, second, self.temperature)
+            output.weights["salient"] = own.lambda_salient
+            output.floor["salient"] = nt_xent_floor(global_batch(batch), self.temperature)
+        output.figures["largest_weight"] = weights.max()
+        output.figures["saliency_score"] = saliency.scores.mean()
+        return output
+
+    def saliency(self, batch: ViewBatch) -> Saliency:
+        """Return the saliency of both views, first views first."""
+        images, masks = self.prepare(batch)
+        mirrors = view_to_mirror(
+            stack_views(batch.affines), midline_columns(batch).repeat(2), images.shape[-1]
+        )
+        own = self._settings
+        return lung_saliency(images, masks, mirrors, own.scales, own.top, own.cap)
+
+
+@register
+class AdaptivePathology(Method):
+    """Contrastive learning that attends to what looks abnormal inside the lungs."""
+
+    name = "adaptive-pathology"
+    sentence = (
+        "Weighs each view by how salient its lungs are (local contrast, left-right asymmetry) and "
+        "contrasts saliency-weighted embeddings."
+    )
+    citation = (
+        "Bright spots at several scales: Schilham et al., Medical Image Analysis 2006; left-right "
+        "subtraction: Tsukuda et al., Radiology 2002; NT-Xent: Chen et al., ICML 2020"
+    )
+    settings = AdaptivePathologySettings
+
+    def pretrain_views(self) -> ViewPlan:
+        """Return two random crops, and the whole image, which knows the midline of the lungs."""
+        return (*super().pretrain_views(), ViewSpec(WholeImage()))
+
+    def task(self, encoder: Encoder) -> AdaptivePathologyTask:
+        """Build the saliency-weighted task."""
+        assert isinstance(self.config.method, AdaptivePathologySettings)
+        return AdaptivePathologyTask(encoder, self.config.method)

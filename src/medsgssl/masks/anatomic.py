@@ -79,7 +79,7 @@ def draw(image: Grey) -> LungMask:
     found = trace(image, p)
     quality = found.appraisal.quality if found else 0.0
     turn = AS_STORED
-    if quality < p.appraise.doubtful_below:
+    if found is None or quality < p.appraise.doubtful_below or found.appraisal.upended:
         found, turn = _best_turn(image, found, p)
     if found is None:
         return LungMask.failed(small, "no dark region looks like a lung")
@@ -135,5 +135,5 @@ def trace(image: Grey, p: AnatomicParameters = PARAMETERS) -> Trace | None:
     template = 2 * place_template(pair.boxes)
     refined = refine(frame, template, evidence, p.refine)
     mask = fill(refined.outlines, (frame.fine.shape[0], frame.fine.shape[1]))
-    appraisal = appraise(pair, evidence, refined, mask, p.appraise)
+    appraisal = appraise(pair, spine, evidence, refined, mask, p.appraise)
     return Trace(frame, spine, pair, evidence, refined, mask, appraisal)

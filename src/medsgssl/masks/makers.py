@@ -11,11 +11,16 @@ import numpy as np
 
 from medsgssl import sources
 from medsgssl.errors import ImageError, MaskError
+from medsgssl.files import fingerprint
+from medsgssl.masks.agreement import dice
+from medsgssl.masks.geometry import resize_mask
 from medsgssl.masks.parts import Row, pack_row
 from medsgssl.masks.recipes import find_recipe
-from medsgssl.masks.types import LungMask
+from medsgssl.masks.types import LungMask, Mask
 
 DEFAULT_GRID = 256
+# Below this Dice with the rules a user's own mask deserves a look.
+DOUBTFUL_AGREEMENT = 0.7
 
 
 class Maker(Protocol):
@@ -73,6 +78,8 @@ class RecipeMaker:
 class FolderMaker:
     """Takes masks that the user already has: ``FOLDER/<stem of the image id>.png``.
 
+    Their quality is their Dice with the anatomic recipe: a second opinion, no verdict.
+
     Attributes:
         folder: Folder of 8-bit or 1-bit images; everything above half of the brightest value
             is inside.
@@ -85,24 +92,22 @@ class FolderMaker:
 
     @property
     def parameter_hash(self) -> str:
-        """No constants: the masks themselves are the parameters."""
-        return "folder"
+        """Names and sizes of the files: other files are other masks."""
+        files = sorted(self.folder.glob("*.png"))
+        return fingerprint([(path.name, path.stat().st_size) for path in files])
 
     def make(self, image_id: str, path: Path, grid: int) -> Row:
         """Read the mask that belongs to the image."""
         try:
-            height, width = sources.read_image(path).shape
+            grey = sources.read_image(path)
         except ImageError as error:
             return unreadable_row(image_id, error)
+        height, width = grey.shape
         source = self.folder / f"{Path(image_id).stem}.png"
         if not source.is_file():
             lungs = LungMask.failed((height, width), f"{source.name} is not in the folder of masks")
             return pack_row(image_id, (height, width), lungs, grid)
-        drawn = cv2.imread(str(source), cv2.IMREAD_GRAYSCALE)
-        if drawn is None:
-            raise MaskError(f"{source} is not a readable image", "replace or delete this file")
-        # 0/1 and 0/255 files are both common; half of the maximum reads both.
-        mask = np.asarray(drawn > drawn.max() / 2, dtype=bool)
+        mask = read_mask(source)
         if abs(mask.shape[0] / mask.shape[1] - height / width) > 0.02 * height / width:
             raise MaskError(
                 f"{source} is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is "
@@ -112,8 +117,32 @@ class FolderMaker:
         if not mask.any():
             lungs = LungMask.failed(mask.shape, "the given mask is empty")
         else:
-            lungs = LungMask(mask, 1.0, "ok")
+            lungs = _compared(mask, find_recipe("anatomic").draw(grey))
         return pack_row(image_id, (height, width), lungs, grid)
+
+
+def read_mask(source: Path) -> Mask:
+    """Read a mask from an image file: bool, True above half of the brightest value.
+
+    Files of 0/1 and of 0/255 are both common; half of the maximum reads both.
+
+    Raises:
+        MaskError: The file is no image.
+    """
+    drawn = cv2.imread(str(source), cv2.IMREAD_GRAYSCALE)
+    if drawn is None:
+        raise MaskError(f"{source} is not a readable image", "replace or delete this file")
+    return np.asarray(drawn > drawn.max() / 2, dtype=bool)
+
+
+def _compared(mask: Mask, rules: LungMask) -> LungMask:
+    """Give a user's mask the quality and status that its agreement with the rules suggests."""
+    if rules.status == "failed":
+        return LungMask(mask, 0.5, "ok", "the anatomic recipe has no mask to compare with")
+    agreement = dice(mask, resize_mask(rules.mask, (mask.shape[0], mask.shape[1])))
+    if agreement < DOUBTFUL_AGREEMENT:
+        return LungMask(mask, agreement, "doubtful", "disagrees with the anatomic recipe")
+    return LungMask(mask, agreement, "ok")
 
 
 def unreadable_row(image_id: str, error: ImageError) -> Row:

@@ -8,59 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from medsgssl import sources
 from medsgssl.errors import MaskError
+from medsgssl.masks.agreement import dice, jaccard, surface_distance
 from medsgssl.masks.geometry import resize_mask
+from medsgssl.masks.makers import read_mask
 from medsgssl.masks.recipes import find_recipe
-from medsgssl.masks.types import LungMask, Mask, require_mask
+from medsgssl.masks.types import LungMask, Mask
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
 GOOD_DICE = 0.8
-
-
-def dice(mask: Mask, reference: Mask) -> float:
-    """Return the Dice coefficient in [0, 1]; two empty masks agree fully.
-
-    Source: Dice, "Measures of the amount of ecologic association between species", 1945.
-    """
-    both = np.count_nonzero(require_mask(mask) & require_mask(reference))
-    total = np.count_nonzero(mask) + np.count_nonzero(reference)
-    return 2.0 * both / total if total else 1.0
-
-
-def jaccard(mask: Mask, reference: Mask) -> float:
-    """Return intersection over union in [0, 1]; two empty masks agree fully."""
-    either = np.count_nonzero(require_mask(mask) | require_mask(reference))
-    return np.count_nonzero(mask & reference) / either if either else 1.0
-
-
-def surface_distance(mask: Mask, reference: Mask) -> float:
-    """Return the mean distance between the two outlines in pixels, over both directions.
-
-    Args:
-        mask: bool, ``H x W``.
-        reference: bool, ``H x W``.
-
-    Returns:
-        Pixels; NaN when either mask is empty.
-    """
-    if not mask.any() or not reference.any():
-        return math.nan
-    ours, theirs = _outline(mask), _outline(reference)
-    to_theirs = cv2.distanceTransform((~theirs).astype(np.uint8), cv2.DIST_L2, 5)[ours]
-    to_ours = cv2.distanceTransform((~ours).astype(np.uint8), cv2.DIST_L2, 5)[theirs]
-    return float(np.concatenate([to_theirs, to_ours]).mean())
-
-
-def _outline(mask: Mask) -> Mask:
-    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
-    return np.asarray(mask & (inner == 0))
 
 
 @dataclass(frozen=True)
@@ -147,23 +108,11 @@ def find_pairs(images: Path, references: Path) -> list[tuple[str, Path, Path]]:
     return [(path.stem, by_stem[path.stem], path) for path in drawn]
 
 
-def read_reference(path: Path) -> Mask:
-    """Read a mask drawn by people: bool, True above half of the brightest value.
-
-    Raises:
-        MaskError: The file is no image.
-    """
-    drawn = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if drawn is None:
-        raise MaskError(f"{path} is not a readable image", "replace or remove this file")
-    return np.asarray(drawn > drawn.max() / 2, dtype=bool)
-
-
 def scored_images(pairs: Sequence[tuple[str, Path, Path]], recipe: str) -> Iterator[ScoredImage]:
     """Draw the mask of every image and yield it beside its reference."""
     draw = find_recipe(recipe).draw
     for image_id, path, reference_path in pairs:
-        reference = read_reference(reference_path)
+        reference = read_mask(reference_path)
         lungs = draw(sources.read_image(path))
         height, width = reference.shape
         mask = resize_mask(lungs.mask, (height, width))

@@ -24,6 +24,7 @@ MEANINGS = {
     "moved": "the outlines had to move far from the template",
     "unsettled": "the outlines did not settle",
     "tops": "the apices lie at unequal heights",
+    "flare": "the lungs do not widen downwards",
 }
 
 
@@ -49,13 +50,14 @@ class AppraiseParameters:
             "moved": (0.033, 0.015),
             "unsettled": (0.009, 0.005),
             "tops": (0.02, 0.05),
+            "flare": (0.04, -0.02),
         }
     )
     most: float = 4.0
     scale: float = 10.0
     weak_edge: float = 0.3
     doubtful_below: float = 0.4
-    failed_below: float = 0.15
+    failed_below: float = 0.2
     areas: tuple[float, float] = (0.05, 0.6)
 
 
@@ -74,25 +76,36 @@ class Appraisal:
     area: float
 
     @property
+    def upended(self) -> bool:
+        """Whether the lungs widen upwards, as in an image that is upside down."""
+        return self.troubles["flare"] > 2.0
+
+    @property
     def worst(self) -> str:
         """What speaks most against the mask, in words."""
         return MEANINGS[max(self.troubles, key=self.troubles.__getitem__)]
 
 
 def appraise(
-    pair: Pair, evidence: Mask, refined: Refined, mask: Mask, parameters: AppraiseParameters
+    pair: Pair,
+    spine: int,
+    evidence: Mask,
+    refined: Refined,
+    mask: Mask,
+    parameters: AppraiseParameters,
 ) -> Appraisal:
     """Judge a mask by how well the steps that led to it agree.
 
     Args:
         pair: The pair of candidates.
+        spine: Column of the spine on the coarse grid.
         evidence: bool, the candidates on the coarse grid.
         refined: The outlines.
         mask: bool, the mask on the fine grid.
         parameters: Constants of the step.
     """
     p = parameters
-    measured = _measure(pair, evidence, refined, mask, p)
+    measured = _measure(pair, spine, evidence, refined, mask, p)
     troubles = {
         name: min(max((measured[name] - usual) / spread, 0.0), p.most)
         for name, (usual, spread) in p.signs.items()
@@ -103,7 +116,7 @@ def appraise(
 
 
 def _measure(
-    pair: Pair, evidence: Mask, refined: Refined, mask: Mask, p: AppraiseParameters
+    pair: Pair, spine: int, evidence: Mask, refined: Refined, mask: Mask, p: AppraiseParameters
 ) -> dict[str, float]:
     first, before, last = refined.rounds[0], refined.rounds[-2], refined.outlines
     tops, bottoms = last[..., 1].min(axis=1), last[..., 1].max(axis=1)
@@ -117,4 +130,18 @@ def _measure(
         "moved": float(np.linalg.norm(last - first, axis=-1).mean()) / height,
         "unsettled": float(np.linalg.norm(last - before, axis=-1).mean()) / height,
         "tops": float(abs(tops[0] - tops[1])) / height,
+        "flare": _flare(evidence, spine),
     }
+
+
+def _flare(evidence: Mask, spine: int) -> float:
+    """How much farther from the spine the lower third of the evidence lies than the upper third.
+
+    A share of the width; negative where the image is upside down.
+    """
+    rows, columns = np.nonzero(evidence)
+    # np.nonzero gives the rows in order, so that thirds of the list are thirds of the area.
+    third = len(rows) // 3
+    away = np.abs(columns - spine)
+    upper, lower = float(away[:third].mean()), float(away[-third:].mean())
+    return (lower - upper) / float(evidence.shape[1])

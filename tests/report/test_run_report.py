@@ -62,16 +62,18 @@ def test_undefined_disease_is_said_to_be_so(page: Page) -> None:
 
 
 def test_every_warning_is_shown_with_its_file(finished: RunFolder, page: Page) -> None:
-    warned = {
-        "data.json": read_json(finished.data)["warnings"],
-        "pretrain_warnings.json": read_json(finished.pretrain_warnings),
-        "metrics.json": read_json(finished.metrics)["warnings"],
-    }
-    assert any(RARE in text for text in warned["metrics.json"])
-    for name, texts in warned.items():
-        assert texts
-        for text in texts:
-            assert f"{text} ({name})" in page.text
+    for path in (finished.data, finished.pretrain_warnings):
+        found = read_json(path)
+        for text in found["warnings"] if isinstance(found, dict) else found:
+            assert f"{text} ({path.name})" in page.text
+    box = page.text[page.text.index("Read this first") : page.text.index("from metrics.json")]
+    warned = read_json(finished.metrics)["warnings"]
+    for text in warned:
+        name = text.partition(": ")[0]
+        assert name.replace("_", " ") in box
+    (undefined,) = (text for text in warned if text.startswith(UNDEFINED))
+    assert f"{undefined} (metrics.json)" in box
+    assert any(text.startswith(RARE) for text in warned)
 
 
 @pytest.mark.usefixtures("undrawn")

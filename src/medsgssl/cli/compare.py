@@ -1,0 +1,129 @@
+"""`compare`: plan and run a study, and report it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from medsgssl.cli.options import ConfigFile
+
+if TYPE_CHECKING:
+    from medsgssl.study import Estimate, StudyPlan
+
+
+class StudyByDefault(TyperGroup):
+    """Take `compare --data DATA ...` for `compare run --data DATA ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `run` before everything that does not start with a command or with --help."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+compare_app = typer.Typer(
+    cls=StudyByDefault,
+    no_args_is_help=True,
+    help="Compare methods: plan and run a study (`compare --data DATA ...`), and report it.",
+)
+
+
+@compare_app.command()
+def run(
+    data: Annotated[Path, typer.Option("--data", help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
+    methods: Annotated[str, typer.Option(help="Names of methods, with commas.")],
+    seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...", min=1)] = 3,
+    label_fractions: Annotated[
+        str, typer.Option(help="Shares of the labelled patients, with commas.")
+    ] = "1",
+    controls: Annotated[
+        str,
+        typer.Option(help="Mask controls of every method: none,shuffled,random-blob,..."),
+    ] = "",
+    twins: Annotated[
+        bool, typer.Option("--twins", help="Also run each method without pretraining.")
+    ] = False,
+    config: ConfigFile = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="[METHOD:]KEY=VALUE",
+            help="Change one setting, of all runs or of one method's; repeat for more.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, its time and room; write nothing.")
+    ] = False,
+) -> None:
+    """Plan and run a study; given again, it goes on where it stopped.
+
+    Masks and decoded images are shared by all runs, and one pretraining by all label fractions.
+    A run that fails is recorded, the others go on, and the exit status is 1.
+    """
+    from medsgssl.config import read_yaml
+    from medsgssl.study import estimate, make_plan, run_study
+
+    plan = make_plan(
+        data,
+        _listed(methods),
+        seeds=seeds,
+        fractions=_numbers(label_fractions),
+        controls=_listed(controls),
+        twins=twins,
+        items=settings or [],
+        file=read_yaml(config) if config else None,
+    )
+    if dry_run:
+        plan.joined(out)  # says now what running it would refuse
+        _show_plan(plan, estimate(plan, out))
+        return
+    outcomes = run_study(plan, out)
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are complete.")
+    for outcome in failed:
+        typer.echo(f"{outcome.status}: {outcome.name}: {outcome.problem.splitlines()[0]}")
+    typer.echo(f"Report it: medsgssl compare report {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in _listed(text)]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 0.1,1") from None
+
+
+def _show_plan(plan: StudyPlan, found: Estimate) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from medsgssl.report.page import duration, size
+
+    table = Table("run", "time", "from", "room")
+    for item in found.runs:
+        table.add_row(item.run.name, duration(item.seconds), item.basis, size(item.octets))
+    console = Console()
+    console.print(table)
+    splits = ", ".join(f"{count} {name}" for name, count in found.images.items())
+    console.print(f"Images: {splits}. {len(found.complete)} of {len(plan.runs)} runs are complete.")
+    console.print(
+        f"Time: about {duration(found.seconds)} on this machine, all epochs counted (early "
+        "stopping shortens it); drawing masks and decoding images come once on top, unless they "
+        "are in the cache."
+    )
+    console.print(
+        f"Room: about {size(found.octets)}, of it {size(found.cache_octets)} for decoded images "
+        f"and masks; {size(found.free_octets)} are free."
+    )
+    if found.octets > found.free_octets:
+        console.print("Warning: the disk is too small for this study.", style="yellow")

@@ -1,0 +1,274 @@
+"""The plan of a study: which runs it needs, in which order, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medsgssl.cache import CONTROLS
+from medsgssl.config import Config, merge, parse_overrides
+from medsgssl.errors import ConfigError
+from medsgssl.files import read_json, write_json
+from medsgssl.methods import configure, find_method
+from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
+
+PLAN_FILE = "study.json"
+_FORMAT = 1
+# What a plan decides run by run; a setting for all runs would contradict it.
+_DECIDED = ("name", "direct", "seed", "data.root", "data.label_fraction")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study.
+
+    Attributes:
+        name: Name of its folder below ``runs/``.
+        method: What it runs.
+        direct: Whether it is the method's twin without pretraining.
+        masks: Mask source; the study's own, or one of the controls.
+        seed: Its seed.
+        fraction: Share of the training patients whose labels are used.
+        pretrains: Whether it ends with the pretrained encoder, for others to start from.
+        start: Name of the pretraining that it starts from, None for a direct run.
+    """
+
+    name: str
+    method: str
+    direct: bool
+    masks: str
+    seed: int
+    fraction: float
+    pretrains: bool = False
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All runs of a study, each after the pretraining that it starts from.
+
+    Attributes:
+        data: Absolute folder of the data set.
+        settings: Nested settings of every run.
+        own_settings: Nested settings of the runs of one method, by its name.
+        runs: In the order in which they are done: seed by seed, so that a study that is
+            stopped early has whole seeds.
+    """
+
+    data: str
+    settings: dict[str, Any]
+    own_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: tuple[PlannedRun, ...] = ()
+
+    def config(self, run: PlannedRun) -> Config:
+        """Return the configuration of one run.
+
+        Raises:
+            ConfigError: A setting is unknown to the method, or out of range.
+        """
+        decided: dict[str, Any] = {
+            "seed": run.seed,
+            "data": {"root": self.data, "label_fraction": run.fraction},
+            "masks": {"source": run.masks},
+        }
+        own = self.own_settings.get(run.method, {})
+        return configure(run.method, self.settings, own, decided, direct=run.direct)
+
+    def save(self, folder: Path) -> None:
+        """Write ``study.json``."""
+        write_json(folder / PLAN_FILE, {"format": _FORMAT, **asdict(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> StudyPlan:
+        """Read ``study.json``.
+
+        Raises:
+            DataError: There is none, or it is not JSON.
+            ConfigError: It is of another format.
+        """
+        tree = read_json(folder / PLAN_FILE)
+        if not isinstance(tree, dict) or tree.pop("format", None) != _FORMAT:
+            raise ConfigError(
+                f"{folder / PLAN_FILE} is not a plan of this version",
+                "choose another --out folder for the study",
+            )
+        runs = tuple(PlannedRun(**run) for run in tree.pop("runs"))
+        return cls(**tree, runs=runs)
+
+    def joined(self, folder: Path) -> StudyPlan:
+        """Return this plan with the runs that the folder's plan has beside its own.
+
+        Methods, seeds, fractions and controls may be added to a study; its settings may not
+        change, or the runs would not compare.
+
+        Raises:
+            ConfigError: The folder holds a study of other settings, or something else.
+        """
+        if not (folder / PLAN_FILE).is_file():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise ConfigError(
+                    f"{folder} is not empty and holds no study", "choose another --out folder"
+                )
+            return self
+        old = StudyPlan.load(folder)
+        changed = [
+            f"{key}: {before!r} -> {now!r}"
+            for key, before, now in _changes(_flat(old), _flat(self))
+        ]
+        if changed:
+            raise ConfigError(
+                f"{folder} holds a study of other settings:\n"
+                + "\n".join(f"  - {line}" for line in changed),
+                "choose another --out folder, or take these changes back",
+            )
+        added = [run for run in self.runs if run.name not in {known.name for known in old.runs}]
+        return replace(self, runs=(*old.runs, *added))
+
+
+def run_folder(folder: Path, name: str) -> RunFolder:
+    """Return the folder of one run of a study."""
+    return RunFolder(folder / "runs" / name)
+
+
+def make_plan(
+    data: Path,
+    methods: Sequence[str],
+    *,
+    seeds: int = 3,
+    fractions: Sequence[float] = (1.0,),
+    controls: Sequence[str] = (),
+    twins: bool = False,
+    items: Sequence[str] = (),
+    file: Mapping[str, Any] | None = None,
+) -> StudyPlan:
+    """Plan a study, every configuration checked.
+
+    Args:
+        data: Folder of the data set.
+        methods: Names of methods.
+        seeds: How many; they are 0, 1, ...
+        fractions: Label fractions of fine-tuning.
+        controls: Mask controls that every method with masks is also run with.
+        twins: Also run every method's twin without pretraining.
+        items: Settings as ``KEY=VALUE``, or ``METHOD:KEY=VALUE`` for one method's runs.
+        file: Nested settings below these.
+
+    Raises:
+        ConfigError: A method, control or setting is unknown, or a list is empty.
+    """
+    _check_lists(methods, seeds, fractions, controls)
+    common, own = _split_items(items, methods)
+    settings = merge(dict(file or {}), common)
+    for tree in (settings, *own.values()):
+        _refuse_decided(tree)
+    main = str(settings.get("masks", {}).get("source", "rules"))
+    plan = StudyPlan(str(data.expanduser().absolute()), settings, own)
+    unique = list(dict.fromkeys(methods))
+    arms = [arm for name in unique for arm in _arms(name, main, controls, twins)]
+    runs = [
+        run
+        for seed in range(seeds)
+        for arm in arms
+        for run in _runs(arm, seed, sorted(set(fractions)), main)
+    ]
+    plan = replace(plan, runs=tuple(runs))
+    for run in plan.runs:
+        plan.config(run)
+    return plan
+
+
+def _check_lists(
+    methods: Sequence[str], seeds: int, fractions: Sequence[float], controls: Sequence[str]
+) -> None:
+    if not methods or not fractions or seeds < 1:
+        raise ConfigError(
+            "a study needs methods, seeds and label fractions",
+            "give e.g. --methods simclr,guided-crop --seeds 3 --label-fractions 0.1,1",
+        )
+    wrong = [str(share) for share in fractions if not 0 < share <= 1]
+    if wrong:
+        raise ConfigError(
+            f"label fractions {', '.join(wrong)} are not above 0 and at most 1",
+            "give shares such as 0.01,0.1,1",
+        )
+    unknown = [name for name in controls if name not in CONTROLS]
+    if unknown:
+        raise ConfigError(
+            f"there is no mask control {unknown[0]!r}", f"choose among: {', '.join(CONTROLS)}"
+        )
+
+
+def _split_items(
+    items: Sequence[str], methods: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Part ``METHOD:KEY=VALUE`` from ``KEY=VALUE``."""
+    common: list[str] = []
+    own: dict[str, list[str]] = {}
+    for item in items:
+        name, colon, rest = item.partition(":")
+        if colon and "=" not in name:
+            if name not in methods:
+                raise ConfigError(
+                    f"--set {item!r} is for {name!r}, which is not among the methods",
+                    f"name one of: {', '.join(methods)}",
+                )
+            own.setdefault(name, []).append(rest)
+        else:
+            common.append(item)
+    return parse_overrides(common), {name: parse_overrides(found) for name, found in own.items()}
+
+
+def _refuse_decided(tree: Mapping[str, Any]) -> None:
+    given = [key for key in flatten(dict(tree)) if key in _DECIDED]
+    if given:
+        raise ConfigError(
+            f"a study decides {', '.join(given)} run by run",
+            "use --methods, --twins, --seeds, --data and --label-fractions",
+        )
+
+
+def _arms(
+    name: str, main: str, controls: Sequence[str], twins: bool
+) -> Iterator[tuple[str, bool, str]]:
+    """Yield method, direct twin or not, and mask source."""
+    method = find_method(name)
+    if not method.pretrains:
+        yield name, True, main
+        return
+    yield name, False, main
+    if method.uses_masks:
+        for control in controls:
+            if control != main:
+                yield name, False, control
+    if twins:
+        yield name, True, main
+
+
+def _runs(
+    arm: tuple[str, bool, str], seed: int, fractions: Sequence[float], main: str
+) -> Iterator[PlannedRun]:
+    method, direct, masks = arm
+    parts = [method]
+    parts += ["direct"] if direct and find_method(method).pretrains else []
+    parts += [masks] if masks != main else []
+    stem = "-".join([*parts, f"s{seed}"])
+    start = None if direct else f"{stem}-pretrain"
+    if start is not None:
+        yield PlannedRun(start, method, direct, masks, seed, 1.0, pretrains=True)
+    for share in fractions:
+        yield PlannedRun(f"{stem}-f{share:g}", method, direct, masks, seed, share, start=start)
+
+
+def _flat(plan: StudyPlan) -> dict[str, Any]:
+    flat = flatten(plan.settings)
+    for name, tree in plan.own_settings.items():
+        flat |= {f"{name}:{key}": value for key, value in flatten(tree).items()}
+    return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield key, old.get(key), new.get(key)

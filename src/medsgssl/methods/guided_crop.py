@@ -1,0 +1,135 @@
+"""Option 4: two crops that must show lung, and the box of both lungs; the box stays at test."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from medsgssl.methods.base import Method, Task, TaskOutput
+from medsgssl.methods.registry import register
+from medsgssl.methods.two_views import ContrastiveSettings, global_batch
+from medsgssl.models import Encoder, Projector, nt_xent, nt_xent_floor
+from medsgssl.views import ViewBatch, ViewPlan, ViewSpec
+from medsgssl.views.lung_crops import AroundLungBox, LungBox, LungCrop
+
+
+class GuidedCropSettings(ContrastiveSettings):
+    """Settings of ``guided-crop``."""
+
+    cover: float = Field(0.4, gt=0, le=0.9, description="tau: smallest lung share of a crop")
+    cover_of: Literal["crop", "lungs"] = Field(
+        "crop", description="tau is a share of the crop's area or of the lungs' area"
+    )
+    context: tuple[float, float] = Field(
+        (0.05, 0.10), description="context on every side of a crop, as shares of its side"
+    )
+    box_margin: float = Field(0.08, ge=0, le=0.5, description="margin on every side of the box")
+    min_quality: float = Field(
+        0.3, ge=0, le=1, description="mask quality below which the full image is used"
+    )
+    lambda_crops: float = Field(1.0, ge=0, description="weight of NT-Xent between the two crops")
+    lambda_global: float = Field(
+        0.5, ge=0, description="weight of the mean NT-Xent of each crop with the lung box"
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> GuidedCropSettings:
+        if not 0 <= self.context[0] <= self.context[1] <= 0.5:
+            raise ValueError("context must be (low, high) with 0 <= low <= high <= 0.5")
+        if not (self.lambda_crops or self.lambda_global):
+            raise ValueError("lambda_crops and lambda_global must not both be 0")
+        return self
+
+
+class GuidedCropTask(Task):
+    """L = lambda_crops NT-Xent(1, 2) + lambda_global (NT-Xent(1, box) + NT-Xent(2, box)) / 2.
+
+    Args:
+        encoder: The encoder to pretrain.
+        settings: The option's settings.
+    """
+
+    def __init__(self, encoder: Encoder, settings: GuidedCropSettings) -> None:
+        super().__init__(encoder)
+        self._settings = settings
+        self.projector = Projector(
+            encoder.num_features,
+            settings.projector_hidden,
+            settings.projector_out,
+            settings.projector_layers,
+        )
+
+    def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
+        """Encode all views in one pass and contrast them pair by pair."""
+        own, count = self._settings, batch.images.shape[1]
+        pooled = self.encoder(_views_first(batch.images), _views_first(batch.masks)).pooled
+        views = self.projector(pooled).chunk(count)
+        terms: dict[str, Tensor] = {}
+        weights: dict[str, float] = {}
+        if own.lambda_crops:
+            terms["crops"] = nt_xent(views[0], views[1], own.temperature)
+            weights["crops"] = own.lambda_crops
+        if own.lambda_global:
+            pairs = [nt_xent(crop, views[2], own.temperature) for crop in views[:2]]
+            terms["global"] = torch.stack(pairs).mean()
+            weights["global"] = own.lambda_global
+        floor = nt_xent_floor(global_batch(batch), own.temperature)
+        return TaskOutput(
+            terms=terms,
+            weights=weights,
+            embedding=views[0].detach(),
+            floor=dict.fromkeys(terms, floor),
+            figures={"lung_cover": batch.masks[:, :2].float().mean()},
+        )
+
+
+def _views_first(values: Tensor) -> Tensor:
+    """Turn (B, V, ...) into (V B, ...): the first views of all images, then the second, ..."""
+    return values.transpose(0, 1).flatten(0, 1)
+
+
+@register
+class GuidedCrop(Method):
+    """Contrastive learning between crops of the lungs and their common box."""
+
+    name = "guided-crop"
+    sentence = (
+        "Contrasts two random crops that must show lung with each other and with the box of both "
+        "lungs, which is also the input at fine-tuning and test."
+    )
+    citation = (
+        "Multi-crop: Caron et al., Unsupervised learning of visual features by contrasting cluster "
+        "assignments (SwAV), NeurIPS 2020, and Emerging properties in self-supervised vision "
+        "transformers (DINO), ICCV 2021; NT-Xent: Chen et al., ICML 2020"
+    )
+    settings = GuidedCropSettings
+
+    def pretrain_views(self) -> ViewPlan:
+        """Return two crops with enough lung, and the lung box where a term needs it."""
+        own, augment = self._own(), self.config.views.pretrain
+        crop = LungCrop(augment, own.cover, own.cover_of, own.context, self._box())
+        crops = (ViewSpec(crop, augment),) * 2
+        return (*crops, ViewSpec(self._box(), augment)) if own.lambda_global else crops
+
+    def finetune_views(self) -> ViewPlan:
+        """Return a mild random crop inside the lung box."""
+        augment = self.config.views.finetune
+        return (ViewSpec(AroundLungBox(augment, self._box()), augment),)
+
+    def test_views(self) -> ViewPlan:
+        """Return the lung box."""
+        return (ViewSpec(self._box()),)
+
+    def task(self, encoder: Encoder) -> GuidedCropTask:
+        """Build the task of the crops and the box."""
+        return GuidedCropTask(encoder, self._own())
+
+    def _box(self) -> LungBox:
+        return LungBox(self._own().box_margin, self._own().min_quality)
+
+    def _own(self) -> GuidedCropSettings:
+        assert isinstance(self.config.method, GuidedCropSettings)
+        return self.config.method

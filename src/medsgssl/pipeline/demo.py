@@ -49,10 +49,9 @@ def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
         config = configure(name, _SETTINGS, {"data": data})
         runs[name] = run_method(config, out / name, console=console)
         metrics = read_json(runs[name].metrics)
-        low, high = metrics["mean_auc_interval"]
-        table.add_row(
-            name, f"{metrics['mean_auc']:.3f}", f"{low:.3f} to {high:.3f}", str(runs[name].report)
-        )
+        interval = metrics["mean_auc_interval"]
+        spread = "{:.3f} to {:.3f}".format(*interval) if interval else "not defined"
+        table.add_row(name, f"{metrics['mean_auc']:.3f}", spread, str(runs[name].report))
     console.rule("demo")
     console.print(table)
     console.print(

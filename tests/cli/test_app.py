@@ -1,0 +1,103 @@
+"""The command line starts quickly, explains itself, and fails with one clear message."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medsgssl.cli import main
+
+
+def medsgssl(*arguments: str) -> int:
+    """Run the command line in this process and return its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["medsgssl", *arguments])
+        patch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as end:
+            main()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("arguments", [["-m", "medsgssl", "--help"], ["-c", "import medsgssl"]])
+def test_help_and_import_stay_under_a_second_of_cpu(arguments: list[str]) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+COMMANDS = ["run", "pretrain", "finetune", "evaluate", "report", "demo"]
+COMMANDS += ["catalog", "masks", "phantom", "methods", "config"]
+
+
+def test_help_of_every_command_imports_no_heavy_library() -> None:
+    code = f"""
+import sys
+from medsgssl.cli.app import app
+for command in [[], *([name] for name in {COMMANDS!r})]:
+    try:
+        app([*command, "--help"])
+    except SystemExit as end:
+        assert not end.code, command
+    heavy = {{"torch", "pandas", "cv2", "timm", "matplotlib", "lightning"}} & set(sys.modules)
+    assert not heavy, (command, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_methods_lists_every_method_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert medsgssl("methods") == 0
+    shown = capsys.readouterr().out
+    for name in ("simclr", "masked-contrastive", "direct"):
+        assert name in shown
+    assert "Chen et al." in shown
+
+
+def test_config_prints_every_setting_with_the_documented_defaults(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert medsgssl("config", "masked-contrastive") == 0
+    tree = yaml.safe_load(capsys.readouterr().out)
+    assert tree["data"]["img_size"] == 224
+    assert tree["data"]["batch_size"] == 64
+    assert tree["data"]["num_workers"] == "auto"
+    assert tree["data"]["cache_masks"] is True
+    assert tree["encoder"]["name"] == "mobilenetv2_100"
+    assert tree["encoder"]["pretrained"] is True
+    for stage in ("pretrain", "finetune"):
+        assert tree[stage]["epochs"] == 50
+        assert tree[stage]["lr"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["config", "simclrr"], "there is no method 'simclrr'"),
+        (["config", "simclr", "--set", "data.imgsize=64"], "data.imgsize: no such setting"),
+        (["config", "simclr", "--set", "data.img_size=63"], "data.img_size=63"),
+        (["config", "simclr", "--set", "method.mask=1"], "method.mask: no such setting"),
+        (["config", "simclr", "--set", "seed"], "is not KEY=VALUE"),
+        (["run", "simclr", "--out", "nowhere/run", "--data", "nowhere/data",
+          "--set", "encoder.pretrained=false"], "nowhere/data"),
+        (["evaluate", "nowhere/run"], "nowhere/run holds no run"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_message_and_no_traceback(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert medsgssl(*arguments) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Remedy:" in shown
+    assert "Traceback" not in shown

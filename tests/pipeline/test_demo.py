@@ -1,0 +1,27 @@
+"""The demonstration ends with two reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medsgssl.config import merge
+from medsgssl.pipeline import demo
+
+
+def test_the_demonstration_runs_both_methods_and_says_where_the_reports_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick: dict[str, Any] = {
+        "data": {"img_size": 32, "batch_size": 16},
+        "encoder": {"name": "test_efficientnet"},
+        "pretrain": {"epochs": 1},
+        "finetune": {"epochs": 1},
+    }
+    monkeypatch.setattr(demo, "_SETTINGS", merge(demo._SETTINGS, quick))
+    runs = demo.run_demo(tmp_path, 120)
+    assert set(runs) == {"masked-contrastive", "direct"}
+    assert all(run.report.is_file() for run in runs.values())
+    assert "report.html" in capsys.readouterr().out.replace("\n", "")

@@ -31,6 +31,7 @@ class AnatomicParameters:
         refine: Search for the borders.
         appraise: Quality and status.
         least_spread: Standard deviation in grey levels below which an image is uniform.
+        least_structure: Share of that deviation that must be left on the coarse grid.
         turn_gain: How much better a turned or inverted image must do to be believed.
     """
 
@@ -40,6 +41,7 @@ class AnatomicParameters:
     refine: RefineParameters = field(default_factory=RefineParameters)
     appraise: AppraiseParameters = field(default_factory=AppraiseParameters)
     least_spread: float = 3.0
+    least_structure: float = 0.3
     turn_gain: float = 0.15
 
 
@@ -74,7 +76,8 @@ def draw(image: Grey) -> LungMask:
     p = PARAMETERS
     small = grid_shape((image.shape[0], image.shape[1]), p.frame.fine)
     # Every eighth row and column tell whether there is anything to see.
-    if float(image[::8, ::8].std()) < p.least_spread:
+    spread = float(image[::8, ::8].std())
+    if spread < p.least_spread:
         return LungMask.failed(small, "the image is (nearly) uniform")
     found = trace(image, p)
     quality = found.appraisal.quality if found else 0.0
@@ -83,6 +86,8 @@ def draw(image: Grey) -> LungMask:
         found, turn = _best_turn(image, found, p)
     if found is None:
         return LungMask.failed(small, "no dark region looks like a lung")
+    if float(found.frame.coarse.std()) < p.least_structure * spread:
+        return LungMask.failed(small, "there is noise but no picture")
     return _judged(found, turn, p)
 
 

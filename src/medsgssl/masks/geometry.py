@@ -29,9 +29,17 @@ def to_grid(image: Grey, shape: tuple[int, int]) -> Grey:
     """
     if image.shape == shape:
         return image
-    shrinks = shape[0] <= image.shape[0] and shape[1] <= image.shape[1]
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, shape[::-1], interpolation=way), dtype=np.uint8)
+    return _scaled(image, shape)
+
+
+def _scaled(image: Grey, shape: tuple[int, int]) -> Grey:
+    """Average areas along every axis that shrinks, then interpolate along those that grow."""
+    least = (min(shape[0], image.shape[0]), min(shape[1], image.shape[1]))
+    if least != image.shape:
+        image = np.asarray(cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    if least != shape:
+        image = np.asarray(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+    return image
 
 
 def resize_mask(mask: Mask, shape: tuple[int, int]) -> Mask:
@@ -53,7 +61,5 @@ def resize_mask(mask: Mask, shape: tuple[int, int]) -> Mask:
     require_mask(mask)
     if mask.shape == shape:
         return mask.copy()
-    shrinks = shape[0] <= mask.shape[0] and shape[1] <= mask.shape[1]
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    share = cv2.resize(mask.astype(np.uint8) * 255, shape[::-1], interpolation=way)
+    share = _scaled(mask.astype(np.uint8) * 255, shape)
     return np.asarray(share >= 128, dtype=bool)

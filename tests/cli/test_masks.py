@@ -1,0 +1,66 @@
+"""The commands of the masks."""
+
+import subprocess
+import sys
+
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from medsgssl.cli.masks import masks_app
+from medsgssl.masks import MaskStore
+from medsgssl.sources.phantom import generate_phantoms, render_phantom
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return generate_phantoms(tmp_path_factory.mktemp("phantoms") / "set", 6, 96)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def call(*words):
+    result = CliRunner().invoke(masks_app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.output
+
+
+def test_a_folder_as_first_word_builds_and_shards_merge(data, tmp_path):
+    shown = call(data, "--out", tmp_path / "all", "--workers", 1, "--page", tmp_path / "p.html")
+    assert "6 masks" in shown
+    assert "<figure>" in (tmp_path / "p.html").read_text()
+    for i in (1, 2):
+        call("build", data, "--out", tmp_path / f"{i}", "--workers", 1, "--shard", f"{i}/2")
+    call("merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "joined")
+    joined, whole = MaskStore.open(tmp_path / "joined"), MaskStore.open(tmp_path / "all")
+    assert joined.fingerprint == whole.fingerprint
+    call("page", data, tmp_path / "all", "--out", tmp_path / "q.html", "--count", 2)
+    assert (tmp_path / "q.html").read_text().count("<figure>") == 2
+
+
+def test_score_and_explain(data, tmp_path):
+    shown = call("score", "--images", data / "images", "--reference", data / "lung_masks",
+                 "--out", tmp_path / "scores")  # fmt: skip
+    assert "dice_mean" in shown
+    assert (tmp_path / "scores" / "quality.png").is_file()
+    cv2.imwrite(str(tmp_path / "one.png"), render_phantom(0, 1, 128).image)
+    assert "quality" in call("explain", tmp_path / "one.png", "--out", tmp_path / "e.html")
+    assert "Template" in (tmp_path / "e.html").read_text()
+
+
+def test_a_shard_must_be_two_numbers(data, tmp_path):
+    result = CliRunner().invoke(masks_app, [str(data), "--out", str(tmp_path), "--shard", "2"])
+    assert result.exit_code == 2
+
+
+def test_help_imports_no_heavy_library():
+    code = (
+        "import sys; from typer.testing import CliRunner\n"
+        "from medsgssl.cli.masks import masks_app\n"
+        "assert CliRunner().invoke(masks_app, ['build', '--help']).exit_code == 0\n"
+        "assert not {'torch', 'cv2', 'pandas', 'numpy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

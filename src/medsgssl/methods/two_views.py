@@ -73,8 +73,9 @@ class TwoViewTask(Task):
         return stack_views(batch.images), stack_views(batch.masks)
 
     def seen(self, batch: ViewBatch) -> Tensor:
-        """Return the two views as ``prepare`` leaves them, (B, 2, 1, S, S)."""
-        return torch.stack(self.prepare(batch)[0].chunk(2), dim=1)
+        """Return the two views as ``prepare`` leaves them, and further views as they are."""
+        prepared = torch.stack(self.prepare(batch)[0].chunk(2), dim=1)
+        return torch.cat([prepared, batch.images[:, 2:]], dim=1)
 
     def image_weights(self, batch: ViewBatch) -> Tensor | None:
         """Return the weight of each image, (B,), or None for equal weights."""

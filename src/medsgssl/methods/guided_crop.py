@@ -80,7 +80,7 @@ class GuidedCropTask(Task):
         return TaskOutput(
             terms=terms,
             weights=weights,
-            embedding=views[0].detach(),
+            embedding=pooled.chunk(count)[0].detach(),
             floor=dict.fromkeys(terms, floor),
             figures={"lung_cover": batch.masks[:, :2].float().mean()},
         )

@@ -92,6 +92,31 @@ def run(
         raise typer.Exit(1)
 
 
+@compare_app.command()
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; STUDY/report or ./comparison by default.")
+    ] = None,
+    control: Annotated[str, typer.Option(help="The arm to compare with.")] = "simclr",
+    resamples: Annotated[int, typer.Option(help="Resamples of patients.", min=100)] = 2000,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.", min=0.5, max=0.999)] = 0.95,
+) -> None:
+    """Report a study, or run folders made anywhere, from their result files alone.
+
+    Writes one page that needs nothing but itself, the tables as CSV and LaTeX, and the figures
+    as SVG and PDF.
+    """
+    from medsgssl.study.report import write_study_report
+
+    page = write_study_report(
+        folders, out, control=control, resamples=resamples, confidence=confidence
+    )
+    typer.echo(f"Report: {page}")
+
+
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 

@@ -1,0 +1,196 @@
+"""Reads finished runs, of a study or made elsewhere, and refuses those that do not compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medsgssl.errors import ConfigError, DataError
+from medsgssl.evaluation import Predictions, Split
+from medsgssl.evaluation.predictions import LABELS
+from medsgssl.files import read_json
+from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.study.plan import PLAN_FILE, StudyPlan
+from medsgssl.study.run import FAILURES_FILE
+
+_REMEDY = "compare runs of the same images, split and labels: run them from one catalog"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One run, from the files of its folder alone.
+
+    Attributes:
+        name: Name of the folder.
+        folder: The folder.
+        settings: The configuration by dotted key.
+        test: The test images in the order of their names.
+        metrics: ``metrics.json``, None where it is not there.
+        data: ``data.json``, likewise.
+    """
+
+    name: str
+    folder: RunFolder
+    settings: dict[str, Any]
+    test: Split
+    metrics: dict[str, Any] | None
+    data: dict[str, Any] | None
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.settings.get("seed", 0))
+
+    @property
+    def masks(self) -> str:
+        """Which masks the method looked at; empty for a method that looks at none."""
+        asked = str(self.settings.get("masks.source", ""))
+        seen = (self.data or {}).get("masks", {}).get("source", asked)
+        return "" if seen == "none" and asked != "none" else asked
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that make it what it is, the seed left out."""
+        return {
+            key: value
+            for key, value in self.settings.items()
+            if key != "seed" and key not in WITHOUT_EFFECT and not key.startswith("evaluate.")
+        }
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Everything that a comparison is made from.
+
+    Attributes:
+        runs: The finished runs; the same test images in the same order in all of them.
+        warnings: Sentences with the file they come from, each once.
+        missing: Names of planned runs that are not finished, with the reason where one is known.
+    """
+
+    runs: list[FinishedRun]
+    warnings: list[tuple[str, str]]
+    missing: dict[str, str]
+
+
+def collect(folders: Sequence[Path]) -> Collected:
+    """Read one study, or several run folders.
+
+    Raises:
+        ConfigError: A folder holds no run, or there is none.
+        DataError: A file is damaged, a run occurs twice, or runs differ in their test images,
+            splits or labels.
+    """
+    missing: dict[str, str] = {}
+    beside: list[RunFolder] = []
+    paths = list(folders)
+    if len(paths) == 1 and (paths[0] / PLAN_FILE).is_file():
+        study = paths[0]
+        held = [path.parent for path in sorted((study / "runs").glob("*/config.yaml"))]
+        paths = [path for path in held if (path / "predictions.parquet").is_file()]
+        beside = [RunFolder(path) for path in held if path not in paths]
+        missing = _missing(study, {path.name for path in paths})
+    runs = [_read(path) for path in paths]
+    if not runs:
+        raise ConfigError(
+            f"no finished run is in {', '.join(map(str, folders))}",
+            "run the study first, or name run folders that hold predictions.parquet",
+        )
+    for other in runs[1:]:
+        _require_same_images(runs[0], other)
+    _require_different_runs(runs)
+    everything = [run.folder for run in runs] + beside
+    return Collected(runs, _warnings(everything), missing)
+
+
+def _missing(study: Path, finished: set[str]) -> dict[str, str]:
+    planned = [run.name for run in StudyPlan.load(study).runs if not run.pretrains]
+    failures = read_json(study / FAILURES_FILE) if (study / FAILURES_FILE).is_file() else {}
+    return {
+        name: str(failures.get(name, {}).get("problem", "not done yet"))
+        for name in planned
+        if name not in finished
+    }
+
+
+def _read(path: Path) -> FinishedRun:
+    folder = RunFolder(path)
+    settings = flatten(folder.read_config())
+    predictions = Predictions.read(folder.predictions)
+    table = predictions.split("test").table.sort_values("image_id").reset_index(drop=True)
+    return FinishedRun(
+        name=path.absolute().name,
+        folder=folder,
+        settings=settings,
+        test=Split.of(table),
+        metrics=read_json(folder.metrics) if folder.metrics.is_file() else None,
+        data=read_json(folder.data) if folder.data.is_file() else None,
+    )
+
+
+def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
+    left, right = a.test.table, b.test.table
+    apart = set(left["image_id"]) ^ set(right["image_id"])
+    both = f"{a.folder.path} and {b.folder.path}"
+    if apart:
+        raise DataError(f"{both} differ in {len(apart)} test images ({min(apart)})", _REMEDY)
+    revisions = [(run.data or {}).get("catalog", {}).get("label_revision") for run in (a, b)]
+    if None not in revisions and revisions[0] != revisions[1]:
+        raise DataError(
+            f"{both} were made from the label revisions {revisions[0]} and {revisions[1]}", _REMEDY
+        )
+    for column in ("patient_id", *LABELS):
+        differing = int((left[column].to_numpy() != right[column].to_numpy()).sum())
+        if differing:
+            raise DataError(f"{both} differ in {column} of {differing} test images", _REMEDY)
+    splits = [_split(run) for run in (a, b)]
+    if splits[0] is not None and splits[1] is not None and not splits[0].equals(splits[1]):
+        raise DataError(f"{both} differ in split.parquet: other training images", _REMEDY)
+
+
+def _split(run: FinishedRun) -> pd.Series | None:
+    path = run.folder.split
+    if not path.is_file():
+        return None
+    try:
+        table = pd.read_parquet(path, columns=["image_id", "split"])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "run its data stage again") from error
+    return table.set_index("image_id")["split"].astype(str).sort_index()
+
+
+def _require_different_runs(runs: Sequence[FinishedRun]) -> None:
+    seen: dict[str, FinishedRun] = {}
+    for run in runs:
+        key = repr((run.seed, sorted((name, str(v)) for name, v in run.identity().items())))
+        if key in seen:
+            raise DataError(
+                f"{seen[key].folder.path} and {run.folder.path} are the same configuration with "
+                "the same seed",
+                "name one of them: a repeated run is no further seed",
+            )
+        seen[key] = run
+
+
+def _warnings(folders: Sequence[RunFolder]) -> list[tuple[str, str]]:
+    """Gather the warnings of all runs; one that many runs share is given once, with a count."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        name = folder.path.absolute().name
+        for path in (folder.data, folder.metrics, folder.pretrain_warnings):
+            if not path.is_file():
+                continue
+            content = read_json(path)
+            texts = content if isinstance(content, list) else content.get("warnings", [])
+            if path == folder.pretrain_warnings and len(texts) > 1:
+                # One line per epoch as they come: the last one tells how it ended.
+                texts = [f"{texts[-1]} ({len(texts)} warnings of this kind)"]
+            for text in texts:
+                found.setdefault(str(text), []).append(f"{name}/{path.name}")
+    return [
+        (text, files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more")
+        for text, files in found.items()
+    ]

@@ -1,0 +1,194 @@
+"""Where a difference lies: in men or women, ages, views, and where the lung masks are good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.catalog import cache_place
+from medsgssl.config import DataSettings
+from medsgssl.errors import DataError, MedsgsslError
+from medsgssl.evaluation.ranking import Floats
+from medsgssl.evaluation.subgroups import groups_of
+from medsgssl.files import fingerprint
+from medsgssl.masks import MaskStore
+from medsgssl.study.arms import Arm, Comparison
+from medsgssl.study.collect import FinishedRun
+from medsgssl.study.statistics import Bench, Chosen, Drawn, Estimate, Statistic, each, minus
+
+# Side questions: fewer resamples give the same ends to the second decimal of a standard error.
+_RESAMPLES = 500
+_THIRDS = ("low", "middle", "high")
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A comparison within a part of the test images.
+
+    Attributes:
+        kind: ``sex``, ``age``, ``view`` or ``mask quality``.
+        name: The part.
+        images: How many.
+        patients: Of how many patients.
+        diseases: How many diseases are in the means: those with enough positives in this part.
+        own: Mean AUC of the arm.
+        other: Mean AUC of what it is compared with.
+        difference: The first minus the second.
+    """
+
+    kind: str
+    name: str
+    images: int
+    patients: int
+    diseases: int
+    own: Estimate
+    other: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class QualityStrata:
+    """The comparison by mask quality.
+
+    Attributes:
+        strata: Without a usable mask, then thirds of the quality; empty where ``absent`` is not.
+        trend: Difference in the high third minus difference in the low third.
+        absent: Why there are none.
+    """
+
+    strata: tuple[Stratum, ...] = ()
+    trend: Estimate | None = None
+    absent: str = ""
+
+
+class Strata:
+    """Comparisons within parts of the test images; each part of a run is resampled once."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._drawn: dict[tuple[str, bytes], Drawn] = {}
+
+    def subgroups(self, comparison: Comparison) -> list[Stratum]:
+        """Compare within each sex, age band and view."""
+        groups = groups_of(self._bench.test)
+        return [
+            self._stratum(comparison, kind, name, rows)
+            for kind, parts in groups.items()
+            for name, rows in parts.items()
+        ]
+
+    def by_quality(self, comparison: Comparison) -> QualityStrata:
+        """Compare where the arm's lung masks are bad, middling and good."""
+        run = comparison.arm.runs[0]
+        try:
+            quality = mask_quality(run)
+        except MedsgsslError as error:
+            return QualityStrata(absent=error.problem)
+        test = self._bench.test.table["image_id"]
+        absent = [name for name in test if name not in quality]
+        if absent:
+            return QualityStrata(absent=f"the mask store lacks {len(absent)} test images")
+        values = np.array([quality[name] for name in test])
+        parts = quality_parts(values)
+        if "low" not in parts:
+            return QualityStrata(absent="the masks of the test images are all of one quality")
+        found = [
+            self._stratum(comparison, "mask quality", name, rows) for name, rows in parts.items()
+        ]
+        return QualityStrata(tuple(found), self._trend(comparison, parts["low"], parts["high"]))
+
+    def _trend(self, comparison: Comparison, low: Chosen, high: Chosen) -> Estimate | None:
+        both = self._bench.frequent(low) & self._bench.frequent(high)
+        if not both.any():
+            return None
+        changes = [
+            minus(self._means(arm, high, both), self._means(arm, low, both))
+            for arm in (comparison.arm, comparison.against)
+        ]
+        return self._bench.difference(*changes)
+
+    def _stratum(self, comparison: Comparison, kind: str, name: str, rows: Chosen) -> Stratum:
+        among = self._bench.frequent(rows)
+        own = self._means(comparison.arm, rows, among)
+        other = self._means(comparison.against, rows, among)
+        return Stratum(
+            kind=kind,
+            name=name,
+            images=int(rows.sum()),
+            patients=len(np.unique(self._bench.test.patients[rows])),
+            diseases=int(among.sum()),
+            own=self._bench.estimate(own),
+            other=self._bench.estimate(other),
+            difference=self._bench.difference(own, other),
+        )
+
+    def _means(self, arm: Arm, rows: Chosen, among: Chosen) -> list[Statistic]:
+        drawn = [self._of(run, rows) for run in arm.runs]
+        return each(drawn, lambda one: one.mean_auc(among))
+
+    def _of(self, run: FinishedRun, rows: Chosen) -> Drawn:
+        key = (str(run.folder.path), np.packbits(rows).tobytes())
+        if key not in self._drawn:
+            self._drawn[key] = self._bench.drawn(run.test.scores, rows, _RESAMPLES)
+        return self._drawn[key]
+
+
+def quality_parts(quality: Floats) -> dict[str, Chosen]:
+    """Part images by mask quality: ``no mask`` (quality 0), then thirds of the others.
+
+    Ties stay together; thirds that ties make empty are left out.
+    """
+    usable = quality > 0
+    parts: dict[str, NDArray[np.bool_]] = {}
+    if (~usable).any():
+        parts["no mask"] = ~usable
+    if usable.any():
+        edges = np.quantile(quality[usable], [1 / 3, 2 / 3])
+        third = np.searchsorted(edges, quality, side="left")
+        found = {name: usable & (third == n) for n, name in enumerate(_THIRDS)}
+        if found["low"].any() and found["high"].any():
+            parts |= {name: rows for name, rows in found.items() if rows.any()}
+    return parts
+
+
+def mask_quality(run: FinishedRun) -> Mapping[str, float]:
+    """Return the mask quality of every image, from the store that the run used.
+
+    The store is found by the identity that ``data.json`` keeps, in the cache that ``config.yaml``
+    names, or in the folder that the run was given.
+
+    Raises:
+        ConfigError: The cache cannot be told.
+        MaskError: A store is damaged.
+        DataError: There is none that the run's masks came from.
+    """
+    facts = (run.data or {}).get("masks", {})
+    source = str(facts.get("source", ""))
+    if not facts:
+        raise DataError(f"{run.folder.data} tells of no masks", "run its data stage again")
+    if source == "none" or "identity" not in facts:
+        raise DataError(f"{run.name} looked at no mask", "name a run with masks")
+    for folder in _stores(run, source):
+        store = MaskStore.open(folder)
+        if fingerprint([store.fingerprint, None, None]) == facts["identity"]:
+            table = store.summary
+            return dict(zip(table["image_id"], table["quality"].astype(float), strict=True))
+    raise DataError(
+        f"the mask store of {run.name} is no longer in the cache ({_place(run) / 'masks'})",
+        "draw its masks again: run its data stage",
+    )
+
+
+def _stores(run: FinishedRun, source: str) -> Sequence[Path]:
+    if (Path(source) / "store.json").is_file():
+        return [Path(source)]
+    return [path.parent for path in sorted((_place(run) / "masks").glob("*/store.json"))]
+
+
+def _place(run: FinishedRun) -> Path:
+    kept = {name: run.settings.get(f"data.{name}") for name in ("root", "cache_dir")}
+    return cache_place(DataSettings.model_validate(kept))

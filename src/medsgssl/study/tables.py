@@ -1,0 +1,250 @@
+"""The tables of a comparison, as frames, CSV and LaTeX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medsgssl.files import write_text
+from medsgssl.sources import DISEASES
+from medsgssl.study.analysis import Analysis
+from medsgssl.study.arms import Comparison, calibration
+from medsgssl.study.statistics import Estimate, each
+from medsgssl.study.strata import Stratum
+
+Row = dict[str, Any]
+
+#: Columns of each table that go into LaTeX: header, and the columns of the frame behind it.
+LATEX: dict[str, dict[str, str]] = {
+    "means": {
+        "arm": "Method", "labels": "Labels", "seeds": "Seeds", "auc": "AUC", "ap": "AP",
+        "ece_calibrated": "ECE", "brier_calibrated": "Brier",
+    },
+    "comparisons": {
+        "arm": "Method", "against": "Against", "labels": "Labels",
+        "difference": "Difference in AUC", "p": "$p$", "p_holm": "$p$ (Holm)",
+    },
+    "diseases": {
+        "arm": "Method", "labels": "Labels", "disease": "Disease", "positives": "Positives",
+        "auc": "AUC", "difference": "Difference", "p": "$p$", "p_holm": "$p$ (Holm)",
+    },
+    "subgroups": {
+        "arm": "Method", "labels": "Labels", "group": "Group", "images": "Images",
+        "auc": "AUC", "difference": "Difference",
+    },
+    "mask_quality": {
+        "arm": "Method", "labels": "Labels", "group": "Quality", "images": "Images",
+        "auc": "AUC", "difference": "Difference",
+    },
+}  # fmt: skip
+
+
+def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """Return every table by name: ``means``, ``comparisons``, ``diseases``, ``subgroups``, ...
+
+    An estimate fills the columns ``x``, ``x_low`` and ``x_high``; absent numbers are NaN.
+    """
+    return {
+        "means": pd.DataFrame(_means(analysis)),
+        "comparisons": pd.DataFrame(_comparisons(analysis)),
+        "diseases": pd.DataFrame(_diseases(analysis)),
+        "subgroups": pd.DataFrame(
+            [
+                _stratum(found, part)
+                for found, parts in analysis.subgroups
+                for part in parts
+            ]
+        ),
+        "mask_quality": pd.DataFrame(
+            [
+                _stratum(found, part)
+                for found, quality in analysis.quality
+                for part in quality.strata
+            ]
+        ),
+        "runs": pd.DataFrame(_runs(analysis)),
+    }  # fmt: skip
+
+
+def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Write each table that has rows as CSV, and those for print as LaTeX (booktabs)."""
+    written = []
+    for name, table in tables.items():
+        if table.empty:
+            continue
+        written.append(folder / f"{name}.csv")
+        write_text(written[-1], table.to_csv(index=False))
+        if name in LATEX:
+            written.append(folder / f"{name}.tex")
+            write_text(written[-1], latex(table, LATEX[name]))
+    return written
+
+
+def latex(table: pd.DataFrame, columns: dict[str, str]) -> str:
+    """Return a booktabs ``tabular``; estimates get their interval in brackets."""
+    lines = [
+        r"\begin{tabular}{" + "l" + "r" * (len(columns) - 1) + "}",
+        r"\toprule",
+        " & ".join(columns.values()) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.to_dict("records"):
+        cells = [_cell(row, name) for name in columns]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _cell(row: dict[Any, Any], name: str) -> str:
+    value = row[name]
+    if isinstance(value, str):
+        return _escape(value)
+    if value is None or pd.isna(value):
+        return "--"
+    if name == "labels":
+        return rf"{100 * value:g}\,\%"
+    if name in ("p", "p_holm"):
+        return "$<$0.001" if value < 0.001 else f"{value:.3f}"
+    text = str(value) if isinstance(value, int) else _number(value)
+    ends = [row.get(f"{name}_{end}") for end in ("low", "high")]
+    known = [_number(end) for end in ends if end is not None and not pd.isna(end)]
+    return f"{text} [{', '.join(known)}]" if known else text
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value >= 0 else f"$-${-value:.3f}"
+
+
+def _escape(text: str) -> str:
+    for sign in "&%#_$":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def _spread(name: str, estimate: Estimate) -> Row:
+    low, high = estimate.interval or (None, None)
+    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _means(analysis: Analysis) -> list[Row]:
+    rows = []
+    for arm in analysis.arms:
+        found = analysis.means[arm.key]
+        rows.append(
+            {
+                "arm": arm.label,
+                "labels": arm.fraction,
+                "seeds": len(arm.runs),
+                **_spread("auc", found["auc"]),
+                "auc_sd": found["auc"].sd,
+                **_spread("auc_20", found["auc_20"]),
+                **_spread("ap", found["ap"]),
+                "ap_sd": found["ap"].sd,
+                **calibration(arm),
+                "runs": " ".join(run.name for run in arm.runs),
+            }
+        )
+    return rows
+
+
+def _sides(found: Comparison) -> Row:
+    return {
+        "kind": found.kind,
+        "arm": found.arm.label,
+        "against": found.against.label,
+        "labels": found.arm.fraction,
+    }
+
+
+def _comparisons(analysis: Analysis) -> list[Row]:
+    judged = {id(part.comparison): part for verdict in analysis.verdicts for part in verdict.parts}
+    rows = []
+    for found in analysis.comparisons:
+        verdict = judged.get(id(found))
+        rows.append(
+            {
+                **_sides(found),
+                **_spread("difference", found.mean),
+                "p": found.mean.p,
+                "p_holm": None if verdict is None else verdict.p_holm,
+                "verdict": "" if verdict is None else verdict.word,
+                **_spread("difference_20", found.mean_20),
+                **_spread("difference_ap", found.mean_ap),
+                "seeds_in_interval": found.mean.seeds_included,
+                "differs_in": "; ".join(found.unlike),
+            }
+        )
+    return rows
+
+
+def _diseases(analysis: Analysis) -> list[Row]:
+    bench = analysis.bench
+    positives = bench.test.labels.sum(axis=0)
+    rows = []
+    for found in analysis.comparisons:
+        for d, name in enumerate(DISEASES):
+            pair = found.diseases[name]
+            rows.append(
+                {
+                    **_sides(found),
+                    "disease": name,
+                    "positives": int(positives[d]),
+                    **_spread("auc", _auc(analysis, found, d)),
+                    "auc_against": _value([run.auc[d] for run in found.against.drawn]),
+                    **_spread("difference", pair.difference),
+                    "p": pair.difference.p,
+                    "p_holm": pair.holm,
+                    "p_delong_by_seed": " ".join(f"{s}:{p:.4g}" for s, p in pair.delong.items()),
+                    **_spread("ap", _ap(analysis, found, d)),
+                    "ap_against": _value([run.ap[d] for run in found.against.drawn]),
+                    **_spread("ap_difference", pair.ap),
+                    "note": pair.note,
+                }
+            )
+    return rows
+
+
+def _auc(analysis: Analysis, found: Comparison, d: int) -> Estimate:
+    return analysis.bench.estimate(each(found.arm.drawn, lambda run: run.disease_auc(d)))
+
+
+def _ap(analysis: Analysis, found: Comparison, d: int) -> Estimate:
+    return analysis.bench.estimate(each(found.arm.drawn, lambda run: run.disease_ap(d)))
+
+
+def _value(values: list[float]) -> float:
+    return float(sum(values) / len(values))
+
+
+def _stratum(found: Comparison, part: Stratum) -> Row:
+    return {
+        **_sides(found),
+        "of": part.kind,
+        "group": part.name,
+        "images": part.images,
+        "patients": part.patients,
+        "diseases": part.diseases,
+        **_spread("auc", part.own),
+        "auc_against": part.other.value,
+        **_spread("difference", part.difference),
+        "p": part.difference.p,
+    }
+
+
+def _runs(analysis: Analysis) -> list[Row]:
+    head = analysis.bench.headline
+    return [
+        {
+            "run": run.name,
+            "folder": str(run.folder.path),
+            "arm": arm.label,
+            "labels": arm.fraction,
+            "seed": run.seed,
+            "auc": drawn.mean_auc(head)[0],
+            "ap": drawn.mean_ap(head)[0],
+            "validation_auc": ((run.metrics or {}).get("validation") or {}).get("mean_auc"),
+        }
+        for arm in analysis.arms
+        for run, drawn in zip(arm.runs, arm.drawn, strict=True)
+    ]

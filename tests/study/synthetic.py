@@ -1,0 +1,101 @@
+"""Run folders without any training: predictions whose differences are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medsgssl.config import merge
+from medsgssl.evaluation import Predictions, evaluate
+from medsgssl.files import fingerprint, write_json
+from medsgssl.masks import MaskStore
+from medsgssl.methods import configure
+from medsgssl.runs import RunFolder
+from medsgssl.sources import DISEASES
+
+#: Too rare for an interval where `rare` is asked for.
+RARE = "Hernia"
+
+
+def cohort(patients: int = 240, rare: bool = False) -> pd.DataFrame:
+    """Two images per patient; labels with 20 % positives."""
+    rng = np.random.default_rng(7)
+    owner = np.repeat(np.arange(patients), 2)
+    count = len(owner)
+    table = pd.DataFrame(
+        {
+            "image_id": [f"{p:08d}_{n % 2:03d}.png" for n, p in enumerate(owner)],
+            "patient_id": owner.astype(str),
+            "split": np.where(owner % 4 == 0, "val", "test"),
+            "view": rng.choice(["PA", "AP"], count),
+            "sex": np.where(owner % 2, "F", "M"),
+            "age": pd.array(rng.integers(18, 90, count), dtype="Int16"),
+        }
+    )
+    for name in DISEASES:
+        labels = rng.random(count) < 0.2
+        if rare and name == RARE:
+            labels[:] = False
+            labels[[0, 2]] = True
+        table[f"label_{name}"] = labels.astype(np.uint8)
+    return table
+
+
+def scored(table: pd.DataFrame, skill: float | np.ndarray, seed: int) -> pd.DataFrame:
+    """Add scores: noise that all methods share, own noise, and the label times ``skill``."""
+    shared, own = np.random.default_rng(1), np.random.default_rng(100 + seed)
+    table = table.copy()
+    for name in DISEASES:
+        noise = shared.normal(size=len(table)) + 0.3 * own.normal(size=len(table))
+        logits = noise + skill * table[f"label_{name}"].to_numpy() - 1.5
+        table[f"score_{name}"] = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    return table
+
+
+def write_run(
+    folder: Path,
+    method: str,
+    skill: float | np.ndarray,
+    seed: int = 0,
+    *,
+    table: pd.DataFrame | None = None,
+    direct: bool = False,
+    fraction: float = 1.0,
+    masks: str = "rules",
+    settings: dict[str, Any] | None = None,
+    revision: str = "2017",
+    identity: str = "none",
+) -> RunFolder:
+    run = RunFolder(folder)
+    tree: dict[str, Any] = {
+        "seed": seed,
+        "data": {"root": str(folder.parent / "data"), "cache_dir": str(folder.parent / "cache"),
+                 "label_fraction": fraction},
+        "masks": {"source": masks},
+        "evaluate": {"bootstrap": 0},
+    }  # fmt: skip
+    config = configure(method, merge(tree, settings or {}), direct=direct)
+    run.claim(config)
+    found = Predictions(scored(cohort() if table is None else table, skill, seed))
+    found.write(run.predictions)
+    write_json(run.metrics, evaluate(found, config.evaluate, seed))
+    found.table[["image_id", "patient_id", "split"]].to_parquet(run.split, index=False)
+    seen = masks if method not in ("simclr", "direct") else "none"
+    write_json(
+        run.data,
+        {
+            "catalog": {"label_revision": revision, "warnings": []},
+            "masks": {"source": seen, "identity": identity},
+            "warnings": ["2 images were set aside: a.png"],
+        },
+    )
+    run.mark("evaluate", "key", 1.0)
+    return run
+
+
+def store_identity(store: MaskStore) -> str:
+    """What ``data.json`` keeps of rule-based masks from this store."""
+    return fingerprint([store.fingerprint, None, None])

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsgssl.catalog import cache_place
+from medsgssl.config import DataSettings
+from medsgssl.masks import LungMask, MaskStore, build_store
+from medsgssl.masks.parts import Row, pack_row
+from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.strata import quality_parts
+from study.synthetic import cohort, store_identity, write_run
+
+
+def test_parts_are_no_mask_and_thirds_with_ties_together() -> None:
+    parts = quality_parts(np.array([0, 0, 0.1, 0.2, 0.5, 0.5, 0.9, 0.95]))
+    assert {name: int(rows.sum()) for name, rows in parts.items()} == {
+        "no mask": 2, "low": 2, "middle": 2, "high": 2,
+    }  # fmt: skip
+    assert set(quality_parts(np.full(5, 0.7))) == set()
+    assert set(quality_parts(np.zeros(3))) == {"no mask"}
+
+
+class _Made:
+    """A maker whose masks are good for half of the images."""
+
+    name, version, parameter_hash = "made", 1, "0"
+
+    def __init__(self, quality: dict[str, float]) -> None:
+        self.quality = quality
+
+    def make(self, image_id: str, path: Path, grid: int) -> Row:
+        mask = np.zeros((8, 8), bool)
+        mask[2:6, 2:6] = True
+        return pack_row(image_id, (8, 8), LungMask(mask, self.quality[image_id], "ok"), grid)
+
+
+def _study(place: Path, store: MaskStore | None, skill: np.ndarray | float) -> Analysis:
+    identity = "none" if store is None else store_identity(store)
+    runs = [
+        write_run(place / "simclr", "simclr", 1.0),
+        write_run(place / "guided", "mask-channel", skill, identity=identity),
+    ]
+    return analyse([run.path for run in runs], resamples=200)
+
+
+def test_without_the_store_the_report_says_what_is_missing(tmp_path: Path) -> None:
+    ((_, quality),) = _study(tmp_path, None, 1.2).quality
+    assert not quality.strata
+    assert "no longer in the cache" in quality.absent
+    assert str(tmp_path) in quality.absent
+
+
+def test_guidance_that_helps_with_good_masks_shows_in_the_trend(tmp_path: Path) -> None:
+    table = cohort()
+    rng = np.random.default_rng(3)
+    quality = dict(zip(table["image_id"], 0.05 + 0.9 * rng.random(len(table)), strict=True))
+    place = cache_place(DataSettings(root=tmp_path / "data", cache_dir=tmp_path / "cache"))
+    items = [(name, tmp_path / name) for name in quality]
+    store = build_store(place / "masks" / "made", items, _Made(quality))  # type: ignore[arg-type]
+    good = np.array([quality[name] > 0.5 for name in table["image_id"]])
+    found = _study(tmp_path, store, np.where(good, 2.0, 1.0))
+    ((_, strata),) = found.quality
+    assert [part.name for part in strata.strata] == ["low", "middle", "high"]
+    high = strata.strata[-1].difference
+    assert high.interval is not None
+    assert high.interval[0] > 0
+    assert strata.trend is not None
+    assert strata.trend.interval is not None
+    assert strata.trend.interval[0] > 0
+
+
+def test_subgroups_hold_every_image_once(tmp_path: Path) -> None:
+    ((_, parts),) = _study(tmp_path, None, 1.2).subgroups
+    images = int((cohort()["split"] == "test").sum())
+    for kind in ("sex", "age", "view"):
+        assert sum(part.images for part in parts if part.kind == kind) == images
+    women = next(part for part in parts if part.name == "F")
+    assert women.own.value is not None
+    assert women.difference.value == pytest.approx(women.own.value - women.other.value)  # type: ignore[operator]

@@ -1,9 +1,9 @@
 """Step 5, refine: move the outlines to the borders of the lungs.
 
 Rounds of: local mean brightness inside and outside the present outlines; profiles across the
-outlines; the best closed path through them by dynamic programming; an affine fit of the template
-to that path. The first round registers the template, later rounds follow the path more and more
-freely. Where no border is seen, e.g. in front of an opacified lung, the template stands in.
+outlines; the best offset along each profile; an affine fit of the template to the points found.
+The first rounds register the template; the last follows the best closed path, found by dynamic
+programming, freely. Where no border is seen, e.g. of an opacified lung, the template stands in.
 
 Sources: Cootes et al., "Active shape models - their training and application", CVIU 1995 (search
 along normals, then fit of the shape); Lankton and Tannenbaum, "Localizing region-based active
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from medsgssl.masks.steps.frame import FloatImage, Frame
 from medsgssl.masks.steps.outline import affine_fit, fill, outward_normals, sample
-from medsgssl.masks.steps.path import best_closed_path
+from medsgssl.masks.steps.path import best_closed_path, best_offsets
 from medsgssl.masks.steps.template import Outline
 from medsgssl.masks.types import Mask
 
@@ -31,7 +31,8 @@ class RefineParameters:
 
     Attributes:
         reaches: How far each round looks inwards and outwards.
-        freedoms: How far each round leaves the fitted template for the path found, 0 to 1.
+        freedoms: How far each round leaves the fitted template for the points found, 0 to 1; at 1
+            the points form the best closed path.
         edge: Weight of the edge.
         region: Weight of the region on the inner side looking like lung.
         outward: Gain per pixel outwards, as people draw outside the edge.
@@ -43,9 +44,9 @@ class RefineParameters:
         smooth: Rounds of smoothing of the path.
     """
 
-    reaches: tuple[int, ...] = (14, 10, 8)
+    reaches: tuple[int, ...] = (14, 12, 8)
     freedoms: tuple[float, ...] = (0.0, 0.5, 1.0)
-    edge: float = 3.0
+    edge: float = 4.0
     region: float = 0.125
     outward: float = 0.015
     stay: float = 0.004
@@ -95,7 +96,8 @@ def refine(
         points = (outlines[:, :, None, :] + across).astype(np.float32)
         likeness = _lung_likeness(image, inner, outer, points, p)
         gains, edge = _gains(likeness, offsets[2:-2], p)
-        path = best_closed_path(gains, p.stiffness)
+        # While the template is being registered, its fit makes up for a path.
+        path = best_closed_path(gains, p.stiffness) if freedom == 1 else best_offsets(gains)
         moved = outlines + normals * _smoothed(path - reach, p.smooth)[..., None]
         edges = np.take_along_axis(edge, path[..., None], axis=2)[..., 0]
         fitted = np.stack(

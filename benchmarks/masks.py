@@ -1,0 +1,181 @@
+"""Time the anatomic masks against decoding, and test their quality score on spoilt images.
+
+`speed` decodes and segments the same PNG files in turn in this process on one core, then builds a
+store on all cores. `quality` spoils images that have reference masks (opacities, turns of up to 10
+degrees and zoom, veils and noise, effusions) and asks how well the quality score tells which masks
+have a Dice below 0.8.
+
+Run: python benchmarks/masks.py speed FOLDER_OF_1024_PNG
+     python benchmarks/masks.py quality IMAGES REFERENCES
+     python benchmarks/masks.py halves IMAGES REFERENCES
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from medsgssl.machine import cpu_count
+from medsgssl.masks import build_store, resize_mask
+from medsgssl.masks.agreement import dice
+from medsgssl.masks.anatomic import draw
+from medsgssl.masks.makers import read_mask
+from medsgssl.masks.score import find_pairs
+from medsgssl.randomness import generator
+from medsgssl.sources import read_image
+
+NIH_IMAGES = 112_120
+ROUNDS = 9
+
+
+def speed(folder: Path, images: int) -> None:
+    cv2.setNumThreads(1)
+    paths = sorted(folder.glob("*.png"))
+    files = [np.fromfile(path, np.uint8) for path in paths]
+    greys = [read_image(path) for path in paths]
+    decoding, drawing = [], []
+    for _ in range(ROUNDS):
+        decoding.append(timed(lambda: [cv2.imdecode(f, cv2.IMREAD_GRAYSCALE) for f in files]))
+        drawing.append(timed(lambda: [draw(grey) for grey in greys]))
+    ratios = np.array(drawing) / np.array(decoding)
+    per = 1000 / len(paths)
+    print(f"{len(paths)} images, {greys[0].shape}, one core, {ROUNDS} rounds, CPU time")
+    print(f"decode  {min(decoding) * per:6.2f} ms (least)  {np.median(decoding) * per:6.2f} ms")
+    print(f"mask    {min(drawing) * per:6.2f} ms (least)  {np.median(drawing) * per:6.2f} ms")
+    print(f"ratio   {min(drawing) / min(decoding):6.2f}    (least)  {np.median(ratios):6.2f}")
+
+    workers = cpu_count()
+    items = [(f"{i}.png", paths[i % len(paths)]) for i in range(images)]
+    with tempfile.TemporaryDirectory() as place:
+        started = time.perf_counter()
+        build_store(Path(place) / "store", items, "anatomic", workers)
+        took = time.perf_counter() - started
+    rate = images / took / workers
+    print(f"store   {images} images on {workers} cores, reading included: {took:.1f} s")
+    print(f"        {rate:.1f} images/s per core; {NIH_IMAGES} images on 16 cores, if all are as")
+    print(f"        fast: {NIH_IMAGES / rate / 16 / 60:.1f} min")
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def opacities(image: np.ndarray, lungs: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    inside = np.argwhere(lungs)
+    spoilt = image.astype(np.float32)
+    for _ in range(random.integers(1, 4)):
+        y, x = inside[random.integers(len(inside))]
+        blob = np.zeros(image.shape, np.float32)
+        axes = (int(random.integers(30, 110)), int(random.integers(30, 130)))
+        cv2.ellipse(blob, (int(x), int(y)), axes, 0, 0, 360, 1, -1)
+        spoilt += cv2.GaussianBlur(blob, (0, 0), 18) * lungs * random.uniform(30, 100)
+    return spoilt
+
+
+def effusion(image: np.ndarray, lungs: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    rows, columns = np.nonzero(lungs)
+    side = columns > (columns.min() + columns.max()) / 2
+    kept = side == bool(random.integers(2))
+    level = rows.min() + np.ptp(rows) * random.uniform(0.35, 0.8)
+    veil = np.zeros(image.shape, np.float32)
+    veil[rows[kept], columns[kept]] = np.clip((rows[kept] - level) / 40 + 0.5, 0, 1)
+    return image + cv2.GaussianBlur(veil, (0, 0), 6) * random.uniform(40, 110)
+
+
+def veiled(image: np.ndarray, lungs: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    coarse = random.normal(size=(4, 4)).astype(np.float32)
+    veil = cv2.resize(coarse, image.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    dull = 128 + (image.astype(np.float32) - 128) * random.uniform(0.4, 0.8)
+    return dull + veil * random.uniform(5, 22) + random.normal(0, 4, image.shape)
+
+
+def turn(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    height, width = image.shape
+    angle, zoom = random.uniform(-10, 10), random.uniform(0.75, 1.25)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
+    matrix[:, 2] += random.uniform(-25, 25, 2)
+    return cv2.warpAffine(image, matrix, (width, height))
+
+
+SPOILERS = {"opacities": opacities, "effusion": effusion, "veil": veiled}
+
+
+def quality(images: Path, references: Path) -> None:
+    rows: list[tuple[str, float, float]] = []
+    for number, (_, path, reference) in enumerate(find_pairs(images, references)):
+        lungs = read_mask(reference)
+        image = cv2.resize(read_image(path), lungs.shape[::-1], interpolation=cv2.INTER_AREA)
+        made = [("as they are", image, lungs)]
+        for name, spoil in SPOILERS.items():
+            spoilt = spoil(image, lungs, generator(0, name, number))
+            made.append((name, np.clip(spoilt, 0, 255).astype(np.uint8), lungs))
+        # The same counter gives image and mask the same turn.
+        moved = turn(lungs.astype(np.uint8), generator(0, "turn", number)) > 0
+        made.append(("turn and zoom", turn(image, generator(0, "turn", number)), moved))
+        for name, picture, wanted in made:
+            found = draw(picture)
+            shown = resize_mask(found.mask, (wanted.shape[0], wanted.shape[1]))
+            rows.append((name, dice(shown, wanted), found.quality))
+    for name in ["as they are", "opacities", "effusion", "veil", "turn and zoom", "all"]:
+        kept = np.array([row[1:] for row in rows if name in {row[0], "all"}])
+        report(name, kept[:, 0], kept[:, 1])
+
+
+def halves(images: Path, references: Path) -> None:
+    by_half: tuple[list[float], list[float]] = ([], [])
+    for image_id, path, reference in find_pairs(images, references):
+        digest = hashlib.blake2b(image_id.encode(), digest_size=4).hexdigest()
+        wanted = read_mask(reference)
+        shown = resize_mask(draw(read_image(path)).mask, (wanted.shape[0], wanted.shape[1]))
+        by_half[int(digest, 16) % 2].append(dice(shown, wanted))
+    for name, found in zip(("constants chosen here", "not looked at"), by_half, strict=True):
+        scores = np.array(found)
+        print(
+            f"{name:22} n {len(scores):4d}  mean Dice {scores.mean():.4f}  lowest {scores.min():.3f}"
+            f"  below 0.8 {(scores < 0.8).mean():.3f}  above 0.9 {(scores > 0.9).mean():.3f}"
+        )
+
+
+def report(name: str, found: np.ndarray, trust: np.ndarray) -> None:
+    good = found >= 0.8
+    auc = f"{roc_auc_score(good, trust):.3f}" if 0 < good.sum() < len(good) else "undefined"
+    print(
+        f"{name:14} n {len(found):5d}  mean Dice {found.mean():.3f}"
+        f"  below 0.8 {1 - good.mean():.3f}  AUC {auc}  Spearman {spearmanr(trust, found)[0]:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    timing = commands.add_parser("speed")
+    timing.add_argument("folder", type=Path)
+    timing.add_argument("--images", type=int, default=400, help="images of the store")
+    for name in ("quality", "halves"):
+        scoring = commands.add_parser(name)
+        scoring.add_argument("images", type=Path)
+        scoring.add_argument("references", type=Path)
+    options = parser.parse_args()
+    if options.command == "speed":
+        speed(options.folder, options.images)
+    elif options.command == "quality":
+        quality(options.images, options.references)
+    else:
+        halves(options.images, options.references)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from medsgssl.config.base import Settings
 
@@ -33,10 +34,25 @@ class AugmentSettings(Settings):
         return self
 
 
+# Milder views for supervised training.
+_FINETUNE: dict[str, Any] = {
+    "scale": (0.7, 1.0),
+    "rotation": 7.0,
+    "brightness": 0.1,
+    "contrast": 0.2,
+    "gamma": 0.15,
+    "blur": 0,
+    "noise": 0.01,
+}
+
+
 class ViewSettings(Settings):
     """Views of pretraining and of fine-tuning."""
 
     pretrain: AugmentSettings = AugmentSettings()
-    finetune: AugmentSettings = AugmentSettings(
-        scale=(0.7, 1.0), rotation=7.0, brightness=0.1, contrast=0.2, gamma=0.15, blur=0, noise=0.01
-    )
+    finetune: AugmentSettings = AugmentSettings(**_FINETUNE)
+
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _what_is_not_given_stays_mild(cls, given: Any) -> Any:
+        return {**_FINETUNE, **given} if isinstance(given, Mapping) else given

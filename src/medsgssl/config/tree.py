@@ -40,7 +40,7 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
     """Turn ``["data.img_size=64"]`` into a nested mapping; values are read as YAML.
 
     Raises:
-        ConfigError: An item has no ``=`` or an empty key.
+        ConfigError: An item has no ``=``, an empty key, or a value that is not YAML.
     """
     tree: dict[str, Any] = {}
     for item in items:
@@ -49,7 +49,14 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(
                 f"--set {item!r} is not KEY=VALUE", "write it like --set data.img_size=128"
             )
-        tree = merge(tree, nest(key, _scalar(text)))
+        try:
+            value = _scalar(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"--set {item!r} has a value that is not YAML: {' '.join(str(error).split())}",
+                "put quotes around text with special characters, e.g. --set \"a.b='[x'\"",
+            ) from error
+        tree = merge(tree, nest(key, value))
     return tree
 
 

@@ -118,7 +118,7 @@ def _build(
             progress(done, total)
     state = np.load(flags)
     state[~readable] = UNUSABLE
-    np.save(flags, state)
+    _save_state(flags, state)
     problems = _problems(catalog, state)
     if not (state == DONE).any():
         first = next(iter(problems.items()), ("", "the catalog has no image"))
@@ -160,9 +160,13 @@ def _allocate(folder: Path, total: int, size: int) -> NDArray[np.uint8]:
     with atomic_path(pixels) as temporary:
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(total, size, size))
     state = np.zeros(total, np.uint8)
+    _save_state(flags, state)
+    return state
+
+
+def _save_state(flags: Path, state: NDArray[np.uint8]) -> None:
     with atomic_path(flags) as temporary, temporary.open("wb") as stream:
         np.save(stream, state)
-    return state
 
 
 def _map(

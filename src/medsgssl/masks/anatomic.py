@@ -30,6 +30,7 @@ class AnatomicParameters:
         pairing: Likeness of two lungs to each other.
         refine: Search for the borders.
         appraise: Quality and status.
+        poor_pair: Score of a pair below which the spine is also looked for in the middle.
         least_spread: Standard deviation in grey levels below which an image is uniform.
         least_structure: Share of that deviation that must be left on the coarse grid.
         turn_gain: How much better a turned or inverted image must do to be believed.
@@ -40,6 +41,7 @@ class AnatomicParameters:
     pairing: PairParameters = field(default_factory=PairParameters)
     refine: RefineParameters = field(default_factory=RefineParameters)
     appraise: AppraiseParameters = field(default_factory=AppraiseParameters)
+    poor_pair: float = -8.0
     least_spread: float = 3.0
     least_structure: float = 0.3
     turn_gain: float = 0.15
@@ -127,12 +129,10 @@ def _judged(found: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
 def trace(image: Grey, p: AnatomicParameters = PARAMETERS) -> Trace | None:
     """Run the steps on one upright image; None when nothing in it looks like a lung."""
     frame = make_frame(image, p.frame)
-    spine = find_spine(frame.flat)
-    candidates = find_candidates(frame, spine, p.candidates)
-    shape = (frame.coarse.shape[0], frame.coarse.shape[1])
-    pair = pair_up(candidates, spine, shape, p.pairing)
+    spine, pair = _find_pair(frame, p)
     if pair is None:
         return None
+    shape = (frame.coarse.shape[0], frame.coarse.shape[1])
     evidence = np.zeros(shape, dtype=bool)
     for chosen in pair.chosen:
         if chosen is not None:
@@ -142,3 +142,20 @@ def trace(image: Grey, p: AnatomicParameters = PARAMETERS) -> Trace | None:
     mask = fill(refined.outlines, (frame.fine.shape[0], frame.fine.shape[1]))
     appraisal = appraise(pair, spine, evidence, refined, mask, p.appraise)
     return Trace(frame, spine, pair, evidence, refined, mask, appraisal)
+
+
+def _find_pair(frame: Frame, p: AnatomicParameters) -> tuple[int, Pair | None]:
+    """Find the spine and the pair of dark regions beside it.
+
+    Arms or a bright border may pass for the spine; a poor pair is tried again about the middle.
+    """
+    shape = (frame.coarse.shape[0], frame.coarse.shape[1])
+    spine = find_spine(frame.flat)
+    pair = pair_up(find_candidates(frame, spine, p.candidates), spine, shape, p.pairing)
+    if pair is not None and pair.score >= p.poor_pair:
+        return spine, pair
+    middle = shape[1] // 2
+    other = pair_up(find_candidates(frame, middle, p.candidates), middle, shape, p.pairing)
+    if other is not None and (pair is None or other.score > pair.score):
+        return middle, other
+    return spine, pair

@@ -125,3 +125,10 @@ def test_real_lungs_are_found(real_data, tmp_path, name):
     figures = score_recipe(folder / "images", masks, "anatomic").summary()
     assert figures["dice_mean"] > 0.915
     assert figures["share_below_0.5"] == 0.0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["00002117_003.png", "00002354_000.png", "00001803_003.png"])
+def test_real_views_from_the_side_fail(real_data, name):
+    picture = cv2.imread(str(real_data / "nih128" / "images" / name), cv2.IMREAD_GRAYSCALE)
+    assert segment_lungs(picture).status == "failed"

@@ -112,6 +112,9 @@ def _judged(found: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
     appraisal = found.appraisal
     if not p.appraise.areas[0] <= appraisal.area <= p.appraise.areas[1]:
         return LungMask.failed((mask.shape[0], mask.shape[1]), "the lungs found are no likely size")
+    if appraisal.midline < p.appraise.least_midline:
+        reason = "no dense midline between two lungs: a lateral view or no chest"
+        return LungMask.failed((mask.shape[0], mask.shape[1]), reason)
     if appraisal.quality < p.appraise.failed_below:
         reason = f"no chest, or not a frontal one: {appraisal.worst}"
         return LungMask.failed((mask.shape[0], mask.shape[1]), reason)
@@ -140,7 +143,7 @@ def trace(image: Grey, p: AnatomicParameters = PARAMETERS) -> Trace | None:
     template = 2 * place_template(pair.boxes)
     refined = refine(frame, template, evidence, p.refine)
     mask = fill(refined.outlines, (frame.fine.shape[0], frame.fine.shape[1]))
-    appraisal = appraise(pair, spine, evidence, refined, mask, p.appraise)
+    appraisal = appraise(frame.coarse, pair, spine, evidence, refined, mask, p.appraise)
     return Trace(frame, spine, pair, evidence, refined, mask, appraisal)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medsgssl.masks.geometry import resize_mask
+from medsgssl.masks.steps.frame import FloatImage
 from medsgssl.masks.steps.pairing import Pair
 from medsgssl.masks.steps.refine import Refined
 from medsgssl.masks.types import Mask
@@ -40,6 +41,7 @@ class AppraiseParameters:
         doubtful_below: Quality below which the status is ``doubtful``.
         failed_below: Quality below which the status is ``failed``.
         areas: Smallest and largest area of both lungs as a share of the frame.
+        least_midline: Smallest credible ``Appraisal.midline``; lateral views lie below.
     """
 
     signs: dict[str, tuple[float, float]] = field(
@@ -59,6 +61,7 @@ class AppraiseParameters:
     doubtful_below: float = 0.4
     failed_below: float = 0.2
     areas: tuple[float, float] = (0.05, 0.6)
+    least_midline: float = 0.65
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,14 @@ class Appraisal:
         quality: Trust in the mask, 0 to 1.
         troubles: Each sign in units of its spread, 0 (none) to ``most``.
         area: Share of the frame inside the mask.
+        midline: How much denser than the lungs the middle between them is, in standard
+            deviations of the rows where both lie; usually 1.1 to 2.5.
     """
 
     quality: float
     troubles: dict[str, float]
     area: float
+    midline: float
 
     @property
     def upended(self) -> bool:
@@ -87,6 +93,7 @@ class Appraisal:
 
 
 def appraise(
+    image: FloatImage,
     pair: Pair,
     spine: int,
     evidence: Mask,
@@ -97,6 +104,7 @@ def appraise(
     """Judge a mask by how well the steps that led to it agree.
 
     Args:
+        image: float32, the smoothed image on the coarse grid.
         pair: The pair of candidates.
         spine: Column of the spine on the coarse grid.
         evidence: bool, the candidates on the coarse grid.
@@ -111,8 +119,11 @@ def appraise(
         for name, (usual, spread) in p.signs.items()
     }
     area = float(mask.mean())
+    midline = _midline(image, refined, mask)
     quality = math.exp(-sum(troubles.values()) / p.scale)
-    return Appraisal(quality if p.areas[0] <= area <= p.areas[1] else 0.0, troubles, area)
+    if not p.areas[0] <= area <= p.areas[1] or midline < p.least_midline:
+        quality = 0.0
+    return Appraisal(quality, troubles, area, midline)
 
 
 def _measure(
@@ -145,3 +156,21 @@ def _flare(evidence: Mask, spine: int) -> float:
     away = np.abs(columns - spine)
     upper, lower = float(away[:third].mean()), float(away[-third:].mean())
     return (lower - upper) / float(evidence.shape[1])
+
+
+def _midline(image: FloatImage, refined: Refined, mask: Mask) -> float:
+    """Density of the middle between the lungs; 0 where they share no rows."""
+    left, right = refined.outlines / 2
+    top = max(left[:, 1].min(), right[:, 1].min())
+    bottom = min(left[:, 1].max(), right[:, 1].max())
+    quarter = 0.25 * (bottom - top)
+    first, last = max(0, int(top + quarter)), int(bottom - quarter)
+    rows = image[first:last]
+    if not rows.size:
+        return 0.0
+    column = int(np.clip((left[:, 0].max() + right[:, 0].min()) / 2, 2, image.shape[1] - 3))
+    inside = resize_mask(mask, (image.shape[0], image.shape[1]))[first:last]
+    if not inside.any():
+        return 0.0
+    denser = float(rows[:, column - 2 : column + 3].mean()) - float(rows[inside].mean())
+    return denser / (float(rows.std()) + 1.0)

@@ -72,3 +72,16 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     )
     assert found.exit_code == 2
     assert "is not a list of numbers" in found.output
+
+
+def test_report_of_run_folders(tmp_path: Path) -> None:
+    from study.synthetic import write_run
+
+    runs = [
+        write_run(tmp_path / "one", "simclr", 1.0).path,
+        write_run(tmp_path / "two", "mask-channel", 1.4, 1).path,
+    ]
+    found = _invoke("report", *runs, "--out", tmp_path / "out", "--resamples", "100")
+    assert found.exit_code == 0, found.output
+    assert f"Report: {tmp_path / 'out' / 'report.html'}" in found.stdout.replace("\n", "")
+    assert (tmp_path / "out" / "comparisons.csv").is_file()

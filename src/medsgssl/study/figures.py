@@ -37,9 +37,11 @@ class _Row:
         found = self.estimate
         sure = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
         if found.interval:
-            axes.plot(found.interval, [float(place)] * 2, color=FIRST, linewidth=1.8)
+            axes.plot(list(found.interval), [place, place], color=FIRST, linewidth=1.8)
         fill = FIRST if sure else "none"
-        axes.plot([found.value], [place], "o", color=FIRST, markersize=5.5, markerfacecolor=fill)
+        axes.plot(
+            self.estimate.value, place, "o", color=FIRST, markersize=5.5, markerfacecolor=fill
+        )
         text = f"{signed(found.value)}  ({reach(found)})"
         where = axes.get_yaxis_transform()
         axes.text(1.02, place, text, transform=where, va="center")
@@ -90,8 +92,7 @@ def difference_chart(comparisons: Sequence[Comparison], control: str) -> Chart |
         rows += [_Row(found.arm.label, found.mean) for found in here]
     if not rows:
         return None
-    axis = f"difference in mean AUC from {control} (filled: the interval excludes zero)"
-    return _forest("difference", f"Against {control}", rows, axis)
+    return _forest("difference", f"Against {control}", rows, f"mean AUC minus that of {control}")
 
 
 def strata_chart(name: str, title: str, parts: Sequence[Stratum], control: str) -> Chart | None:
@@ -104,7 +105,7 @@ def strata_chart(name: str, title: str, parts: Sequence[Stratum], control: str) 
             rows += [_Row(part.name, part.difference) for part in here]
     if not rows:
         return None
-    return _forest(name, title, rows, f"difference in mean AUC from {control}")
+    return _forest(name, title, rows, f"mean AUC minus that of {control}")
 
 
 def efficiency_chart(analysis: Analysis) -> Chart | None:
@@ -123,8 +124,9 @@ def efficiency_chart(analysis: Analysis) -> Chart | None:
             shift = 1.03 ** (place - (len(lines) - 1) / 2)
             x = [arm.fraction * shift for arm in arms]
             colour = _COLOURS[place % 4]
+            means = [math.nan if one.value is None else one.value for one in found]
             axes.plot(
-                x, [math.nan if one.value is None else one.value for one in found], color=colour, label=label,
+                x, means, color=colour, label=label,
                 marker=_MARKERS[place % len(_MARKERS)], markersize=5,
                 dashes=_DASHES[(place // 4 + place) % 4],
             )  # fmt: skip
@@ -178,7 +180,7 @@ def calibration_chart(analysis: Analysis, fraction: float) -> Chart | None:
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("calibration error (hollow: as trained; filled: after temperature scaling)")
+        axes.set_xlabel("calibration error")
 
     told = ", ".join(
         f"{arm.label} {number(values['ece'])} to {number(values['ece_calibrated'])}"

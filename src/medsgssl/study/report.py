@@ -24,6 +24,7 @@ from medsgssl.study.figures import (
     strata_chart,
 )
 from medsgssl.study.plan import PLAN_FILE
+from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import QualityStrata, Stratum
 from medsgssl.study.tables import make_tables, write_tables
 from medsgssl.study.verdict import RULE, decide, reach, signed
@@ -100,6 +101,7 @@ def _charts(analysis: Analysis) -> dict[str, Chart]:
 def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
     bench, first = analysis.bench, analysis.collected.runs[0]
     top = max(arm.fraction for arm in analysis.arms)
+    quality, no_quality = _quality(analysis)
     return {
         "analysis": analysis,
         "bench": bench,
@@ -114,11 +116,12 @@ def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
         "means": _means(analysis),
         "disease_tables": [
             (found, _disease_rows(analysis, found))
-            for found in sorted(analysis.with_control(), key=lambda one: -one.arm.fraction)
+            for found in sorted(analysis.with_control(), key=_methods_first)
             if not found.arm.is_mask_control
         ],
         "others": _others(analysis),
-        "quality": [_quality(found, parts) for found, parts in analysis.quality],
+        "quality": quality,
+        "no_quality": no_quality,
         "subgroups": [
             _subgroups(found, parts)
             for found, parts in analysis.subgroups
@@ -133,8 +136,22 @@ def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
             if chosen
         ],
         "signed": signed,
+        "p_text": p_text,
         "reach": reach,
     }  # fmt: skip
+
+
+def _methods_first(found: Comparison) -> tuple[float, bool, str]:
+    return -found.arm.fraction, found.arm.direct, found.arm.label
+
+
+def p_text(value: float | None) -> str:
+    """Write a p value; very small ones only as such."""
+    return "<\u202f0.001" if value is not None and value < 0.001 else number(value)
+
+
+def _with_interval(found: Estimate) -> str:
+    return number(found.value) + (f" ({span(found.interval)})" if found.interval else "")
 
 
 def _data_set(data: dict[str, Any] | None, root: Any) -> str:
@@ -143,21 +160,18 @@ def _data_set(data: dict[str, Any] | None, root: Any) -> str:
 
 
 def _means(analysis: Analysis) -> Table:
-    columns = [
-        "arm", "labels", "seeds", "mean AUC", "interval", "sd of seeds",
-        "of frequent ones", "interval", "mean AP", "interval",
-    ]  # fmt: skip
+    columns = ["arm", "labels", "seeds", "mean AUC", "sd of seeds"]
+    # Beside the mean of all diseases that of the frequent ones, where the two differ.
+    apart = int(analysis.bench.frequent().sum()) != int(analysis.bench.headline.sum())
+    columns += ["of frequent diseases"] if apart else []
+    columns += ["mean AP"]
     rows = []
     for arm in sorted(analysis.arms, key=lambda one: (-one.fraction, one.label)):
         found = analysis.means[arm.key]
-        rows.append(
-            [
-                arm.label, percent(arm.fraction), count(len(arm.runs)),
-                number(found["auc"].value), span(found["auc"].interval), number(found["auc"].sd),
-                number(found["auc_20"].value), span(found["auc_20"].interval),
-                number(found["ap"].value), span(found["ap"].interval),
-            ]
-        )  # fmt: skip
+        row = [arm.label, percent(arm.fraction), count(len(arm.runs))]
+        row += [_with_interval(found["auc"]), number(found["auc"].sd)]
+        row += [_with_interval(found["auc_20"])] if apart else []
+        rows.append([*row, _with_interval(found["ap"])])
     return Table("Every arm", columns, rows, "means.csv, from predictions.parquet of its runs")
 
 
@@ -192,33 +206,45 @@ def _others(analysis: Analysis) -> Table | None:
         return None
     rows = [
         [
-            item.arm.label, item.against.label, percent(item.arm.fraction), QUESTIONS[item.kind],
-            signed(item.mean.value), reach(item.mean), number(item.mean.p),
+            item.arm.label,
+            item.against.label,
+            percent(item.arm.fraction),
+            f"{signed(item.mean.value)} ({reach(item.mean)})",
+            p_text(item.mean.p),
+            QUESTIONS[item.kind],
         ]
         for item in sorted(found, key=lambda one: (-one.arm.fraction, one.kind, one.arm.label))
-    ]  # fmt: skip
-    columns = ["arm", "against", "labels", "what it asks", "mean AUC", "interval", "p"]
+    ]
+    columns = ["arm", "against", "labels", "mean AUC", "p", "what it asks"]
     return Table("Against twins and mask controls", columns, rows, "comparisons.csv")
 
 
-def _quality(found: Comparison, quality: QualityStrata) -> tuple[str, Table | None, str]:
-    title = f"{found.arm.label}, {percent(found.arm.fraction)} of the labels"
-    if quality.absent:
-        return title, None, f"No strata by mask quality: {quality.absent}."
-    said = ""
-    if quality.trend is not None and quality.trend.value is not None:
-        trend = quality.trend
-        word = decide(trend)
-        said = (
-            f"Gain in the high third minus gain in the low third: {signed(trend.value)} "
-            f"({reach(trend)}); "
-        )
-        said += (
-            "guidance does more where masks are good." if word == "helps"
-            else "guidance does less where masks are good." if word == "hurts"
-            else "no dependence on mask quality is shown."
-        )  # fmt: skip
-    return title, _strata_table(title, quality.strata, "mask quality", "mask_quality.csv"), said
+def _quality(analysis: Analysis) -> tuple[list[tuple[Table, str]], str]:
+    """Return a table with a sentence for each arm, and one sentence for those without."""
+    shown, absent = [], []
+    for found, quality in analysis.quality:
+        title = f"{found.arm.label}, {percent(found.arm.fraction)} of the labels"
+        if quality.absent:
+            absent.append((title, quality.absent))
+        else:
+            table = _strata_table(title, quality.strata, "mask quality", "mask_quality.csv")
+            shown.append((table, _trend(quality)))
+    if not absent:
+        return shown, ""
+    names = listed([title for title, _ in absent], most=3)
+    return shown, f"No strata by mask quality for {names}: {absent[0][1]}."
+
+
+def _trend(quality: QualityStrata) -> str:
+    trend = quality.trend
+    if trend is None or trend.value is None:
+        return "No disease is frequent enough in both the low and the high third."
+    said = {
+        "helps": "guidance does more where masks are good",
+        "hurts": "guidance does less where masks are good",
+    }.get(decide(trend), "no dependence on mask quality is shown")
+    gap = f"{signed(trend.value)} ({reach(trend)})"
+    return f"Gain in the high third minus gain in the low third: {gap}; {said}."
 
 
 def _subgroups(found: Comparison, parts: Sequence[Stratum]) -> Table:

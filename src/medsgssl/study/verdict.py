@@ -90,7 +90,14 @@ def verdicts(comparisons: Sequence[Comparison], control: str, bench: Bench) -> l
         ordered = tuple(sorted(parts, key=lambda part: -part.comparison.arm.fraction))
         cautions = _cautions(ordered, comparisons, len(names), bench)
         result.append(MethodVerdict(label, ordered, _sentence(label, ordered, bench), cautions))
-    return result
+    # Best first; the control, which is judged against something else, last.
+    return sorted(
+        result,
+        key=lambda found: (
+            found.parts[0].comparison.kind != "control",
+            -(found.parts[0].comparison.mean.value or 0),
+        ),
+    )
 
 
 def _sentence(label: str, parts: Sequence[Verdict], bench: Bench) -> str:

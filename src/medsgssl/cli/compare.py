@@ -109,7 +109,7 @@ def report(
     Writes one page that needs nothing but itself, the tables as CSV and LaTeX, and the figures
     as SVG and PDF.
     """
-    from medsgssl.study.report import write_study_report
+    from medsgssl.study import write_study_report
 
     page = write_study_report(
         folders, out, control=control, resamples=resamples, confidence=confidence

@@ -1,15 +1,20 @@
 """Studies: many runs planned, done, and compared from their result files alone."""
 
+from medsgssl.study.analysis import Analysis, analyse
 from medsgssl.study.estimate import Estimate, estimate
 from medsgssl.study.plan import PlannedRun, StudyPlan, make_plan
+from medsgssl.study.report import write_study_report
 from medsgssl.study.run import Outcome, run_study
 
 __all__ = [
+    "Analysis",
     "Estimate",
     "Outcome",
     "PlannedRun",
     "StudyPlan",
+    "analyse",
     "estimate",
     "make_plan",
     "run_study",
+    "write_study_report",
 ]

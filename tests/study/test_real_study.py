@@ -1,0 +1,56 @@
+"""A whole study on phantoms: every stage for real, tiny."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from medsgssl.sources.phantom import generate_phantoms
+from medsgssl.study import make_plan, run_study
+from medsgssl.study.analysis import analyse
+from medsgssl.study.collect import collect
+from medsgssl.study.plan import run_folder
+from medsgssl.study.report import write_study_report
+from medsgssl.training import read_facts
+
+ITEMS = [
+    "data.img_size=32", "data.num_workers=0", "encoder.name=test_efficientnet",
+    "encoder.pretrained=false", "pretrain.epochs=1", "finetune.epochs=1",
+    "pretrain.accelerator=cpu", "finetune.accelerator=cpu", "evaluate.bootstrap=20",
+    "masks.recipe=classic",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
+    data = generate_phantoms(tmp_path / "data", 120, 64)
+    plan = make_plan(
+        data, ["simclr", "masked-contrastive", "direct"], seeds=1, fractions=(0.5, 1.0),
+        controls=["shuffled"], items=[*ITEMS, f"data.cache_dir={tmp_path / 'cache'}"],
+    )  # fmt: skip
+    folder = tmp_path / "study"
+    quiet = Console(quiet=True)
+    outcomes = run_study(plan, folder, quiet)
+    assert {outcome.status for outcome in outcomes} == {"done"}, outcomes
+    # The weights of both fractions are those of the one pretraining.
+    weights = {
+        run_folder(folder, name).pretrained.read_bytes()
+        for name in ("simclr-s0-pretrain", "simclr-s0-f0.5", "simclr-s0-f1")
+    }
+    assert len(weights) == 1
+    assert read_facts(run_folder(folder, "simclr-s0-f1").classifier)["method"] == "simclr"
+    # Masks were drawn once for all.
+    assert len(list((tmp_path / "cache").glob("*/masks/*/store.json"))) == 1
+    assert {outcome.status for outcome in run_study(plan, folder, quiet)} == {"skipped"}
+    found = analyse([folder], resamples=100)
+    assert len(found.collected.runs) == 8
+    labels = {arm.label for arm in found.arms}
+    assert labels == {
+        "simclr", "direct", "masked-contrastive", "masked-contrastive, shuffled masks",
+    }  # fmt: skip
+    # The mask store is found by its identity, so there are strata by quality.
+    assert all(not quality.absent for _, quality in found.quality), found.quality
+    assert collect([folder]).missing == {}
+    assert write_study_report([folder], resamples=100).is_file()

@@ -139,7 +139,7 @@ def halves(images: Path, references: Path) -> None:
         wanted = read_mask(reference)
         shown = resize_mask(draw(read_image(path)).mask, (wanted.shape[0], wanted.shape[1]))
         by_half[int(digest, 16) % 2].append(dice(shown, wanted))
-    for name, found in zip(("constants chosen here", "not looked at"), by_half, strict=True):
+    for name, found in zip(("constants chosen here", "other half"), by_half, strict=True):
         scores = np.array(found)
         print(
             f"{name:22} n {len(scores):4d}  mean Dice {scores.mean():.4f}  lowest {scores.min():.3f}"

@@ -42,6 +42,15 @@ def test_noise_ramps_and_boards_fail(shape):
         assert segment_lungs(image).status == "failed"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("recipe", ["anatomic", "classic"])
+@pytest.mark.parametrize("shape", [(16, 16), (17, 60), (300, 17), (16, 2000)])
+def test_tiny_and_narrow_images_do_no_harm(phantom, recipe, shape):
+    found = segment_lungs(cv2.resize(phantom.image, shape[::-1]), recipe)
+    assert found.mask.shape == shape
+    assert found.mask.mean() < 0.7
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_turned_images_are_told_and_their_masks_fit(phantom, quarters):
     upright = segment_lungs(phantom.image)

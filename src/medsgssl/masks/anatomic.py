@@ -30,6 +30,7 @@ class AnatomicParameters:
         pairing: Likeness of two lungs to each other.
         refine: Search for the borders.
         appraise: Quality and status.
+        longest: Longer side of an image at most, in shorter sides.
         poor_pair: Score of a pair below which the spine is also looked for in the middle.
         least_spread: Standard deviation in grey levels below which an image is uniform.
         least_structure: Share of that deviation that must be left on the coarse grid.
@@ -41,6 +42,7 @@ class AnatomicParameters:
     pairing: PairParameters = field(default_factory=PairParameters)
     refine: RefineParameters = field(default_factory=RefineParameters)
     appraise: AppraiseParameters = field(default_factory=AppraiseParameters)
+    longest: float = 4.0
     poor_pair: float = -8.0
     least_spread: float = 3.0
     least_structure: float = 0.3
@@ -77,6 +79,8 @@ def draw(image: Grey) -> LungMask:
     """
     p = PARAMETERS
     small = grid_shape((image.shape[0], image.shape[1]), p.frame.fine)
+    if max(image.shape) > p.longest * min(image.shape):
+        return LungMask.failed(small, "the image is too narrow for a chest")
     # Every eighth row and column tell whether there is anything to see.
     spread = float(image[::8, ::8].std())
     if spread < p.least_spread:

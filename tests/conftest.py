@@ -32,8 +32,8 @@ def real_data() -> Path:
     return folder
 
 
-@pytest.fixture
-def view_source(tmp_path: Path) -> ViewSource:
+@pytest.fixture(scope="session")
+def view_source(tmp_path_factory: pytest.TempPathFactory) -> ViewSource:
     """Twenty random images of 48 x 48 pixels with random masks, labels and qualities."""
     rng = np.random.default_rng(0)
     count, size = 20, 48
@@ -43,7 +43,7 @@ def view_source(tmp_path: Path) -> ViewSource:
             images=rng.integers(0, 256, (count, size, size), dtype=np.uint8),
             usable=np.ones(count, bool),
             problems={},
-            folder=tmp_path,
+            folder=tmp_path_factory.mktemp("cache"),
         ),
         masks=MaskArray(bits, rng.random(count, np.float32), np.ones(count, bool), size),
         keys=np.arange(count, dtype=np.uint64) + 1000,
@@ -54,7 +54,7 @@ def view_source(tmp_path: Path) -> ViewSource:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., Config]:
     """Build the configuration of a method with a tiny backbone, from scratch, in seconds."""
 

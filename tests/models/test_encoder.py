@@ -85,3 +85,13 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_backbone_is_an_error_that_suggests_others() -> None:
     with pytest.raises(ConfigError, match="mobilenetv2"):
         build_encoder(scratch("mobilenetv2_1000"), 64)
+
+
+def test_residual_branches_start_at_zero_from_scratch() -> None:
+    torch.manual_seed(0)
+    backbone = build_encoder(scratch("mobilenetv2_100"), 64).backbone
+    blocks = [block for stage in backbone.blocks for block in stage if block.has_skip]
+    assert len(blocks) == 10
+    block = blocks[0].eval()
+    x = torch.rand(2, block.conv_pw.in_channels, 8, 8)
+    assert torch.equal(block(x), x)

@@ -125,7 +125,7 @@ def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
     if _takes_img_size(settings.name):
         options["img_size"] = img_size
     if not settings.pretrained:
-        return timm.create_model(settings.name, pretrained=False, **options)
+        return _calm(timm.create_model(settings.name, pretrained=False, **options))
     if settings.weights is not None:
         return _from_file(settings, options)
     try:
@@ -137,6 +137,20 @@ def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
             "check the network; or give a file with --set encoder.weights=FILE.safetensors; "
             "or start from scratch with --set encoder.pretrained=false",
         ) from error
+
+
+def _calm(model: nn.Module) -> nn.Module:
+    """Let the residual branches of MobileNet-like models start at zero; return the model.
+
+    Without it a fresh MobileNetV2 is chaotic: the two views of an image are no more alike than
+    two images, and contrastive training finds nothing to hold on to. timm does the same for its
+    ResNets. Source: Goyal et al., "Accurate, large minibatch SGD", 2017, section 5.1.
+    """
+    for block in model.modules():
+        last = getattr(block, "bn3", None)
+        if getattr(block, "has_skip", False) and isinstance(last, nn.BatchNorm2d):
+            nn.init.zeros_(last.weight)
+    return model
 
 
 def _require_weights(name: str) -> None:

@@ -143,7 +143,8 @@ def halves(images: Path, references: Path) -> None:
         scores = np.array(found)
         print(
             f"{name:22} n {len(scores):4d}  mean Dice {scores.mean():.4f}"
-            f"  lowest {scores.min():.3f}  below 0.8 {(scores < 0.8).mean():.3f}  above 0.9 {(scores > 0.9).mean():.3f}"
+            f"  lowest {scores.min():.3f}  below 0.8 {(scores < 0.8).mean():.3f}"
+            f"  above 0.9 {(scores > 0.9).mean():.3f}"
         )
 
 

@@ -59,7 +59,7 @@ class AppraiseParameters:
     scale: float = 10.0
     weak_edge: float = 0.3
     doubtful_below: float = 0.4
-    failed_below: float = 0.13
+    failed_below: float = 0.2
     areas: tuple[float, float] = (0.05, 0.6)
     least_midline: float = 0.5
 

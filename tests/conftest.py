@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medsgssl.cache import DecodedCache, MaskArray
+from medsgssl.cache import MaskArray, open_cache
 from medsgssl.config import Config, merge, nest
+from medsgssl.files import write_json
 from medsgssl.methods import configure
 from medsgssl.views import ViewSource
 
@@ -37,14 +38,13 @@ def view_source(tmp_path_factory: pytest.TempPathFactory) -> ViewSource:
     """Twenty random images of 48 x 48 pixels with random masks, labels and qualities."""
     rng = np.random.default_rng(0)
     count, size = 20, 48
+    folder = tmp_path_factory.mktemp("cache")
+    np.save(folder / "images.npy", rng.integers(0, 256, (count, size, size), dtype=np.uint8))
+    np.save(folder / "state.npy", np.ones(count, np.uint8))
+    write_json(folder / "cache.json", {"images": count, "size": size, "problems": {}})
     bits = np.packbits(rng.random((count, size * size)) < 0.5, axis=1)
     return ViewSource(
-        cache=DecodedCache(
-            images=rng.integers(0, 256, (count, size, size), dtype=np.uint8),
-            usable=np.ones(count, bool),
-            problems={},
-            folder=tmp_path_factory.mktemp("cache"),
-        ),
+        cache=open_cache(folder),
         masks=MaskArray(bits, rng.random(count, np.float32), np.ones(count, bool), size),
         keys=np.arange(count, dtype=np.uint64) + 1000,
         labels=(rng.random((count, 14)) < 0.3).astype(np.float32),

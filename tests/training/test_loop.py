@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from medsgssl.config import Config, FinetuneSettings, LoopSettings
 from medsgssl.errors import CheckpointError
 from medsgssl.methods import method_of
-from medsgssl.training import finetune, load_weights, pretrain, read_facts
+from medsgssl.training import finetune, load_weights, predict, pretrain, read_facts
 from medsgssl.training.classifier import Classifier
 from medsgssl.training.freezing import set_modes
 from medsgssl.training.losses import FocalLoss
 from medsgssl.training.optimiser import build_optimiser
+from medsgssl.training.read_outs import Neighbours
 from medsgssl.training.scoring import mean_auc
-from medsgssl.views import ViewSource
+from medsgssl.views import EpochOrder, ViewSource, ViewSpec, ViewSteps, WholeImage
 
 Build = Callable[..., Config]
 FACTS = {"key": "k", "method": "simclr", "encoder": "test_efficientnet"}
@@ -168,3 +169,29 @@ def test_asking_for_two_processes_trains_on_both(
 def test_fine_tuning_settings_reject_what_does_not_exist() -> None:
     with pytest.raises(ValueError, match="loss"):
         FinetuneSettings(loss="mse")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("read_out", ["linear", "knn"])
+def test_cheaper_read_outs_leave_the_encoder_alone_and_can_be_scored(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build, read_out: str
+) -> None:
+    config = tiny_config("simclr", direct=True, finetune__read_out=read_out)
+    torch.manual_seed(0)
+    finetune(config, view_source, tmp_path, FACTS)
+    rows, scores = predict(config, view_source, tmp_path / "classifier.safetensors")
+    assert list(rows) == [*view_source.rows("val"), *view_source.rows("test")]
+    assert 0 <= scores.min() <= scores.max() <= 1
+    assert scores.std(axis=0).max() > 0
+
+
+def test_neighbours_vote_with_the_labels_of_the_nearest(
+    view_source: ViewSource, tiny_config: Build
+) -> None:
+    encoder = method_of(tiny_config("simclr")).encoder().eval()
+    steps = ViewSteps(view_source, (ViewSpec(WholeImage()),), EpochOrder(np.arange(6), 6, 0), 32, 0)
+    batch = steps.render(0, np.arange(6)).to_device(torch.device("cpu"))
+    knn = Neighbours(encoder, count=6, neighbours=1).eval()
+    with torch.no_grad():
+        knn.bank.copy_(torch.nn.functional.normalize(knn.features(batch).pooled, dim=1))
+        knn.bank_labels.copy_(batch.labels)
+        torch.testing.assert_close(knn.scores(batch), batch.labels)

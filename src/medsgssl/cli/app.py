@@ -10,6 +10,7 @@ from rich.console import Console
 
 from medsgssl import __version__
 from medsgssl.cli.catalog import catalog
+from medsgssl.cli.compare import compare_app
 from medsgssl.cli.demo import demo
 from medsgssl.cli.evaluate import evaluate, report
 from medsgssl.cli.masks import masks_app
@@ -34,6 +35,7 @@ app.command(rich_help_panel=_RUN)(pretrain)
 app.command(rich_help_panel=_RUN)(finetune)
 app.command(rich_help_panel=_RUN)(evaluate)
 app.command(rich_help_panel=_RUN)(report)
+app.add_typer(compare_app, name="compare", rich_help_panel=_RUN)
 app.command(rich_help_panel=_DATA)(catalog)
 app.add_typer(masks_app, name="masks", rich_help_panel=_DATA)
 app.command(rich_help_panel=_DATA)(phantom)

@@ -24,7 +24,7 @@ def catalog(
     hash_content: Annotated[
         bool,
         typer.Option("--hash/--no-hash", help="Read whole files: finds duplicates and damage."),
-    ] = False,
+    ] = True,
     settings: Settings = None,
 ) -> None:
     """Check a data set: images, labels, patients, splits; nothing is silently left out."""

@@ -117,6 +117,33 @@ def report(
     typer.echo(f"Report: {page}")
 
 
+@compare_app.command()
+def look(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
+    ],
+    boxes: Annotated[
+        Path | None, typer.Option(help="Box list; BBox_List_2017.csv of the data by default.")
+    ] = None,
+) -> None:
+    """Score where the classifiers look against boxes and lungs; `report` then shows it."""
+    from medsgssl.study import look_all, run_folders
+
+    for path in look_all(run_folders(folders), boxes):
+        typer.echo(f"Localisation: {path}")
+
+
+@compare_app.command()
+def card(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+) -> None:
+    """Write the model card of a run (Markdown) from its result files."""
+    from medsgssl.runs import RunFolder
+    from medsgssl.study.card import write_card
+
+    typer.echo(f"Model card: {write_card(RunFolder(folder))}")
+
+
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from medsgssl.masks.build import Item
+    from medsgssl.masks.makers import Maker
 
 
 class BuildByDefault(TyperGroup):
@@ -37,7 +38,10 @@ Page = Annotated[Path | None, typer.Option("--page", help="Also write this quali
 @masks_app.command()
 def build(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the mask store.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the mask store; by default where runs look for it."),
+    ] = None,
     recipe: RecipeName = "anatomic",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n equal shares.")] = "1/1",
@@ -55,12 +59,17 @@ def build(
     from medsgssl.masks.quality_page import write_quality_page
 
     items = _items(data)
+    maker = FolderMaker(own) if own is not None else RecipeMaker(recipe)
+    if out is None:
+        if shard != "1/1":
+            raise typer.BadParameter("a shard needs a folder of its own: give --out")
+        out = _default_store(data, maker, items)
     with Progress(transient=True) as bar:
         task = bar.add_task("drawing lung masks", total=None)
         store = build_store(
             out,
             items,
-            FolderMaker(own) if own is not None else RecipeMaker(recipe),
+            maker,
             workers or cpu_count(),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             shard=_shard(shard),
@@ -135,13 +144,18 @@ def _items(data: Path) -> list[Item]:
     """Image id and path of every image that the catalog of a data set can use."""
     from medsgssl.catalog import load_or_build
     from medsgssl.config import DataSettings
+    from medsgssl.pipeline import mask_items
 
-    catalog = load_or_build(DataSettings(root=data))
-    usable = catalog.usable()
-    return [
-        (image_id, catalog.root / path)
-        for image_id, path in zip(usable["image_id"], usable["path"], strict=True)
-    ]
+    return mask_items(load_or_build(DataSettings(root=data)))
+
+
+def _default_store(data: Path, maker: Maker, items: list[Item]) -> Path:
+    """The folder in the cache where a run looks for these very masks."""
+    from medsgssl.catalog import cache_place
+    from medsgssl.config import DataSettings
+    from medsgssl.pipeline import store_folder
+
+    return store_folder(cache_place(DataSettings(root=data)), maker, items)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -112,15 +112,16 @@ def mask_store(config: Config, catalog: Catalog, place: Path, console: Console) 
             )
         maker = FolderMaker(folder)
     items = mask_items(catalog)
-    identity = fingerprint([maker.version, maker.parameter_hash, [name for name, _ in items]])
     with counting("drawing lung masks", console) as progress:
         return build_store(
-            place / "masks" / f"{maker.name}-{identity}",
-            items,
-            maker,
-            cpu_count(),
-            progress=progress,
+            store_folder(place, maker, items), items, maker, cpu_count(), progress=progress
         )
+
+
+def store_folder(place: Path, maker: Maker, items: Sequence[tuple[str, Path]]) -> Path:
+    """Return where the masks of a maker lie below the data set's place."""
+    identity = fingerprint([maker.version, maker.parameter_hash, [name for name, _ in items]])
+    return place / "masks" / f"{maker.name}-{identity}"
 
 
 def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:

@@ -21,6 +21,7 @@ from medsgssl.training.devices import launch, seed_step
 from medsgssl.training.epoch_log import Row
 from medsgssl.training.loop import Stage, Trainer
 from medsgssl.training.losses import build_loss
+from medsgssl.training.read_outs import fit_read_out
 from medsgssl.training.scoring import mean_auc, read_out
 from medsgssl.views import EpochOrder, ViewSource, ViewSteps
 
@@ -85,7 +86,7 @@ def finetune(config: Config, source: ViewSource, folder: Path, facts: dict[str, 
 
     Starts from ``pretrained.safetensors`` in ``folder`` unless the run is a direct one. Writes
     ``classifier.safetensors`` (the epoch of the best validation mean AUC) and
-    ``finetune_log.csv``; goes on from ``finetune.checkpoint`` where there is one.
+    ``finetune_log.csv`` (not for the linear and k-NN read-outs); goes on from ``finetune.checkpoint`` where there is one.
 
     Args:
         config: The run's configuration.
@@ -120,6 +121,10 @@ def _finetune(
     steps = ViewSteps(source, method.finetune_views(), order, config.data.img_size, config.seed)
     seed_step(config.seed, "initial weights", 0, 0)
     task = start_classifier(config, folder, torch.from_numpy(source.labels[rows]))
+    if config.finetune.read_out != "finetune":
+        path = folder / "classifier.safetensors"
+        fit_read_out(fabric, config, source, task, rows, path, facts)
+        return
     best = _KeepBest(
         fabric, config, source, source.rows("val"), folder / "classifier.safetensors", facts
     )

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from medsgssl.config import Config
 from medsgssl.methods import method_of
-from medsgssl.training.checkpoint import load_weights
+from medsgssl.training.checkpoint import load_weights, read_facts
 from medsgssl.training.classifier import Classifier
 from medsgssl.training.finetune import encoder_facts
+from medsgssl.training.read_outs import Neighbours
 from medsgssl.training.scoring import Floats, read_out
 from medsgssl.views import ViewSource
 
@@ -35,6 +36,9 @@ def predict(
         CheckpointError: The weights are unusable or of another method.
     """
     classifier = Classifier(method_of(config).encoder())
+    if config.finetune.read_out == "knn":
+        images = read_facts(weights)["bank"]
+        classifier = Neighbours(classifier.encoder, images, config.finetune.neighbours)
     load_weights(weights, classifier, encoder_facts(config))
     fabric = Fabric(accelerator=config.finetune.accelerator, devices=1)
     classifier.to(fabric.device)

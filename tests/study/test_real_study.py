@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from medsgssl.files import read_json
 from medsgssl.sources.phantom import generate_phantoms
-from medsgssl.study import make_plan, run_study
+from medsgssl.study import look_all, make_plan, run_folders, run_study
 from medsgssl.study.analysis import analyse
 from medsgssl.study.collect import collect
 from medsgssl.study.plan import run_folder
@@ -53,4 +54,12 @@ def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
     # The mask store is found by its identity, so there are strata by quality.
     assert all(not quality.absent for _, quality in found.quality), found.quality
     assert collect([folder]).missing == {}
-    assert write_study_report([folder], resamples=100).is_file()
+    looked = look_all(run_folders([folder]), console=quiet)
+    assert len(looked) == 8
+    scores = read_json(looked[0])
+    assert scores["boxes"] > 0
+    assert 0 <= scores["measures"]["energy"]["value"] <= 1
+    assert look_all(run_folders([folder]), console=quiet) == []
+    page = write_study_report([folder], resamples=100)
+    assert f"{scores['boxes']} boxes" in page.read_text()
+    assert (folder / "report" / "localisation.csv").is_file()

@@ -1,7 +1,9 @@
 """Studies: many runs planned, done, and compared from their result files alone."""
 
 from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.collect import run_folders
 from medsgssl.study.estimate import Estimate, estimate
+from medsgssl.study.look import look, look_all
 from medsgssl.study.plan import PlannedRun, StudyPlan, make_plan
 from medsgssl.study.report import write_study_report
 from medsgssl.study.run import Outcome, run_study
@@ -14,7 +16,10 @@ __all__ = [
     "StudyPlan",
     "analyse",
     "estimate",
+    "look",
+    "look_all",
     "make_plan",
+    "run_folders",
     "run_study",
     "write_study_report",
 ]

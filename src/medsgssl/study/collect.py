@@ -86,14 +86,13 @@ def collect(folders: Sequence[Path]) -> Collected:
     """
     missing: dict[str, str] = {}
     beside: list[RunFolder] = []
-    paths = list(folders)
-    if len(paths) == 1 and (paths[0] / PLAN_FILE).is_file():
-        study = paths[0]
-        held = [path.parent for path in sorted((study / "runs").glob("*/config.yaml"))]
-        paths = [path for path in held if (path / "predictions.parquet").is_file()]
-        beside = [RunFolder(path) for path in held if path not in paths]
-        missing = _missing(study, {path.name for path in paths})
-    runs = [_read(path) for path in paths]
+    finished = run_folders(folders)
+    if len(folders) == 1 and (folders[0] / PLAN_FILE).is_file():
+        names = {run.path.name for run in finished}
+        held = [path.parent for path in sorted((folders[0] / "runs").glob("*/config.yaml"))]
+        beside = [RunFolder(path) for path in held if path.name not in names]
+        missing = _missing(folders[0], names)
+    runs = [_read(run) for run in finished]
     if not runs:
         raise ConfigError(
             f"no finished run is in {', '.join(map(str, folders))}",
@@ -106,6 +105,14 @@ def collect(folders: Sequence[Path]) -> Collected:
     return Collected(runs, _warnings(everything), missing)
 
 
+def run_folders(folders: Sequence[Path]) -> list[RunFolder]:
+    """Return the finished runs of one study, or the given run folders."""
+    if len(folders) == 1 and (folders[0] / PLAN_FILE).is_file():
+        found = sorted((folders[0] / "runs").glob("*/predictions.parquet"))
+        return [RunFolder(path.parent) for path in found]
+    return [RunFolder(path) for path in folders]
+
+
 def _missing(study: Path, finished: set[str]) -> dict[str, str]:
     planned = [run.name for run in StudyPlan.load(study).runs if not run.pretrains]
     failures = read_json(study / FAILURES_FILE) if (study / FAILURES_FILE).is_file() else {}
@@ -116,13 +123,12 @@ def _missing(study: Path, finished: set[str]) -> dict[str, str]:
     }
 
 
-def _read(path: Path) -> FinishedRun:
-    folder = RunFolder(path)
+def _read(folder: RunFolder) -> FinishedRun:
     settings = flatten(folder.read_config())
     predictions = Predictions.read(folder.predictions)
     table = predictions.split("test").table.sort_values("image_id").reset_index(drop=True)
     return FinishedRun(
-        name=path.absolute().name,
+        name=folder.path.absolute().name,
         folder=folder,
         settings=settings,
         test=Split.of(table),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from medsgssl.files import write_text
 from medsgssl.report.figures import Chart, write_figure
@@ -17,12 +18,14 @@ from medsgssl.report.tables import Table
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import CONTROL, Analysis, analyse
 from medsgssl.study.arms import QUESTIONS, Comparison, calibration
+from medsgssl.study.card import write_checklist
 from medsgssl.study.figures import (
     calibration_chart,
     difference_chart,
     efficiency_chart,
     strata_chart,
 )
+from medsgssl.study.look import MEASURES
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import QualityStrata, Stratum
@@ -67,10 +70,15 @@ def write_study_report(
     place = out or report_place(folders)
     tables = make_tables(analysis)
     write_tables(tables, place)
+    write_checklist(analysis, place)
     charts = _charts(analysis)
     for name, chart in charts.items():
         write_figure([chart], place / "figures", name, columns=1)
-    page = _templates().get_template("study.html.jinja").render(_content(analysis, charts))
+    page = (
+        _templates()
+        .get_template("study.html.jinja")
+        .render(_content(analysis, charts) | {"looked": _looked(tables["localisation"])})
+    )
     write_text(place / PAGE, page)
     return place / PAGE
 
@@ -245,6 +253,28 @@ def _trend(quality: QualityStrata) -> str:
     }.get(decide(trend), "no dependence on mask quality is shown")
     gap = f"{signed(trend.value)} ({reach(trend)})"
     return f"Gain in the high third minus gain in the low third: {gap}; {said}."
+
+
+def _looked(found: pd.DataFrame) -> Table | None:
+    if found.empty:
+        return None
+    columns = ["arm", "labels", "runs", *MEASURES.values()]
+    rows = [
+        [
+            str(row["arm"]), percent(row["labels"]), count(row["runs"]),
+            *(_ends(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in MEASURES),
+        ]
+        for row in found.to_dict("records")
+    ]  # fmt: skip
+    boxes, patients = int(found["boxes"].iloc[0]), int(found["patients"].iloc[0])
+    caption = f"{boxes} boxes of {patients} patients"
+    return Table(caption, columns, rows, "localisation.csv, from localisation.json of the runs")
+
+
+def _ends(value: float | None, low: float | None, high: float | None) -> str:
+    if low is None or high is None or not math.isfinite(low):
+        return number(value, 2)
+    return f"{number(value, 2)} ({span((low, high), 2)})"
 
 
 def _subgroups(found: Comparison, parts: Sequence[Stratum]) -> Table:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from medsgssl.files import write_text
+from medsgssl.files import read_json, write_text
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Comparison, calibration
+from medsgssl.study.look import LOOK_FILE, MEASURES
 from medsgssl.study.statistics import Estimate, each
 from medsgssl.study.strata import Stratum
 
@@ -64,6 +65,7 @@ def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
                 for part in quality.strata
             ]
         ),
+        "localisation": pd.DataFrame(_localisation(analysis)),
         "runs": pd.DataFrame(_runs(analysis)),
     }  # fmt: skip
 
@@ -230,6 +232,26 @@ def _stratum(found: Comparison, part: Stratum) -> Row:
         **_spread("difference", part.difference),
         "p": part.difference.p,
     }
+
+
+def _localisation(analysis: Analysis) -> list[Row]:
+    """Average where the runs of each arm look; arms of which none was scored are left out."""
+    rows = []
+    for arm in analysis.arms:
+        paths = [run.folder.path / LOOK_FILE for run in arm.runs]
+        found = [read_json(path) for path in paths if path.is_file()]
+        if not found:
+            continue
+        row: Row = {"arm": arm.label, "labels": arm.fraction, "runs": len(found)}
+        row |= {"boxes": found[0]["boxes"], "patients": found[0]["patients"]}
+        for name in MEASURES:
+            values = [one["measures"][name]["value"] for one in found]
+            known = [value for value in values if value is not None]
+            ends = found[0]["measures"][name]["interval"] if len(found) == 1 else None
+            mean = _value(known) if known else None
+            row |= _spread(name, Estimate(mean, tuple(ends) if ends else None))
+        rows.append(row)
+    return rows
 
 
 def _runs(analysis: Analysis) -> list[Row]:

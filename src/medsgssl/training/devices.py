@@ -40,10 +40,20 @@ def launch(
         loggers=TensorBoardLogger(log_folder, name="tensorboard", version=""),
     )
     if isinstance(fabric.strategy, DDPStrategy) and not _started_outside():
-        fabric.launch(train, *arguments)
+        fabric.launch(_Job(train, arguments))
     else:
         fabric.launch()
         train(fabric, *arguments)
+
+
+class _Job:
+    """A call that travels to spawned processes whole: Fabric looks into loose arguments."""
+
+    def __init__(self, train: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self._train, self._arguments = train, arguments
+
+    def __call__(self, fabric: Fabric) -> None:
+        self._train(fabric, *self._arguments)
 
 
 def _started_outside() -> bool:

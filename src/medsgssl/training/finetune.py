@@ -85,8 +85,9 @@ def finetune(config: Config, source: ViewSource, folder: Path, facts: dict[str, 
     """Fine-tune the encoder of ``config`` and write the classifier.
 
     Starts from ``pretrained.safetensors`` in ``folder`` unless the run is a direct one. Writes
-    ``classifier.safetensors`` (the epoch of the best validation mean AUC) and
-    ``finetune_log.csv`` (not for the linear and k-NN read-outs); goes on from ``finetune.checkpoint`` where there is one.
+    ``classifier.safetensors`` (the epoch of the best validation mean AUC) and, except for the
+    linear and k-NN read-outs, ``finetune_log.csv``; goes on from ``finetune.checkpoint`` where
+    there is one.
 
     Args:
         config: The run's configuration.

@@ -66,7 +66,7 @@ def box_crop(x0: float, y0: float, x1: float, y1: float) -> Crop:
     return Crop((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0 + 1, y1 - y0 + 1)
 
 
-def warp_image(image: UInt8, affine: Affine, size: int) -> UInt8:
+def warp_image(image: UInt8, affine: Affine, size: int, out: UInt8 | None = None) -> UInt8:
     """Warp an image with bilinear interpolation; what lies outside the image is black.
 
     Where the view shrinks the image, a Gaussian takes away first what the view's grid cannot
@@ -76,29 +76,33 @@ def warp_image(image: UInt8, affine: Affine, size: int) -> UInt8:
         image: uint8, (H, W).
         affine: View pixels to image pixels, (2, 3).
         size: Side of the view in pixels.
+        out: Where to write the view; new memory when not given.
 
     Returns:
         uint8, (size, size).
     """
-    shrink_x, shrink_y = (float(np.linalg.norm(affine[:, axis])) for axis in (0, 1))
+    shrink_x, shrink_y = (math.hypot(affine[0, axis], affine[1, axis]) for axis in (0, 1))
     if max(shrink_x, shrink_y) > _SHRINK_WITHOUT_FILTER:
         sigma = [0.5 * math.sqrt(max(s * s - 1, 1e-4)) for s in (shrink_x, shrink_y)]
         blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1])
         image = np.asarray(blurred, dtype=np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(image, affine, (size, size), flags=flags), dtype=np.uint8)
+    view = cv2.warpAffine(image, affine, (size, size), dst=out, flags=flags)
+    return np.asarray(view, dtype=np.uint8)
 
 
-def warp_mask(mask: UInt8, affine: Affine, size: int) -> UInt8:
+def warp_mask(mask: UInt8, affine: Affine, size: int, out: UInt8 | None = None) -> UInt8:
     """Warp a mask of zeros and ones with nearest neighbour; outside the image it is 0.
 
     Args:
         mask: uint8 of 0 and 1, (H, W).
         affine: View pixels to image pixels, (2, 3).
         size: Side of the view in pixels.
+        out: Where to write the view; new memory when not given.
 
     Returns:
         uint8 of 0 and 1, (size, size).
     """
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(mask, affine, (size, size), flags=flags), dtype=np.uint8)
+    view = cv2.warpAffine(mask, affine, (size, size), dst=out, flags=flags)
+    return np.asarray(view, dtype=np.uint8)

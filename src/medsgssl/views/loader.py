@@ -56,8 +56,8 @@ class ViewSteps(Dataset[ViewBatch]):
             quality = float(source.masks.quality[row])
             for v, spec in enumerate(self._plan):
                 key = (self._seed, epoch, int(source.keys[row]), v)
-                view = make_view(image, mask, quality, spec, self._size, key)
-                images[i, v, 0], masks[i, v] = view.image, view.mask
+                out = (images[i, v, 0], masks[i, v])
+                view = make_view(image, mask, quality, spec, self._size, key, out)
                 affines[i, v], flipped[i, v] = view.affine, view.flipped
         return ViewBatch(
             images=torch.from_numpy(images),

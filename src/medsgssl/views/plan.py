@@ -46,6 +46,7 @@ def make_view(
     spec: ViewSpec,
     size: int,
     key: tuple[int, int, int, int],
+    out: tuple[UInt8, UInt8] | None = None,
 ) -> View:
     """Render one view as a pure function of its arguments.
 
@@ -56,12 +57,14 @@ def make_view(
         spec: What to render.
         size: Side of the view in pixels.
         key: (seed, epoch, image key, view number): the only source of randomness.
+        out: Where to write image and mask; new memory, which is dear, when not given.
     """
     seed, *counters = key
     rng = generator(seed, "views", *counters)
     crop = spec.crop.draw(mask, quality, rng)
     affine = crop.affine(size)
-    warped = warp_image(image, affine, size)
+    image_out, mask_out = out or (None, None)
+    warped = warp_image(image, affine, size, image_out)
     if spec.augment is not None:
         warped = photometric(warped, spec.augment, rng)
-    return View(warped, warp_mask(mask, affine, size), affine, crop.flip)
+    return View(warped, warp_mask(mask, affine, size, mask_out), affine, crop.flip)

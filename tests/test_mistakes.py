@@ -43,11 +43,13 @@ from medsgssl.training.monitors import warnings_for
 from medsgssl.training.optimiser import build_optimiser
 from medsgssl.training.schedule import lr_factor
 from medsgssl.views import (
+    EpochOrder,
     RandomCrop,
     ViewBatch,
     ViewPlan,
     ViewSource,
     ViewSpec,
+    ViewSteps,
     make_view,
     warp_image,
     whole,
@@ -178,6 +180,21 @@ def test_01_mask_moves_with_its_view() -> None:
         assert differing.mean() < 0.02
         moved += ((view.image > 127) != (mask[16:80, 16:80] > 0)).mean() > 0.05
     assert moved > 15
+
+
+def test_01_a_batch_holds_each_view_with_its_own_mask(view_source: ViewSource) -> None:
+    augment = AugmentSettings()
+    plan = (ViewSpec(RandomCrop(augment), augment),) * 2
+    rows = np.arange(12)
+    batch = ViewSteps(view_source, plan, EpochOrder(rows, 12, 0), 32, seed=3).render(1, rows)
+    for row in rows:
+        image, mask = view_source.cache.images[row], view_source.masks.mask(row)
+        for number, spec in enumerate(plan):
+            key = (3, 1, int(view_source.keys[row]), number)
+            view = make_view(image, mask, 1.0, spec, 32, key)
+            np.testing.assert_array_equal(batch.images[row, number, 0], view.image)
+            np.testing.assert_array_equal(batch.masks[row, number], view.mask > 0)
+            np.testing.assert_allclose(batch.affines[row, number], view.affine, rtol=1e-6)
 
 
 def test_01_attention_of_a_view_is_compared_with_the_mask_of_that_view() -> None:

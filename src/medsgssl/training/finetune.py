@@ -102,15 +102,7 @@ def _finetune(
     fabric: Fabric, config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]
 ) -> None:
     method = method_of(config)
-    stage = Stage(
-        name="finetune",
-        folder=folder,
-        key=facts["key"],
-        seed=config.seed,
-        settings=config.finetune,
-        workers=config.data.num_workers,
-        pin_memory=config.data.pin_memory,
-    )
+    stage = Stage.of(config, "finetune", folder, facts["key"])
     rows = labelled_rows(config, source)
     order = EpochOrder(
         rows,

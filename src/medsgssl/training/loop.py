@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning.fabric import Fabric
 
-from medsgssl.config import LoopSettings
+from medsgssl.config import Config, LoopSettings
 from medsgssl.errors import MedsgsslError
 from medsgssl.machine import loader_workers
 from medsgssl.methods import Task, TaskOutput
@@ -67,7 +67,23 @@ class Stage:
     settings: LoopSettings
     workers: int | str
     pin_memory: bool
-    monitor_batches: int = 8
+    monitor_batches: int
+
+    @classmethod
+    def of(
+        cls, config: Config, name: Literal["pretrain", "finetune"], folder: Path, key: str
+    ) -> Stage:
+        """Return the stage of that name as the configuration describes it."""
+        return cls(
+            name=name,
+            folder=folder,
+            key=key,
+            seed=config.seed,
+            settings=getattr(config, name),
+            workers=config.data.num_workers,
+            pin_memory=config.data.pin_memory,
+            monitor_batches=config.pretrain.monitor_batches,
+        )
 
     @property
     def checkpoint(self) -> Path:

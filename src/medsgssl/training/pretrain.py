@@ -58,16 +58,7 @@ def _pretrain(
     fabric: Fabric, config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]
 ) -> None:
     method = method_of(config)
-    stage = Stage(
-        name="pretrain",
-        folder=folder,
-        key=facts["key"],
-        seed=config.seed,
-        settings=config.pretrain,
-        workers=config.data.num_workers,
-        pin_memory=config.data.pin_memory,
-        monitor_batches=config.pretrain.monitor_batches,
-    )
+    stage = Stage.of(config, "pretrain", folder, facts["key"])
     rows = source.rows("train")
     domains = source.domains[rows]
     order = EpochOrder(

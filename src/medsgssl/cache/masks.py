@@ -158,7 +158,8 @@ def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> MaskArray:
     # One cycle through a random order: nobody keeps its own mask. Within a split, so that no
     # mask crosses from test to training.
     other = np.arange(len(rules.quality))
-    for number, (_, group) in enumerate(catalog.table.groupby("split", sort=True)):
+    readable = catalog.table[catalog.table["status"] == "ok"]
+    for number, (_, group) in enumerate(readable.groupby("split", sort=True)):
         rows = catalog.table.index.get_indexer(group.index)
         order = generator(seed, "shuffled masks", number).permutation(rows)
         other[order] = np.roll(order, 1)

@@ -1,0 +1,55 @@
+"""Every Python block of README and docs runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medsgssl.config import Config
+from medsgssl.methods import find_method, registry
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+BLOCKS = [
+    pytest.param(match.group(1), id=f"{path.stem}-{number}")
+    for path in DOCUMENTS
+    for number, match in enumerate(BLOCK.finditer(path.read_text()))
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # A run takes hours on the data it names: the block's own names and settings are what is tested.
+    done: list[Config] = []
+
+    def pretend(config: Config, out: Path, **_: Any) -> Any:
+        done.append(config)
+        metrics = tmp_path / "metrics.json"
+        metrics.write_text("{}")
+        return type("Run", (), {"metrics": metrics})()
+
+    monkeypatch.setattr("medsgssl.pipeline.run_method", pretend)
+    monkeypatch.setattr("medsgssl.study.write_study_report", lambda folders: folders[0] / "page")
+    registry.all_methods()
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "block", "exec"), {"__name__": "block"})
+
+
+def test_the_methods_of_the_readme_are_those_of_the_package() -> None:
+    table = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    known = registry.all_methods()
+    assert sorted(set(table)) == sorted(
+        name for name in known if known[name].__module__.startswith("medsgssl.")
+    )
+    assert all(find_method(name) for name in table)
+
+
+def test_every_file_that_a_document_names_exists() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

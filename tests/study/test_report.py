@@ -114,7 +114,7 @@ def test_run_folders_made_elsewhere_are_reported(study: Path, tmp_path: Path) ->
     runs = [study / "runs" / f"{name}-s0-f1" for name in ("simclr", "mask-channel")]
     target = write_study_report(runs, tmp_path / "out", resamples=100)
     text = Page.read(target).text
-    assert "mask-channel against simclr: helps" in text
+    assert "mask-channel against simclr (one seed): helps" in text
     assert "One label fraction only" in text
     assert "No mask control was run" in text
     assert report_place(runs) == Path("comparison")

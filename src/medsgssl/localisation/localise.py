@@ -33,11 +33,14 @@ class Looked:
             ``lung_energy`` and ``lung_area`` (NaN without a usable lung mask).
         maps: (N, S, S) float32 of the first rows, in the frame of the cached images.
         rows: Their positions in the decoded cache.
+        grid: Height and width of the maps before they were enlarged to the image: no map tells
+            more than that.
     """
 
     table: pd.DataFrame
     maps: Map
     rows: NDArray[np.int64]
+    grid: tuple[int, int]
 
 
 def localise(
@@ -71,7 +74,7 @@ def localise(
     boxes = boxes[boxes["image_id"].isin(test.keys())].reset_index(drop=True)
     rows = np.array([test[name] for name in boxes["image_id"]], dtype=np.int64)
     diseases = np.array([DISEASES.index(name) for name in boxes["disease"]], dtype=np.int64)
-    found = _maps(config, source, weights, rows, diseases, size)
+    found, grid = _maps(config, source, weights, rows, diseases, size)
     table = []
     for place, (row, seen) in enumerate(zip(rows, found, strict=True)):
         x, y, width, height = (float(boxes[name].iloc[place]) for name in _BOX)
@@ -93,7 +96,7 @@ def localise(
                 "lung_area": float(lung.mean()) if usable else np.nan,
             }
         )
-    return Looked(pd.DataFrame(table), found[:keep], rows[:keep])
+    return Looked(pd.DataFrame(table), found[:keep], rows[:keep], grid)
 
 
 _BOX = ("x", "y", "width", "height")
@@ -106,7 +109,7 @@ def _maps(
     rows: NDArray[np.int64],
     diseases: NDArray[np.int64],
     size: int,
-) -> Map:
+) -> tuple[Map, tuple[int, int]]:
     method = method_of(config)
     classifier = Classifier(method.encoder())
     load_weights(weights, classifier, encoder_facts(config))
@@ -117,16 +120,18 @@ def _maps(
     order = EpochOrder(rows, _BATCH, config.seed, shuffle=False)
     steps = ViewSteps(source, method.test_views(), order, side, config.seed)
     found = np.zeros((len(rows), size, size), np.float32)
+    grid = (0, 0)
     for start in range(0, len(rows), _BATCH):
         part = slice(start, start + _BATCH)
         batch = steps.render(0, rows[part]).to_device(device)
         wanted = torch.from_numpy(diseases[part]).to(device)
         maps = saliency(classifier, batch, wanted).cpu().numpy()
+        grid = maps.shape[1:]
         for place, (one, affine) in enumerate(
             zip(maps, batch.affines[:, 0].cpu().numpy(), strict=True)
         ):
             found[start + place] = to_image(one, affine, side, size)
-    return found
+    return found, grid
 
 
 def to_image(found: Map, affine: NDArray[np.float32], side: int, size: int) -> Map:

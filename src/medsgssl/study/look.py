@@ -83,7 +83,8 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
         found.table.to_parquet(temporary, index=False)
     table = data.catalog.table.set_index("image_id")
     patients = table.loc[found.table["image_id"], "patient_id"]
-    write_json(run.path / LOOK_FILE, _summary(found.table, patients, config.seed))
+    facts = {"grid": list(found.grid), **_summary(found.table, patients, config.seed)}
+    write_json(run.path / LOOK_FILE, facts)
     return run.path / LOOK_FILE
 
 

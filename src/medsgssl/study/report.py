@@ -258,10 +258,10 @@ def _trend(quality: QualityStrata) -> str:
 def _looked(found: pd.DataFrame) -> Table | None:
     if found.empty:
         return None
-    columns = ["arm", "labels", "runs", *MEASURES.values()]
+    columns = ["arm", "labels", "runs", "grid", *MEASURES.values()]
     rows = [
         [
-            str(row["arm"]), percent(row["labels"]), count(row["runs"]),
+            str(row["arm"]), percent(row["labels"]), count(row["runs"]), str(row["grid"]),
             *(_ends(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in MEASURES),
         ]
         for row in found.to_dict("records")

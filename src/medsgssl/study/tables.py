@@ -244,6 +244,7 @@ def _localisation(analysis: Analysis) -> list[Row]:
             continue
         row: Row = {"arm": arm.label, "labels": arm.fraction, "runs": len(found)}
         row |= {"boxes": found[0]["boxes"], "patients": found[0]["patients"]}
+        row |= {"grid": " x ".join(map(str, found[0]["grid"]))}
         for name in MEASURES:
             values = [one["measures"][name]["value"] for one in found]
             known = [value for value in values if value is not None]

@@ -103,7 +103,15 @@ def verdicts(comparisons: Sequence[Comparison], control: str, bench: Bench) -> l
 def _sentence(label: str, parts: Sequence[Verdict], bench: Bench) -> str:
     against = parts[0].comparison.against.label
     said = "; ".join(_part(part, bench, first=part is parts[0]) for part in parts)
-    return f"{label} against {against}: {said}."
+    # In the sentence itself, because it is the sentence that gets quoted.
+    seeds = " (one seed)" if _seeds(parts) == 1 else ""
+    return f"{label} against {against}{seeds}: {said}."
+
+
+def _seeds(parts: Sequence[Verdict]) -> int:
+    return min(
+        len(side.runs) for part in parts for side in (part.comparison.arm, part.comparison.against)
+    )
 
 
 def _part(part: Verdict, bench: Bench, first: bool) -> str:
@@ -147,11 +155,7 @@ def _cautions(
             f"With {', '.join(fragile)} of the labels it does not survive Holm's correction over "
             f"the {count} comparisons of this study."
         )
-    seeds = min(
-        len(side.runs)
-        for part in parts
-        for side in (part.comparison.arm, part.comparison.against)
-    )  # fmt: skip
+    seeds = _seeds(parts)
     if seeds == 1:
         found.append(
             "One seed: the interval is that of these weights on other patients; another training "

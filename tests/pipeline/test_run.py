@@ -126,7 +126,7 @@ def test_a_users_own_masks_take_the_place_of_the_rules(
 ) -> None:
     config = small_run("masked-contrastive", masks={"source": str(phantom_set / "lung_masks")})
     run = run_method(config, tmp_path / "own", until="pretrain")
-    assert json.loads(run.data.read_text())["masks"]["counts"]["failed"] == 0
+    assert json.loads(run.data.read_text())["masks"]["counts"].get("failed", 0) == 0
 
 
 def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path, small_run: Build) -> None:
@@ -171,4 +171,4 @@ def test_two_hundred_real_images_from_masks_to_report(
     assert metrics_of(run)["mean_auc"] is not None
     counts = json.loads(run.data.read_text())["masks"]["counts"]
     assert sum(counts.values()) == len(some)
-    assert counts["failed"] < 0.5 * len(some)
+    assert counts.get("failed", 0) < 0.5 * len(some)

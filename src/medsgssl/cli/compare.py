@@ -169,8 +169,8 @@ def _show_plan(plan: StudyPlan, found: Estimate) -> None:
     splits = ", ".join(f"{count} {name}" for name, count in found.images.items())
     console.print(f"Images: {splits}. {len(found.complete)} of {len(plan.runs)} runs are complete.")
     console.print(
-        f"Time: about {duration(found.seconds)} on this machine, all epochs counted (early "
-        "stopping shortens it); drawing masks and decoding images come once on top, unless they "
+        f"Time: about {duration(found.seconds)} on this machine, as busy as it is "
+        "now, all epochs counted; drawing masks and decoding images come once on top, unless they "
         "are in the cache."
     )
     console.print(

@@ -188,6 +188,8 @@ def _spread(
     # Of the parts, only the spread between few runs is itself uncertain.
     doubt = sum(group.seed_variance() ** 2 / (len(group.values) - 1) for group in several)
     freedom = variance**2 / doubt if doubt > 0 else np.inf
+    # Runs that vary together can push the approximation below what the fewest runs alone have.
+    freedom = max(freedom, min((len(group.values) - 1 for group in several), default=1))
     error = float(np.sqrt(variance))
     reach = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error if error > 0 else 0.0
     found = Interval(estimate - reach, estimate + reach, resamples, left_out)

@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from medsgssl.cache import MaskArray, open_cache
 from medsgssl.config import Config, merge, nest
 from medsgssl.files import write_json
 from medsgssl.methods import configure
 from medsgssl.views import ViewSource
+
+
+# Sums depend on the number of threads, and the test processes share the cores: one each.
+torch.set_num_threads(1)
 
 
 def _shared_data() -> Path | None:

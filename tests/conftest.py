@@ -17,7 +17,6 @@ from medsgssl.files import write_json
 from medsgssl.methods import configure
 from medsgssl.views import ViewSource
 
-
 # Sums depend on the number of threads, and the test processes share the cores: one each.
 torch.set_num_threads(1)
 

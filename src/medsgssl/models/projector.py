@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 
 class Projector(nn.Module):
-    """An MLP with BatchNorm whose output is L2-normalised.
+    """An MLP with BatchNorm between its layers, whose output is L2-normalised.
+
+    No BatchNorm follows the last layer, as in the paper's formula. It would take away what the
+    projections of a fresh encoder share, which is most of them, and blow up the rest, which is
+    noise: a MobileNetV2 from scratch then stays at chance for hundreds of steps.
 
     Args:
         width: Features per image, D.
@@ -28,9 +32,7 @@ class Projector(nn.Module):
         parts: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
             parts += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
-        # The last BatchNorm has no shift or scale: the projection lies on the sphere anyway.
-        parts += [nn.Linear(widths[-1], out, bias=False), nn.BatchNorm1d(out, affine=False)]
-        self.layers = nn.Sequential(*parts)
+        self.layers = nn.Sequential(*parts, nn.Linear(widths[-1], out, bias=False))
 
     def forward(self, features: Tensor) -> Tensor:
         """Project features (B, D) to unit vectors (B, out)."""

@@ -19,7 +19,7 @@ from medsgssl.sources.phantom import generate_phantoms
 _SETTINGS: dict[str, Any] = {
     "data": {"img_size": 64, "batch_size": 64, "num_workers": 0},
     "encoder": {"pretrained": False},
-    "pretrain": {"epochs": 8, "lr": 1e-3},
+    "pretrain": {"epochs": 8, "lr": 3e-3},
     "finetune": {"epochs": 12, "lr": 1e-3},
 }
 

@@ -69,3 +69,13 @@ def test_momentum_rises_to_one_along_a_cosine(progress: float, wanted: float) ->
     assert momentum_at(progress, 0.996) == pytest.approx(wanted)
     quarter = 1 - 0.004 * (math.cos(math.pi / 4) + 1) / 2
     assert momentum_at(0.25, 0.996) == pytest.approx(quarter)
+
+
+def test_its_batch_norm_gathers_over_processes_once_it_is_synchronised() -> None:
+    task = nn.ModuleDict(
+        {"teacher": MeanTeacher(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)))}
+    )
+    task = nn.SyncBatchNorm.convert_sync_batchnorm(task).train()
+    (norm,) = (m for m in task.modules() if isinstance(m, nn.SyncBatchNorm))
+    # What its forward asks before it gathers, beside the process group.
+    assert (norm.training, norm.running_mean, norm.running_var) == (True, None, None)

@@ -21,7 +21,8 @@ class MeanTeacher(nn.Module, Generic[M]):
     """Owns a deep copy of a student that shares no tensor and no callable with it.
 
     The copy never trains: it has no gradient and stays in eval mode. Its BatchNorm layers use the
-    batch's own statistics, as the student's do in training; averages of the student's would lag.
+    statistics of the batch over all processes, as the student's do in training; averages of the
+    student's would lag.
 
     Args:
         student: The model to follow.
@@ -33,16 +34,22 @@ class MeanTeacher(nn.Module, Generic[M]):
     def __init__(self, student: M) -> None:
         super().__init__()
         self.model = copy.deepcopy(student).requires_grad_(False)
-        for module in self.model.modules():
-            if isinstance(module, _BatchNorm):
-                module.track_running_stats = False
-                module.running_mean = module.running_var = module.num_batches_tracked = None
+        for module in self._batch_norms():
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
         self.train()
 
     def train(self, mode: bool = True) -> MeanTeacher[M]:
         """Stay in eval mode, whatever the mode of the task."""
         del mode
-        return super().train(False)
+        super().train(False)
+        # SyncBatchNorm gathers over the processes in training mode only.
+        for module in self._batch_norms():
+            module.train()
+        return self
+
+    def _batch_norms(self) -> list[_BatchNorm]:
+        return [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
 
     @torch.no_grad()
     def follow(self, student: M, momentum: float) -> None:

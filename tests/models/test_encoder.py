@@ -56,6 +56,27 @@ def test_pretrained_position_embeddings_are_resized_for_other_image_sizes(tmp_pa
     assert encoder.backbone.pos_embed.shape[1] == 1 + 6 * 6
 
 
+def test_a_transformers_patches_may_be_smaller_also_with_weights(tmp_path: Path) -> None:
+    weights = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), weights)
+    settings = EncoderSettings(name="vit_tiny_patch16_224", weights=weights, patch_size=8)
+    encoder = build_encoder(settings, 64)
+    assert encoder.backbone.pos_embed.shape[1] == 1 + 8 * 8
+    assert encoder(torch.rand(2, 1, 64, 64), NO_MASK).spatial.shape == (2, 192, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (EncoderSettings(name="resnet18", pretrained=False, patch_size=8), "has no patches"),
+        (EncoderSettings(name="vit_tiny_patch16_224", pretrained=False), "whole number of patches"),
+    ],
+)
+def test_patches_that_do_not_fit_are_an_error(settings: EncoderSettings, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_encoder(settings, 72)
+
+
 def test_the_normalisation_is_the_backbones_own() -> None:
     vit = build_encoder(scratch("vit_small_patch16_224"), 64)
     cnn = build_encoder(scratch("mobilenetv2_100"), 64)

@@ -17,4 +17,7 @@ class EncoderSettings(Settings):
     weights: Path | None = Field(
         None, description="safetensors file with ImageNet weights, where timm cannot download"
     )
+    patch_size: int | None = Field(
+        None, ge=4, description="patch of a transformer in pixels; its own when not given"
+    )
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth rate")

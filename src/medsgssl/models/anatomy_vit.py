@@ -168,15 +168,9 @@ def build_anatomy_vit(
         gamma: First strength of the anatomy bias; None for a model without bias.
 
     Raises:
-        ConfigError: The model is no plain vision transformer, or the patches do not fill the image.
+        ConfigError: The model is no plain vision transformer.
     """
     backbone: Any = build_backbone(settings, img_size)
     _require_vit(backbone)
-    patch = int(backbone.patch_embed.patch_size[0])
-    if img_size % patch:
-        raise ConfigError(
-            f"images of {img_size} pixels are no whole number of patches of {patch}",
-            f"set data.img_size to a multiple of {patch}",
-        )
     bias = None if gamma is None else AnatomyBias(len(backbone.blocks), gamma)
     return AnatomyViT(backbone, bias)

@@ -110,7 +110,8 @@ def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
     """Create the timm model of the settings for one-channel images of ``img_size`` pixels.
 
     Raises:
-        ConfigError: timm knows no such model, or its ImageNet weights cannot be loaded.
+        ConfigError: timm knows no such model, its ImageNet weights cannot be loaded, or its
+            patches do not fill the images.
         CheckpointError: The weights file is of another model.
     """
     if not timm.is_model(settings.name):
@@ -124,6 +125,20 @@ def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
         options["drop_path_rate"] = settings.drop_path
     if _takes_img_size(settings.name):
         options["img_size"] = img_size
+    if settings.patch_size is not None:
+        if not settings.name.startswith("vit_"):
+            raise ConfigError(
+                f"{settings.name} has no patches whose size could be set",
+                "leave encoder.patch_size out, or set encoder.name to a transformer (vit_...)",
+            )
+        # timm resamples the filters and position embeddings of pretrained weights.
+        options["patch_size"] = settings.patch_size
+    model = _create(settings, options)
+    _require_whole_patches(model, img_size)
+    return model
+
+
+def _create(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
     if not settings.pretrained:
         return _calm(timm.create_model(settings.name, pretrained=False, **options))
     if settings.weights is not None:
@@ -191,6 +206,17 @@ def _from_file(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _require_whole_patches(model: Any, img_size: int) -> None:
+    if not (hasattr(model, "blocks") and hasattr(model, "patch_embed")):
+        return
+    patch = model.patch_embed.patch_size[0]
+    if img_size % patch:
+        raise ConfigError(
+            f"images of {img_size} pixels are no whole number of patches of {patch}",
+            f"set data.img_size to a multiple of {patch}, or encoder.patch_size",
+        )
 
 
 def _takes_img_size(name: str) -> bool:

@@ -53,3 +53,9 @@ def test_every_file_that_a_document_names_exists() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_page_of_mistakes_names_the_tests_that_there_are() -> None:
+    named = re.findall(r"`(test_\d\d_\w+)`", (ROOT / "docs" / "mistakes.md").read_text())
+    code = (ROOT / "tests" / "test_mistakes.py").read_text()
+    assert named == re.findall(r"^def (test_\d\d_\w+)", code, re.MULTILINE)

@@ -9,6 +9,7 @@ Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (P
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
@@ -25,6 +26,11 @@ def stable_hash(*parts: object) -> int:
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+@functools.cache
+def _purpose_key(purpose: str) -> int:
+    return stable_hash(purpose)
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
@@ -44,7 +50,7 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """
     if len(counters) > 3:
         raise ValueError("at most three counters fit beside the stream's own position")
-    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, stable_hash(purpose)], dtype=np.uint64)
+    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, _purpose_key(purpose)], dtype=np.uint64)
     # The first word is Philox's own position; the named counters fill the other three.
     words = [0, *counters, *([0] * (3 - len(counters)))]
     return np.random.Generator(np.random.Philox(key=key, counter=np.array(words, dtype=np.uint64)))

@@ -87,7 +87,10 @@ def warp_image(image: UInt8, affine: Affine, size: int, out: UInt8 | None = None
         blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1])
         image = np.asarray(blurred, dtype=np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    view = cv2.warpAffine(image, affine, (size, size), dst=out, flags=flags)
+    # The hint lets OpenCV weigh in floats, which is faster and finer than its 1/32 pixel steps.
+    view = cv2.warpAffine(
+        image, affine, (size, size), dst=out, flags=flags, hint=cv2.ALGO_HINT_APPROX
+    )
     return np.asarray(view, dtype=np.uint8)
 
 

@@ -6,22 +6,26 @@ import functools
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from medsgssl.config import AugmentSettings
 from medsgssl.randomness import generator
 from medsgssl.views.geometry import UInt8
 
 # Grain is a random window of one fixed table: drawing a normal number per pixel would cost more
-# than all the rest of a view together.
+# than all the rest of a view together. The table is uint8, since mixing bytes is five times as
+# fast: normal numbers in steps of 1/32, cut at four standard deviations.
 _GRAIN_SIDE = 2048
+_GRAIN_STEPS = 32
+_GRAIN_ZERO = 128
 _LARGEST_BLUR = 1.5
 _LEVELS = np.linspace(0, 1, 256)
 
 
 @functools.cache
-def _grain() -> NDArray[np.float32]:
-    return generator(0, "grain table").standard_normal((_GRAIN_SIDE, _GRAIN_SIDE), dtype=np.float32)
+def _grain() -> UInt8:
+    rng = generator(0, "grain table")
+    normal = rng.standard_normal((_GRAIN_SIDE, _GRAIN_SIDE), dtype=np.float32)
+    return np.clip(np.rint(normal * _GRAIN_STEPS + _GRAIN_ZERO), 0, 255).astype(np.uint8)
 
 
 def tone_table(brightness: float, contrast: float, gamma: float) -> UInt8:
@@ -35,8 +39,8 @@ def tone_table(brightness: float, contrast: float, gamma: float) -> UInt8:
     Returns:
         uint8, (256,): the new value of each old one.
     """
-    level = (_LEVELS**gamma - 0.5) * contrast + 0.5 + brightness
-    return np.rint(np.clip(level, 0, 1) * 255).astype(np.uint8)
+    level = (_LEVELS**gamma - 0.5) * (255 * contrast) + 255 * (0.5 + brightness)
+    return cv2.convertScaleAbs(np.maximum(level, 0)).ravel()
 
 
 def photometric(image: UInt8, augment: AugmentSettings, rng: np.random.Generator) -> UInt8:
@@ -69,6 +73,7 @@ def photometric(image: UInt8, augment: AugmentSettings, rng: np.random.Generator
         side = image.shape[0]
         row, column = (u[6:8] * (_GRAIN_SIDE - side)).astype(int)
         grain = _grain()[row : row + side, column : column + side]
-        noisy = cv2.addWeighted(image, 1.0, grain, strength, 0.0, dst=image, dtype=cv2.CV_8U)
+        share = strength / _GRAIN_STEPS
+        noisy = cv2.addWeighted(image, 1.0, grain, share, -_GRAIN_ZERO * share, dst=image)
         image = np.asarray(noisy, dtype=np.uint8)
     return image

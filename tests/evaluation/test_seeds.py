@@ -6,7 +6,7 @@ from scipy import stats
 
 from evaluation.simulate import study
 from medsgssl.evaluation import RankedScores, compare_methods, summarise
-from medsgssl.evaluation.seeds import _Runs, _spread
+from medsgssl.evaluation.seeds import MethodRuns, interval_over_seeds
 
 OPTIONS = {"resamples": 300, "confidence": 0.95, "seed": 0}
 
@@ -94,7 +94,7 @@ def test_false_positives_do_not_exceed_the_nominal_rate(seeds, sd):
 
 def test_with_patients_out_of_play_the_interval_is_students():
     values = np.array([0.70, 0.74, 0.81])
-    runs = _Runs(values, np.tile(values, (50, 1)))
-    found, _ = _spread(values.mean(), runs.draws.mean(axis=1), [runs], 0.95, 50)
+    runs = MethodRuns(values, np.tile(values, (50, 1)))
+    found, _ = interval_over_seeds(values.mean(), runs.draws.mean(axis=1), [runs], 0.95, 50)
     reach = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
     assert found.high - values.mean() == pytest.approx(reach)

@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from medsgssl.config import dump
 from medsgssl.errors import ConfigError
-from medsgssl.study import StudyPlan, make_plan
+from medsgssl.methods import all_methods
+from medsgssl.runs import flatten
+from medsgssl.study import StudyPlan, make_ablation, make_plan
+from medsgssl.study.variants import left_out
 
 
 def _plan(**changes: object) -> StudyPlan:
@@ -99,3 +103,47 @@ def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds no study"):
         _plan().joined(tmp_path)
+
+
+def test_an_ablation_leaves_out_each_part_beside_control_and_twin() -> None:
+    plan = make_ablation(Path("data"), "attention-prior", seeds=1, fractions=(0.1, 1.0))
+    assert {run.name for run in plan.runs if not run.pretrains and run.fraction == 1} == {
+        "simclr-s0-f1", "attention-prior-s0-f1", "attention-prior-direct-s0-f1",
+        "attention-prior-without-segmentation-s0-f1",
+        "attention-prior-without-equivariance-s0-f1",
+    }  # fmt: skip
+    less = next(run for run in plan.runs if run.without == "equivariance" and run.start)
+    assert less.start == "attention-prior-without-equivariance-s0-pretrain"
+    assert plan.config(less).method.lambda_eq == 0  # type: ignore[attr-defined]
+
+
+def test_a_part_that_the_settings_leave_out_already_is_no_variant() -> None:
+    plan = make_ablation(
+        Path("data"), "attention-prior", items=["attention-prior:method.lambda_eq=0.0"]
+    )
+    assert {run.without for run in plan.runs} == {"", "segmentation"}
+
+
+def test_a_method_without_parts_cannot_be_ablated() -> None:
+    with pytest.raises(ConfigError, match="no parts to leave out"):
+        make_ablation(Path("data"), "simclr")
+
+
+def test_the_control_of_an_ablation_has_the_methods_backbone_unless_one_is_named() -> None:
+    def backbone(*items: str) -> str:
+        plan = make_ablation(Path("data"), "anatomy-masked-attention", items=items)
+        return plan.config(plan.runs[0]).encoder.name
+
+    assert backbone() == "vit_small_patch16_224"
+    assert backbone("encoder.name=vit_tiny_patch16_224") == "vit_tiny_patch16_224"
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [(n, p) for n, m in all_methods().items() for p in m.parts]
+)
+def test_every_part_of_every_method_can_be_left_out_and_is_recognised(name: str, part: str) -> None:
+    plan = make_ablation(Path("data"), name, seeds=1)
+    (run,) = [run for run in plan.runs if run.without == part and not run.pretrains]
+    assert left_out(flatten(dump(plan.config(run)))) == part
+    whole = next(run for run in plan.runs if run.method == name and not run.without)
+    assert left_out(flatten(dump(plan.config(whole)))) == ""

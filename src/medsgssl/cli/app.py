@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from medsgssl import __version__
+from medsgssl.cli.ablate import ablate
 from medsgssl.cli.catalog import catalog
 from medsgssl.cli.compare import compare_app
 from medsgssl.cli.demo import demo
@@ -36,6 +37,7 @@ app.command(rich_help_panel=_RUN)(finetune)
 app.command(rich_help_panel=_RUN)(evaluate)
 app.command(rich_help_panel=_RUN)(report)
 app.add_typer(compare_app, name="compare", rich_help_panel=_RUN)
+app.command(rich_help_panel=_RUN)(ablate)
 app.command(rich_help_panel=_DATA)(catalog)
 app.add_typer(masks_app, name="masks", rich_help_panel=_DATA)
 app.command(rich_help_panel=_DATA)(phantom)

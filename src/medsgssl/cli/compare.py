@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from medsgssl.study import Estimate, StudyPlan
 
 
+StudyData = Annotated[Path, typer.Option("--data", help="Folder of the data set.")]
+StudyFolder = Annotated[Path, typer.Option("--out", help="Folder of the study.")]
+Seeds = Annotated[int, typer.Option(help="How many seeds: 0, 1, ...", min=1)]
+LabelFractions = Annotated[str, typer.Option(help="Shares of the labelled patients, with commas.")]
+StudySettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="[METHOD:]KEY=VALUE",
+        help="Change one setting, of all runs or of one method's; repeat for more.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the plan, its time and room; write nothing.")
+]
+
+
 class StudyByDefault(TyperGroup):
     """Take `compare --data DATA ...` for `compare run --data DATA ...`."""
 
@@ -33,13 +50,11 @@ compare_app = typer.Typer(
 
 @compare_app.command()
 def run(
-    data: Annotated[Path, typer.Option("--data", help="Folder of the data set.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")],
+    data: StudyData,
+    out: StudyFolder,
     methods: Annotated[str, typer.Option(help="Names of methods, with commas.")],
-    seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...", min=1)] = 3,
-    label_fractions: Annotated[
-        str, typer.Option(help="Shares of the labelled patients, with commas.")
-    ] = "1",
+    seeds: Seeds = 3,
+    label_fractions: LabelFractions = "1",
     controls: Annotated[
         str,
         typer.Option(help="Mask controls of every method: none,shuffled,random-blob,..."),
@@ -48,17 +63,8 @@ def run(
         bool, typer.Option("--twins", help="Also run each method without pretraining.")
     ] = False,
     config: ConfigFile = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="[METHOD:]KEY=VALUE",
-            help="Change one setting, of all runs or of one method's; repeat for more.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, its time and room; write nothing.")
-    ] = False,
+    settings: StudySettings = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Plan and run a study; given again, it goes on where it stopped.
 
@@ -66,18 +72,31 @@ def run(
     A run that fails is recorded, the others go on, and the exit status is 1.
     """
     from medsgssl.config import read_yaml
-    from medsgssl.study import estimate, make_plan, run_study
+    from medsgssl.study import make_plan
 
     plan = make_plan(
         data,
-        _listed(methods),
+        listed(methods),
         seeds=seeds,
-        fractions=_numbers(label_fractions),
-        controls=_listed(controls),
+        fractions=numbers(label_fractions),
+        controls=listed(controls),
         twins=twins,
         items=settings or [],
         file=read_yaml(config) if config else None,
     )
+    carry_out(plan, out, dry_run=dry_run)
+
+
+def carry_out(plan: StudyPlan, out: Path, *, dry_run: bool) -> None:
+    """Run a study and say what became of it, or show what it would take.
+
+    Args:
+        plan: What to run.
+        out: The study's folder.
+        dry_run: Show the plan with its time and room, and write nothing.
+    """
+    from medsgssl.study import estimate, run_study
+
     if dry_run:
         plan.joined(out)  # says now what running it would refuse
         _show_plan(plan, estimate(plan, out))
@@ -144,13 +163,15 @@ def card(
     typer.echo(f"Model card: {write_card(RunFolder(folder))}")
 
 
-def _listed(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
+    """Return the parts of a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _numbers(text: str) -> list[float]:
+def numbers(text: str) -> list[float]:
+    """Return the numbers of a list with commas."""
     try:
-        return [float(part) for part in _listed(text)]
+        return [float(part) for part in listed(text)]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a list of numbers such as 0.1,1") from None
 

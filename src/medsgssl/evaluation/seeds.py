@@ -61,7 +61,7 @@ class SeedDifference:
 
 
 @dataclass(frozen=True)
-class _Runs:
+class MethodRuns:
     """Mean AUC of each of ``K`` runs: ``(K,)``, and in each resample of patients ``(R, K)``."""
 
     values: Floats
@@ -69,6 +69,7 @@ class _Runs:
 
     @property
     def several(self) -> bool:
+        """Whether there is more than one run."""
         return len(self.values) > 1
 
     def seed_variance(self) -> float:
@@ -107,7 +108,7 @@ def summarise(
     """
     found = _run_means(labels, runs, patients, resamples, seed)
     mean = float(found.values.mean())
-    spread, _ = _spread(mean, found.draws.mean(axis=1), [found], confidence, resamples)
+    spread, _ = interval_over_seeds(mean, found.draws.mean(axis=1), [found], confidence, resamples)
     return SeedSummary(
         mean=mean,
         sd=float(found.values.std(ddof=1)) if found.several else None,
@@ -145,7 +146,7 @@ def compare_methods(
     b = _run_means(labels, runs_b, patients, resamples, seed)
     difference = float(a.values.mean() - b.values.mean())
     draws = a.draws.mean(axis=1) - b.draws.mean(axis=1)
-    spread, p = _spread(difference, draws, [a, b], confidence, resamples)
+    spread, p = interval_over_seeds(difference, draws, [a, b], confidence, resamples)
     return SeedDifference(difference, spread, p, seeds_included=a.several and b.several)
 
 
@@ -155,7 +156,7 @@ def _run_means(
     patients: NDArray[np.int64],
     resamples: int,
     seed: int,
-) -> _Runs:
+) -> MethodRuns:
     """Compute each run's mean AUC; resamples that lack a disease are left out (NaN in all)."""
     if not runs:
         raise ValueError("no run to summarise")
@@ -171,11 +172,11 @@ def _run_means(
         resampled = ranked.auc(counts) if resamples else np.empty((0, labels.shape[1]))
         draws.append(mean_over(resampled, defined))
     stacked = np.stack(draws, axis=1)
-    return _Runs(np.array(values), stacked[np.isfinite(stacked).all(axis=1)])
+    return MethodRuns(np.array(values), stacked[np.isfinite(stacked).all(axis=1)])
 
 
-def _spread(
-    estimate: float, draws: Floats, groups: Sequence[_Runs], confidence: float, resamples: int
+def interval_over_seeds(
+    estimate: float, draws: Floats, groups: Sequence[MethodRuns], confidence: float, resamples: int
 ) -> tuple[Interval, float | None]:
     """Return the t interval of the estimate and the p value of its being zero."""
     left_out = resamples - len(draws)

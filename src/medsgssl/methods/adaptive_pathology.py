@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.base import Method, Part, TaskOutput
 from medsgssl.methods.registry import register
 from medsgssl.methods.two_views import (
     ContrastiveSettings,
@@ -151,6 +151,10 @@ class AdaptivePathology(Method):
         "subtraction: Tsukuda et al., Radiology 2002; NT-Xent: Chen et al., ICML 2020"
     )
     settings = AdaptivePathologySettings
+    parts: ClassVar[dict[str, Part]] = {
+        "weighting": Part("anchors weighted by saliency", {"weighted": False}),
+        "pooling": Part("contrast of salient pooling", {"lambda_salient": 0.0}),
+    }
 
     def pretrain_views(self) -> ViewPlan:
         """Return two random crops, and the whole image, which knows the midline of the lungs."""

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medsgssl.methods.base import Method, Task, TaskOutput
+from medsgssl.methods.base import Method, Part, Task, TaskOutput
 from medsgssl.methods.registry import register
 from medsgssl.methods.two_views import ContrastiveSettings, global_batch, stack_views
 from medsgssl.models import (
@@ -231,6 +231,14 @@ class AnatomyMaskedAttention(Method):
         "teacher: Tarvainen and Valpola, NeurIPS 2017; attention guidance: Li et al., CVPR 2018"
     )
     settings = AnatomyMaskedAttentionSettings
+    parts: ClassVar[dict[str, Part]] = {
+        "bias": Part("anatomy bias on attention", {"bias": "absent"}),
+        "layers": Part("prior on every layer, not the last alone", {"align_layers": 1}),
+        "curriculum": Part("curriculum of the hidden share", {"curriculum": False}),
+        "reconstruction": Part("rebuilding of hidden patches", {"lambda_recon": 0.0}),
+        "alignment": Part("attention's lung prior", {"lambda_attn": 0.0}),
+        "contrast": Part("contrast of student and teacher", {"lambda_ctr": 0.0}),
+    }
     defaults: ClassVar[dict[str, Any]] = {
         "encoder.name": "vit_small_patch16_224",
         "pretrain.freeze_epochs": 5,

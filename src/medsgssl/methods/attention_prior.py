@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.base import Method, Part, TaskOutput
 from medsgssl.methods.registry import register
 from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
 from medsgssl.models import Encoder, Features, cell_cover, mean_one
@@ -88,6 +90,10 @@ class AttentionPrior(Method):
         "CVPR 2020"
     )
     settings = AttentionPriorSettings
+    parts: ClassVar[dict[str, Part]] = {
+        "segmentation": Part("loss of the predicted lung map", {"lambda_seg": 0.0}),
+        "equivariance": Part("equivariance of the maps", {"lambda_eq": 0.0}),
+    }
 
     def encoder(self) -> GatedEncoder:
         """Build the gated encoder."""

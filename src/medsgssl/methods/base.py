@@ -79,6 +79,23 @@ class Task(nn.Module, ABC):
         """Do what follows an optimiser step, e.g. move a teacher; nothing by default."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a method that can be left out, for its leave-one-out table.
+
+    Attributes:
+        what: One phrase: what is left out.
+        off: The settings that leave it out, by key below ``method.``.
+    """
+
+    what: str
+    off: dict[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that leave it out, by dotted key."""
+        return {f"method.{key}": value for key, value in self.off.items()}
+
+
 class Method(ABC):
     """One option: its name, its views, its input path and its pretext task.
 
@@ -96,6 +113,8 @@ class Method(ABC):
     settings: ClassVar[type[MethodSettings]] = MethodSettings
     #: Defaults of other settings that differ for this method, by dotted key.
     defaults: ClassVar[dict[str, Any]] = {}
+    #: What `medsgssl ablate` leaves out one by one, by name.
+    parts: ClassVar[dict[str, Part]] = {}
     #: False where neither views, input path nor loss look at a mask.
     uses_masks: ClassVar[bool] = True
     #: False for a method without a pretext task.

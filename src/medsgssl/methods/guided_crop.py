@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from medsgssl.methods.base import Method, Task, TaskOutput
+from medsgssl.methods.base import Method, Part, Task, TaskOutput
 from medsgssl.methods.registry import register
 from medsgssl.methods.two_views import ContrastiveSettings, global_batch
 from medsgssl.models import Encoder, Projector, nt_xent, nt_xent_floor
@@ -106,6 +106,10 @@ class GuidedCrop(Method):
         "transformers (DINO), ICCV 2021; NT-Xent: Chen et al., ICML 2020"
     )
     settings = GuidedCropSettings
+    parts: ClassVar[dict[str, Part]] = {
+        "crops": Part("contrast between the two crops", {"lambda_crops": 0.0}),
+        "global": Part("contrast of each crop with the lung box", {"lambda_global": 0.0}),
+    }
 
     def pretrain_views(self) -> ViewPlan:
         """Return two crops with enough lung, and the lung box where a term needs it."""

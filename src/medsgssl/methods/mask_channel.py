@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
-from medsgssl.methods.base import Method
+from medsgssl.methods.base import Method, Part
 from medsgssl.methods.registry import register
 from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask
 from medsgssl.models import Encoder
@@ -37,6 +39,11 @@ class MaskChannel(Method):
         "conditional control to text-to-image diffusion models, ICCV 2023"
     )
     settings = MaskChannelSettings
+    parts: ClassVar[dict[str, Part]] = {
+        "dropping": Part("masks dropped in training", {"mask_drop": 0.0}),
+        "perturbing": Part("masks grown, shrunk and shifted in training", {"mask_noise": 0.0}),
+        "test-mask": Part("masks at test", {"mask_at_test": False}),
+    }
 
     def encoder(self) -> MaskChannelEncoder:
         """Build the two-channel encoder."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.methods.base import Method
+from medsgssl.methods.base import Method, Part
 from medsgssl.methods.registry import register
 from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
 from medsgssl.models import Encoder, cell_cover, choose_cells, paint_cells
@@ -87,6 +89,10 @@ class MaskedContrastive(Method):
         "arXiv 2206.07700, 2022"
     )
     settings = MaskedContrastiveSettings
+    parts: ClassVar[dict[str, Part]] = {
+        "hiding": Part("hidden lung blocks", {"hidden_low": 0.0, "hidden_high": 0.0}),
+        "weighting": Part("images weighted by mask quality", {"quality_floor": 1.0}),
+    }
 
     def task(self, encoder: Encoder) -> MaskedContrastiveTask:
         """Build the masked contrastive task."""

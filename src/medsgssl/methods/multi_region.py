@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.base import Method, Part, TaskOutput
 from medsgssl.methods.registry import register
 from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
 from medsgssl.models import Encoder, Features, Projector
@@ -120,6 +120,10 @@ class MultiRegion(Method):
         "2021; NT-Xent: Chen et al., ICML 2020"
     )
     settings = MultiRegionSettings
+    parts: ClassVar[dict[str, Part]] = {
+        "regions": Part("contrast of regions", {"beta": 0.0}),
+        "whole-view": Part("contrast of whole views", {"alpha": 0.0}),
+    }
 
     def pretrain_views(self) -> ViewPlan:
         """Return two random crops; for zones also the whole image, in which they are defined."""

@@ -83,7 +83,8 @@ def png_uri(picture: NDArray[np.uint8]) -> str:
 
 
 @functools.cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """Return the environment of every page: templates, filters and colours."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medsgssl.report"),
         autoescape=True,
@@ -100,9 +101,9 @@ def _templates() -> jinja2.Environment:
 
 def _raw_file(name: str) -> Markup:
     """Return a style sheet or script of this package as it is, for the inside of a page."""
-    loader = _templates().loader
+    loader = templates().loader
     assert loader is not None
-    return Markup(loader.get_source(_templates(), name)[0])
+    return Markup(loader.get_source(templates(), name)[0])
 
 
 def _raw_hash(name: str) -> str:
@@ -122,5 +123,5 @@ def write_page(target: Path, template: str, content: dict[str, Any]) -> Path:
     Returns:
         ``target``.
     """
-    write_text(target, _templates().get_template(template).render(content))
+    write_text(target, templates().get_template(template).render(content))
     return target

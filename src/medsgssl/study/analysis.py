@@ -10,9 +10,8 @@ from medsgssl.study.arms import Arm, Comparison, arm_means, compare_arms, gather
 from medsgssl.study.collect import Collected, collect
 from medsgssl.study.statistics import Bench, Estimate
 from medsgssl.study.strata import QualityStrata, Strata, Stratum
+from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import MethodVerdict, verdicts
-
-CONTROL = "simclr"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from medsgssl.evaluation.multiplicity import holm
 from medsgssl.sources import DISEASES
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.statistics import Bench, Drawn, Estimate, each
+from medsgssl.study.variants import left_out
 
-Kind = Literal["control", "twin", "direct", "masks"]
+Kind = Literal["control", "twin", "direct", "masks", "part"]
 
 #: What a comparison of each kind answers.
 QUESTIONS: dict[Kind, str] = {
@@ -25,6 +26,7 @@ QUESTIONS: dict[Kind, str] = {
     "twin": "pretraining against the same input path without it",
     "direct": "pretraining against plain supervised training",
     "masks": "lung masks against masks without anatomy",
+    "part": "the whole method against the method without one of its parts",
 }
 # What a method is allowed to differ in from what it is compared with.
 _OWN = ("name", "direct", "method.", "masks.", "data.label_fraction")
@@ -61,6 +63,11 @@ class Arm:
     def is_mask_control(self) -> bool:
         """Whether its masks carry no anatomy."""
         return self.masks in CONTROLS
+
+    @cached_property
+    def without(self) -> str:
+        """Name of the part of the method that is left out; empty for the whole method."""
+        return left_out(self.settings)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -164,6 +171,8 @@ def _label(run: FinishedRun) -> str:
     label = str(run.settings.get("name"))
     if run.settings.get("direct") and label != "direct":
         label += " direct"
+    elif without := left_out(run.settings):
+        label += f" without {without}"
     if run.masks and run.masks != "rules":
         name = run.masks if run.masks in CONTROLS else Path(run.masks).name
         label += f", {name} masks" if name != "none" else ", no masks"
@@ -190,8 +199,10 @@ def _opponents(arm: Arm, arms: Sequence[Arm], control: str) -> Iterator[tuple[Ki
         own = other.method == arm.method
         if other.label == control and not (arm.direct and arm.method == control):
             yield "control", other
-        elif arm.direct:
+        elif arm.direct or arm.without:
             continue
+        elif own and other.without and other.masks == arm.masks:
+            yield "part", other
         elif own and other.direct and not arm.is_mask_control:
             yield "twin", other
         elif other.method == "direct" and arm.method == control:

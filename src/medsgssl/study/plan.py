@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from medsgssl.cache import CONTROLS
-from medsgssl.config import Config, merge, parse_overrides
+from medsgssl.config import Config, merge, nest, parse_overrides
 from medsgssl.errors import ConfigError
 from medsgssl.files import read_json, write_json
-from medsgssl.methods import configure, find_method
+from medsgssl.methods import configure
 from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.study.variants import CONTROL, Variant, part_of, variants_of, variants_without
 
 PLAN_FILE = "study.json"
 _FORMAT = 1
@@ -31,6 +32,7 @@ class PlannedRun:
         masks: Mask source; the study's own, or one of the controls.
         seed: Its seed.
         fraction: Share of the training patients whose labels are used.
+        without: Name of the method's part that is left out; empty for the whole method.
         pretrains: Whether it ends with the pretrained encoder, for others to start from.
         start: Name of the pretraining that it starts from, None for a direct run.
     """
@@ -41,6 +43,7 @@ class PlannedRun:
     masks: str
     seed: int
     fraction: float
+    without: str = ""
     pretrains: bool = False
     start: str | None = None
 
@@ -74,7 +77,9 @@ class StudyPlan:
             "masks": {"source": run.masks},
         }
         own = self.own_settings.get(run.method, {})
-        return configure(run.method, self.settings, own, decided, direct=run.direct)
+        less = part_of(run.method, run.without).settings() if run.without else {}
+        off = [nest(key, value) for key, value in less.items()]
+        return configure(run.method, self.settings, own, *off, decided, direct=run.direct)
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""
@@ -140,6 +145,7 @@ def make_plan(
     fractions: Sequence[float] = (1.0,),
     controls: Sequence[str] = (),
     twins: bool = False,
+    ablate: str | None = None,
     items: Sequence[str] = (),
     file: Mapping[str, Any] | None = None,
 ) -> StudyPlan:
@@ -152,11 +158,14 @@ def make_plan(
         fractions: Label fractions of fine-tuning.
         controls: Mask controls that every method with masks is also run with.
         twins: Also run every method's twin without pretraining.
+        ablate: Of this one of the methods, also run its twin, and the method without each of its
+            parts in turn.
         items: Settings as ``KEY=VALUE``, or ``METHOD:KEY=VALUE`` for one method's runs.
         file: Nested settings below these.
 
     Raises:
-        ConfigError: A method, control or setting is unknown, or a list is empty.
+        ConfigError: A method, control or setting is unknown, a list is empty, or the method to
+            ablate has no part that can be left out.
     """
     _check_lists(methods, seeds, fractions, controls)
     common, own = _split_items(items, methods)
@@ -166,17 +175,64 @@ def make_plan(
     main = str(settings.get("masks", {}).get("source", "rules"))
     plan = StudyPlan(str(data.expanduser().absolute()), settings, own)
     unique = list(dict.fromkeys(methods))
-    arms = [arm for name in unique for arm in _arms(name, main, controls, twins)]
+    variants = [
+        variant
+        for name in unique
+        for variant in variants_of(name, main, controls, twins or name == ablate)
+    ]
+    if ablate is not None:
+        variants += variants_without(configure(ablate, settings, own.get(ablate, {})), main)
     runs = [
         run
         for seed in range(seeds)
-        for arm in arms
-        for run in _runs(arm, seed, sorted(set(fractions)), main)
+        for variant in variants
+        for run in _runs(variant, seed, sorted(set(fractions)), main)
     ]
     plan = replace(plan, runs=tuple(runs))
     for run in plan.runs:
         plan.config(run)
     return plan
+
+
+def make_ablation(
+    data: Path,
+    method: str,
+    *,
+    seeds: int = 3,
+    fractions: Sequence[float] = (1.0,),
+    items: Sequence[str] = (),
+    file: Mapping[str, Any] | None = None,
+) -> StudyPlan:
+    """Plan the leave-one-out study of a method, beside ``simclr`` with the method's backbone.
+
+    Args:
+        data: Folder of the data set.
+        method: Name of the method.
+        seeds: How many; they are 0, 1, ...
+        fractions: Label fractions of fine-tuning.
+        items: Settings as in ``make_plan``.
+        file: Nested settings below these.
+
+    Raises:
+        ConfigError: As ``make_plan``.
+    """
+    backbone = configure(method).encoder.name
+    # Before the user's own, which then win.
+    like = [f"{CONTROL}:encoder.name={backbone}"] if _no_backbone(items, file) else []
+    return make_plan(
+        data,
+        list(dict.fromkeys([CONTROL, method])),
+        seeds=seeds,
+        fractions=fractions,
+        ablate=method,
+        items=[*like, *items],
+        file=file,
+    )
+
+
+def _no_backbone(items: Sequence[str], file: Mapping[str, Any] | None) -> bool:
+    named = any(item.startswith("encoder.name=") for item in items)
+    return not named and "name" not in (file or {}).get("encoder", {})
 
 
 def _check_lists(
@@ -229,36 +285,16 @@ def _refuse_decided(tree: Mapping[str, Any]) -> None:
         )
 
 
-def _arms(
-    name: str, main: str, controls: Sequence[str], twins: bool
-) -> Iterator[tuple[str, bool, str]]:
-    """Yield method, direct twin or not, and mask source."""
-    method = find_method(name)
-    if not method.pretrains:
-        yield name, True, main
-        return
-    yield name, False, main
-    if method.uses_masks:
-        for control in controls:
-            if control != main:
-                yield name, False, control
-    if twins:
-        yield name, True, main
-
-
 def _runs(
-    arm: tuple[str, bool, str], seed: int, fractions: Sequence[float], main: str
+    variant: Variant, seed: int, fractions: Sequence[float], main: str
 ) -> Iterator[PlannedRun]:
-    method, direct, masks = arm
-    parts = [method]
-    parts += ["direct"] if direct and find_method(method).pretrains else []
-    parts += [masks] if masks != main else []
-    stem = "-".join([*parts, f"s{seed}"])
-    start = None if direct else f"{stem}-pretrain"
+    stem = f"{variant.stem(main)}-s{seed}"
+    own = {**asdict(variant), "seed": seed}
+    start = None if variant.direct else f"{stem}-pretrain"
     if start is not None:
-        yield PlannedRun(start, method, direct, masks, seed, 1.0, pretrains=True)
+        yield PlannedRun(start, fraction=1.0, pretrains=True, **own)
     for share in fractions:
-        yield PlannedRun(f"{stem}-f{share:g}", method, direct, masks, seed, share, start=start)
+        yield PlannedRun(f"{stem}-f{share:g}", fraction=share, start=start, **own)
 
 
 def _flat(plan: StudyPlan) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from medsgssl.evaluation import RankedScores, Split
 from medsgssl.evaluation.bootstrap import MAX_LEFT_OUT, interval, patient_counts
 from medsgssl.evaluation.paired import bootstrap_p
 from medsgssl.evaluation.ranking import Floats, mean_over
-from medsgssl.evaluation.seeds import _Runs, _spread
+from medsgssl.evaluation.seeds import MethodRuns, interval_over_seeds
 from medsgssl.evaluation.subgroups import MIN_POSITIVES
 
 #: A statistic of one run: its value, and ``(R,)`` values of the resamples, NaN where undefined.
@@ -69,6 +69,11 @@ class Estimate:
     sd: float | None = None
     p: float | None = None
     seeds_included: bool = False
+
+    def columns(self, name: str) -> dict[str, float | None]:
+        """Return the columns of a table that hold it: ``name``, ``name_low``, ``name_high``."""
+        low, high = self.interval or (None, None)
+        return {name: self.value, f"{name}_low": low, f"{name}_high": high}
 
 
 class Bench:
@@ -140,7 +145,8 @@ class Bench:
         if not found.several:
             return Estimate(value, _pair(interval(runs[0][1], self.confidence).pair()))
         total = len(runs[0][1])
-        spread, _ = _spread(value, found.draws.mean(axis=1), [found], self.confidence, total)
+        draws = found.draws.mean(axis=1)
+        spread, _ = interval_over_seeds(value, draws, [found], self.confidence, total)
         return Estimate(value, _pair(spread.pair()), sd, None, seeds_included=True)
 
     def difference(self, a: Sequence[Statistic], b: Sequence[Statistic]) -> Estimate:
@@ -155,7 +161,7 @@ class Bench:
             return Estimate(value, _pair(found), p=bootstrap_p(draws) if found else None)
         draws = first.draws.mean(axis=1) - second.draws.mean(axis=1)
         total = len(a[0][1])
-        spread, p = _spread(value, draws, [first, second], self.confidence, total)
+        spread, p = interval_over_seeds(value, draws, [first, second], self.confidence, total)
         both = first.several and second.several
         return Estimate(value, _pair(spread.pair()), p=p, seeds_included=both)
 
@@ -177,10 +183,10 @@ def _mean(point: Floats, draws: Floats, among: Chosen) -> Statistic:
     return float(mean_over(point[None], among)[0]), mean_over(draws, among)
 
 
-def _runs(runs: Sequence[Statistic]) -> _Runs:
+def _runs(runs: Sequence[Statistic]) -> MethodRuns:
     draws = np.stack([found for _, found in runs], axis=1)
     # A resample lacks a disease for all runs or for none: labels and patients decide it.
-    return _Runs(np.array([value for value, _ in runs]), draws[np.isfinite(draws).all(axis=1)])
+    return MethodRuns(np.array([value for value, _ in runs]), draws[np.isfinite(draws).all(axis=1)])
 
 
 def _pair(found: list[float] | None) -> tuple[float, float] | None:

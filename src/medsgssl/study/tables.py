@@ -12,6 +12,7 @@ from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Comparison, calibration
 from medsgssl.study.look import LOOK_FILE, MEASURES
+from medsgssl.study.parts import part_rows
 from medsgssl.study.statistics import Estimate, each
 from medsgssl.study.strata import Stratum
 
@@ -30,6 +31,10 @@ LATEX: dict[str, dict[str, str]] = {
     "diseases": {
         "arm": "Method", "labels": "Labels", "disease": "Disease", "positives": "Positives",
         "auc": "AUC", "difference": "Difference", "p": "$p$", "p_holm": "$p$ (Holm)",
+    },
+    "parts": {
+        "method": "Method", "labels": "Labels", "without": "Without", "auc": "AUC",
+        "difference": "Lost", "p": "$p$", "p_holm": "$p$ (Holm)",
     },
     "subgroups": {
         "arm": "Method", "labels": "Labels", "group": "Group", "images": "Images",
@@ -65,6 +70,7 @@ def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
                 for part in quality.strata
             ]
         ),
+        "parts": pd.DataFrame(part_rows(analysis)),
         "localisation": pd.DataFrame(_localisation(analysis)),
         "runs": pd.DataFrame(_runs(analysis)),
     }  # fmt: skip
@@ -124,11 +130,6 @@ def _escape(text: str) -> str:
     return text
 
 
-def _spread(name: str, estimate: Estimate) -> Row:
-    low, high = estimate.interval or (None, None)
-    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
-
-
 def _means(analysis: Analysis) -> list[Row]:
     rows = []
     for arm in analysis.arms:
@@ -138,10 +139,10 @@ def _means(analysis: Analysis) -> list[Row]:
                 "arm": arm.label,
                 "labels": arm.fraction,
                 "seeds": len(arm.runs),
-                **_spread("auc", found["auc"]),
+                **found["auc"].columns("auc"),
                 "auc_sd": found["auc"].sd,
-                **_spread("auc_20", found["auc_20"]),
-                **_spread("ap", found["ap"]),
+                **found["auc_20"].columns("auc_20"),
+                **found["ap"].columns("ap"),
                 "ap_sd": found["ap"].sd,
                 **calibration(arm),
                 "runs": " ".join(run.name for run in arm.runs),
@@ -167,12 +168,12 @@ def _comparisons(analysis: Analysis) -> list[Row]:
         rows.append(
             {
                 **_sides(found),
-                **_spread("difference", found.mean),
+                **found.mean.columns("difference"),
                 "p": found.mean.p,
                 "p_holm": None if verdict is None else verdict.p_holm,
                 "verdict": "" if verdict is None else verdict.word,
-                **_spread("difference_20", found.mean_20),
-                **_spread("difference_ap", found.mean_ap),
+                **found.mean_20.columns("difference_20"),
+                **found.mean_ap.columns("difference_ap"),
                 "seeds_in_interval": found.mean.seeds_included,
                 "differs_in": "; ".join(found.unlike),
             }
@@ -192,15 +193,15 @@ def _diseases(analysis: Analysis) -> list[Row]:
                     **_sides(found),
                     "disease": name,
                     "positives": int(positives[d]),
-                    **_spread("auc", _auc(analysis, found, d)),
+                    **_auc(analysis, found, d).columns("auc"),
                     "auc_against": _value([run.auc[d] for run in found.against.drawn]),
-                    **_spread("difference", pair.difference),
+                    **pair.difference.columns("difference"),
                     "p": pair.difference.p,
                     "p_holm": pair.holm,
                     "p_delong_by_seed": " ".join(f"{s}:{p:.4g}" for s, p in pair.delong.items()),
-                    **_spread("ap", _ap(analysis, found, d)),
+                    **_ap(analysis, found, d).columns("ap"),
                     "ap_against": _value([run.ap[d] for run in found.against.drawn]),
-                    **_spread("ap_difference", pair.ap),
+                    **pair.ap.columns("ap_difference"),
                     "note": pair.note,
                 }
             )
@@ -227,9 +228,9 @@ def _stratum(found: Comparison, part: Stratum) -> Row:
         "images": part.images,
         "patients": part.patients,
         "diseases": part.diseases,
-        **_spread("auc", part.own),
+        **part.own.columns("auc"),
         "auc_against": part.other.value,
-        **_spread("difference", part.difference),
+        **part.difference.columns("difference"),
         "p": part.difference.p,
     }
 
@@ -250,7 +251,7 @@ def _localisation(analysis: Analysis) -> list[Row]:
             known = [value for value in values if value is not None]
             ends = found[0]["measures"][name]["interval"] if len(found) == 1 else None
             mean = _value(known) if known else None
-            row |= _spread(name, Estimate(mean, tuple(ends) if ends else None))
+            row |= Estimate(mean, tuple(ends) if ends else None).columns(name)
         rows.append(row)
     return rows
 

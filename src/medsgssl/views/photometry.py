@@ -40,7 +40,7 @@ def tone_table(brightness: float, contrast: float, gamma: float) -> UInt8:
         uint8, (256,): the new value of each old one.
     """
     level = (_LEVELS**gamma - 0.5) * (255 * contrast) + 255 * (0.5 + brightness)
-    return cv2.convertScaleAbs(np.maximum(level, 0)).ravel()
+    return np.asarray(cv2.convertScaleAbs(np.maximum(level, 0)), dtype=np.uint8).ravel()
 
 
 def photometric(image: UInt8, augment: AugmentSettings, rng: np.random.Generator) -> UInt8:

@@ -43,6 +43,14 @@ class PretrainSettings(LoopSettings):
     monitor_batches: Annotated[int, Field(ge=1)] = Field(
         8, description="batches of embeddings behind the collapse monitor"
     )
+    probe_every: Annotated[int, Field(ge=0)] = Field(
+        5,
+        description="epochs between k-NN probes on validation, the last epoch always; 0: none. "
+        "They use labels, to be watched alone: nothing follows from them",
+    )
+    probe_images: Annotated[int, Field(ge=2)] = Field(
+        4096, description="training images behind a probe, drawn once"
+    )
 
 
 class FinetuneSettings(LoopSettings):

@@ -22,6 +22,7 @@ _OTHERS = {
     "embedding_rank": "effective rank of the embeddings",
     "lr": "learning rate",
     "val_mean_auc": "validation mean AUC",
+    "probe_mean_auc": "k-NN mean AUC on validation, for watching",
     "images_per_second": None,
     "data_wait": None,
     "seconds": None,
@@ -41,7 +42,7 @@ def learning_charts(log: pd.DataFrame, stage: str) -> list[Chart]:
     # A single unweighted term is the loss itself: one panel, with the floor of the term.
     alone = [name for name in terms if np.allclose(log[name], log["loss"], equal_nan=True)]
     columns = ["val_mean_auc", "loss", *(name for name in terms if name not in alone)]
-    columns += ["embedding_std", "embedding_rank", "lr"]
+    columns += ["probe_mean_auc", "embedding_std", "embedding_rank", "lr"]
     charts: list[Chart] = []
     for column in (str(name) for name in columns if name in log):
         floor = column + _FLOOR
@@ -50,12 +51,14 @@ def learning_charts(log: pd.DataFrame, stage: str) -> list[Chart]:
         title = _OTHERS.get(column) or words(column)
         if stage == "finetune" and column.startswith("embedding"):
             continue
+        # A probe is not due in every epoch.
+        shown = log[log[column].notna()] if column == "probe_mean_auc" else log
         charts.append(
             _panel(
                 f"{stage}-{len(charts)}",
                 title,
-                log["epoch"].tolist(),
-                log[column].tolist(),
+                shown["epoch"].tolist(),
+                shown[column].tolist(),
                 floor=log[floor].tolist() if floor in log else None,
                 from_zero=column in _FROM_ZERO,
                 best=column == "val_mean_auc",

@@ -215,6 +215,7 @@ class Trainer:
             self._require_finite()
         row = self.log.end_epoch(epoch, self.lr, self.floors)
         self.stopped = self.epoch_end(self.task, row)
+        self.log.restart_clock()
         self.log.write() if self.fabric.is_global_zero else None
         self.fabric.log_dict(row, step=self.step)
         display.end_epoch(row)

@@ -17,19 +17,24 @@ from medsgssl.training.devices import launch, seed_step
 from medsgssl.training.epoch_log import Row
 from medsgssl.training.loop import Stage, Trainer
 from medsgssl.training.monitors import warnings_for
+from medsgssl.training.probe import Probe
 from medsgssl.views import EpochOrder, ViewSource, ViewSteps
 
 
 @dataclass
 class _Watch:
-    """Collects warnings about collapse and saturation after each epoch."""
+    """Probes and collects warnings about collapse and saturation after each epoch."""
 
+    probe: Probe
     warnings: list[str] = field(default_factory=list)
 
     def __call__(self, task: Task, row: Row) -> bool:
         suffix = "_floor"
         floors = {name.removesuffix(suffix): row[name] for name in row if name.endswith(suffix)}
         self.warnings += warnings_for(row, floors)
+        if self.probe.due(int(row["epoch"])):
+            auc = self.probe.mean_auc(task)
+            row |= {} if auc is None else {"probe_mean_auc": auc}
         return False
 
     def state(self) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def _pretrain(
     steps = ViewSteps(source, method.pretrain_views(), order, config.data.img_size, config.seed)
     seed_step(config.seed, "initial weights", 0, 0)
     task = method.task(method.encoder())
-    watch = _Watch()
+    watch = _Watch(Probe(fabric, config, source))
     trainer = Trainer(fabric, stage, task, steps, watch)
     trainer.run()
     fabric.barrier()

@@ -15,11 +15,19 @@ from rich.progress import (
 
 from medsgssl.training.epoch_log import Row
 
-_SHOWN = ("embedding_std", "embedding_rank", "val_mean_auc", "images_per_second", "data_wait")
+_SHOWN = (
+    "embedding_std",
+    "embedding_rank",
+    "val_mean_auc",
+    "probe_mean_auc",
+    "images_per_second",
+    "data_wait",
+)
 _SHORT = {
     "embedding_std": "std",
     "embedding_rank": "rank",
     "val_mean_auc": "val AUC",
+    "probe_mean_auc": "k-NN AUC",
     "images_per_second": "img/s",
     "data_wait": "data wait",
 }

@@ -56,10 +56,25 @@ class Neighbours(Classifier):
 
     def scores(self, batch: ViewBatch) -> Tensor:
         """Return the share of the weighted votes for each disease, (B, 14) in [0, 1]."""
-        found = F.normalize(self.features(batch).pooled.float(), dim=1)
-        similarity, nearest = (found @ self.bank.T).topk(self.neighbours, dim=1)
-        votes = F.softmax(similarity / _VOTE_TEMPERATURE, dim=1)
-        return (votes[..., None] * self.bank_labels[nearest]).sum(dim=1).clamp(0, 1)
+        found = self.features(batch).pooled.float()
+        return vote(found, self.bank, self.bank_labels, self.neighbours)
+
+
+def vote(features: Tensor, bank: Tensor, labels: Tensor, neighbours: int) -> Tensor:
+    """Return the share of the nearest images' weighted votes for each disease.
+
+    Args:
+        features: (B, D) of the images to score.
+        bank: (N, D) of the images that vote, of length 1 each.
+        labels: (N, 14) of 0 and 1.
+        neighbours: Images that vote, k <= N.
+
+    Returns:
+        (B, 14) in [0, 1].
+    """
+    similarity, nearest = (F.normalize(features, dim=1) @ bank.T).topk(neighbours, dim=1)
+    votes = F.softmax(similarity / _VOTE_TEMPERATURE, dim=1)
+    return (votes[..., None] * labels[nearest]).sum(dim=1).clamp(0, 1)
 
 
 def fit_read_out(

@@ -270,6 +270,7 @@ def gradients_of(name: str, batch: ViewBatch, wrap: Callable[[Task], nn.Module])
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None:
             module.running_mean = torch.zeros(module.num_features)
             module.running_var = torch.ones(module.num_features)
+            module.eval()  # a teacher keeps its own in training mode
     model = wrap(task)
     model(batch, 0.25).loss.backward()
     return {key: p.grad for key, p in task.named_parameters() if p.requires_grad}

@@ -127,6 +127,10 @@ class AdaptivePathologyTask(TwoViewTask):
         output.figures["saliency_score"] = saliency.scores.mean()
         return output
 
+    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Return the saliency of the first views."""
+        return {"saliency": self.saliency(batch).maps.chunk(2)[0]}
+
     def saliency(self, batch: ViewBatch) -> Saliency:
         """Return the saliency of both views, first views first."""
         images, masks = self.prepare(batch)

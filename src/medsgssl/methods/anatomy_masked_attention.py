@@ -154,6 +154,14 @@ class AnatomyMaskedAttentionTask(Task):
         painted = paint_cells(hidden, images.shape[-1])[:, None]
         return torch.stack(torch.where(painted, 0.5, images).chunk(2), dim=1)
 
+    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Return the class token's attention in the last layer, on the first views."""
+        images, masks = batch.view(0)
+        vit = self.encoder
+        cover = vit.cover(masks)
+        attention = vit.encode(images, bias=vit.bias, cover=cover, align_layers=1)
+        return {"attention": attention.extra["attention"][:, 0].reshape(cover.shape)}
+
     def frozen(self) -> list[nn.Module]:
         """Return blocks and norms; patch embedding, mask token, gammas and heads go on training."""
         backbone = self.encoder.backbone

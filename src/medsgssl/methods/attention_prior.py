@@ -45,6 +45,10 @@ class AttentionPriorTask(TwoViewTask):
         super().__init__(encoder, settings)
         self._lambda_seg, self._lambda_eq = settings.lambda_seg, settings.lambda_eq
 
+    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Return the lung map that the encoder predicts for the first views."""
+        return {"predicted_lungs": self.encoder(*batch.view(0)).extra["lung_map"]}
+
     def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
         """Add the terms of the lung map whose weight is not 0, and its overlap with the mask."""
         lung_map = features.extra["lung_map"]

@@ -71,6 +71,14 @@ class Task(nn.Module, ABC):
         """Return the views as this task shows them to its encoder, (B, V, 1, S, S)."""
         return batch.images
 
+    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Return what the report shows of the first views, by name; nothing by default.
+
+        Maps (B, h, w), not negative, over the whole view: where the method looks, or what it has
+        learned to see.
+        """
+        return {}
+
     def frozen(self) -> list[nn.Module]:
         """Return the modules that rest during ``pretrain.freeze_epochs``: the backbone."""
         return [self.encoder.backbone]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from medsgssl.config import Config
 from medsgssl.files import atomic_path
-from medsgssl.methods import method_of
+from medsgssl.methods import Task, method_of
 from medsgssl.pipeline.data import PreparedData
 from medsgssl.randomness import generator
+from medsgssl.training import load_weights, seed_step
 from medsgssl.views import EpochOrder, ViewBatch, ViewPlan, ViewSteps
 
 _COUNT = 6
@@ -20,10 +21,7 @@ _COUNT = 6
 
 def write_examples(path: Path, config: Config, data: PreparedData) -> None:
     """Write ``examples.npz``: the arrays that docs/architecture.md lists."""
-    source = data.source
-    train = source.rows("train")
-    rng = generator(config.seed, "examples")
-    rows = np.sort(rng.choice(train, min(_COUNT, len(train)), replace=False))
+    source, rows = data.source, _rows(config, data)
     method = method_of(config)
     arrays: dict[str, NDArray[np.generic]] = {
         "image_ids": data.catalog.table["image_id"].to_numpy(dtype=str)[rows],
@@ -47,6 +45,48 @@ def write_examples(path: Path, config: Config, data: PreparedData) -> None:
             arrays["prepared"] = seen[:, :, 0].numpy()
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+def write_maps(path: Path, config: Config, data: PreparedData, weights: Path) -> None:
+    """Write ``maps.npz``: the method's maps on the example images before and after pretraining.
+
+    Args:
+        path: The file; not written for a method without maps.
+        config: The run's configuration.
+        data: Images and masks.
+        weights: The pretrained encoder.
+    """
+    method = method_of(config)
+    rows = _rows(config, data)
+    rendered = _render(config, data, method.pretrain_views(), rows)
+    batch = rendered.to_device(torch.device("cpu"))
+    # The very weights that pretraining began with.
+    seed_step(config.seed, "initial weights", 0, 0)
+    task = method.task(method.encoder()).eval()
+    before = _maps(task, batch)
+    if not before:
+        return
+    load_weights(weights, task.encoder, {"method": config.name})
+    arrays: dict[str, NDArray[np.generic]] = {
+        "image_ids": data.catalog.table["image_id"].to_numpy(dtype=str)[rows],
+        "views": rendered.images[:, 0, 0].numpy(),
+        "masks": rendered.masks[:, 0].numpy(),
+    }
+    for when, maps in (("before", before), ("after", _maps(task, batch))):
+        arrays |= {f"{name}_{when}": found for name, found in maps.items()}
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+@torch.inference_mode()
+def _maps(task: Task, batch: ViewBatch) -> dict[str, NDArray[np.float32]]:
+    return {name: found.float().numpy() for name, found in task.maps(batch).items()}
+
+
+def _rows(config: Config, data: PreparedData) -> NDArray[np.int64]:
+    train = data.source.rows("train")
+    rng = generator(config.seed, "examples")
+    return np.sort(rng.choice(train, min(_COUNT, len(train)), replace=False))
 
 
 def _render(

@@ -19,7 +19,7 @@ from medsgssl.files import atomic_path, fingerprint, write_json
 from medsgssl.machine import loader_workers, rank, shared_memory_warning
 from medsgssl.models import build_backbone
 from medsgssl.pipeline.data import PreparedData, prepare_data
-from medsgssl.pipeline.examples import write_examples
+from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.report import write_report
 from medsgssl.runs import WITHOUT_EFFECT, RunFolder, StageName, flatten
 from medsgssl.sources import DISEASES, INTENSITY
@@ -183,9 +183,11 @@ def _pretrain(
     def work() -> None:
         if pretrained is None:
             pretrain(config, data.source, run.path, facts)
-            return
-        with atomic_path(run.pretrained) as temporary:
-            shutil.copyfile(pretrained, temporary)
+        else:
+            with atomic_path(run.pretrained) as temporary:
+                shutil.copyfile(pretrained, temporary)
+        if rank() == 0:
+            write_maps(run.maps, config, data, run.pretrained)
 
     _once(run, "pretrain", {"pretrain": facts["key"]}, work)
 

@@ -27,6 +27,7 @@ FILES: dict[str, tuple[str, str]] = {
     "pretrain_log.csv": ("pretrain", "one row per epoch of pretraining"),
     "pretrain_warnings.json": ("pretrain", "signs of collapse or saturation"),
     "pretrained.safetensors": ("pretrain", "the pretrained encoder"),
+    "maps.npz": ("pretrain", "where the method looks before and after pretraining"),
     "finetune_log.csv": ("finetune", "one row per epoch of fine-tuning"),
     "classifier.safetensors": ("finetune", "the classifier of the best epoch"),
     "predictions.parquet": ("predict", "labels and scores of validation and test images"),
@@ -47,6 +48,7 @@ class Results:
         data: Audit of images and masks.
         split: Image, patient and split of every image.
         examples: Arrays by name.
+        maps: Arrays by name; None also for a method without maps.
         pretrain_log: One row per epoch.
         pretrain_warnings: Texts.
         finetune_log: One row per epoch.
@@ -62,6 +64,7 @@ class Results:
     data: dict[str, Any] | None
     split: pd.DataFrame | None
     examples: dict[str, NDArray[Any]] | None
+    maps: dict[str, NDArray[Any]] | None
     pretrain_log: pd.DataFrame | None
     pretrain_warnings: list[str]
     finetune_log: pd.DataFrame | None
@@ -85,6 +88,7 @@ class Results:
             data=_json(run.data),
             split=_parquet(run.split),
             examples=_arrays(run.examples),
+            maps=_arrays(run.maps),
             pretrain_log=_log(run.pretrain_log),
             pretrain_warnings=_json(run.pretrain_warnings) or [],
             finetune_log=_log(run.finetune_log),

@@ -9,6 +9,7 @@ from medsgssl.report import facts, tables
 from medsgssl.report.curves import calibration_charts, forest, pr_charts, roc_charts
 from medsgssl.report.figures import Chart, write_figure
 from medsgssl.report.learning import learning_charts
+from medsgssl.report.maps import map_examples
 from medsgssl.report.page import write_page
 from medsgssl.report.pictures import Example, examples
 from medsgssl.report.results import Results
@@ -84,6 +85,7 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
         "split": facts.split_kind(results),
         "masks": facts.mask_source(results),
         "examples": _examples(results),
+        "maps": [] if results.maps is None else map_examples(results.maps),
         "split_table": tables.split_table(results),
         "data_tables": tables.data_tables(results),
         "subgroups": tables.subgroup_tables(metrics) if metrics else [],

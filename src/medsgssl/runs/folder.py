@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "examples.npz"
 
     @property
+    def maps(self) -> Path:
+        """Where the method looks before and after pretraining, npz; not every method has it."""
+        return self.path / "maps.npz"
+
+    @property
     def pretrained(self) -> Path:
         """The pretrained encoder."""
         return self.path / "pretrained.safetensors"

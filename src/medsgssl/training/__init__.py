@@ -2,6 +2,7 @@
 
 from medsgssl.training.checkpoint import load_weights, read_facts, save_weights
 from medsgssl.training.classifier import Classifier
+from medsgssl.training.devices import seed_step
 from medsgssl.training.finetune import encoder_facts, finetune, labelled_rows
 from medsgssl.training.predict import predict
 from medsgssl.training.pretrain import pretrain
@@ -16,4 +17,5 @@ __all__ = [
     "pretrain",
     "read_facts",
     "save_weights",
+    "seed_step",
 ]

@@ -1,0 +1,73 @@
+"""Maps of a method over its views: where it looks before and after pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.report.page import number, png_uri, words
+from medsgssl.report.pictures import Example, Picture, outline
+
+_SIDE = 160
+# How much of a pixel's colour is the map's.
+_OPACITY = 0.55
+
+
+def map_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
+    """Turn the arrays of ``maps.npz`` into pictures, one example per image.
+
+    A map that pretraining did not change is shown once.
+
+    Args:
+        arrays: As docs/architecture.md lists them.
+    """
+    names = [key.removesuffix("_after") for key in arrays if key.endswith("_after")]
+    return [
+        Example(str(image_id), "first pretraining view", _pictures(arrays, names, row))
+        for row, image_id in enumerate(arrays["image_ids"])
+    ]
+
+
+def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) -> list[Picture]:
+    image_id = str(arrays["image_ids"][row])
+    view, mask = arrays["views"][row], arrays["masks"][row]
+    pictures = []
+    for name in names:
+        before, after = (arrays[f"{name}_{when}"][row] for when in ("before", "after"))
+        learned = not np.allclose(before, after)
+        shown = {"before": before, "after": after} if learned else {"": after}
+        for when, found in shown.items():
+            caption = f"{words(name)} {when}".strip()
+            share = number(_share_on(found, mask), 2)
+            pictures.append(
+                Picture(
+                    caption=f"{caption}: {share} of it on lung",
+                    alt=f"{image_id}: {caption} pretraining" if when else f"{image_id}: {caption}",
+                    address=png_uri(_overlay(view, found)),
+                    side=view.shape[0],
+                    lungs="" if mask.all() else outline(mask),
+                )
+            )
+    return pictures
+
+
+def _share_on(found: NDArray[Any], mask: NDArray[np.bool_]) -> float:
+    """Return the share of the map's sum that lies on the lungs."""
+    cover = cv2.resize(mask.astype(np.float32), found.shape[::-1], interpolation=cv2.INTER_AREA)
+    total = float(found.sum())
+    return float((found * cover).sum()) / total if total > 0 else 0.0
+
+
+def _overlay(view: NDArray[np.uint8], found: NDArray[Any]) -> NDArray[np.uint8]:
+    grey = cv2.resize(view, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    heat = cv2.resize(found.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
+    levels = np.clip(255 * heat / max(float(heat.max()), 1e-12), 0, 255).astype(np.uint8)
+    colour = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    mixed = cv2.addWeighted(
+        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 1 - _OPACITY, colour, _OPACITY, 0
+    )
+    return np.asarray(mixed, dtype=np.uint8)

@@ -13,6 +13,7 @@ import torch
 
 from medsgssl.errors import ConfigError
 from medsgssl.methods import Method, all_methods, configure, find_method, method_of, register
+from medsgssl.methods.costs import measured_costs
 from medsgssl.methods.registry import _METHODS
 from medsgssl.training import pretrain
 
@@ -155,3 +156,16 @@ def test_a_method_without_pretext_task_is_always_direct() -> None:
     assert configure("direct").direct
     assert not configure("simclr").direct
     assert configure("simclr", direct=True).direct
+
+
+def test_every_pretraining_method_of_the_package_has_a_measured_cost() -> None:
+    costs, basis = measured_costs()
+    own = {
+        name
+        for name, method in all_methods().items()
+        if method.pretrains and method.__module__.startswith("medsgssl.")
+    }
+    assert costs.keys() == own
+    assert costs["simclr"] == 1
+    assert min(costs.values()) > 0.5
+    assert "benchmarks/methods.py" in basis

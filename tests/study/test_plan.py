@@ -124,6 +124,14 @@ def test_a_part_that_the_settings_leave_out_already_is_no_variant() -> None:
     assert {run.without for run in plan.runs} == {"", "segmentation"}
 
 
+def test_the_distance_between_data_sets_is_a_part_where_there_are_several() -> None:
+    def left(*items: str) -> set[str]:
+        plan = make_ablation(Path("data"), "anatomy-masked-attention", items=items)
+        return {run.without for run in plan.runs}
+
+    assert left("data.also=[other]") - left() == {"domains"}
+
+
 def test_a_method_without_parts_cannot_be_ablated() -> None:
     with pytest.raises(ConfigError, match="no parts to leave out"):
         make_ablation(Path("data"), "simclr")
@@ -142,7 +150,7 @@ def test_the_control_of_an_ablation_has_the_methods_backbone_unless_one_is_named
     ("name", "part"), [(n, p) for n, m in all_methods().items() for p in m.parts]
 )
 def test_every_part_of_every_method_can_be_left_out_and_is_recognised(name: str, part: str) -> None:
-    plan = make_ablation(Path("data"), name, seeds=1)
+    plan = make_ablation(Path("data"), name, seeds=1, items=["data.also=[other]"])
     (run,) = [run for run in plan.runs if run.without == part and not run.pretrains]
     assert left_out(flatten(dump(plan.config(run)))) == part
     whole = next(run for run in plan.runs if run.method == name and not run.without)

@@ -3,6 +3,7 @@
 from medsgssl.catalog.build import build_catalog, load_or_build
 from medsgssl.catalog.catalog import COLUMNS, FORMAT, Catalog
 from medsgssl.catalog.place import CATALOG_FILE, cache_place
+from medsgssl.catalog.several import check_apart, further_sets
 from medsgssl.catalog.show import audit_view
 from medsgssl.catalog.splits import SPLITS
 from medsgssl.catalog.stratify import draw_label_fraction
@@ -16,6 +17,8 @@ __all__ = [
     "audit_view",
     "build_catalog",
     "cache_place",
+    "check_apart",
     "draw_label_fraction",
+    "further_sets",
     "load_or_build",
 ]

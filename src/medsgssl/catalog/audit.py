@@ -34,6 +34,7 @@ def audit(table: pd.DataFrame, images: pd.DataFrame, facts: dict[str, Any]) -> d
             "usable": int(status.get("ok", 0)),
             "missing": int(status.get("missing", 0)),
             "unreadable": int(status.get("unreadable", 0)),
+            "lateral": int(status.get("lateral", 0)),
             "not_in_table": len(extra),
             "not_in_table_first": extra[:_SHOWN].tolist(),
         },
@@ -87,6 +88,8 @@ def _warnings(table: pd.DataFrame, numbers: dict[str, Any], facts: dict[str, Any
     if files["unreadable"]:
         some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())
         found.append(f"{files['unreadable']:,} of {total:,} images cannot be read: {some}")
+    if files["lateral"]:
+        found.append(f"{files['lateral']:,} of {total:,} images are lateral views and not used")
     if files["not_in_table"]:
         some = _some(files["not_in_table_first"], files["not_in_table"])
         found.append(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from medsgssl.catalog.audit import audit
 from medsgssl.catalog.catalog import FORMAT, Catalog, typed
-from medsgssl.catalog.check import Progress, check_files
+from medsgssl.catalog.check import Progress, check_files, set_lateral_aside
 from medsgssl.catalog.place import CATALOG_FILE, cache_place, data_root
 from medsgssl.catalog.splits import assign_splits
 from medsgssl.config import DataSettings
@@ -90,6 +90,7 @@ def _build(
         workers=workers,
         progress=progress,
     )
+    checked = set_lateral_aside(checked, rows.table["view"])
     table = pd.concat([rows.table.assign(split=split, source=source.name), checked], axis=1)
     table = typed(table, source.root)
     facts: dict[str, Any] = {

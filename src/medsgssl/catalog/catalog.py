@@ -18,7 +18,7 @@ from medsgssl.errors import DataError
 from medsgssl.files import atomic_path
 from medsgssl.sources import DISEASES
 
-FORMAT = 1
+FORMAT = 2
 """Version of the saved form and of the rules that build it; another one is built anew."""
 
 COLUMNS: dict[str, str] = {

@@ -51,6 +51,16 @@ def check_files(
     return pd.DataFrame(results, index=paths.index, columns=columns, dtype="str")
 
 
+def set_lateral_aside(checked: pd.DataFrame, views: pd.Series) -> pd.DataFrame:
+    """Return the result of ``check_files`` with lateral views set aside as status ``lateral``."""
+    lateral = (checked["status"] == "ok") & (views == "LATERAL")
+    why = "a lateral view: lungs are drawn on frontal ones"
+    return checked.assign(
+        status=checked["status"].mask(lateral, "lateral"),
+        problem=checked["problem"].mask(lateral, why),
+    )
+
+
 def _check_chunk(root: Path, paths: Sequence[str], whole: bool) -> list[tuple[str, str, str]]:
     return [_check_one(root / path if path else None, whole) for path in paths]
 

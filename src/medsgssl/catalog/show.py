@@ -30,7 +30,7 @@ def _summary(facts: dict[str, Any]) -> Table:
         "Data set": facts["source"],
         "Labels": f"{facts['label_revision']} ({facts.get('labels_file', 'no table')})",
         "Images": f"{files['rows']:,} ({files['usable']:,} usable, {files['missing']:,} missing, "
-        f"{files['unreadable']:,} unreadable)",
+        f"{files['unreadable']:,} unreadable, {files['lateral']:,} lateral)",
         "Not in the table": f"{files['not_in_table']:,} files",
         "Ages set missing": f"{facts.get('ages_set_missing', 0):,}",
         "Split": split["kind"] + ("" if split["seed"] is None else f", seed {split['seed']}"),

@@ -33,7 +33,7 @@ def assign_splits(
 
     Returns:
         ``train``, ``val`` or ``test`` by row, and the facts of the split: ``kind``, ``seed``
-        (``None`` where nothing was drawn), ``validation`` (``carried`` or ``drawn``) and
+        (``None`` where nothing was drawn), ``validation`` (``carried``, ``drawn`` or ``none``) and
         ``listed_without_row``.
 
     Raises:
@@ -42,6 +42,9 @@ def assign_splits(
     """
     kind = _resolve(settings, lists, source)
     facts: dict[str, Any] = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
+    if kind == "train":
+        facts |= {"seed": None, "validation": "none"}
+        return pd.Series("train", index=table.index, dtype="str"), facts
     if kind == "random":
         shares = (
             (1 - settings.test_share) * (1 - settings.val_share),

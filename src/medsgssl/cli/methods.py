@@ -16,15 +16,20 @@ from medsgssl.cli.options import (
 
 
 def methods() -> None:
-    """List the methods: what each computes, its source and its default backbone."""
+    """List the methods: what each computes, its source, its default backbone and its cost."""
     from rich.console import Console
     from rich.table import Table
 
     from medsgssl.methods import all_methods, configure
+    from medsgssl.methods.costs import measured_costs
 
-    table = Table("method", "what it computes", "backbone", "source", show_lines=True)
+    costs, basis = measured_costs()
+    table = Table("method", "what it computes", "backbone", "cost", "source", show_lines=True)
+    table.caption = f"cost: {basis}"
     for name, method in all_methods().items():
-        table.add_row(name, method.sentence, configure(name).encoder.name, method.citation)
+        # Methods of other packages have not been measured; a direct one has no pretraining.
+        cost = f"{costs[name]:.1f} x" if name in costs else "-"
+        table.add_row(name, method.sentence, configure(name).encoder.name, cost, method.citation)
     Console().print(table)
 
 

@@ -11,6 +11,14 @@ MethodName = Annotated[str, typer.Argument(help="The method; see `medsgssl metho
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Folder of the data set, in the NIH layout.")
 ]
+AlsoFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--also",
+        help="Folder of a further data set to pretrain on (NIH, CheXpert or plain images; labels "
+        "are not read); repeat for more.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more."),
@@ -34,6 +42,7 @@ def resolve(
     settings: list[str] | None,
     *,
     data: Path | None = None,
+    also: list[Path] | None = None,
     mask_source: str | None = None,
     direct: bool = False,
 ) -> Any:
@@ -45,6 +54,8 @@ def resolve(
     options = parse_overrides(settings or [])
     if data is not None:
         options = merge(options, nest("data.root", str(data.absolute())))
+    if also:
+        options = merge(options, nest("data.also", [str(folder.absolute()) for folder in also]))
     if mask_source is not None:
         options = merge(options, nest("masks.source", mask_source))
     return configure(name, file, options, direct=direct or bool(file.get("direct", False)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsgssl.cli.options import (
+    AlsoFolders,
     ConfigFile,
     DataFolder,
     Direct,
@@ -35,6 +36,7 @@ def run(
     method: MethodName,
     out: RunOut,
     data: DataFolder = None,
+    also: AlsoFolders = None,
     direct: Direct = False,
     mask_source: MaskSource = None,
     start: Pretrained = None,
@@ -48,7 +50,9 @@ def run(
     """
     from medsgssl.pipeline import run_method
 
-    resolved = resolve(method, config, settings, data=data, mask_source=mask_source, direct=direct)
+    resolved = resolve(
+        method, config, settings, data=data, also=also, mask_source=mask_source, direct=direct
+    )
     show_result(run_method(resolved, out, pretrained=_weights(start)))
 
 
@@ -56,6 +60,7 @@ def pretrain(
     method: MethodName,
     out: RunOut,
     data: DataFolder = None,
+    also: AlsoFolders = None,
     mask_source: MaskSource = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -63,7 +68,7 @@ def pretrain(
     """Run a method up to its pretrained encoder; `run` goes on from there."""
     from medsgssl.pipeline import run_method
 
-    resolved = resolve(method, config, settings, data=data, mask_source=mask_source)
+    resolved = resolve(method, config, settings, data=data, also=also, mask_source=mask_source)
     done = run_method(resolved, out, until="pretrain")
     typer.echo(f"Encoder: {done.pretrained}")
 

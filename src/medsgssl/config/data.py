@@ -9,13 +9,16 @@ from pydantic import Field
 
 from medsgssl.config.base import Settings
 
-SplitKind = Literal["auto", "lists", "official", "random"]
+SplitKind = Literal["auto", "lists", "official", "random", "train"]
 
 
 class DataSettings(Settings):
     """Which images are used, how they are split, and how they are loaded."""
 
     root: Path | None = Field(None, description="folder of the data set (`--data`)")
+    also: tuple[Path, ...] = Field(
+        (), description="folders of further data sets to pretrain on, without labels (`--also`)"
+    )
     labels: str | None = Field(
         None, description="file name of the label table, where the folder holds several"
     )
@@ -37,7 +40,8 @@ class DataSettings(Settings):
     split: SplitKind = Field(
         "auto",
         description="lists: the list files; official: the carried NIH patients; random: seeded, "
-        "stratified by patient; auto: lists, else official for NIH, else random",
+        "stratified by patient; train: all for pretraining; auto: lists, else official for NIH, "
+        "else random",
     )
     split_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of drawn splits")
     val_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(

@@ -246,6 +246,7 @@ class AnatomyMaskedAttention(Method):
         "reconstruction": Part("rebuilding of hidden patches", {"lambda_recon": 0.0}),
         "alignment": Part("attention's lung prior", {"lambda_attn": 0.0}),
         "contrast": Part("contrast of student and teacher", {"lambda_ctr": 0.0}),
+        "domains": Part("distance between data sets", {"lambda_dom": 0.0}, several_sets=True),
     }
     defaults: ClassVar[dict[str, Any]] = {
         "encoder.name": "vit_small_patch16_224",

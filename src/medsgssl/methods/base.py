@@ -94,10 +94,12 @@ class Part:
     Attributes:
         what: One phrase: what is left out.
         off: The settings that leave it out, by key below ``method.``.
+        several_sets: Whether it acts only where several data sets are pretrained on.
     """
 
     what: str
     off: dict[str, Any]
+    several_sets: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that leave it out, by dotted key."""
@@ -130,6 +132,12 @@ class Method(ABC):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @classmethod
+    def plain_input(cls) -> bool:
+        """Tell whether fine-tuning sees what ``direct`` sees: then ``direct`` is also its twin."""
+        own = (cls.encoder, cls.finetune_views, cls.test_views)
+        return own == (Method.encoder, Method.finetune_views, Method.test_views)
 
     def pretrain_views(self) -> ViewPlan:
         """Return the views of pretraining: two random crops."""

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from medsgssl.cache import CONTROLS, MaskArray, decode, mask_array, whole_masks
-from medsgssl.catalog import Catalog, cache_place, load_or_build
+from medsgssl.catalog import Catalog, cache_place, check_apart, further_sets, load_or_build
 from medsgssl.config import Config
 from medsgssl.errors import ConfigError
 from medsgssl.files import fingerprint
@@ -35,13 +35,17 @@ class PreparedData:
         catalog: The table of images.
         source: Images, masks and labels by row.
         key: Fingerprint of everything above.
-        facts: JSON-like: the audit, the masks' counts, warnings.
+        facts: JSON-like: the audit, the masks' counts, what else is pretrained on, warnings.
+        more: Further data sets to pretrain on.
+        pretrain_key: Fingerprint of all data sets that pretraining draws from.
     """
 
     catalog: Catalog
     source: ViewSource
     key: str
     facts: dict[str, Any]
+    more: tuple[ViewSource, ...]
+    pretrain_key: str
 
     def split_table(self) -> pd.DataFrame:
         """Return image id, patient id and split of every image."""
@@ -58,10 +62,42 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
     Raises:
         ConfigError: No data folder is named.
         DataError: Images, tables or masks cannot be used.
+        LeakError: A further data set holds validation or test images.
     """
-    settings = config.data
-    if settings.root is None:
+    if config.data.root is None:
         raise ConfigError("no data folder is named", "give one with --data FOLDER")
+    first = _prepare_set(config, console)
+    more = []
+    if not config.direct:
+        folders = further_sets(config.data)
+        more = [_prepare_set(config.model_copy(update={"data": data}), console) for data in folders]
+        check_apart(first.catalog, [other.catalog for other in more])
+    facts = first.facts | {"also": _also_facts(more)} if more else first.facts
+    for other in more:
+        folder = other.catalog.root.name
+        facts["warnings"] = facts["warnings"] + [f"{folder}: {w}" for w in other.facts["warnings"]]
+    return PreparedData(
+        catalog=first.catalog,
+        source=first.source,
+        key=first.key,
+        facts=facts,
+        more=tuple(other.source for other in more),
+        pretrain_key=fingerprint([other.key for other in (first, *more)]) if more else first.key,
+    )
+
+
+@dataclass(frozen=True)
+class _PreparedSet:
+    """One data set, as the attributes of ``PreparedData``."""
+
+    catalog: Catalog
+    source: ViewSource
+    key: str
+    facts: dict[str, Any]
+
+
+def _prepare_set(config: Config, console: Console) -> _PreparedSet:
+    settings = config.data
     catalog = load_or_build(settings, labels=settings.labels)
     place = cache_place(settings)
     size = settings.cache_size or settings.img_size
@@ -71,7 +107,20 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
     facts: dict[str, Any] = {"catalog": catalog.facts, "masks": mask_facts}
     facts["warnings"] = _warnings(facts, cache.problems)
     key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_facts["identity"]])
-    return PreparedData(catalog, ViewSource.of(catalog, cache, masks), key, facts)
+    return _PreparedSet(catalog, ViewSource.of(catalog, cache, masks), key, facts)
+
+
+def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
+    """Return what is known of each further data set, by the name of its folder."""
+    return {
+        f"{number}: {found.catalog.root.name}": {
+            "kind": found.catalog.facts["source"],
+            "images": len(found.catalog.table),
+            "trained_on": int((found.source.splits == "train").sum()),
+            "masks_failed": found.facts["masks"].get("counts", {}).get("failed", 0),
+        }
+        for number, found in enumerate(more, start=1)
+    }
 
 
 def _masks(

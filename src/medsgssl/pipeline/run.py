@@ -106,7 +106,8 @@ def _check_early(config: Config, pretrained: Path | None) -> None:
 def _require_labels(data: PreparedData) -> None:
     if not data.catalog.facts.get("labelled", True):
         raise DataError(
-            f"{data.catalog.root} has no label table: there is nothing to fine-tune for",
+            f"{data.catalog.root} has no labels of the {len(DISEASES)} NIH diseases: there is "
+            "nothing to fine-tune for",
             "stop at `medsgssl pretrain`, then fine-tune on labelled data with --from",
         )
 
@@ -127,7 +128,7 @@ def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[s
     keys = {"data": data.key}
     start = read_facts(pretrained)["key"] if pretrained else None
     keys["pretrain"] = fingerprint(
-        [data.key, common, part("pretrain.", "views.pretrain."), start, __version__]
+        [data.pretrain_key, common, part("pretrain.", "views.pretrain."), start, __version__]
     )
     begin = "direct" if config.direct else keys["pretrain"]
     keys["finetune"] = fingerprint(
@@ -150,6 +151,7 @@ def _facts(config: Config, data: PreparedData) -> dict[str, Any]:
         "masks": data.facts["masks"],
         "diseases": list(DISEASES),
         "data": data.key,
+        "pretrained_also_on": list(data.facts.get("also", {})),
         "config": dump(config),
         "version": __version__,
     }
@@ -182,7 +184,7 @@ def _pretrain(
 ) -> None:
     def work() -> None:
         if pretrained is None:
-            pretrain(config, data.source, run.path, facts)
+            pretrain(config, data.source, run.path, facts, data.more)
         else:
             with atomic_path(run.pretrained) as temporary:
                 shutil.copyfile(pretrained, temporary)

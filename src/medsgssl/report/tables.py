@@ -74,6 +74,7 @@ def data_tables(results: Results) -> list[Table]:
     return [
         *facts_tables(catalog, "data.json", "Catalog"),
         *facts_tables(data.get("masks", {}), "data.json", "Lung masks"),
+        *facts_tables({"sets": data.get("also", {})}, "data.json", "Also pretrained on"),
     ]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from medsgssl.errors import DataError
+from medsgssl.sources.chexpert import find_chexpert
 from medsgssl.sources.folder import FolderSource
 from medsgssl.sources.nih import REVISIONS, TEST_LIST, TRAINVAL_LIST, find_nih
 from medsgssl.sources.source import Source
 
 
 def find_source(root: Path, labels: str | None = None) -> Source:
-    """Find the data set in a folder: NIH by its label table, else a plain folder of images.
+    """Find the data set in a folder: NIH or CheXpert by its tables, else a plain folder of images.
 
     Args:
         root: Folder of the data set.
@@ -32,6 +33,9 @@ def find_source(root: Path, labels: str | None = None) -> Source:
             f"{root} holds NIH list files but no label table",
             f"put {' or '.join(REVISIONS)} beside them",
         )
+    chexpert = find_chexpert(root)
+    if chexpert is not None:
+        return chexpert
     folder = FolderSource(root)
     if folder.images.empty:
         raise DataError(

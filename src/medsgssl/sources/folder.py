@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsgssl.errors import DataError
 from medsgssl.sources.labels import DISEASES
-from medsgssl.sources.source import ImageFile, SourceRows, image_files, image_frame
+from medsgssl.sources.source import SourceRows, scan_tree
 
 
 @dataclass(frozen=True)
@@ -30,23 +28,8 @@ class FolderSource:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The image files (see ``scan_images``).
-
-        Raises:
-            DataError: Two files have one image id.
-        """
-        found: dict[str, ImageFile] = {}
-        for folder, below, _ in os.walk(self.root):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            for _, file in image_files(self.root, Path(folder)):
-                name = file[0].replace("/", "_")
-                if name in found:
-                    raise DataError(
-                        f"{self.root}: {found[name][0]} and {file[0]} have one image id",
-                        "rename one of the two files",
-                    )
-                found[name] = file
-        return image_frame(found)
+        """The image files (see ``scan_tree``)."""
+        return scan_tree(self.root)
 
     @property
     def inputs(self) -> tuple[Path, ...]:

@@ -86,6 +86,32 @@ def scan_images(root: Path, folders: Iterable[Path]) -> pd.DataFrame:
     return image_frame(found)
 
 
+def scan_tree(root: Path) -> pd.DataFrame:
+    """List every image file below a folder; hidden folders are passed over.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        A frame as ``scan_images`` gives it; the image id is the relative path with ``_`` for ``/``.
+
+    Raises:
+        DataError: Two files have one image id.
+    """
+    found: dict[str, ImageFile] = {}
+    for folder, below, _ in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for _, file in image_files(root, Path(folder)):
+            name = file[0].replace("/", "_")
+            if name in found:
+                raise DataError(
+                    f"{root}: {found[name][0]} and {file[0]} have one image id",
+                    "rename one of the two files",
+                )
+            found[name] = file
+    return image_frame(found)
+
+
 def image_files(root: Path, folder: Path) -> Iterator[tuple[str, ImageFile]]:
     """Yield name and facts of each image file that lies directly in a folder below ``root``."""
     prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from medsgssl.cache import DecodedCache, MaskArray
-from medsgssl.catalog import CATALOG_FILE, Catalog, build_catalog, cache_place
-from medsgssl.config import Config
+from medsgssl.catalog import CATALOG_FILE, Catalog, build_catalog, cache_place, further_sets
+from medsgssl.config import Config, DataSettings
 from medsgssl.errors import DataError
 from medsgssl.files import read_json
-from medsgssl.methods import Task, method_of
+from medsgssl.methods import method_of
 from medsgssl.runs import StageName
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.run import is_complete
-from medsgssl.training.classifier import Classifier
-from medsgssl.training.losses import build_loss
-from medsgssl.views import EpochOrder, ViewPlan, ViewSource, ViewSteps
+from medsgssl.study.timing import Step, seconds_per_image, without_weights
 
 # Labels, scores, ids and splits of one image in predictions.parquet and split.parquet.
 _ROW_BYTES = 120
 _EXAMPLES_BYTES = 1_000_000
-_TRIALS = 3
-_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +80,9 @@ def estimate(plan: StudyPlan, folder: Path) -> Estimate:
         DataError: The data set cannot be read.
     """
     first = plan.config(plan.runs[0])
-    images = _images(first)
-    meter = _Meter(plan, folder, images)
+    images = _images(first.data)
+    further = [_images(settings) for settings in further_sets(first.data)]
+    meter = _Meter(plan, folder, images, sum(counts["train"] for counts in further))
     waiting, complete = [], []
     for planned in plan.runs:
         if is_complete(run_folder(folder, planned.name), planned):
@@ -104,18 +95,18 @@ def estimate(plan: StudyPlan, folder: Path) -> Estimate:
         runs=waiting,
         complete=complete,
         images=images,
-        cache_octets=int(sum(images.values()) * side**2 * 9 / 8),
+        cache_octets=int(sum(sum(c.values()) for c in (images, *further)) * side**2 * 9 / 8),
         free_octets=shutil.disk_usage(existing).free,
     )
 
 
-def _images(config: Config) -> dict[str, int]:
-    saved = cache_place(config.data) / CATALOG_FILE
+def _images(settings: DataSettings) -> dict[str, int]:
+    saved = cache_place(settings) / CATALOG_FILE
     try:
         catalog = Catalog.load(saved)
     except DataError:
         # Not saved: an estimate leaves nothing behind.
-        catalog = build_catalog(config.data, labels=config.data.labels)
+        catalog = build_catalog(settings, labels=settings.labels)
     counts = catalog.usable()["split"].value_counts()
     return {name: int(counts.get(name, 0)) for name in ("train", "val", "test")}
 
@@ -123,9 +114,10 @@ def _images(config: Config) -> dict[str, int]:
 class _Meter:
     """Seconds per image of each method's stages, measured once or read from complete runs."""
 
-    def __init__(self, plan: StudyPlan, folder: Path, images: dict[str, int]) -> None:
+    def __init__(self, plan: StudyPlan, folder: Path, images: dict[str, int], further: int) -> None:
         self._plan, self._folder, self._images = plan, folder, images
-        self._measured: dict[tuple[str, str], float] = {}
+        self._unlabelled = images["train"] + further
+        self._measured: dict[tuple[str, Step], float] = {}
         self._weights: dict[str, int] = {}
 
     def run(self, planned: PlannedRun) -> RunEstimate:
@@ -136,7 +128,7 @@ class _Meter:
             basis = "measured" if seconds is None else "complete runs"
             if seconds is None:
                 per_image = self._per_image(config, "pretrain")
-                seconds = per_image * self._images["train"] * config.pretrain.epochs
+                seconds = per_image * self._unlabelled * config.pretrain.epochs
             return RunEstimate(planned, seconds, basis, weights + _EXAMPLES_BYTES)
         seconds = self._from_runs(planned, ("finetune", "predict", "evaluate"))
         basis = "measured" if seconds is None else "complete runs"
@@ -165,90 +157,14 @@ class _Meter:
 
     def _weight_octets(self, config: Config) -> int:
         if config.name not in self._weights:
-            encoder = method_of(_unloaded(config)).encoder()
+            encoder = method_of(without_weights(config)).encoder()
             self._weights[config.name] = sum(
                 value.numel() * value.element_size() for value in encoder.state_dict().values()
             )
         return self._weights[config.name]
 
-    def _per_image(self, config: Config, stage: str) -> float:
+    def _per_image(self, config: Config, stage: Step) -> float:
         key = (config.name, stage)
         if key not in self._measured:
-            self._measured[key] = _seconds_per_image(_unloaded(config), stage)
+            self._measured[key] = seconds_per_image(config, stage)
         return self._measured[key]
-
-
-def _unloaded(config: Config) -> Config:
-    """Return the configuration without first weights: an estimate downloads nothing."""
-    return config.model_copy(
-        update={"encoder": config.encoder.model_copy(update={"pretrained": False, "weights": None})}
-    )
-
-
-def _seconds_per_image(config: Config, stage: str) -> float:
-    """Time whole steps, views included, on random images of the size of the decoded cache."""
-    method = method_of(config)
-    settings = config.pretrain if stage == "pretrain" else config.finetune
-    gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
-    device = torch.device("cuda" if gpu else "cpu")
-    # Whole batches: a few small images cost almost as much as many.
-    size = config.data.batch_size
-    source = _made_up(config, size)
-    task: Task
-    views: ViewPlan
-    if stage == "pretrain":
-        task, views = method.task(method.encoder()), method.pretrain_views()
-    else:
-        labels = torch.from_numpy(source.labels)
-        task = Classifier(method.encoder(), build_loss(config.finetune, labels))
-        views = method.finetune_views() if stage == "finetune" else method.test_views()
-    task.to(device).train(stage != "predict")
-    rows = np.arange(size)
-    steps = ViewSteps(source, views, EpochOrder(rows, size, 0), config.data.img_size, 0)
-
-    def step(number: int) -> None:
-        batch = steps.render(number, rows).to_device(device)
-        if stage == "predict":
-            assert isinstance(task, Classifier)
-            with torch.inference_mode():
-                task.scores(batch)
-        else:
-            task(batch, 0.0).loss.backward()
-        if gpu:
-            torch.cuda.synchronize()
-
-    return _fastest(step) / size
-
-
-def _fastest(step: Callable[[int], None]) -> float:
-    seconds = []
-    for trial in range(1 + _TRIALS):
-        started = time.perf_counter()
-        step(trial)
-        seconds.append(time.perf_counter() - started)
-        # The first step also loads libraries, so a second one is always made.
-        if trial and sum(seconds) > _PATIENCE:
-            break
-    return min(seconds)
-
-
-def _made_up(config: Config, count: int) -> ViewSource:
-    rng = np.random.default_rng(0)
-    side = config.data.cache_size or config.data.img_size
-    masks = np.zeros((side, side), bool)
-    masks[side // 5 : -side // 5, side // 5 : -side // 5] = True
-    bits = np.tile(np.packbits(masks), (count, 1))
-    return ViewSource(
-        cache=DecodedCache(
-            images=rng.integers(0, 256, (count, side, side), dtype=np.uint8),
-            usable=np.ones(count, bool),
-            problems={},
-            folder=Path(),
-        ),
-        masks=MaskArray(bits, np.ones(count, np.float32), np.ones(count, bool), side),
-        keys=np.arange(count, dtype=np.uint64),
-        labels=(rng.random((count, 14)) < 0.3).astype(np.float32),
-        domains=np.zeros(count, np.int64),
-        splits=np.repeat("train", count),
-        patients=np.arange(count).astype(str),
-    )

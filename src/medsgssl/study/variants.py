@@ -75,8 +75,8 @@ def variants_without(config: Config, main: str) -> list[Variant]:
     Raises:
         ConfigError: There is no such part.
     """
-    parts = find_method(config.name).parts
     settings = flatten(dump(config))
+    parts = _acting_parts(config.name, settings)
     on = [name for name, part in parts.items() if not _is_off(part, settings)]
     if not on:
         able = "none of its parts is switched on" if parts else "it has no parts to leave out"
@@ -94,11 +94,17 @@ def left_out(settings: Mapping[str, Any]) -> str:
         settings: The run's configuration by dotted key.
     """
     try:
-        parts = find_method(str(settings.get("name"))).parts
+        parts = _acting_parts(str(settings.get("name")), settings)
     except ConfigError:  # a method that is not installed here
         return ""
     off = [name for name, part in parts.items() if _is_off(part, settings)]
     return off[0] if len(off) == 1 else ""
+
+
+def _acting_parts(name: str, settings: Mapping[str, Any]) -> dict[str, Part]:
+    several = bool(settings.get("data.also"))
+    parts = find_method(name).parts
+    return {key: part for key, part in parts.items() if several or not part.several_sets}
 
 
 def _is_off(part: Part, settings: Mapping[str, Any]) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.fabric import Fabric
 
 from medsgssl.config import Config
@@ -18,7 +18,7 @@ from medsgssl.training.epoch_log import Row
 from medsgssl.training.loop import Stage, Trainer
 from medsgssl.training.monitors import warnings_for
 from medsgssl.training.probe import Probe
-from medsgssl.views import EpochOrder, ViewSource, ViewSteps
+from medsgssl.views import EpochOrder, JoinedSource, StepSource, ViewSource, ViewSteps
 
 
 @dataclass
@@ -44,7 +44,13 @@ class _Watch:
         self.warnings = list(state["warnings"])
 
 
-def pretrain(config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]) -> None:
+def pretrain(
+    config: Config,
+    source: ViewSource,
+    folder: Path,
+    facts: dict[str, Any],
+    more: Sequence[ViewSource] = (),
+) -> None:
     """Pretrain the encoder of ``config`` on the training split and write its weights.
 
     Writes ``pretrained.safetensors``, ``pretrain_log.csv`` and ``pretrain_warnings.json`` into
@@ -55,26 +61,32 @@ def pretrain(config: Config, source: ViewSource, folder: Path, facts: dict[str, 
         source: Images and masks.
         folder: The run folder.
         facts: What travels with the weights; ``facts["key"]`` guards the checkpoint.
+        more: Further data sets to pretrain on, in batches that hold as many images of each.
     """
-    launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, facts)
+    launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, facts, more)
 
 
 def _pretrain(
-    fabric: Fabric, config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]
+    fabric: Fabric,
+    config: Config,
+    source: ViewSource,
+    folder: Path,
+    facts: dict[str, Any],
+    more: Sequence[ViewSource],
 ) -> None:
     method = method_of(config)
     stage = Stage.of(config, "pretrain", folder, facts["key"])
-    rows = source.rows("train")
-    domains = source.domains[rows]
+    drawn: StepSource = JoinedSource.of([source, *more]) if more else source
+    rows = drawn.rows("train")
     order = EpochOrder(
         rows,
         config.data.batch_size,
         config.seed,
         rank=fabric.global_rank,
         world=fabric.world_size,
-        domains=domains if len(np.unique(domains)) > 1 else None,
+        domains=drawn.domains[rows] if more else None,
     )
-    steps = ViewSteps(source, method.pretrain_views(), order, config.data.img_size, config.seed)
+    steps = ViewSteps(drawn, method.pretrain_views(), order, config.data.img_size, config.seed)
     seed_step(config.seed, "initial weights", 0, 0)
     task = method.task(method.encoder())
     watch = _Watch(Probe(fabric, config, source))

@@ -7,13 +7,15 @@ from medsgssl.views.loader import ViewSteps, load_steps
 from medsgssl.views.order import EpochOrder
 from medsgssl.views.photometry import photometric
 from medsgssl.views.plan import View, ViewPlan, ViewSpec, make_view
-from medsgssl.views.source import ViewSource
+from medsgssl.views.source import JoinedSource, StepSource, ViewSource
 
 __all__ = [
     "Crop",
     "CropRule",
     "EpochOrder",
+    "JoinedSource",
     "RandomCrop",
+    "StepSource",
     "View",
     "ViewBatch",
     "ViewPlan",

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from medsgssl.views.batch import ViewBatch
 from medsgssl.views.order import EpochOrder
 from medsgssl.views.plan import ViewPlan, make_view
-from medsgssl.views.source import ViewSource
+from medsgssl.views.source import StepSource
 
 
 class ViewSteps(Dataset[ViewBatch]):
@@ -32,7 +32,7 @@ class ViewSteps(Dataset[ViewBatch]):
     """
 
     def __init__(
-        self, source: ViewSource, plan: ViewPlan, order: EpochOrder, size: int, seed: int
+        self, source: StepSource, plan: ViewPlan, order: EpochOrder, size: int, seed: int
     ) -> None:
         self._source, self._plan, self._order = source, plan, order
         self._size, self._seed = size, seed
@@ -52,8 +52,8 @@ class ViewSteps(Dataset[ViewBatch]):
         affines = np.empty((*shape, 2, 3), np.float32)
         flipped = np.empty(shape, np.bool_)
         for i, row in enumerate(rows):
-            image, mask = source.cache.images[row], source.masks.mask(row)
-            quality = float(source.masks.quality[row])
+            image, mask = source.pair(int(row))
+            quality = float(source.quality[row])
             for v, spec in enumerate(self._plan):
                 key = (self._seed, epoch, int(source.keys[row]), v)
                 out = (images[i, v, 0], masks[i, v])
@@ -64,7 +64,7 @@ class ViewSteps(Dataset[ViewBatch]):
             masks=torch.from_numpy(masks.view(np.bool_)),
             affines=torch.from_numpy(affines),
             flipped=torch.from_numpy(flipped),
-            quality=torch.from_numpy(source.masks.quality[rows]),
+            quality=torch.from_numpy(source.quality[rows]),
             rows=torch.from_numpy(rows),
             labels=torch.from_numpy(source.labels[rows]),
             domains=torch.from_numpy(source.domains[rows]),

@@ -1,0 +1,58 @@
+"""Time a pretraining step of every method against SimCLR, side by side in one process.
+
+Each method runs with its own defaults (backbone, views, teacher), from scratch, on made-up images:
+rendering of the views, forward and backward pass. The methods take turns, the fastest of several
+rounds counts. `medsgssl methods` shows the ratios that --write keeps.
+
+Run: python benchmarks/methods.py [--size 224] [--batch 8] [--rounds 3] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+import torch
+
+from medsgssl.files import write_json
+from medsgssl.methods import all_methods, configure
+from medsgssl.methods.costs import CONTROL, COSTS
+from medsgssl.study.timing import seconds_per_image
+
+
+def main() -> None:
+    """Print seconds per image and the ratio to SimCLR."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=224, help="side of a view in pixels")
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of every method")
+    parser.add_argument("--write", action="store_true", help="keep the ratios in the package")
+    given = parser.parse_args()
+    names = [name for name, method in all_methods().items() if method.pretrains]
+    seconds = dict.fromkeys(names, float("inf"))
+    tree = {"data": {"img_size": given.size, "batch_size": given.batch}}
+    for _ in range(given.rounds):
+        for name in names:
+            found = seconds_per_image(configure(name, tree), "pretrain")
+            seconds[name] = min(seconds[name], found)
+    ratios = {name: found / seconds[CONTROL] for name, found in seconds.items()}
+    for name in sorted(names, key=ratios.__getitem__):
+        print(f"{name:26s} {seconds[name]:8.3f} s/image  {ratios[name]:6.2f} x {CONTROL}")
+    if given.write:
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        write_json(
+            COSTS,
+            {
+                "img_size": given.size,
+                "batch_size": given.batch,
+                "device": device,
+                "machine": platform.machine(),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                "ratios": {name: round(ratio, 2) for name, ratio in ratios.items()},
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Results as a Markdown page: each method beside its twin, with the commands that made them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from medsgssl.config import dump
+from medsgssl.files import write_text
+from medsgssl.methods import configure, find_method
+from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.sources import DISEASES
+from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.arms import Arm
+from medsgssl.study.collect import FinishedRun
+from medsgssl.study.plan import PLAN_FILE, StudyPlan, run_folder
+from medsgssl.study.statistics import Estimate, each
+from medsgssl.study.variants import CONTROL
+
+_NONE = "-"
+
+
+def write_results(folders: Sequence[Path], path: Path, control: str = CONTROL) -> Path:
+    """Write the results of a study, or of several run folders, as Markdown.
+
+    Args:
+        folders: One study, or run folders.
+        path: The file.
+        control: Label of the arm whose seconds per epoch are 1.
+
+    Raises:
+        ConfigError: A folder holds no run.
+        DataError: A file is damaged, or the runs do not compare.
+    """
+    analysis = analyse(folders, control=control)
+    sections = [_head(analysis), _table(analysis), _commands(analysis)]
+    write_text(path, "\n\n".join(sections) + "\n")
+    return path
+
+
+def _head(analysis: Analysis) -> str:
+    first = analysis.collected.runs[0]
+    data = Path(str(first.settings["data.root"])).name
+    bench = analysis.bench
+    diseases = [name for name, kept in zip(DISEASES, bench.headline, strict=True) if kept]
+    return (
+        f"# Results on {data}, {first.settings['data.img_size']} pixels\n\n"
+        "Made by `medsgssl compare table` from result files alone. Mean AUC on the "
+        f"{len(bench.test.table):,} test images of {bench.patients:,} patients, the mean of the "
+        f"diseases {', '.join(diseases)}; {bench.confidence:.0%} intervals over "
+        f"{bench.resamples:,} resamples of patients, and over seeds where there are several.\n\n"
+        "*Gain* is the paired difference to the same network and input path without pretraining, "
+        "where that was run. "
+        "*Cost* is the time of the fastest pretraining epoch relative to that of "
+        f"`{analysis.control}` in this table; other processes shared the machine."
+    )
+
+
+def _table(analysis: Analysis) -> str:
+    control = next((arm for arm in analysis.arms if arm.label == analysis.control), None)
+    unit = None if control is None else _epoch_seconds(control)
+    rows = [
+        ["method", "backbone", "labels", "seeds", "epochs", "mean AUC", "gain", "s/epoch", "cost"],
+    ]
+    for arm in analysis.arms:
+        seconds = _epoch_seconds(arm)
+        epochs = str(arm.settings["finetune.epochs"])
+        if not arm.direct:
+            epochs = f"{arm.settings['pretrain.epochs']} + {epochs}"
+        rows.append(
+            [
+                arm.label,
+                str(arm.settings["encoder.name"]),
+                f"{arm.fraction:.0%}",
+                str(len(arm.runs)),
+                epochs,
+                _number(analysis.means[arm.key]["auc"]),
+                _gain(arm, analysis),
+                _NONE if seconds is None else f"{seconds:.0f}",
+                _NONE if seconds is None or not unit else f"{seconds / unit:.2f}",
+            ]
+        )
+    rule = ["---"] * 3 + ["--:"] * (len(rows[0]) - 3)
+    lines = [rows[0], rule, *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _commands(analysis: Analysis) -> str:
+    runs = [run for arm in analysis.arms for run in arm.runs]
+    lines = "\n".join(command(run) for run in runs)
+    return f"## Commands\n\n```bash\n{lines}\n```"
+
+
+def command(run: FinishedRun) -> str:
+    """Return the command line that makes a run: every setting that is not its method's default."""
+    name, direct = str(run.settings["name"]), bool(run.settings["direct"])
+    usual = flatten(dump(configure(name, direct=direct)))
+    apart = {
+        key: value
+        for key, value in run.settings.items()
+        if value != usual.get(key) and key not in (*WITHOUT_EFFECT, "name", "direct")
+    }
+    data = Path(str(run.settings["data.root"])).name
+    words = ["medsgssl", "run", name, *(["--direct"] if direct and name != "direct" else [])]
+    words += ["--data", data, "--out", f"runs/{run.name}"]
+    for key, value in apart.items():
+        words += ["--set", f"{key}={_plain(value)}"]
+    return shlex.join(words)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value)
+
+
+def _epoch_seconds(arm: Arm) -> float | None:
+    """Seconds of the fastest pretraining epoch of an arm, None where there is no log."""
+    found = []
+    for run in arm.runs:
+        path = _pretraining(run).pretrain_log
+        if path.is_file():
+            found.append(float(pd.read_csv(path)["seconds"].min()))
+    return min(found, default=None)
+
+
+def _pretraining(run: FinishedRun) -> RunFolder:
+    """Return the folder of the pretraining that a run of a study starts from, else its own."""
+    study = run.folder.path.absolute().parents[1]
+    if not (study / PLAN_FILE).is_file():
+        return run.folder
+    starts = {planned.name: planned.start for planned in StudyPlan.load(study).runs}
+    start = starts.get(run.name)
+    return run.folder if start is None else run_folder(study, start)
+
+
+def _gain(arm: Arm, analysis: Analysis) -> str:
+    twin = next((other for other in analysis.arms if _is_twin(other, arm)), None)
+    if twin is None:
+        return _NONE
+    bench = analysis.bench
+    sides = [each(a.drawn, lambda run: run.mean_auc(bench.headline)) for a in (arm, twin)]
+    return _number(bench.difference(*sides), signed=True)
+
+
+def _is_twin(other: Arm, arm: Arm) -> bool:
+    """Tell whether one arm is the other without pretraining: same network, same input path."""
+    if arm.direct or not other.direct or other.fraction != arm.fraction:
+        return False
+    if other.method != arm.method and not find_method(arm.method).plain_input():
+        return False
+    like = [key for key in arm.settings if key.startswith(("encoder.", "finetune.", "views.fine"))]
+    if any(arm.settings[key] != other.settings.get(key) for key in like):
+        return False
+    return other.method in (arm.method, "direct") and other.masks in (arm.masks, "")
+
+
+def _number(estimate: Estimate, signed: bool = False) -> str:
+    if estimate.value is None:
+        return _NONE
+    sign = "+" if signed else ""
+    text = f"{estimate.value:{sign}.3f}"
+    if estimate.interval is None:
+        return text
+    low, high = estimate.interval
+    return f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"

@@ -1,0 +1,48 @@
+"""Several data sets drawn from as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from medsgssl.config import AugmentSettings
+from medsgssl.views import EpochOrder, JoinedSource, RandomCrop, ViewSource, ViewSpec, ViewSteps
+
+
+def joined(source: ViewSource) -> JoinedSource:
+    images = 255 - source.cache.images
+    other = replace(source, cache=replace(source.cache, images=images))
+    return JoinedSource.of([source, other])
+
+
+def test_rows_lead_to_the_images_masks_and_qualities_of_their_set(view_source: ViewSource) -> None:
+    both, count = joined(view_source), len(view_source.keys)
+    for row in (0, count - 1, count, 2 * count - 1):
+        part, within = divmod(row, count)
+        image, mask = both.pair(row)
+        found, expected = both.parts[part].pair(within)
+        assert np.array_equal(image, found)
+        assert np.array_equal(mask, expected)
+        assert both.quality[row] == view_source.quality[within]
+        assert both.domains[row] == part
+    assert both.rows("val").tolist() == [10, 11, 12, 13, 14, 30, 31, 32, 33, 34]
+
+
+def test_the_first_set_keeps_its_keys_and_the_others_have_their_own(
+    view_source: ViewSource,
+) -> None:
+    keys = joined(view_source).keys.reshape(2, -1)
+    assert np.array_equal(keys[0], view_source.keys)
+    assert not np.isin(keys[1], keys[0]).any()
+
+
+def test_batches_hold_as_many_images_of_every_set(view_source: ViewSource) -> None:
+    small = replace(view_source, splits=np.repeat(["train", "", ""], [3, 12, 5]))
+    both = JoinedSource.of([view_source, small])
+    rows = both.rows("train")
+    order = EpochOrder(rows, 4, seed=0, domains=both.domains[rows])
+    plan = (ViewSpec(RandomCrop(AugmentSettings()), AugmentSettings()),)
+    steps = ViewSteps(both, plan, order, 32, seed=0)
+    for step in range(len(steps)):
+        assert sorted(steps[step].domains.tolist()) == [0, 0, 1, 1]

@@ -16,7 +16,7 @@ from medsgssl.config import Config
 from medsgssl.localisation.maps import saliency
 from medsgssl.localisation.scores import THRESHOLDS, Map, box_mask, energy_inside, score_box
 from medsgssl.methods import method_of
-from medsgssl.sources import DISEASES
+from medsgssl.sources import BOX_FRAME, DISEASES
 from medsgssl.training import Classifier, encoder_facts, load_weights
 from medsgssl.views import EpochOrder, ViewSource, ViewSteps
 
@@ -31,15 +31,20 @@ class Looked:
         table: One row per box: ``image_id``, ``disease``, ``pointing``, ``iou_25``, ``iou_50``,
             ``iou_75``, ``energy``, ``area`` (share of the image that the box covers),
             ``lung_energy`` and ``lung_area`` (NaN without a usable lung mask).
-        maps: (N, S, S) float32 of the first rows, in the frame of the cached images.
-        rows: Their positions in the decoded cache.
+        maps: (E, S, S) float32 of one example per disease, in the frame of the cached images.
+        examples: (E,) their rows of the table: the first box of each disease in the list, so that
+            nobody picks them, and every classifier shows the same.
+        rows: (E,) their positions in the decoded cache.
+        boxes: (E, 4) x, y, width and height of their boxes as shares of the image's side.
         grid: Height and width of the maps before they were enlarged to the image: no map tells
             more than that.
     """
 
     table: pd.DataFrame
     maps: Map
+    examples: NDArray[np.int64]
     rows: NDArray[np.int64]
+    boxes: NDArray[np.float64]
     grid: tuple[int, int]
 
 
@@ -50,7 +55,6 @@ def localise(
     weights: Path,
     boxes: pd.DataFrame,
     lungs: MaskArray,
-    keep: int = 6,
 ) -> Looked:
     """Score the maps of a classifier against boxes and lungs.
 
@@ -64,7 +68,6 @@ def localise(
         weights: ``classifier.safetensors``.
         boxes: As ``read_boxes`` gives them; boxes of images outside the test split are left out.
         lungs: Lung masks, whatever masks the run saw.
-        keep: How many maps to return.
 
     Raises:
         CheckpointError: The weights are unusable or of another method.
@@ -96,7 +99,9 @@ def localise(
                 "lung_area": float(lung.mean()) if usable else np.nan,
             }
         )
-    return Looked(pd.DataFrame(table), found[:keep], rows[:keep], grid)
+    examples = np.flatnonzero(~boxes["disease"].duplicated().to_numpy())
+    shares = boxes.loc[examples, list(_BOX)].to_numpy(np.float64) / BOX_FRAME
+    return Looked(pd.DataFrame(table), found[examples], examples, rows[examples], shares, grid)
 
 
 _BOX = ("x", "y", "width", "height")

@@ -47,7 +47,7 @@ def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) ->
                 Picture(
                     caption=f"{caption}: {share} of it on lung",
                     alt=f"{image_id}: {caption} pretraining" if when else f"{image_id}: {caption}",
-                    address=png_uri(_overlay(view, found)),
+                    address=png_uri(overlay(view, found)),
                     side=view.shape[0],
                     lungs="" if mask.all() else outline(mask),
                 )
@@ -62,7 +62,16 @@ def _share_on(found: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     return float((found * cover).sum()) / total if total > 0 else 0.0
 
 
-def _overlay(view: NDArray[np.uint8], found: NDArray[Any]) -> NDArray[np.uint8]:
+def overlay(view: NDArray[np.uint8], found: NDArray[Any]) -> NDArray[np.uint8]:
+    """Lay a map over a grey picture: bright where it is high, scaled to its own highest value.
+
+    Args:
+        view: (S, S), any S.
+        found: (h, w), not negative.
+
+    Returns:
+        RGB, (160, 160, 3).
+    """
     grey = cv2.resize(view, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     heat = cv2.resize(found.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
     levels = np.clip(255 * heat / max(float(heat.max()), 1e-12), 0, 255).astype(np.uint8)

@@ -34,6 +34,7 @@ class Picture:
         side: Length of either side in pixels.
         lungs: Outline of the lung mask as SVG path data; empty where there is none.
         hidden: Outline of what the method changed, likewise.
+        box: Outline of a finding, likewise.
     """
 
     caption: str
@@ -42,6 +43,7 @@ class Picture:
     side: int
     lungs: str = ""
     hidden: str = ""
+    box: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Example:
 
     Attributes:
         image_id: Its name.
-        note: The quality of its mask.
+        note: What else is to be said of it, e.g. the quality of its mask.
         pictures: In the order in which a run makes them.
     """
 

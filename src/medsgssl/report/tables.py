@@ -71,10 +71,12 @@ def data_tables(results: Results) -> list[Table]:
     data = results.data or {}
     shown_elsewhere = ("splits", "labels", "warnings")
     catalog = {k: v for k, v in data.get("catalog", {}).items() if k not in shown_elsewhere}
+    more = data.get("also")
+    also = facts_tables({"data sets": more}, "data.json", "Also pretrained on") if more else []
     return [
         *facts_tables(catalog, "data.json", "Catalog"),
         *facts_tables(data.get("masks", {}), "data.json", "Lung masks"),
-        *facts_tables({"sets": data.get("also", {})}, "data.json", "Also pretrained on"),
+        *also,
     ]
 
 

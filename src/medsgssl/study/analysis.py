@@ -94,9 +94,12 @@ def analyse(
 def _warnings(
     collected: Collected, arms: Sequence[Arm], control: str, bench: Bench
 ) -> list[tuple[str, str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in collected.missing.items():
+        reasons.setdefault(reason.splitlines()[0], []).append(name)
     found = [
-        (f"{name} is missing: {reason.splitlines()[0]}", "study.json, failures.json")
-        for name, reason in collected.missing.items()
+        (_told_missing(names, reason), "study.json, failures.json")
+        for reason, names in reasons.items()
     ]
     if not any(arm.label == control for arm in arms):
         known = ", ".join(dict.fromkeys(arm.label for arm in arms))
@@ -122,3 +125,9 @@ def _warnings(
             )
         )
     return found + collected.warnings
+
+
+def _told_missing(names: Sequence[str], reason: str) -> str:
+    if len(names) == 1:
+        return f"{names[0]} is missing: {reason}"
+    return f"{len(names)} runs are missing ({reason}): {', '.join(names)}"

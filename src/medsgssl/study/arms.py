@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from medsgssl.cache import CONTROLS
 from medsgssl.evaluation.delong import compare_aucs
 from medsgssl.evaluation.multiplicity import holm
@@ -291,17 +289,3 @@ def arm_means(arm: Arm, bench: Bench) -> dict[str, Estimate]:
         "auc_20": bench.estimate(each(arm.drawn, lambda run: run.mean_auc(frequent))),
         "ap": bench.estimate(each(arm.drawn, lambda run: run.mean_ap(head))),
     }
-
-
-def calibration(arm: Arm) -> dict[str, float | None]:
-    """Return ECE and Brier score before and after scaling: over diseases, then over seeds."""
-    found: dict[str, float | None] = {}
-    for key in ("ece", "ece_calibrated", "brier", "brier_calibrated"):
-        values = [
-            disease[key]
-            for run in arm.runs
-            for disease in (run.metrics or {}).get("per_disease", {}).values()
-            if disease["auc"] is not None and disease[key] is not None
-        ]
-        found[key] = float(np.mean(values)) if values else None
-    return found

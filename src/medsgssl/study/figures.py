@@ -1,19 +1,20 @@
-"""Figures of a comparison: differences with intervals, label efficiency, calibration."""
+"""Figures of a comparison: differences with intervals, label efficiency."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from medsgssl.report.figures import Chart
 from medsgssl.report.page import number, percent
-from medsgssl.report.palette import FIRST, FOURTH, INK, MUTED, SECOND, THIRD
+from medsgssl.report.palette import FIRST, FOURTH, MUTED, SECOND, THIRD
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import Arm, Comparison, calibration
+from medsgssl.study.arms import Arm, Comparison
 from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import Stratum
 from medsgssl.study.verdict import reach, signed
@@ -22,6 +23,16 @@ from medsgssl.study.verdict import reach, signed
 _COLOURS = (FIRST, SECOND, THIRD, FOURTH)
 _DASHES = ((None, None), (5, 2), (2, 1.5), (6, 1.5, 1.5, 1.5))
 _MARKERS = "osD^vPX*"
+
+
+def line_style(place: int) -> dict[str, Any]:
+    """Return colour, marker and dashes of the arm at that place, different for the first 16."""
+    return {
+        "color": _COLOURS[place % 4],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "markersize": 5,
+        "dashes": _DASHES[(place // 4 + place) % 4],
+    }
 
 
 @dataclass(frozen=True)
@@ -123,16 +134,12 @@ def efficiency_chart(analysis: Analysis) -> Chart | None:
             # Side by side, so that bars of equal fractions do not hide each other.
             shift = 1.03 ** (place - (len(lines) - 1) / 2)
             x = [arm.fraction * shift for arm in arms]
-            colour = _COLOURS[place % 4]
+            style = line_style(place)
             means = [math.nan if one.value is None else one.value for one in found]
-            axes.plot(
-                x, means, color=colour, label=label,
-                marker=_MARKERS[place % len(_MARKERS)], markersize=5,
-                dashes=_DASHES[(place // 4 + place) % 4],
-            )  # fmt: skip
+            axes.plot(x, means, label=label, **style)
             for at, one in zip(x, found, strict=True):
                 if one.interval:
-                    axes.plot([at, at], one.interval, color=colour, linewidth=1, alpha=0.7)
+                    axes.plot([at, at], one.interval, color=style["color"], linewidth=1, alpha=0.7)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(fractions))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -153,41 +160,3 @@ def efficiency_chart(analysis: Analysis) -> Chart | None:
     label = f"Mean AUC against the share of labels: {told}"
     margins = (0.55, 0.45, 0.6 + 0.065 * longest, 0.1)
     return Chart("efficiency", "Label efficiency", label, draw, (7.4, 3.1), margins)
-
-
-def calibration_chart(analysis: Analysis, fraction: float) -> Chart | None:
-    """Draw the calibration error of each arm before and after temperature scaling."""
-    arms = [arm for arm in analysis.arms if arm.fraction == fraction]
-    found = [(arm, calibration(arm)) for arm in arms]
-    found = [(arm, values) for arm, values in found if values["ece"] is not None]
-    if not found:
-        return None
-
-    def draw(axes: Axes) -> None:
-        for place, (_, values) in enumerate(found):
-            before, after = values["ece"], values["ece_calibrated"]
-            if before is None:
-                continue
-            if after is not None:
-                axes.plot([before, after], [place] * 2, color=MUTED, linewidth=1)
-                axes.plot([after], [place], "o", color=FIRST, markersize=6)
-            axes.plot([before], [place], "o", color=SECOND, markersize=6, markerfacecolor="none")
-            text = f"{number(before)} to {number(after)}"
-            where = axes.get_yaxis_transform()
-            axes.text(1.02, place, text, transform=where, va="center", color=INK)
-        axes.set_yticks(range(len(found)), [arm.label for arm, _ in found])
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(found) - 0.4, -0.6)
-        axes.set_xlim(left=0)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("calibration error")
-
-    told = ", ".join(
-        f"{arm.label} {number(values['ece'])} to {number(values['ece_calibrated'])}"
-        for arm, values in found
-    )
-    widest = max(len(arm.label) for arm, _ in found)
-    margins = (0.35 + 0.062 * widest, 0.45, 1.2, 0.05)
-    title = f"Calibration with {percent(fraction)} of the labels"
-    size = (7.4, 0.24 * len(found) + 0.6)
-    return Chart("calibration", title, f"{title}: {told}", draw, size, margins)

@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 
-from medsgssl.cache import mask_array
+from medsgssl.cache import MaskArray, mask_array
 from medsgssl.catalog import cache_place
 from medsgssl.config import merge
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import interval, patient_counts
 from medsgssl.files import atomic_path, write_json
-from medsgssl.localisation import localise
+from medsgssl.localisation import Looked, localise
 from medsgssl.methods import configure
 from medsgssl.pipeline import prepare_data
 from medsgssl.pipeline.data import mask_store
 from medsgssl.runs import RunFolder
 from medsgssl.sources import read_boxes
+from medsgssl.views import ViewSource
 
 LOOK_FILE = "localisation.json"
+EXAMPLES_FILE = "looked.npz"
 BOX_FILE = "BBox_List_2017.csv"
 #: What is averaged over the boxes, with its words.
 MEASURES = {
@@ -42,7 +45,8 @@ _RESAMPLES = 1000
 def look(run: RunFolder, boxes: Path | None = None, console: Console | None = None) -> Path:
     """Score one run's classifier against boxes and lungs; needs its data and weights.
 
-    Writes ``localisation.json`` and ``localisation.parquet`` (one row per box) into its folder.
+    Writes ``localisation.json``, ``localisation.parquet`` (one row per box) and ``looked.npz`` (one
+    example per disease) into its folder.
 
     Args:
         run: A complete run.
@@ -84,8 +88,24 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
     table = data.catalog.table.set_index("image_id")
     patients = table.loc[found.table["image_id"], "patient_id"]
     facts = {"grid": list(found.grid), **_summary(found.table, patients, config.seed)}
+    _write_examples(run.path / EXAMPLES_FILE, found, data.source, lungs)
     write_json(run.path / LOOK_FILE, facts)
     return run.path / LOOK_FILE
+
+
+def _write_examples(path: Path, found: Looked, source: ViewSource, lungs: MaskArray) -> None:
+    """Write one image per disease with its box, its lungs and the map of the classifier."""
+    chosen = found.table.iloc[found.examples]
+    arrays: dict[str, NDArray[Any]] = {
+        "image_ids": chosen["image_id"].to_numpy(dtype=str),
+        "diseases": chosen["disease"].to_numpy(dtype=str),
+        "images": np.stack([source.pair(int(row))[0] for row in found.rows]),
+        "lungs": np.stack([lungs.mask(int(row)) for row in found.rows]).astype(bool),
+        "boxes": found.boxes,
+        "maps": found.maps.astype(np.float16),
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
 def _summary(table: pd.DataFrame, patients: pd.Series, seed: int) -> dict[str, Any]:

@@ -15,16 +15,14 @@ from medsgssl.report.page import templates as base_templates
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis, analyse
 from medsgssl.study.arms import Comparison
+from medsgssl.study.calibration_figures import calibration_chart, reliability_chart
 from medsgssl.study.card import write_checklist
-from medsgssl.study.figures import (
-    calibration_chart,
-    difference_chart,
-    efficiency_chart,
-    strata_chart,
-)
+from medsgssl.study.figures import difference_chart, efficiency_chart, strata_chart
+from medsgssl.study.looked import looked_examples
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.shown import (
     calibration_table,
+    decisions_table,
     disease_rows,
     looked_table,
     means_table,
@@ -106,6 +104,8 @@ def _charts(analysis: Analysis) -> dict[str, Chart]:
         "difference": difference_chart(compared, analysis.control),
         "efficiency": efficiency_chart(analysis),
         "calibration": calibration_chart(analysis, top),
+        "reliability": reliability_chart(analysis, top, scaled=False),
+        "reliability-scaled": reliability_chart(analysis, top, scaled=True),
     }
     for number_, (comparison, parts) in enumerate(analysis.subgroups):
         if comparison.arm.fraction == top:
@@ -130,6 +130,8 @@ def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
         "warnings": analysis.warnings,
         "charts": {name: (name, chart.title, chart.svg()) for name, chart in charts.items()},
         "means": means_table(analysis),
+        "decisions": decisions_table(analysis),
+        "looks": looked_examples([arm for arm in analysis.arms if arm.fraction == top]),
         "disease_tables": [
             (found, disease_rows(analysis, found))
             for found in sorted(analysis.with_control(), key=_methods_first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,8 @@ from medsgssl.report.page import count, listed, number, percent, span, words
 from medsgssl.report.tables import Table
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import QUESTIONS, Comparison, calibration
+from medsgssl.study.arms import QUESTIONS, Comparison
+from medsgssl.study.averages import calibration, decisions
 from medsgssl.study.look import MEASURES
 from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import QualityStrata, Stratum
@@ -122,14 +123,14 @@ def quality_table(analysis: Analysis) -> tuple[list[tuple[Table, str]], str]:
             absent.append((title, quality.absent))
         else:
             table = _strata_table(title, quality.strata, "mask quality", "mask_quality.csv")
-            shown.append((table, _trend(quality)))
+            shown.append((table, _trend(quality, len(analysis.quality))))
     if not absent:
         return shown, ""
     names = listed([title for title, _ in absent], most=3)
     return shown, f"No strata by mask quality for {names}: {absent[0][1]}."
 
 
-def _trend(quality: QualityStrata) -> str:
+def _trend(quality: QualityStrata, asked: int) -> str:
     trend = quality.trend
     if trend is None or trend.value is None:
         return "No disease is frequent enough in both the low and the high third."
@@ -138,7 +139,8 @@ def _trend(quality: QualityStrata) -> str:
         "hurts": "guidance does less where masks are good",
     }.get(decide(trend), "no dependence on mask quality is shown")
     gap = f"{signed(trend.value)} ({reach(trend)})"
-    return f"Gain in the high third minus gain in the low third: {gap}; {said}."
+    many = f" (one of {asked} such questions, not corrected for their number)" if asked > 1 else ""
+    return f"Gain in the high third minus gain in the low third: {gap}; {said}{many}."
 
 
 def looked_table(found: pd.DataFrame) -> Table | None:
@@ -214,6 +216,23 @@ def calibration_table(analysis: Analysis) -> Table:
             [arm.label, percent(arm.fraction), *(number(value) for value in found.values())]
         )
     return Table("Means over diseases and seeds", columns, rows, "means.csv, from metrics.json")
+
+
+def decisions_table(analysis: Analysis) -> Table:
+    """Return what the arms decide at thresholds found on validation."""
+    columns = ["arm", "labels", "F1", "precision", "recall", "specificity"]
+    rows = [
+        [arm.label, percent(arm.fraction), *(number(value) for value in decisions(arm).values())]
+        for arm in sorted(analysis.arms, key=lambda one: (-one.fraction, one.label))
+    ]
+    rule = threshold_rule(analysis.collected.runs[0].settings)
+    return Table(f"At thresholds from validation ({rule})", columns, rows, "means.csv")
+
+
+def threshold_rule(settings: Mapping[str, Any]) -> str:
+    """Say how thresholds were chosen."""
+    aim = str(settings.get("evaluate.threshold", "f1"))
+    return "highest F1" if aim == "f1" else f"{aim} {settings.get('evaluate.target')}"
 
 
 def runs_table(analysis: Analysis) -> Table:

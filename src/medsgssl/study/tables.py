@@ -10,7 +10,8 @@ import pandas as pd
 from medsgssl.files import read_json, write_text
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import Comparison, calibration
+from medsgssl.study.arms import Comparison
+from medsgssl.study.averages import calibration, decisions
 from medsgssl.study.look import LOOK_FILE, MEASURES
 from medsgssl.study.parts import part_rows
 from medsgssl.study.statistics import Estimate, each
@@ -145,6 +146,7 @@ def _means(analysis: Analysis) -> list[Row]:
                 **found["ap"].columns("ap"),
                 "ap_sd": found["ap"].sd,
                 **calibration(arm),
+                **decisions(arm),
                 "runs": " ".join(run.name for run in arm.runs),
             }
         )

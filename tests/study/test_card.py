@@ -5,7 +5,8 @@ from pathlib import Path
 from medsgssl.files import read_json
 from medsgssl.report.page import number
 from medsgssl.study.analysis import analyse
-from medsgssl.study.card import write_card, write_checklist
+from medsgssl.study.card import write_card
+from medsgssl.study.checklist import write_checklist
 from study.synthetic import write_run
 
 

@@ -143,6 +143,9 @@ def table(
     ],
     out: Annotated[Path, typer.Option("--out", help="The Markdown file.")],
     control: Annotated[str, typer.Option(help="The arm to compare with.")] = "simclr",
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a pretraining step of every arm now.")
+    ] = False,
 ) -> None:
     """Write each method beside its twin without pretraining: Markdown, with every command.
 
@@ -150,7 +153,7 @@ def table(
     """
     from medsgssl.study.markdown import write_results
 
-    typer.echo(f"Table: {write_results(folders, out, control=control)}")
+    typer.echo(f"Table: {write_results(folders, out, control=control, measure=measure)}")
 
 
 @compare_app.command()

@@ -1,11 +1,6 @@
-"""A model card of a run, and a reporting checklist of a study, filled from result files.
+"""A model card of a run, filled from its result files.
 
-The checklist follows the items of TRIPOD+AI that a run's files can answer, and says of the others
-that the author has to.
-
-Sources:
-    Mitchell et al., "Model cards for model reporting", FAccT 2019.
-    Collins et al., "TRIPOD+AI statement", BMJ 385, 2024.
+Source: Mitchell et al., "Model cards for model reporting", FAccT 2019.
 """
 
 from __future__ import annotations
@@ -13,16 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medsgssl.files import read_json, write_text
+from medsgssl.files import write_text
 from medsgssl.report.page import number, percent, span, words
 from medsgssl.report.results import Results
 from medsgssl.runs import RunFolder
-from medsgssl.sources import DISEASES
-from medsgssl.study.analysis import Analysis
 
 CARD_FILE = "model_card.md"
-CHECKLIST_FILE = "checklist.md"
-_OPEN = "**To be told by the author.**"
+#: What files cannot tell.
+OPEN = "**To be told by the author.**"
 
 
 def write_card(run: RunFolder) -> Path:
@@ -55,24 +48,26 @@ def _model(results: Results) -> str:
         "Input": f"one grey chest X-ray, {results.setting('data.img_size')} pixels square",
         "Output": "14 probabilities, one per finding of ChestX-ray14; not exclusive",
         "Lung masks": str((results.data or {}).get("masks", {}).get("source", "not told")),
-        "Made with": _software(versions),
+        "Made with": software(versions),
         "Files": "`classifier.safetensors`, `config.yaml`, `environment.json`",
     }
     return "## Model\n\n" + _list(lines)
 
 
-def _software(versions: dict[str, Any]) -> str:
+def software(versions: dict[str, Any]) -> str:
+    """Say which versions made a run, from its ``environment.json``."""
     return f"medsgssl {versions.get('medsgssl', '?')}, torch {versions.get('torch', '?')}"
 
 
-def _split(catalog: dict[str, Any]) -> str:
+def split_kind(catalog: dict[str, Any]) -> str:
+    """Say how the images were split, from the catalog's part of ``data.json``."""
     return str(catalog.get("split", {}).get("kind", "not told"))
 
 
 def _uses() -> str:
     return (
         "## Use\n\nResearch on methods. It is not a medical device and must not guide care. "
-        f"Intended users, setting and population beyond the data below: {_OPEN}"
+        f"Intended users, setting and population beyond the data below: {OPEN}"
     )
 
 
@@ -82,7 +77,7 @@ def _data(results: Results) -> str:
     lines = {
         "Source": str(catalog.get("source", "not told")),
         "Label revision": str(catalog.get("label_revision", "not told")),
-        "Split": f"{_split(catalog)}, by patient; no patient is in two",
+        "Split": f"{split_kind(catalog)}, by patient; no patient is in two",
         "Labels used": f"{percent(results.setting('data.label_fraction'))} of training patients",
     }
     for name, found in splits.items():
@@ -131,59 +126,9 @@ def _limits(results: Results) -> str:
     told = "\n".join(f"- {text}" for text in found) or "- The run gave no warning."
     return (
         f"## Limits\n\n{told}\n- Tested on one data set; how it does elsewhere is not known.\n"
-        f"- Ethical considerations and licence of the data: {_OPEN}"
+        f"- Ethical considerations and licence of the data: {OPEN}"
     )
 
 
 def _list(lines: dict[str, str]) -> str:
     return "\n".join(f"- **{name}:** {text}" for name, text in lines.items())
-
-
-def write_checklist(analysis: Analysis, folder: Path) -> Path:
-    """Write ``checklist.md``: what a reader of a study must be told, as far as files tell it."""
-    run = analysis.collected.runs[0]
-    catalog: dict[str, Any] = (run.data or {}).get("catalog", {})
-    bench = analysis.bench
-    positives = ", ".join(f"{words(name)} {count}" for name, count in _positives(analysis).items())
-    environment = run.folder.environment
-    versions = read_json(environment) if environment.is_file() else {}
-    seeds = sorted({item.seed for item in analysis.collected.runs})
-    rows = [
-        ("Data source and period", f"{catalog.get('source', 'not told')}; period: {_OPEN}"),
-        ("Labels", f"revision {catalog.get('label_revision', 'not told')}; reference: {_OPEN}"),
-        ("Split", f"{_split(catalog)}, by patient, leak checked"),
-        ("Test size", f"{len(bench.test)} images, {bench.patients} patients"),
-        ("Positives in test", positives),
-        ("Sample size justified", _OPEN),
-        ("Missing and damaged images", _warned(analysis)),
-        ("Models", "; ".join(dict.fromkeys(arm.label for arm in analysis.arms))),
-        ("Settings of every run", "`config.yaml` of each folder in `runs.csv`"),
-        ("Seeds", ", ".join(map(str, seeds))),
-        ("Model choice", "best epoch by validation mean AUC; the test split was not looked at"),
-        ("Thresholds and calibration", "from validation; see `metrics.json` of each run"),
-        (
-            "Performance with uncertainty",
-            f"`means.csv`, {percent(bench.confidence)} intervals, {bench.resamples} resamples of "
-            "patients",
-        ),
-        ("Comparison", "paired on the same images; `comparisons.csv`, `diseases.csv`, Holm"),
-        ("Fairness", "`subgroups.csv`: sex, age band, view"),
-        ("Runs that failed or are missing", ", ".join(analysis.collected.missing) or "none"),
-        ("Software", f"{_software(versions)}, {versions.get('platform', '?')}"),
-        ("External validation", "none in these files"),
-        ("Ethics, funding, registration", _OPEN),
-    ]
-    lines = ["# Checklist", "", "| Item | What is known |", "|---|---|"]
-    lines += [f"| {name} | {text.replace('|', '/')} |" for name, text in rows]
-    write_text(folder / CHECKLIST_FILE, "\n".join(lines) + "\n")
-    return folder / CHECKLIST_FILE
-
-
-def _positives(analysis: Analysis) -> dict[str, int]:
-    test = analysis.bench.test
-    return dict(zip(DISEASES, (int(count) for count in test.labels.sum(axis=0)), strict=True))
-
-
-def _warned(analysis: Analysis) -> str:
-    found = [text for text, origin in analysis.collected.warnings if "data.json" in origin]
-    return "; ".join(found) or "none warned of"

@@ -18,30 +18,40 @@ from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.plan import PLAN_FILE, StudyPlan, run_folder
 from medsgssl.study.statistics import Estimate, each
+from medsgssl.study.timing import seconds_per_image
 from medsgssl.study.variants import CONTROL
 
 _NONE = "-"
+# Settings that a direct run never looks at.
+_PRETRAINING = ("pretrain.", "views.pretrain.", "data.also")
+# Rounds of timing; the fastest counts.
+_ROUNDS = 3
 
 
-def write_results(folders: Sequence[Path], path: Path, control: str = CONTROL) -> Path:
+def write_results(
+    folders: Sequence[Path], path: Path, control: str = CONTROL, *, measure: bool = False
+) -> Path:
     """Write the results of a study, or of several run folders, as Markdown.
 
     Args:
         folders: One study, or run folders.
         path: The file.
-        control: Label of the arm whose seconds per epoch are 1.
+        control: Label of the arm whose cost is 1.
+        measure: Time a pretraining step of every arm now, side by side in this process; else costs
+            are those of the logs, which other processes may have disturbed.
 
     Raises:
         ConfigError: A folder holds no run.
         DataError: A file is damaged, or the runs do not compare.
     """
     analysis = analyse(folders, control=control)
-    sections = [_head(analysis), _table(analysis), _commands(analysis)]
+    seconds = _measured(analysis) if measure else _logged(analysis)
+    sections = [_head(analysis, measure), _table(analysis, seconds), _commands(analysis)]
     write_text(path, "\n\n".join(sections) + "\n")
     return path
 
 
-def _head(analysis: Analysis) -> str:
+def _head(analysis: Analysis, measured: bool) -> str:
     first = analysis.collected.runs[0]
     data = Path(str(first.settings["data.root"])).name
     bench = analysis.bench
@@ -54,19 +64,23 @@ def _head(analysis: Analysis) -> str:
         f"{bench.resamples:,} resamples of patients, and over seeds where there are several.\n\n"
         "*Gain* is the paired difference to the same network and input path without pretraining, "
         "where that was run. "
-        "*Cost* is the time of the fastest pretraining epoch relative to that of "
-        f"`{analysis.control}` in this table; other processes shared the machine."
+        "*s/epoch* is the fastest pretraining epoch of the log; other processes may have shared "
+        f"the machine. *Cost* is relative to `{analysis.control}`: "
+        + (
+            "pretraining steps of all arms timed in turn in one process."
+            if measured
+            else "of the column before it."
+        )
     )
 
 
-def _table(analysis: Analysis) -> str:
-    control = next((arm for arm in analysis.arms if arm.label == analysis.control), None)
-    unit = None if control is None else _epoch_seconds(control)
+def _table(analysis: Analysis, costs: dict[str, float]) -> str:
+    unit = costs.get(analysis.control)
     rows = [
         ["method", "backbone", "labels", "seeds", "epochs", "mean AUC", "gain", "s/epoch", "cost"],
     ]
     for arm in analysis.arms:
-        seconds = _epoch_seconds(arm)
+        seconds, cost = _epoch_seconds(arm), costs.get(arm.label)
         epochs = str(arm.settings["finetune.epochs"])
         if not arm.direct:
             epochs = f"{arm.settings['pretrain.epochs']} + {epochs}"
@@ -80,7 +94,7 @@ def _table(analysis: Analysis) -> str:
                 _number(analysis.means[arm.key]["auc"]),
                 _gain(arm, analysis),
                 _NONE if seconds is None else f"{seconds:.0f}",
-                _NONE if seconds is None or not unit else f"{seconds / unit:.2f}",
+                _NONE if cost is None or not unit else f"{cost / unit:.2f}",
             ]
         )
     rule = ["---"] * 3 + ["--:"] * (len(rows[0]) - 3)
@@ -101,7 +115,9 @@ def command(run: FinishedRun) -> str:
     apart = {
         key: value
         for key, value in run.settings.items()
-        if value != usual.get(key) and key not in (*WITHOUT_EFFECT, "name", "direct")
+        if value != usual.get(key)
+        and key not in (*WITHOUT_EFFECT, "name", "direct")
+        and not (direct and key.startswith(_PRETRAINING))
     }
     data = Path(str(run.settings["data.root"])).name
     words = ["medsgssl", "run", name, *(["--direct"] if direct and name != "direct" else [])]
@@ -117,6 +133,25 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(str, value))}]"
     return str(value)
+
+
+def _logged(analysis: Analysis) -> dict[str, float]:
+    found = {arm.label: _epoch_seconds(arm) for arm in analysis.arms}
+    return {label: seconds for label, seconds in found.items() if seconds is not None}
+
+
+def _measured(analysis: Analysis) -> dict[str, float]:
+    """Return seconds per pretraining image by arm, the arms timed in turn."""
+    configs = {}
+    for arm in analysis.arms:
+        if not arm.direct:
+            stored = arm.runs[0].folder.read_config()
+            configs[arm.label] = configure(str(stored["name"]), stored)
+    rounds = [
+        {label: seconds_per_image(config, "pretrain") for label, config in configs.items()}
+        for _ in range(_ROUNDS)
+    ]
+    return {label: min(found[label] for found in rounds) for label in configs}
 
 
 def _epoch_seconds(arm: Arm) -> float | None:

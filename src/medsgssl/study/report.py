@@ -16,7 +16,7 @@ from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis, analyse
 from medsgssl.study.arms import Comparison
 from medsgssl.study.calibration_figures import calibration_chart, reliability_chart
-from medsgssl.study.card import write_checklist
+from medsgssl.study.checklist import write_checklist
 from medsgssl.study.figures import difference_chart, efficiency_chart, strata_chart
 from medsgssl.study.looked import looked_examples
 from medsgssl.study.plan import PLAN_FILE

@@ -215,3 +215,9 @@ def test_a_file_that_is_no_mapping_or_missing_or_broken_is_an_error_that_names_i
             (tmp_path / name).write_text(content)
         with pytest.raises(ConfigError, match=name):
             read_yaml(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_numbers_must_be_finite(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"pretrain\.lr"):
+        configure("simclr", {"pretrain": {"lr": float(value)}})

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Strict and immutable: an unknown key or a value of the wrong type is an error."""
+    """Strict and immutable: an unknown key, a wrong type, inf or nan is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )

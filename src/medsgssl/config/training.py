@@ -45,8 +45,8 @@ class PretrainSettings(LoopSettings):
     )
     probe_every: Annotated[int, Field(ge=0)] = Field(
         5,
-        description="epochs between k-NN probes on validation, the last epoch always; 0: none. "
-        "They use labels, to be watched alone: nothing follows from them",
+        description="epochs between k-NN probes on validation, with pictures for TensorBoard, the "
+        "last epoch always; 0: none. Probes use labels, to be watched alone: nothing follows",
     )
     probe_images: Annotated[int, Field(ge=2)] = Field(
         4096, description="training images behind a probe, drawn once"

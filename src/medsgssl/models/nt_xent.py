@@ -7,10 +7,10 @@ ICML 2020, equation 1.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed
-import torch.distributed.nn
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -76,8 +76,26 @@ def gather_views(local: Tensor) -> tuple[Tensor, int]:
     """Return the rows of all ranks in order, with gradient, and where this rank's begin."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return local, 0
-    every = torch.cat(torch.distributed.nn.all_gather(local))  # type: ignore[no-untyped-call]
+    every: Tensor = _Gather.apply(local)
     return every, torch.distributed.get_rank() * local.shape[0]
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows in order; what each rank's loss says of a row goes back to its rank."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        ctx.rows = local.shape[0]
+        every = [torch.empty_like(local) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(every, local.contiguous())
+        return torch.cat(every)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.contiguous()
+        torch.distributed.all_reduce(summed)
+        first = torch.distributed.get_rank() * ctx.rows
+        return summed[first : first + ctx.rows]
 
 
 def mean_one(weights: Tensor) -> Tensor:

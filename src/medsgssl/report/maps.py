@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from medsgssl.report.page import number, png_uri, words
 from medsgssl.report.pictures import Example, Picture, outline
+from medsgssl.views import paint_map
 
 _SIDE = 160
-# How much of a pixel's colour is the map's.
-_OPACITY = 0.55
 
 
 def map_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
@@ -47,7 +46,7 @@ def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) ->
                 Picture(
                     caption=f"{caption}: {share} of it on lung",
                     alt=f"{image_id}: {caption} pretraining" if when else f"{image_id}: {caption}",
-                    address=png_uri(overlay(view, found)),
+                    address=png_uri(paint_map(view, found, _SIDE)),
                     side=view.shape[0],
                     lungs="" if mask.all() else outline(mask),
                 )
@@ -60,23 +59,3 @@ def _share_on(found: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     cover = cv2.resize(mask.astype(np.float32), found.shape[::-1], interpolation=cv2.INTER_AREA)
     total = float(found.sum())
     return float((found * cover).sum()) / total if total > 0 else 0.0
-
-
-def overlay(view: NDArray[np.uint8], found: NDArray[Any]) -> NDArray[np.uint8]:
-    """Lay a map over a grey picture: bright where it is high, scaled to its own highest value.
-
-    Args:
-        view: (S, S), any S.
-        found: (h, w), not negative.
-
-    Returns:
-        RGB, (160, 160, 3).
-    """
-    grey = cv2.resize(view, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    heat = cv2.resize(found.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
-    levels = np.clip(255 * heat / max(float(heat.max()), 1e-12), 0, 255).astype(np.uint8)
-    colour = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    mixed = cv2.addWeighted(
-        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 1 - _OPACITY, colour, _OPACITY, 0
-    )
-    return np.asarray(mixed, dtype=np.uint8)

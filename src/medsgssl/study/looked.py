@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.report.maps import overlay
 from medsgssl.report.page import png_uri, words
 from medsgssl.report.pictures import Example, Picture, outline
 from medsgssl.study.arms import Arm
 from medsgssl.study.look import EXAMPLES_FILE
+from medsgssl.views import paint_map
 
 _SIDE = 160
 Arrays = Mapping[str, NDArray[Any]]
@@ -53,7 +53,7 @@ def _example(first: Arrays, found: Mapping[str, Arrays], row: int) -> Example:
     grey = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     shown = {"image": np.asarray(grey, np.uint8)}
     for label, arrays in found.items():
-        shown[label] = overlay(arrays["images"][row], arrays["maps"][row])
+        shown[label] = paint_map(arrays["images"][row], arrays["maps"][row], _SIDE)
     disease = words(str(first["diseases"][row]))
     pictures = [
         Picture(label, f"{image_id}, {disease}: {label}", png_uri(pixels), image.shape[0], **marks)

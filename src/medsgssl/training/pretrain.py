@@ -15,6 +15,7 @@ from medsgssl.methods import Task, method_of
 from medsgssl.training.checkpoint import save_weights
 from medsgssl.training.devices import launch, seed_step
 from medsgssl.training.epoch_log import Row
+from medsgssl.training.gallery import Gallery
 from medsgssl.training.loop import Stage, Trainer
 from medsgssl.training.monitors import warnings_for
 from medsgssl.training.probe import Probe
@@ -23,18 +24,21 @@ from medsgssl.views import EpochOrder, JoinedSource, StepSource, ViewSource, Vie
 
 @dataclass
 class _Watch:
-    """Probes and collects warnings about collapse and saturation after each epoch."""
+    """Probes, shows, and collects warnings about collapse and saturation after each epoch."""
 
     probe: Probe
+    gallery: Gallery
     warnings: list[str] = field(default_factory=list)
 
     def __call__(self, task: Task, row: Row) -> bool:
         suffix = "_floor"
         floors = {name.removesuffix(suffix): row[name] for name in row if name.endswith(suffix)}
         self.warnings += warnings_for(row, floors)
-        if self.probe.due(int(row["epoch"])):
+        epoch = int(row["epoch"])
+        if self.probe.due(epoch):
             auc = self.probe.mean_auc(task)
             row |= {} if auc is None else {"probe_mean_auc": auc}
+            self.gallery.show(task, epoch)
         return False
 
     def state(self) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def _pretrain(
     steps = ViewSteps(drawn, method.pretrain_views(), order, config.data.img_size, config.seed)
     seed_step(config.seed, "initial weights", 0, 0)
     task = method.task(method.encoder())
-    watch = _Watch(Probe(fabric, config, source))
+    watch = _Watch(Probe(fabric, config, source), Gallery(fabric, config, source))
     trainer = Trainer(fabric, stage, task, steps, watch)
     trainer.run()
     fabric.barrier()

@@ -39,12 +39,14 @@ class Probe:
     def due(self, epoch: int) -> bool:
         """Return whether to probe after this epoch, counted from 0."""
         settings = self._config.pretrain
-        if not settings.probe_every or not len(self._val):
+        if not settings.probe_every:
             return False
         return (epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs
 
     def mean_auc(self, task: Task) -> float | None:
         """Return the mean AUC on validation; None where no disease has positives and negatives."""
+        if not len(self._val):
+            return None
 
         def pooled(batch: ViewBatch) -> Tensor:
             return task.encoder(*batch.view(0)).pooled  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ from medsgssl.views.crops import CropRule, RandomCrop, WholeImage, draw_pose, dr
 from medsgssl.views.geometry import Crop, box_crop, warp_image, warp_mask, whole
 from medsgssl.views.loader import ViewSteps, load_steps
 from medsgssl.views.order import EpochOrder
+from medsgssl.views.paint import paint_map
 from medsgssl.views.photometry import photometric
 from medsgssl.views.plan import View, ViewPlan, ViewSpec, make_view
 from medsgssl.views.source import JoinedSource, StepSource, ViewSource
@@ -28,6 +29,7 @@ __all__ = [
     "draw_shape",
     "load_steps",
     "make_view",
+    "paint_map",
     "photometric",
     "warp_image",
     "warp_mask",

@@ -12,16 +12,13 @@ from medsgssl.config import Config
 from medsgssl.files import atomic_path
 from medsgssl.methods import Task, method_of
 from medsgssl.pipeline.data import PreparedData
-from medsgssl.randomness import generator
 from medsgssl.training import load_weights, seed_step
 from medsgssl.views import EpochOrder, ViewBatch, ViewPlan, ViewSteps
-
-_COUNT = 6
 
 
 def write_examples(path: Path, config: Config, data: PreparedData) -> None:
     """Write ``examples.npz``: the arrays that docs/architecture.md lists."""
-    source, rows = data.source, _rows(config, data)
+    source, rows = data.source, data.source.examples(config.seed)
     method = method_of(config)
     arrays: dict[str, NDArray[np.generic]] = {
         "image_ids": data.catalog.table["image_id"].to_numpy(dtype=str)[rows],
@@ -57,7 +54,7 @@ def write_maps(path: Path, config: Config, data: PreparedData, weights: Path) ->
         weights: The pretrained encoder.
     """
     method = method_of(config)
-    rows = _rows(config, data)
+    rows = data.source.examples(config.seed)
     rendered = _render(config, data, method.pretrain_views(), rows)
     batch = rendered.to_device(torch.device("cpu"))
     # The very weights that pretraining began with.
@@ -81,12 +78,6 @@ def write_maps(path: Path, config: Config, data: PreparedData, weights: Path) ->
 @torch.inference_mode()
 def _maps(task: Task, batch: ViewBatch) -> dict[str, NDArray[np.float32]]:
     return {name: found.float().numpy() for name, found in task.maps(batch).items()}
-
-
-def _rows(config: Config, data: PreparedData) -> NDArray[np.int64]:
-    train = data.source.rows("train")
-    rng = generator(config.seed, "examples")
-    return np.sort(rng.choice(train, min(_COUNT, len(train)), replace=False))
 
 
 def _render(

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from medsgssl.config import Config
 from medsgssl.masks.overlay import draw_overlay
 from medsgssl.methods import Task, method_of
-from medsgssl.randomness import generator
 from medsgssl.training.devices import seed_step
 from medsgssl.views import EpochOrder, ViewSource, ViewSteps, paint_map
 
-_COUNT = 6
 _SIDE = 160
 
 
@@ -35,11 +33,7 @@ class Gallery:
 
     def __init__(self, fabric: Fabric, config: Config, source: ViewSource) -> None:
         self._fabric, self._seed = fabric, config.seed
-        train = source.rows("train")
-        drawn = generator(config.seed, "examples").choice(
-            train, size=min(_COUNT, len(train)), replace=False
-        )
-        rows = np.sort(drawn)
+        rows = source.examples(config.seed)
         order = EpochOrder(rows, len(rows), config.seed, shuffle=False)
         plan = method_of(config).pretrain_views()
         steps = ViewSteps(source, plan, order, config.data.img_size, config.seed)

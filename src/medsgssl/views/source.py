@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medsgssl.cache import DecodedCache, MaskArray
 from medsgssl.catalog import Catalog
 from medsgssl.errors import DataError
-from medsgssl.randomness import stable_hash
+from medsgssl.randomness import generator, stable_hash
 from medsgssl.sources import DISEASES
 
 
@@ -89,6 +89,12 @@ class ViewSource(StepSource):
             splits=splits,
             patients=table["patient_id"].to_numpy(dtype=str),
         )
+
+    def examples(self, seed: int, count: int = 6) -> NDArray[np.int64]:
+        """Return a few rows of the training split, the same for one seed, to be shown."""
+        train = self.rows("train")
+        drawn = generator(seed, "examples").choice(train, min(count, len(train)), replace=False)
+        return np.sort(drawn)
 
     @property
     def quality(self) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medsgssl.study.arms import Arm, Comparison, arm_means, compare_arms, gather_arms
+from medsgssl.study.arms import Arm, arm_means, gather_arms
 from medsgssl.study.collect import Collected, collect
+from medsgssl.study.comparisons import Comparison, compare_arms
 from medsgssl.study.statistics import Bench, Estimate
 from medsgssl.study.strata import QualityStrata, Strata, Stratum
 from medsgssl.study.variants import CONTROL

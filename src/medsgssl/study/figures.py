@@ -14,7 +14,8 @@ from medsgssl.report.figures import Chart
 from medsgssl.report.page import number, percent
 from medsgssl.report.palette import FIRST, FOURTH, MUTED, SECOND, THIRD
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import Arm, Comparison
+from medsgssl.study.arms import Arm
+from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import Stratum
 from medsgssl.study.verdict import reach, signed

@@ -7,7 +7,7 @@ from typing import Any
 
 from medsgssl.evaluation.multiplicity import holm
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import Comparison
+from medsgssl.study.comparisons import Comparison
 from medsgssl.study.variants import part_of
 
 

@@ -14,9 +14,9 @@ from medsgssl.report.page import listed, percent, words
 from medsgssl.report.page import templates as base_templates
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis, analyse
-from medsgssl.study.arms import Comparison
 from medsgssl.study.calibration_figures import calibration_chart, reliability_chart
 from medsgssl.study.checklist import write_checklist
+from medsgssl.study.comparisons import Comparison
 from medsgssl.study.figures import difference_chart, efficiency_chart, strata_chart
 from medsgssl.study.looked import looked_examples
 from medsgssl.study.plan import PLAN_FILE

@@ -12,8 +12,8 @@ from medsgssl.report.page import count, listed, number, percent, span, words
 from medsgssl.report.tables import Table
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import QUESTIONS, Comparison
 from medsgssl.study.averages import calibration, decisions
+from medsgssl.study.comparisons import QUESTIONS, Comparison
 from medsgssl.study.look import MEASURES
 from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import QualityStrata, Stratum

@@ -16,8 +16,9 @@ from medsgssl.evaluation.ranking import Floats
 from medsgssl.evaluation.subgroups import groups_of
 from medsgssl.files import fingerprint
 from medsgssl.masks import MaskStore
-from medsgssl.study.arms import Arm, Comparison
+from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
+from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import Bench, Chosen, Drawn, Estimate, Statistic, each, minus
 
 # Side questions: fewer resamples give the same ends to the second decimal of a standard error.

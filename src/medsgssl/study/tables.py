@@ -1,4 +1,4 @@
-"""The tables of a comparison, as frames, CSV and LaTeX."""
+"""The tables of a comparison, as frames and files."""
 
 from __future__ import annotations
 
@@ -10,42 +10,15 @@ import pandas as pd
 from medsgssl.files import read_json, write_text
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import Comparison
 from medsgssl.study.averages import calibration, decisions
+from medsgssl.study.comparisons import Comparison
+from medsgssl.study.latex import LATEX, latex
 from medsgssl.study.look import LOOK_FILE, MEASURES
 from medsgssl.study.parts import part_rows
 from medsgssl.study.statistics import Estimate, each
 from medsgssl.study.strata import Stratum
 
 Row = dict[str, Any]
-
-#: Columns of each table that go into LaTeX: header, and the columns of the frame behind it.
-LATEX: dict[str, dict[str, str]] = {
-    "means": {
-        "arm": "Method", "labels": "Labels", "seeds": "Seeds", "auc": "AUC", "ap": "AP",
-        "ece_calibrated": "ECE", "brier_calibrated": "Brier",
-    },
-    "comparisons": {
-        "arm": "Method", "against": "Against", "labels": "Labels",
-        "difference": "Difference in AUC", "p": "$p$", "p_holm": "$p$ (Holm)",
-    },
-    "diseases": {
-        "arm": "Method", "labels": "Labels", "disease": "Disease", "positives": "Positives",
-        "auc": "AUC", "difference": "Difference", "p": "$p$", "p_holm": "$p$ (Holm)",
-    },
-    "parts": {
-        "method": "Method", "labels": "Labels", "without": "Without", "auc": "AUC",
-        "difference": "Lost", "p": "$p$", "p_holm": "$p$ (Holm)",
-    },
-    "subgroups": {
-        "arm": "Method", "labels": "Labels", "group": "Group", "images": "Images",
-        "auc": "AUC", "difference": "Difference",
-    },
-    "mask_quality": {
-        "arm": "Method", "labels": "Labels", "group": "Quality", "images": "Images",
-        "auc": "AUC", "difference": "Difference",
-    },
-}  # fmt: skip
 
 
 def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
@@ -89,46 +62,6 @@ def write_tables(tables: dict[str, pd.DataFrame], folder: Path) -> list[Path]:
             written.append(folder / f"{name}.tex")
             write_text(written[-1], latex(table, LATEX[name]))
     return written
-
-
-def latex(table: pd.DataFrame, columns: dict[str, str]) -> str:
-    """Return a booktabs ``tabular``; estimates get their interval in brackets."""
-    lines = [
-        r"\begin{tabular}{" + "l" + "r" * (len(columns) - 1) + "}",
-        r"\toprule",
-        " & ".join(columns.values()) + r" \\",
-        r"\midrule",
-    ]
-    for row in table.to_dict("records"):
-        cells = [_cell(row, name) for name in columns]
-        lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _cell(row: dict[Any, Any], name: str) -> str:
-    value = row[name]
-    if isinstance(value, str):
-        return _escape(value)
-    if value is None or pd.isna(value):
-        return "--"
-    if name == "labels":
-        return rf"{100 * value:g}\,\%"
-    if name in ("p", "p_holm"):
-        return "$<$0.001" if value < 0.001 else f"{value:.3f}"
-    text = str(value) if isinstance(value, int) else _number(value)
-    ends = [row.get(f"{name}_{end}") for end in ("low", "high")]
-    known = [_number(end) for end in ends if end is not None and not pd.isna(end)]
-    return f"{text} [{', '.join(known)}]" if known else text
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if value >= 0 else f"$-${-value:.3f}"
-
-
-def _escape(text: str) -> str:
-    for sign in "&%#_$":
-        text = text.replace(sign, f"\\{sign}")
-    return text
 
 
 def _means(analysis: Analysis) -> list[Row]:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from medsgssl.evaluation.multiplicity import holm
 from medsgssl.report.page import NONE, percent
-from medsgssl.study.arms import Arm, Comparison
+from medsgssl.study.arms import Arm
+from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import Bench, Estimate
 
 Word = Literal["helps", "no difference shown", "hurts", "not tested"]

@@ -60,6 +60,20 @@ def test_a_run_leaves_exactly_the_files_it_promises(tmp_path: Path, small_run: B
     assert not split.drop_duplicates(["patient_id", "split"])["patient_id"].duplicated().any()
 
 
+def test_the_audit_tells_mask_quality_and_how_many_labels_are_used(
+    tmp_path: Path, small_run: Build
+) -> None:
+    config = small_run("mask-channel", data={"label_fraction": 0.5})
+    run = run_method(config, tmp_path / "run", until="data")
+    facts = json.loads(run.data.read_text())
+    split = pd.read_parquet(run.split)
+    patients = split.loc[split["split"] == "train", "patient_id"].nunique()
+    assert facts["labels_used"]["patients"] == max(1, round(0.5 * patients))
+    assert facts["labels_used"]["images"] >= facts["labels_used"]["patients"]
+    usable = len(split) - facts["masks"]["whole_image_instead"]
+    assert sum(facts["masks"]["quality_of_usable"].values()) == usable
+
+
 def test_a_complete_run_is_left_as_it_is(tmp_path: Path, small_run: Build) -> None:
     config = small_run("simclr", direct=True)
     run = run_method(config, tmp_path / "run")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 
 from medsgssl.cache import CONTROLS, MaskArray, decode, mask_array, whole_masks
@@ -142,8 +145,16 @@ def _masks(
         "recipe": store.header.recipe,
         "counts": store.counts,
         "whole_image_instead": masks.missing,
+        "quality_of_usable": _tenths(masks.quality[masks.usable]),
         "identity": fingerprint([store.fingerprint, control, seed]),
     }
+
+
+def _tenths(quality: NDArray[np.float32]) -> dict[str, int]:
+    """Count mask qualities in tenths of [0, 1]."""
+    counts, edges = np.histogram(quality, bins=10, range=(0, 1))
+    spans = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(edges)]
+    return dict(zip(spans, counts.tolist(), strict=True))
 
 
 def mask_store(config: Config, catalog: Catalog, place: Path, console: Console) -> MaskStore:

@@ -23,7 +23,7 @@ from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.report import write_report
 from medsgssl.runs import WITHOUT_EFFECT, RunFolder, StageName, flatten
 from medsgssl.sources import DISEASES, INTENSITY
-from medsgssl.training import encoder_facts, finetune, predict, pretrain, read_facts
+from medsgssl.training import encoder_facts, finetune, labelled_rows, predict, pretrain, read_facts
 
 Until = Literal["data", "pretrain", "finetune", "evaluate", "report"]
 
@@ -167,12 +167,20 @@ def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
 
 def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str]) -> None:
     def write() -> None:
-        write_json(run.data, data.facts)
+        write_json(run.data, data.facts | {"labels_used": _labels_used(config, data)})
         with atomic_path(run.split) as temporary:
             data.split_table().to_parquet(temporary, index=False)
         write_examples(run.examples, config, data)
 
     _once(run, "data", keys, write)
+
+
+def _labels_used(config: Config, data: PreparedData) -> dict[str, int]:
+    """Count what ``data.label_fraction`` leaves of the training split."""
+    if not data.catalog.facts.get("labelled", True):
+        return {"patients": 0, "images": 0}
+    rows = labelled_rows(config, data.source)
+    return {"patients": len(set(data.source.patients[rows])), "images": len(rows)}
 
 
 def _pretrain(

@@ -77,6 +77,7 @@ def data_tables(results: Results) -> list[Table]:
         *facts_tables(catalog, "data.json", "Catalog"),
         *facts_tables(data.get("masks", {}), "data.json", "Lung masks"),
         *also,
+        *facts_tables(data.get("labels_used", {}), "data.json", "Labels that fine-tuning used"),
     ]
 
 

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from medsgssl.cli import main
+from medsgssl.methods.costs import measured_costs
+from medsgssl.sources.phantom import generate_phantoms
 
 
 def medsgssl(*arguments: str) -> int:
@@ -56,6 +58,23 @@ def test_methods_lists_every_method_with_its_source(capsys: pytest.CaptureFixtur
     for name in ("simclr", "masked-contrastive", "direct"):
         assert name in shown
     assert "Chen et al." in shown
+    costs, _ = measured_costs()
+    for cost in costs.values():
+        assert f"{cost:.1f} x" in shown
+
+
+@pytest.mark.parametrize("command", ["run", "pretrain"])
+def test_a_further_data_set_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    data = generate_phantoms(tmp_path / "data", 40, size=32)
+    status = medsgssl(
+        command, "simclr", "--data", str(data), "--also", str(tmp_path / "absent"),
+        "--out", str(tmp_path / "run"), "--set", "encoder.pretrained=false",
+        "--set", f"data.cache_dir={tmp_path / 'cache'}", "--set", "data.img_size=32",
+    )  # fmt: skip
+    assert status == 2
+    assert "absent is not a folder" in capsys.readouterr().err.replace("\n", "")
 
 
 def test_config_prints_every_setting_with_the_documented_defaults(

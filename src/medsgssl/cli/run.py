@@ -77,6 +77,7 @@ def finetune(
     method: MethodName,
     out: RunOut,
     data: DataFolder = None,
+    also: AlsoFolders = None,
     direct: Direct = False,
     mask_source: MaskSource = None,
     start: Pretrained = None,
@@ -88,7 +89,9 @@ def finetune(
     from medsgssl.pipeline import run_method
     from medsgssl.runs import RunFolder
 
-    resolved = resolve(method, config, settings, data=data, mask_source=mask_source, direct=direct)
+    resolved = resolve(
+        method, config, settings, data=data, also=also, mask_source=mask_source, direct=direct
+    )
     weights = _weights(start)
     if weights is None and not resolved.direct and not RunFolder(out).pretrained.is_file():
         raise CheckpointError(

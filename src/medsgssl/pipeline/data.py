@@ -69,12 +69,11 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
     """
     if config.data.root is None:
         raise ConfigError("no data folder is named", "give one with --data FOLDER")
+    # Looked for before anything long begins.
+    folders = [] if config.direct else further_sets(config.data)
     first = _prepare_set(config, console)
-    more = []
-    if not config.direct:
-        folders = further_sets(config.data)
-        more = [_prepare_set(config.model_copy(update={"data": data}), console) for data in folders]
-        check_apart(first.catalog, [other.catalog for other in more])
+    more = [_prepare_set(config.model_copy(update={"data": data}), console) for data in folders]
+    check_apart(first.catalog, [other.catalog for other in more])
     facts = first.facts | {"also": _also_facts(more)} if more else first.facts
     for other in more:
         folder = other.catalog.root.name

@@ -52,7 +52,7 @@ def test_a_method_without_maps_writes_none(tmp_path: Path, small_run: Build) -> 
     assert "Where the method looks" not in run.report.read_text(encoding="utf-8")
 
 
-def test_the_share_on_the_lungs_is_that_of_the_map() -> None:
+def test_the_share_in_the_mask_is_that_of_the_map() -> None:
     mask = np.zeros((1, 32, 32), dtype=bool)
     mask[:, :, :16] = True
     found = np.array([[[3.0, 1.0], [3.0, 1.0]]])
@@ -65,4 +65,4 @@ def test_the_share_on_the_lungs_is_that_of_the_map() -> None:
     }
     (example,) = map_examples(arrays)
     (picture,) = example.pictures
-    assert picture.caption == "seen: 0.75 of it on lung"
+    assert picture.caption == "seen: 0.75 of it in the mask"

@@ -35,6 +35,7 @@ EVERY_FILE = {
     "pretrain_log.csv",
     "pretrain_warnings.json",
     "pretrained.safetensors",
+    "pretrained_on.parquet",
     "finetune_log.csv",
     "classifier.safetensors",
     "predictions.parquet",

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from medsgssl.config import Config
-from medsgssl.errors import ConfigError, LeakError
-from medsgssl.pipeline import run_method
+from medsgssl.errors import ConfigError, DataError, LeakError
+from medsgssl.pipeline import prepare_data, run_method
 from medsgssl.runs import RunFolder
 from medsgssl.sources.phantom import generate_phantoms
 
@@ -82,14 +83,72 @@ def test_further_sets_change_the_encoder_and_nothing_of_the_direct_twin(
     assert stages["direct"] == stages["direct-also"]
 
 
-def test_a_set_may_not_bring_test_images_into_training(
+@pytest.mark.parametrize("place", ["copy", "images_001", "above/images_001"])
+def test_images_of_the_first_set_are_set_aside_wherever_they_lie(
+    tmp_path: Path, small_run: Build, phantom_set: Path, folder: Path, place: str
+) -> None:
+    root = tmp_path / "more"
+    shutil.copytree(folder, root)
+    shutil.copytree(phantom_set / "images", root / place)
+    config = small_run("simclr", data={"also": [str(root)]})
+    data = prepare_data(config, Console(quiet=True))
+    found = data.facts["also"]["1: more"]
+    held = (data.catalog.table["split"] != "train").sum()
+    assert found["images"] == 12 + len(data.catalog.table)
+    assert found["trained_on"] == 12
+    assert found["set_aside_as_held_out"] == held
+    assert found["already_in_the_first"] == len(data.catalog.table) - held
+    assert any("set aside" in text for text in data.facts["warnings"])
+
+
+def test_patients_held_out_are_set_aside_in_another_part_of_nih(
+    tmp_path: Path, small_run: Build, phantom_set: Path
+) -> None:
+    # The same patients under other image names, in the NIH layout.
+    root = tmp_path / "part"
+    (root / "images").mkdir(parents=True)
+    table = (phantom_set / "Data_Entry_2017.csv").read_text().splitlines()
+    for path in (phantom_set / "images").iterdir():
+        shutil.copy(path, root / "images" / path.name.replace(".png", "_later.png"))
+    lines = [table[0], *(line.replace(".png", "_later.png", 1) for line in table[1:])]
+    (root / "Data_Entry_2017.csv").write_text("\n".join(lines))
+    config = small_run("simclr", data={"also": [str(root)]})
+    data = prepare_data(config, Console(quiet=True))
+    patients = data.catalog.table.groupby("split")["patient_id"].agg(set)
+    seen = set(data.pretrained_on["patient_id"])
+    assert seen == patients["train"]
+    assert data.facts["also"]["1: part"]["set_aside_as_held_out"] > 0
+
+
+def test_a_set_of_which_nothing_is_left_is_an_error(
     tmp_path: Path, small_run: Build, phantom_set: Path
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(phantom_set / "images", copy)
     config = small_run("simclr", data={"also": [str(copy)]})
-    with pytest.raises(LeakError, match="of the validation and test splits"):
+    with pytest.raises(DataError, match="can be pretrained on beside"):
         run_method(config, tmp_path / "run", until="pretrain")
+
+
+def test_weights_that_saw_test_images_are_refused(tmp_path: Path, small_run: Build) -> None:
+    everything = small_run("simclr", data={"split": "train"}, pretrain={"probe_every": 0})
+    origin = run_method(everything, tmp_path / "origin", until="pretrain")
+    with pytest.raises(LeakError, match="was pretrained on"):
+        run_method(small_run("simclr"), tmp_path / "run", pretrained=origin.pretrained)
+    lost = tmp_path / "lost.safetensors"
+    shutil.copy(origin.pretrained, lost)
+    run = run_method(small_run("simclr"), tmp_path / "unsure", "data", pretrained=lost)
+    assert any("pretrained_on.parquet" in w for w in json.loads(run.data.read_text())["warnings"])
+
+
+def test_a_users_own_masks_are_those_of_the_first_set_alone(
+    tmp_path: Path, small_run: Build, phantom_set: Path, folder: Path
+) -> None:
+    masks = phantom_set / "lung_masks"
+    config = small_run("mask-channel", data={"also": [str(folder)]}, masks={"source": str(masks)})
+    data = prepare_data(config, Console(quiet=True))
+    assert data.facts["masks"]["source"] == str(masks)
+    assert data.facts["also"]["1: plain"]["mask_source"] == "rules"
 
 
 def test_a_set_named_twice_is_refused(tmp_path: Path, small_run: Build, phantom_set: Path) -> None:
@@ -103,4 +162,12 @@ def test_batches_that_cannot_be_balanced_are_refused(
 ) -> None:
     config = small_run("simclr", data={"also": [str(folder)], "batch_size": 15})
     with pytest.raises(ConfigError, match="balanced over 2 data sets"):
+        run_method(config, tmp_path / "run", until="pretrain")
+
+
+def test_a_set_smaller_than_its_part_of_a_batch_is_refused(
+    tmp_path: Path, small_run: Build, folder: Path
+) -> None:
+    config = small_run("simclr", data={"also": [str(folder)], "batch_size": 32})
+    with pytest.raises(ConfigError, match="12 training images, fewer than its 16"):
         run_method(config, tmp_path / "run", until="pretrain")

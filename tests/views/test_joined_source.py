@@ -46,3 +46,23 @@ def test_batches_hold_as_many_images_of_every_set(view_source: ViewSource) -> No
     steps = ViewSteps(both, plan, order, 32, seed=0)
     for step in range(len(steps)):
         assert sorted(steps[step].domains.tolist()) == [0, 0, 1, 1]
+
+
+def test_an_image_that_comes_again_within_an_epoch_gives_other_views(
+    view_source: ViewSource,
+) -> None:
+    small = replace(view_source, splits=np.repeat(["train", "", ""], [3, 12, 5]))
+    both = JoinedSource.of([view_source, small])
+    rows = both.rows("train")
+    order = EpochOrder(rows, 4, seed=0, domains=both.domains[rows])
+    plan = (ViewSpec(RandomCrop(AugmentSettings()), AugmentSettings()),)
+    steps = ViewSteps(both, plan, order, 32, seed=0)
+    shown: dict[int, list[bytes]] = {}
+    for step in range(len(steps)):
+        batch = steps[step]
+        assert len(set(batch.rows.tolist())) == 4, "no image twice in a batch"
+        for row, image in zip(batch.rows.tolist(), batch.images, strict=True):
+            shown.setdefault(row, []).append(image.numpy().tobytes())
+    again = [views for views in shown.values() if len(views) > 1]
+    assert again
+    assert all(len(set(views)) == len(views) for views in again)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -58,20 +59,37 @@ def load_or_build(
     settings and the catalog's format are the same. Arguments and errors as ``build_catalog``.
     """
     source = find_source(data_root(settings), labels)
-    path = cache_place(settings) / CATALOG_FILE
-    try:
-        saved = Catalog.load(path)
-    except LeakError:
-        raise
-    except DataError:
-        saved = None  # missing, damaged or of an older format: the data set itself is at hand
-    if saved is not None and saved.facts.get("inputs_fingerprint") == _inputs(source, settings):
+    saved = _saved(source, settings)
+    if saved is not None:
         hashed = saved.facts.get("duplicates") is not None
         if hashed or not hash_content or not saved.facts["files"]["usable"]:
             return saved
     catalog = _build(source, settings, hash_content, workers, progress)
-    catalog.save(path)
+    catalog.save(_saved_as(settings))
     return catalog
+
+
+def current_catalog(settings: DataSettings, labels: str | None = None) -> Catalog:
+    """Return the catalog as ``load_or_build`` does, without saving it."""
+    source = find_source(data_root(settings), labels)
+    return _saved(source, settings) or _build(source, settings, False, None, None)
+
+
+def _saved_as(settings: DataSettings) -> Path:
+    # A set that is pretrained on here and split there has two catalogs.
+    whole = settings.split == "train"
+    return cache_place(settings) / (f"all-{CATALOG_FILE}" if whole else CATALOG_FILE)
+
+
+def _saved(source: Source, settings: DataSettings) -> Catalog | None:
+    try:
+        saved = Catalog.load(_saved_as(settings))
+    except LeakError:
+        raise
+    except DataError:
+        return None  # missing, damaged or of an older format: the data set itself is at hand
+    same = saved.facts.get("inputs_fingerprint") == _inputs(source, settings)
+    return saved if same else None
 
 
 def _build(

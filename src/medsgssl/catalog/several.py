@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from medsgssl.catalog.catalog import Catalog
 from medsgssl.config import DataSettings
-from medsgssl.errors import ConfigError, LeakError
-from medsgssl.sources import find_source
+from medsgssl.errors import ConfigError
+
+# Patient ids of a plain folder are guesses from file names.
+_WITHOUT_PATIENTS = "folder"
 
 
 def further_sets(settings: DataSettings) -> list[DataSettings]:
-    """Return the settings under which each folder of ``data.also`` is read.
-
-    A set without NIH labels is all for training; of an NIH set only the training split is drawn.
+    """Return the settings under which each folder of ``data.also`` is read: all for training.
 
     Raises:
         ConfigError: A folder is named twice, or is the data set itself.
-        DataError: A folder holds no data set.
     """
     seen = {settings.root.expanduser().resolve()} if settings.root else set()
     found = []
@@ -26,33 +27,47 @@ def further_sets(settings: DataSettings) -> list[DataSettings]:
         if root in seen:
             raise ConfigError(f"data.also names {folder} again", "name every data set once")
         seen.add(root)
-        kind = "auto" if find_source(root).name == "nih" else "train"
-        changes = {"root": folder, "also": (), "labels": None, "split": kind}
+        changes = {"root": folder, "also": (), "labels": None, "split": "train"}
         found.append(settings.model_copy(update=changes))
     return found
 
 
-def check_apart(catalog: Catalog, further: Sequence[Catalog]) -> None:
-    """Check that no further data set brings validation or test images into training.
+def identities(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what an image is known by across folders, one row per row of a catalog's table.
 
-    An image is the same where its name is; a patient where data sets of one kind, e.g. two parts
-    of NIH, have one patient id.
-
-    Raises:
-        LeakError: Names the first ten images or patients, and the data set.
+    Returns:
+        ``name`` (file name without folders and suffix), ``patient_id`` and ``source``.
     """
-    held = catalog.table[catalog.table["split"] != "train"]
-    for other in further:
-        train = other.table[other.table["split"] == "train"]
-        shared = sorted(set(held["image_id"]) & set(train["image_id"]))
-        what = "images"
-        if not shared and catalog.facts["source"] == other.facts["source"] != "folder":
-            shared = sorted(set(held["patient_id"]) & set(train["patient_id"]))
-            what = "patients"
-        if shared:
-            shown = ", ".join(shared[:10]) + (" ..." if len(shared) > 10 else "")
-            raise LeakError(
-                f"{other.root} holds {len(shared)} {what} of the validation and test splits of "
-                f"{catalog.root} for training: {shown}",
-                "remove them from that folder, or leave the folder out of --also",
-            )
+    file = table["path"].where(table["path"] != "", table["image_id"])
+    name = file.str.replace(r"^.*/", "", regex=True).str.replace(r"\.[^.]*$", "", regex=True)
+    return pd.DataFrame(
+        {"name": name, "patient_id": table["patient_id"], "source": table["source"]}
+    ).astype("str")
+
+
+def held_out_rows(catalog: Catalog, others: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell which images of another data set belong to validation or test here.
+
+    An image is the same where its file name is, in whatever folder and format; so is a patient
+    where both data sets are of one kind, e.g. two parts of NIH.
+
+    Args:
+        catalog: The data set with the splits.
+        others: ``identities`` of the others.
+
+    Returns:
+        (N,) bool.
+    """
+    mine = identities(catalog.table)
+    held = mine[(catalog.table["split"] != "train").to_numpy()]
+    known = (others["source"] == catalog.facts["source"]) & (others["source"] != _WITHOUT_PATIENTS)
+    same = others["name"].isin(held["name"]) | (
+        known & others["patient_id"].isin(held["patient_id"])
+    )
+    return np.asarray(same, dtype=bool)
+
+
+def repeated_rows(catalog: Catalog, others: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell which images of another data set are in this one, by file name, whatever the split."""
+    mine = identities(catalog.table)["name"]
+    return np.asarray(others["name"].isin(mine), dtype=bool)

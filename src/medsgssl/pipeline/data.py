@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from medsgssl.cache import CONTROLS, MaskArray, decode, mask_array, whole_masks
-from medsgssl.catalog import Catalog, cache_place, check_apart, further_sets, load_or_build
-from medsgssl.config import Config
-from medsgssl.errors import ConfigError
+from medsgssl.catalog import (
+    Catalog,
+    cache_place,
+    further_sets,
+    held_out_rows,
+    identities,
+    load_or_build,
+    repeated_rows,
+)
+from medsgssl.config import Config, DataSettings
+from medsgssl.errors import ConfigError, DataError
 from medsgssl.files import fingerprint
 from medsgssl.machine import cpu_count
 from medsgssl.masks import FolderMaker, MaskStore, RecipeMaker, build_store
@@ -40,6 +48,7 @@ class PreparedData:
         key: Fingerprint of everything above.
         facts: JSON-like: the audit, the masks' counts, what else is pretrained on, warnings.
         more: Further data sets to pretrain on.
+        pretrained_on: ``identities`` of every image that pretraining sees.
         pretrain_key: Fingerprint of all data sets that pretraining draws from.
     """
 
@@ -48,6 +57,7 @@ class PreparedData:
     key: str
     facts: dict[str, Any]
     more: tuple[ViewSource, ...]
+    pretrained_on: pd.DataFrame
     pretrain_key: str
 
     def split_table(self) -> pd.DataFrame:
@@ -65,15 +75,15 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
     Raises:
         ConfigError: No data folder is named.
         DataError: Images, tables or masks cannot be used.
-        LeakError: A further data set holds validation or test images.
     """
     if config.data.root is None:
         raise ConfigError("no data folder is named", "give one with --data FOLDER")
     # Looked for before anything long begins.
     folders = [] if config.direct else further_sets(config.data)
     first = _prepare_set(config, console)
-    more = [_prepare_set(config.model_copy(update={"data": data}), console) for data in folders]
-    check_apart(first.catalog, [other.catalog for other in more])
+    more = [
+        _set_aside(first.catalog, _prepare_set(_further(config, data), console)) for data in folders
+    ]
     facts = first.facts | {"also": _also_facts(more)} if more else first.facts
     for other in more:
         folder = other.catalog.root.name
@@ -84,7 +94,12 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
         key=first.key,
         facts=facts,
         more=tuple(other.source for other in more),
-        pretrain_key=fingerprint([other.key for other in (first, *more)]) if more else first.key,
+        pretrained_on=pd.concat([_trained_on(found) for found in (first, *more)]),
+        pretrain_key=fingerprint(
+            [first.key, *([other.key, other.source.splits.tolist()] for other in more)]
+        )
+        if more
+        else first.key,
     )
 
 
@@ -112,6 +127,41 @@ def _prepare_set(config: Config, console: Console) -> _PreparedSet:
     return _PreparedSet(catalog, ViewSource.of(catalog, cache, masks), key, facts)
 
 
+def _further(config: Config, data: DataSettings) -> Config:
+    """Return the configuration under which a further data set is prepared."""
+    masks = config.masks
+    if masks.source not in ("rules", *CONTROLS):
+        # A user's own masks are those of the first data set.
+        masks = masks.model_copy(update={"source": "rules"})
+    return config.model_copy(update={"data": data, "masks": masks})
+
+
+def _set_aside(first: Catalog, other: _PreparedSet) -> _PreparedSet:
+    """Leave out of a further data set what the first one holds, or holds out."""
+    known = identities(other.catalog.table)
+    held, repeated = held_out_rows(first, known), repeated_rows(first, known)
+    splits = np.where(held | repeated, "", other.source.splits)
+    if not (splits == "train").any():
+        raise DataError(
+            f"no image of {other.catalog.root} can be pretrained on beside {first.root}: they are "
+            "there already, cannot be read, or belong to its validation and test patients",
+            "leave the folder out of --also",
+        )
+    facts = other.facts | {
+        "held_out": int(held.sum()),
+        "already_there": int((repeated & ~held).sum()),
+    }
+    if held.any():
+        text = f"{held.sum()} images belong to validation or test of the first data set: set aside"
+        facts["warnings"] = [*facts["warnings"], text]
+    return replace(other, source=replace(other.source, splits=splits), facts=facts)
+
+
+def _trained_on(found: _PreparedSet) -> pd.DataFrame:
+    rows = np.flatnonzero(found.source.splits == "train")
+    return identities(found.catalog.table.iloc[rows])
+
+
 def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
     """Return what is known of each further data set, by the name of its folder."""
     return {
@@ -119,6 +169,9 @@ def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
             "kind": found.catalog.facts["source"],
             "images": len(found.catalog.table),
             "trained_on": int((found.source.splits == "train").sum()),
+            "set_aside_as_held_out": found.facts["held_out"],
+            "already_in_the_first": found.facts["already_there"],
+            "mask_source": found.facts["masks"]["source"],
             "masks_failed": found.facts["masks"].get("counts", {}).get("failed", 0),
         }
         for number, found in enumerate(more, start=1)

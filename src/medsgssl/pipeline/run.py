@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,8 +13,9 @@ import pandas as pd
 from rich.console import Console
 
 from medsgssl import __version__
+from medsgssl.catalog import held_out_rows
 from medsgssl.config import Config, dump
-from medsgssl.errors import CheckpointError, ConfigError, DataError
+from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError
 from medsgssl.evaluation import Predictions, evaluate
 from medsgssl.files import atomic_path, fingerprint, write_json
 from medsgssl.machine import loader_workers, rank, shared_memory_warning
@@ -60,11 +62,15 @@ def run_method(
     else:
         _wait_for_data(run)
     data = prepare_data(config, console)
+    unsure = [] if pretrained is None or config.direct else _check_apart(data, pretrained)
+    if unsure:
+        facts_ = data.facts | {"warnings": [*data.facts["warnings"], *unsure]}
+        data = replace(data, facts=facts_)
     keys = _keys(config, data, pretrained)
     facts = _facts(config, data)
     if rank() == 0:
         _say_warnings(config, data, console)
-        _write_data(run, config, data, keys)
+        _write_data(run, config, data, keys, pretrained)
     if last >= 1 and not config.direct:
         _pretrain(run, config, data, facts | {"key": keys["pretrain"]}, pretrained)
     if last >= 2:
@@ -101,6 +107,38 @@ def _check_early(config: Config, pretrained: Path | None) -> None:
                 f"{wanted!r}",
                 f"give the weights of a run with the same {name}",
             )
+
+
+def _origin(pretrained: Path | None) -> RunFolder | None:
+    """Return the run folder that other weights lie in, where they do lie in one."""
+    return RunFolder(pretrained.absolute().parent) if pretrained is not None else None
+
+
+def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
+    """Check that other weights saw no validation or test image of this data set.
+
+    Returns:
+        A warning where that cannot be known.
+
+    Raises:
+        LeakError: They saw some.
+    """
+    path = RunFolder(pretrained.absolute().parent).pretrained_on
+    if not path.is_file():
+        return [
+            f"{pretrained} lies beside no {path.name}: if it was pretrained on images of the "
+            "validation or test split, the figures here are too good"
+        ]
+    seen = pd.read_parquet(path)
+    leaks = sorted(seen["name"][held_out_rows(data.catalog, seen)].unique())
+    if leaks:
+        shown = ", ".join(leaks[:10]) + (" ..." if len(leaks) > 10 else "")
+        raise LeakError(
+            f"{pretrained} was pretrained on {len(leaks)} images of patients in the validation and "
+            f"test splits of {data.catalog.root}: {shown}",
+            "pretrain on the training split alone, with the same data.split",
+        )
+    return []
 
 
 def _require_labels(data: PreparedData) -> None:
@@ -165,12 +203,24 @@ def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
         console.print(f"Warning: {text}", style="yellow", highlight=False, markup=False)
 
 
-def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str]) -> None:
+def _write_data(
+    run: RunFolder,
+    config: Config,
+    data: PreparedData,
+    keys: dict[str, str],
+    pretrained: Path | None,
+) -> None:
     def write() -> None:
         write_json(run.data, data.facts | {"labels_used": _labels_used(config, data)})
         with atomic_path(run.split) as temporary:
             data.split_table().to_parquet(temporary, index=False)
         write_examples(run.examples, config, data)
+        origin = _origin(pretrained)
+        if origin is not None:
+            _copy_along(origin.pretrained_on, run.pretrained_on)
+        elif not config.direct:
+            with atomic_path(run.pretrained_on) as temporary:
+                data.pretrained_on.to_parquet(temporary, index=False)
 
     _once(run, "data", keys, write)
 
@@ -196,10 +246,22 @@ def _pretrain(
         else:
             with atomic_path(run.pretrained) as temporary:
                 shutil.copyfile(pretrained, temporary)
-        if rank() == 0:
+        if rank() > 0:
+            return
+        origin = _origin(pretrained)
+        if origin is None:
             write_maps(run.maps, config, data, run.pretrained)
+        else:
+            _copy_along(origin.maps, run.maps)
 
     _once(run, "pretrain", {"pretrain": facts["key"]}, work)
+
+
+def _copy_along(source: Path, target: Path) -> None:
+    """Copy a file that belongs to other weights, where there is one."""
+    if source.is_file():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:

@@ -41,10 +41,10 @@ def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) ->
         shown = {"before": before, "after": after} if learned else {"": after}
         for when, found in shown.items():
             caption = f"{words(name)} {when}".strip()
-            share = number(_share_on(found, mask), 2)
+            share = f": {number(_share_on(found, mask), 2)} of it in the mask"
             pictures.append(
                 Picture(
-                    caption=f"{caption}: {share} of it on lung",
+                    caption=caption if mask.all() else caption + share,
                     alt=f"{image_id}: {caption} pretraining" if when else f"{image_id}: {caption}",
                     address=png_uri(paint_map(view, found, _SIDE)),
                     side=view.shape[0],
@@ -55,7 +55,7 @@ def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) ->
 
 
 def _share_on(found: NDArray[Any], mask: NDArray[np.bool_]) -> float:
-    """Return the share of the map's sum that lies on the lungs."""
+    """Return the share of the map's sum that lies in the mask."""
     cover = cv2.resize(mask.astype(np.float32), found.shape[::-1], interpolation=cv2.INTER_AREA)
     total = float(found.sum())
     return float((found * cover).sum()) / total if total > 0 else 0.0

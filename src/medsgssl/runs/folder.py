@@ -74,6 +74,11 @@ class RunFolder:
         return self.path / "maps.npz"
 
     @property
+    def pretrained_on(self) -> Path:
+        """Name, patient and kind of every image that pretraining saw, parquet."""
+        return self.path / "pretrained_on.parquet"
+
+    @property
     def pretrained(self) -> Path:
         """The pretrained encoder."""
         return self.path / "pretrained.safetensors"
@@ -140,7 +145,7 @@ class RunFolder:
         return read_yaml(self.config)
 
     def _require_same(self, config: Config) -> None:
-        old, new = flatten(self.read_config()), flatten(dump(config))
+        old, new = (by_name(flatten(tree)) for tree in (self.read_config(), dump(config)))
         changed = [
             f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
             for key in sorted(old.keys() | new.keys())
@@ -174,6 +179,15 @@ class RunFolder:
 
     def _read_stages(self) -> dict[str, Any]:
         return dict(read_json(self.stages)) if self.stages.is_file() else {}
+
+
+def by_name(flat: dict[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted key with further data sets by the names of their folders.
+
+    Folders may move: where they lie changes no result, and what they hold is in the stage's key.
+    """
+    named = [Path(str(folder)).name for folder in flat.get("data.also") or ()]
+    return flat | {"data.also": named}
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -82,6 +82,10 @@ def _data(results: Results) -> str:
     }
     for name, found in splits.items():
         lines[name] = f"{found['usable']} usable images of {found['patients']} patients"
+    also = (results.data or {}).get("also", {})
+    if also:
+        told = [f"{name}, {found['trained_on']} images" for name, found in also.items()]
+        lines["Also pretrained on"] = "; ".join(told)
     text = "## Data\n\n" + _list(lines)
     return text + (
         "\n\nLabels were mined from radiology reports by software; its makers expect more than "

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from medsgssl.cache import CONTROLS
 from medsgssl.files import read_json, write_text
 from medsgssl.report.page import percent, words
 from medsgssl.sources import DISEASES
@@ -36,6 +37,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Data source and period", f"{catalog.get('source', 'not told')}; period: {OPEN}"),
         ("Labels", f"revision {catalog.get('label_revision', 'not told')}; reference: {OPEN}"),
         ("Split", f"{split_kind(catalog)}, by patient, leak checked"),
+        ("Also pretrained on", _also(analysis)),
         ("Training and validation size", _sizes(catalog)),
         ("Test size", f"{len(bench.test)} images, {bench.patients} patients"),
         ("Positives in test", positives),
@@ -84,6 +86,15 @@ def _sizes(catalog: dict[str, Any]) -> str:
     return "; ".join(told) or "not told"
 
 
+def _also(analysis: Analysis) -> str:
+    for run in analysis.collected.runs:
+        found = (run.data or {}).get("also", {})
+        if found:
+            told = [f"{name} ({more['trained_on']} images)" for name, more in found.items()]
+            return f"in some runs: {', '.join(told)}"
+    return "nothing else"
+
+
 def _people(table: pd.DataFrame) -> str:
     ages = table["age"].dropna()
     told = [f"age {ages.median():.0f} (median, {ages.min()} to {ages.max()})"] if len(ages) else []
@@ -98,9 +109,11 @@ def _budgets(analysis: Analysis) -> str:
     for arm in analysis.arms:
         kept = arm.settings
         start = "ImageNet weights" if kept.get("encoder.pretrained") else "random weights"
+        head = kept.get("finetune.read_out", "finetune")
+        trained = f"{kept.get('finetune.epochs')} epochs" if head == "finetune" else str(head)
         before = "" if arm.direct else f"{kept.get('pretrain.epochs')} + "
-        budget = f"{kept.get('encoder.name')} from {start}, {before}{kept.get('finetune.epochs')}"
-        found.setdefault(f"{budget} epochs", []).append(arm.label)
+        budget = f"{kept.get('encoder.name')} from {start}, {before}{trained}"
+        found.setdefault(budget, []).append(arm.label)
     told = [f"{budget}: {', '.join(dict.fromkeys(arms))}" for budget, arms in found.items()]
     return "; ".join(told)
 
@@ -118,7 +131,9 @@ def _mask_facts(analysis: Analysis) -> str:
         counts = masks.get("counts")
         if counts:
             told = ", ".join(f"{count} {name}" for name, count in counts.items())
-            return f"recipe {masks.get('recipe', 'not told')}, without labels: {told}"
+            ruled = str(masks.get("source")) in ("rules", *CONTROLS)
+            origin = f"recipe {masks.get('recipe')}, without labels" if ruled else "the user's own"
+            return f"{origin}: {told}"
     return "none in these files"
 
 

@@ -7,9 +7,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from medsgssl.catalog import CATALOG_FILE, Catalog, build_catalog, cache_place, further_sets
+from medsgssl.catalog import current_catalog, further_sets
 from medsgssl.config import Config, DataSettings
-from medsgssl.errors import DataError
 from medsgssl.files import read_json
 from medsgssl.methods import method_of
 from medsgssl.runs import StageName
@@ -101,12 +100,8 @@ def estimate(plan: StudyPlan, folder: Path) -> Estimate:
 
 
 def _images(settings: DataSettings) -> dict[str, int]:
-    saved = cache_place(settings) / CATALOG_FILE
-    try:
-        catalog = Catalog.load(saved)
-    except DataError:
-        # Not saved: an estimate leaves nothing behind.
-        catalog = build_catalog(settings, labels=settings.labels)
+    # Not saved: an estimate leaves nothing behind.
+    catalog = current_catalog(settings, settings.labels)
     counts = catalog.usable()["split"].value_counts()
     return {name: int(counts.get(name, 0)) for name in ("train", "val", "test")}
 

@@ -64,7 +64,9 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
     stored = run.read_config()
     config = configure(stored["name"], stored, direct=bool(stored["direct"]))
     console = console or Console()
-    data = prepare_data(config, console)
+    # Further data sets of its pretraining are not looked at.
+    alone = config.data.model_copy(update={"also": ()})
+    data = prepare_data(config.model_copy(update={"data": alone}), console)
     path = boxes or data.catalog.root / BOX_FILE
     if not path.is_file():
         raise DataError(f"{path} does not exist", "name the box list with --boxes")

@@ -10,8 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from medsgssl.config import dump
+from medsgssl.errors import ConfigError
 from medsgssl.files import write_text
 from medsgssl.methods import configure, find_method
+from medsgssl.report.page import percent
 from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis, analyse
@@ -25,6 +27,8 @@ from medsgssl.study.variants import CONTROL
 _NONE = "-"
 # Settings that a direct run never looks at.
 _PRETRAINING = ("pretrain.", "views.pretrain.", "data.also")
+# Settings that a twin shares.
+_FINE_TUNING = ("encoder.", "finetune.", "views.finetune.", "data.img_size", "data.batch_size")
 # Rounds of timing; the median counts.
 _ROUNDS = 3
 
@@ -89,7 +93,7 @@ def _table(analysis: Analysis, costs: dict[str, float]) -> str:
             [
                 arm.label,
                 str(arm.settings["encoder.name"]),
-                f"{arm.fraction:.0%}",
+                percent(arm.fraction),
                 str(len(arm.runs)),
                 epochs,
                 _number(analysis.means[arm.key]["auc"]),
@@ -112,7 +116,10 @@ def _commands(analysis: Analysis) -> str:
 def command(run: FinishedRun) -> str:
     """Return the command line that makes a run: every setting that is not its method's default."""
     name, direct = str(run.settings["name"]), bool(run.settings["direct"])
-    usual = flatten(dump(configure(name, direct=direct)))
+    try:
+        usual = flatten(dump(configure(name, direct=direct)))
+    except ConfigError:  # a method that is not installed here
+        usual = {}
     apart = {
         key: value
         for key, value in run.settings.items()
@@ -123,6 +130,8 @@ def command(run: FinishedRun) -> str:
     data = Path(str(run.settings["data.root"])).name
     words = ["medsgssl", "run", name, *(["--direct"] if direct and name != "direct" else [])]
     words += ["--data", data, "--out", f"runs/{run.name}"]
+    if not direct and not _pretraining(run).pretrain_log.is_file():
+        words += ["--from", "WEIGHTS"]  # it was pretrained elsewhere
     for key, value in apart.items():
         words += ["--set", f"{key}={_plain(value)}"]
     return shlex.join(words)
@@ -134,6 +143,13 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(str, value))}]"
     return str(value)
+
+
+def _has_plain_input(method: str) -> bool:
+    try:
+        return find_method(method).plain_input()
+    except ConfigError:  # a method that is not installed here
+        return False
 
 
 def _logged(analysis: Analysis) -> dict[str, float]:
@@ -196,9 +212,9 @@ def _is_twin(other: Arm, arm: Arm) -> bool:
     """Tell whether one arm is the other without pretraining: same network, same input path."""
     if arm.direct or not other.direct or other.fraction != arm.fraction:
         return False
-    if other.method != arm.method and not find_method(arm.method).plain_input():
+    if other.method != arm.method and not _has_plain_input(arm.method):
         return False
-    like = [key for key in arm.settings if key.startswith(("encoder.", "finetune.", "views.fine"))]
+    like = [key for key in arm.settings if key.startswith(_FINE_TUNING)]
     if any(arm.settings[key] != other.settings.get(key) for key in like):
         return False
     return other.method in (arm.method, "direct") and other.masks in (arm.masks, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medsgssl.cache import CONTROLS
-from medsgssl.config import merge, parse_overrides
+from medsgssl.config import merge, nest, parse_overrides
 from medsgssl.errors import ConfigError
 from medsgssl.methods import configure
 from medsgssl.runs import flatten
@@ -51,7 +51,7 @@ def make_plan(
     """
     _check_lists(methods, seeds, fractions, controls)
     common, own = _split_items(items, methods)
-    settings = merge(dict(file or {}), common)
+    settings = _absolute(merge(dict(file or {}), common))
     for tree in (settings, *own.values()):
         _refuse_decided(tree)
     main = str(settings.get("masks", {}).get("source", "rules"))
@@ -110,6 +110,15 @@ def make_ablation(
         items=[*like, *items],
         file=file,
     )
+
+
+def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings whose further data sets are found from any working directory."""
+    also = settings.get("data", {}).get("also")
+    if not isinstance(also, list | tuple):
+        return settings
+    folders = [str(Path(str(folder)).expanduser().absolute()) for folder in also]
+    return merge(settings, nest("data.also", folders))
 
 
 def _no_backbone(items: Sequence[str], file: Mapping[str, Any] | None) -> bool:

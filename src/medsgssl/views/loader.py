@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from medsgssl.randomness import stable_hash
 from medsgssl.views.batch import ViewBatch
 from medsgssl.views.order import EpochOrder
 from medsgssl.views.plan import ViewPlan, make_view
@@ -42,10 +43,21 @@ class ViewSteps(Dataset[ViewBatch]):
 
     def __getitem__(self, step: int) -> ViewBatch:
         epoch, within = divmod(step, self._order.steps_per_epoch)
-        return self.render(epoch, self._order.batch(epoch, within))
+        return self.render(
+            epoch, self._order.batch(epoch, within), self._order.turns(epoch, within)
+        )
 
-    def render(self, epoch: int, rows: NDArray[np.int64]) -> ViewBatch:
-        """Return the views of the given rows in the given epoch."""
+    def render(
+        self, epoch: int, rows: NDArray[np.int64], turns: NDArray[np.int64] | None = None
+    ) -> ViewBatch:
+        """Return the views of the given rows in the given epoch.
+
+        Args:
+            epoch: Number of the epoch.
+            rows: (B,).
+            turns: (B,) how often each was seen before in this epoch; never when not given.
+        """
+        seen = np.zeros_like(rows) if turns is None else turns
         source, shape = self._source, (len(rows), len(self._plan))
         images = np.empty((*shape, 1, self._size, self._size), np.uint8)
         masks = np.empty((*shape, self._size, self._size), np.uint8)
@@ -55,7 +67,7 @@ class ViewSteps(Dataset[ViewBatch]):
             image, mask = source.pair(int(row))
             quality = float(source.quality[row])
             for v, spec in enumerate(self._plan):
-                key = (self._seed, epoch, int(source.keys[row]), v)
+                key = (self._seed, epoch, _again(int(source.keys[row]), int(seen[i])), v)
                 out = (images[i, v, 0], masks[i, v])
                 view = make_view(image, mask, quality, spec, self._size, key, out)
                 affines[i, v], flipped[i, v] = view.affine, view.flipped
@@ -69,6 +81,11 @@ class ViewSteps(Dataset[ViewBatch]):
             labels=torch.from_numpy(source.labels[rows]),
             domains=torch.from_numpy(source.domains[rows]),
         )
+
+
+def _again(key: int, turn: int) -> int:
+    """Return the key of an image that comes again within an epoch: other views than before."""
+    return key ^ stable_hash("turn", turn) if turn else key
 
 
 def load_steps(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from medsgssl.catalog import build_catalog
+from medsgssl.catalog import build_catalog, identities
 from medsgssl.config import DataSettings
 from medsgssl.errors import DataError
 from medsgssl.sources import DISEASES, find_source
@@ -56,6 +56,11 @@ def test_lateral_views_are_set_aside_and_counted(tmp_path: Path) -> None:
     assert catalog.facts["files"]["lateral"] == 1
     assert any("lateral" in text for text in catalog.facts["warnings"])
     assert set(catalog.table["split"]) == {"train"}
+
+
+def test_images_are_told_apart_though_their_files_are_called_alike(tmp_path: Path) -> None:
+    table = build_catalog(DataSettings(root=chexpert(tmp_path), split="train")).table
+    assert identities(table)["name"].is_unique
 
 
 def test_a_missing_image_stays_in_the_catalog(tmp_path: Path) -> None:

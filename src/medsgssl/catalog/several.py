@@ -36,9 +36,11 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
     """Return what an image is known by across folders, one row per row of a catalog's table.
 
     Returns:
-        ``name`` (file name without folders and suffix), ``patient_id`` and ``source``.
+        ``name`` (file name without folders and suffix; of CheXpert, whose files are all called
+        alike, the image id), ``patient_id`` and ``source``.
     """
-    file = table["path"].where(table["path"] != "", table["image_id"])
+    named = (table["path"] != "") & (table["source"] != "chexpert")
+    file = table["path"].where(named, table["image_id"])
     name = file.str.replace(r"^.*/", "", regex=True).str.replace(r"\.[^.]*$", "", regex=True)
     return pd.DataFrame(
         {"name": name, "patient_id": table["patient_id"], "source": table["source"]}

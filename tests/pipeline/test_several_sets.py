@@ -16,6 +16,7 @@ from medsgssl.errors import ConfigError, DataError, LeakError
 from medsgssl.pipeline import prepare_data, run_method
 from medsgssl.runs import RunFolder
 from medsgssl.sources.phantom import generate_phantoms
+from medsgssl.study.collect import collect
 
 Build = Callable[..., Config]
 
@@ -115,7 +116,7 @@ def test_patients_held_out_are_set_aside_in_another_part_of_nih(
     config = small_run("simclr", data={"also": [str(root)]})
     data = prepare_data(config, Console(quiet=True))
     patients = data.catalog.table.groupby("split")["patient_id"].agg(set)
-    seen = set(data.pretrained_on["patient_id"])
+    seen = {name.removeprefix("nih ").lstrip("0") for name in data.pretrained_on["patient"]}
     assert seen == patients["train"]
     assert data.facts["also"]["1: part"]["set_aside_as_held_out"] > 0
 
@@ -171,3 +172,36 @@ def test_a_set_smaller_than_its_part_of_a_batch_is_refused(
     config = small_run("simclr", data={"also": [str(folder)], "batch_size": 32})
     with pytest.raises(ConfigError, match="12 training images, fewer than its 16"):
         run_method(config, tmp_path / "run", until="pretrain")
+
+
+def test_patient_ids_of_another_hospital_mean_nothing_here(
+    tmp_path: Path, small_run: Build, phantom_set: Path
+) -> None:
+    root = tmp_path / "hospital"
+    (root / "images").mkdir(parents=True)
+    table = (phantom_set / "Data_Entry_2017.csv").read_text().splitlines()
+    lines = [table[0]]
+    for line in table[1:]:
+        name, _, rest = line.partition(",")
+        scan = f"scan{name.replace('_', '-')}"
+        shutil.copy(phantom_set / "images" / name, root / "images" / scan)
+        lines.append(f"{scan},{rest}")
+    (root / "Data_Entry_2017.csv").write_text("\n".join(lines))
+    data = prepare_data(small_run("simclr", data={"also": [str(root)]}), Console(quiet=True))
+    found = data.facts["also"]["1: hospital"]
+    assert found["trained_on"] == found["images"]
+
+
+def test_folders_of_one_name_that_hold_other_images_are_no_seeds_of_one_arm(
+    tmp_path: Path, small_run: Build, folder: Path
+) -> None:
+    identities = []
+    for place in ("one", "two"):
+        more = tmp_path / place / "more"
+        shutil.copytree(folder, more)
+        if place == "two":
+            (more / "p0.png").unlink()
+        config = small_run("simclr", data={"also": [str(more)]}, seed=len(identities))
+        run = run_method(config, tmp_path / f"run-{place}")
+        identities.append(collect([run.path]).runs[0].identity())
+    assert identities[0] != identities[1]

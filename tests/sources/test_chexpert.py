@@ -87,3 +87,19 @@ def test_a_table_without_the_layouts_columns_is_no_chexpert(tmp_path: Path) -> N
     for name in ("train.csv", "valid.csv"):
         (root / name).write_text("a,b\n1,2\n")
     assert find_source(root).name == "folder"
+
+
+def test_files_called_alike_in_a_plain_folder_are_told_apart(tmp_path: Path) -> None:
+    for patient in (1, 2):
+        (tmp_path / str(patient)).mkdir()
+        assert cv2.imwrite(str(tmp_path / f"{patient}/frontal.png"), np.full((16, 16), 9, np.uint8))
+    table = build_catalog(DataSettings(root=tmp_path, split="train")).table
+    assert identities(table)["name"].tolist() == ["1_frontal", "2_frontal"]
+
+
+def test_patients_are_known_by_names_of_nih_in_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("00000013_006.png", "00000013_007_small.jpg", "scan-7.png"):
+        assert cv2.imwrite(str(tmp_path / "images" / name), np.full((16, 16), 9, np.uint8))
+    table = build_catalog(DataSettings(root=tmp_path, split="train")).table
+    assert identities(table)["patient"].tolist() == ["nih 00000013", "nih 00000013", ""]

@@ -1,9 +1,9 @@
 """Catalog: one table of every image of a data set, with its split and its state."""
 
-from medsgssl.catalog.build import build_catalog, current_catalog, load_or_build
+from medsgssl.catalog.build import build_catalog, current_catalog, load_or_build, saved_as
 from medsgssl.catalog.catalog import COLUMNS, FORMAT, Catalog
 from medsgssl.catalog.place import CATALOG_FILE, cache_place
-from medsgssl.catalog.several import further_sets, held_out_rows, identities, repeated_rows
+from medsgssl.catalog.several import further_sets, held_out_rows, identities, without_shared
 from medsgssl.catalog.show import audit_view
 from medsgssl.catalog.splits import SPLITS
 from medsgssl.catalog.stratify import draw_label_fraction
@@ -23,5 +23,6 @@ __all__ = [
     "held_out_rows",
     "identities",
     "load_or_build",
-    "repeated_rows",
+    "saved_as",
+    "without_shared",
 ]

@@ -65,7 +65,7 @@ def load_or_build(
         if hashed or not hash_content or not saved.facts["files"]["usable"]:
             return saved
     catalog = _build(source, settings, hash_content, workers, progress)
-    catalog.save(_saved_as(settings))
+    catalog.save(saved_as(settings))
     return catalog
 
 
@@ -75,7 +75,8 @@ def current_catalog(settings: DataSettings, labels: str | None = None) -> Catalo
     return _saved(source, settings) or _build(source, settings, False, None, None)
 
 
-def _saved_as(settings: DataSettings) -> Path:
+def saved_as(settings: DataSettings) -> Path:
+    """Return the file in the cache that ``load_or_build`` keeps the catalog in."""
     # A set that is pretrained on here and split there has two catalogs.
     whole = settings.split == "train"
     return cache_place(settings) / (f"all-{CATALOG_FILE}" if whole else CATALOG_FILE)
@@ -83,7 +84,7 @@ def _saved_as(settings: DataSettings) -> Path:
 
 def _saved(source: Source, settings: DataSettings) -> Catalog | None:
     try:
-        saved = Catalog.load(_saved_as(settings))
+        saved = Catalog.load(saved_as(settings))
     except LeakError:
         raise
     except DataError:

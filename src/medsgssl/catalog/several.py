@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,8 +12,9 @@ from medsgssl.catalog.catalog import Catalog
 from medsgssl.config import DataSettings
 from medsgssl.errors import ConfigError
 
-# Patient ids of a plain folder are guesses from file names.
-_WITHOUT_PATIENTS = "folder"
+_SUFFIX = r"\.[^.]*$"
+# 00000013_005, also with more before or after it.
+_NIH_NAME = r"(?:^|_)(\d{8})_\d{3}(?!\d)"
 
 
 def further_sets(settings: DataSettings) -> list[DataSettings]:
@@ -36,40 +39,57 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
     """Return what an image is known by across folders, one row per row of a catalog's table.
 
     Returns:
-        ``name`` (file name without folders and suffix; of CheXpert, whose files are all called
-        alike, the image id), ``patient_id`` and ``source``.
+        ``name``: the file name without folders and suffix, or the image id where the data set
+        calls several files alike; ``patient``: ``nih 00000013`` where the name is one of NIH,
+        ``chexpert patient00001`` of CheXpert, else empty, because patient ids of other folders
+        mean nothing elsewhere; ``source``.
     """
-    named = (table["path"] != "") & (table["source"] != "chexpert")
-    file = table["path"].where(named, table["image_id"])
-    name = file.str.replace(r"^.*/", "", regex=True).str.replace(r"\.[^.]*$", "", regex=True)
-    return pd.DataFrame(
-        {"name": name, "patient_id": table["patient_id"], "source": table["source"]}
-    ).astype("str")
+    file = table["path"].where(table["path"] != "", table["image_id"]).astype("str")
+    name = file.str.replace(r"^.*/", "", regex=True).str.replace(_SUFFIX, "", regex=True)
+    if name.duplicated().any():
+        name = table["image_id"].astype("str").str.replace(_SUFFIX, "", regex=True)
+    patient = ("nih " + name.str.extract(_NIH_NAME, expand=False)).fillna("")
+    chexpert = table["source"] == "chexpert"
+    patient = patient.where(~chexpert, "chexpert " + table["patient_id"])
+    return pd.DataFrame({"name": name, "patient": patient, "source": table["source"]}).astype("str")
 
 
 def held_out_rows(catalog: Catalog, others: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell which images of another data set belong to validation or test here.
-
-    An image is the same where its file name is, in whatever folder and format; so is a patient
-    where both data sets are of one kind, e.g. two parts of NIH.
 
     Args:
         catalog: The data set with the splits.
         others: ``identities`` of the others.
 
     Returns:
-        (N,) bool.
+        (N,) bool: the image, or another one of its patient, is in validation or test here.
     """
     mine = identities(catalog.table)
     held = mine[(catalog.table["split"] != "train").to_numpy()]
-    known = (others["source"] == catalog.facts["source"]) & (others["source"] != _WITHOUT_PATIENTS)
-    same = others["name"].isin(held["name"]) | (
-        known & others["patient_id"].isin(held["patient_id"])
-    )
+    patients = held.loc[held["patient"] != "", "patient"]
+    same = others["name"].isin(held["name"]) | others["patient"].isin(patients)
     return np.asarray(same, dtype=bool)
 
 
-def repeated_rows(catalog: Catalog, others: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell which images of another data set are in this one, by file name, whatever the split."""
-    mine = identities(catalog.table)["name"]
-    return np.asarray(others["name"].isin(mine), dtype=bool)
+def without_shared(first: Catalog, other: Catalog) -> tuple[Catalog, dict[str, int]]:
+    """Set aside what a further data set shares with the first one.
+
+    Args:
+        first: The data set with the splits.
+        other: The further one.
+
+    Returns:
+        The further one with an empty split for images of the first and for patients of its
+        validation and test; and how many usable images these are: ``held_out``,
+        ``already_there`` (in the training split of the first).
+    """
+    known = identities(other.table)
+    held = held_out_rows(first, known)
+    repeated = np.asarray(known["name"].isin(identities(first.table)["name"]), dtype=bool) & ~held
+    usable = (other.table["status"] == "ok").to_numpy()
+    table = other.table.assign(split=other.table["split"].mask(held | repeated, ""))
+    counts = {
+        "held_out": int((held & usable).sum()),
+        "already_there": int((repeated & usable).sum()),
+    }
+    return replace(other, table=table), counts

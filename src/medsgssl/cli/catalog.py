@@ -31,11 +31,10 @@ def catalog(
     from rich.console import Console
 
     from medsgssl.catalog import (
-        CATALOG_FILE,
         audit_view,
         build_catalog,
-        cache_place,
         load_or_build,
+        saved_as,
     )
     from medsgssl.pipeline.progress import counting
 
@@ -48,7 +47,7 @@ def catalog(
             made = build_catalog(resolved, hash_content=hash_content, progress=progress)
             made.save(out)
     console.print(audit_view(made.facts))
-    typer.echo(f"Catalog: {out or cache_place(resolved) / CATALOG_FILE}")
+    typer.echo(f"Catalog: {out or saved_as(resolved)}")
 
 
 def _data_settings(data: Path, split: str | None, items: list[str]) -> DataSettings:

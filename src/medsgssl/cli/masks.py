@@ -146,7 +146,8 @@ def _items(data: Path) -> list[Item]:
     from medsgssl.config import DataSettings
     from medsgssl.pipeline import mask_items
 
-    return mask_items(load_or_build(DataSettings(root=data)))
+    # Masks do not depend on the split, and not every data set has the default one.
+    return mask_items(load_or_build(DataSettings(root=data, split="train")))
 
 
 def _default_store(data: Path, maker: Maker, items: list[Item]) -> Path:

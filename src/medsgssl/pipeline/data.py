@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from medsgssl.catalog import (
     Catalog,
     cache_place,
     further_sets,
-    held_out_rows,
     identities,
     load_or_build,
-    repeated_rows,
+    without_shared,
 )
 from medsgssl.config import Config, DataSettings
 from medsgssl.errors import ConfigError, DataError
@@ -81,9 +80,7 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
     # Looked for before anything long begins.
     folders = [] if config.direct else further_sets(config.data)
     first = _prepare_set(config, console)
-    more = [
-        _set_aside(first.catalog, _prepare_set(_further(config, data), console)) for data in folders
-    ]
+    more = [_prepare_set(_further(config, data), console, first.catalog) for data in folders]
     facts = first.facts | {"also": _also_facts(more)} if more else first.facts
     for other in more:
         folder = other.catalog.root.name
@@ -95,11 +92,7 @@ def prepare_data(config: Config, console: Console) -> PreparedData:
         facts=facts,
         more=tuple(other.source for other in more),
         pretrained_on=pd.concat([_trained_on(found) for found in (first, *more)]),
-        pretrain_key=fingerprint(
-            [first.key, *([other.key, other.source.splits.tolist()] for other in more)]
-        )
-        if more
-        else first.key,
+        pretrain_key=fingerprint([found.key for found in (first, *more)]) if more else first.key,
     )
 
 
@@ -113,9 +106,26 @@ class _PreparedSet:
     facts: dict[str, Any]
 
 
-def _prepare_set(config: Config, console: Console) -> _PreparedSet:
+def _prepare_set(config: Config, console: Console, first: Catalog | None = None) -> _PreparedSet:
+    """Prepare one data set.
+
+    Args:
+        config: Where it lies, and which masks it is given.
+        console: Shows progress.
+        first: The data set beside which this one is pretrained on; None for that one itself.
+    """
     settings = config.data
     catalog = load_or_build(settings, labels=settings.labels)
+    shared: dict[str, int] = {}
+    if first is not None:
+        # Before the masks, whose controls mix images of one split.
+        catalog, shared = without_shared(first, catalog)
+        if not (catalog.usable()["split"] == "train").any():
+            raise DataError(
+                f"no image of {catalog.root} can be pretrained on beside {first.root}: they are "
+                "there already, cannot be read, or belong to its validation and test patients",
+                "leave the folder out of --also",
+            )
     place = cache_place(settings)
     size = settings.cache_size or settings.img_size
     with counting("decoding images", console) as progress:
@@ -123,6 +133,13 @@ def _prepare_set(config: Config, console: Console) -> _PreparedSet:
     masks, mask_facts = _masks(config, catalog, place, size, console)
     facts: dict[str, Any] = {"catalog": catalog.facts, "masks": mask_facts}
     facts["warnings"] = _warnings(facts, cache.problems)
+    if first is not None:
+        facts["shared"] = shared
+    if shared.get("held_out"):
+        facts["warnings"].append(
+            f"{shared['held_out']} images belong to validation or test of the first data set: "
+            "set aside"
+        )
     key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_facts["identity"]])
     return _PreparedSet(catalog, ViewSource.of(catalog, cache, masks), key, facts)
 
@@ -136,27 +153,6 @@ def _further(config: Config, data: DataSettings) -> Config:
     return config.model_copy(update={"data": data, "masks": masks})
 
 
-def _set_aside(first: Catalog, other: _PreparedSet) -> _PreparedSet:
-    """Leave out of a further data set what the first one holds, or holds out."""
-    known = identities(other.catalog.table)
-    held, repeated = held_out_rows(first, known), repeated_rows(first, known)
-    splits = np.where(held | repeated, "", other.source.splits)
-    if not (splits == "train").any():
-        raise DataError(
-            f"no image of {other.catalog.root} can be pretrained on beside {first.root}: they are "
-            "there already, cannot be read, or belong to its validation and test patients",
-            "leave the folder out of --also",
-        )
-    facts = other.facts | {
-        "held_out": int(held.sum()),
-        "already_there": int((repeated & ~held).sum()),
-    }
-    if held.any():
-        text = f"{held.sum()} images belong to validation or test of the first data set: set aside"
-        facts["warnings"] = [*facts["warnings"], text]
-    return replace(other, source=replace(other.source, splits=splits), facts=facts)
-
-
 def _trained_on(found: _PreparedSet) -> pd.DataFrame:
     rows = np.flatnonzero(found.source.splits == "train")
     return identities(found.catalog.table.iloc[rows])
@@ -167,10 +163,11 @@ def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
     return {
         f"{number}: {found.catalog.root.name}": {
             "kind": found.catalog.facts["source"],
+            "fingerprint": found.catalog.fingerprint,
             "images": len(found.catalog.table),
             "trained_on": int((found.source.splits == "train").sum()),
-            "set_aside_as_held_out": found.facts["held_out"],
-            "already_in_the_first": found.facts["already_there"],
+            "set_aside_as_held_out": found.facts["shared"]["held_out"],
+            "already_in_the_first": found.facts["shared"]["already_there"],
             "mask_source": found.facts["masks"]["source"],
             "masks_failed": found.facts["masks"].get("counts", {}).get("failed", 0),
         }

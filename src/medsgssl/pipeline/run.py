@@ -70,7 +70,7 @@ def run_method(
     facts = _facts(config, data)
     if rank() == 0:
         _say_warnings(config, data, console)
-        _write_data(run, config, data, keys, pretrained)
+        _write_data(run, config, data, keys)
     if last >= 1 and not config.direct:
         _pretrain(run, config, data, facts | {"key": keys["pretrain"]}, pretrained)
     if last >= 2:
@@ -203,24 +203,12 @@ def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
         console.print(f"Warning: {text}", style="yellow", highlight=False, markup=False)
 
 
-def _write_data(
-    run: RunFolder,
-    config: Config,
-    data: PreparedData,
-    keys: dict[str, str],
-    pretrained: Path | None,
-) -> None:
+def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str]) -> None:
     def write() -> None:
         write_json(run.data, data.facts | {"labels_used": _labels_used(config, data)})
         with atomic_path(run.split) as temporary:
             data.split_table().to_parquet(temporary, index=False)
         write_examples(run.examples, config, data)
-        origin = _origin(pretrained)
-        if origin is not None:
-            _copy_along(origin.pretrained_on, run.pretrained_on)
-        elif not config.direct:
-            with atomic_path(run.pretrained_on) as temporary:
-                data.pretrained_on.to_parquet(temporary, index=False)
 
     _once(run, "data", keys, write)
 
@@ -250,15 +238,19 @@ def _pretrain(
             return
         origin = _origin(pretrained)
         if origin is None:
+            with atomic_path(run.pretrained_on) as temporary:
+                data.pretrained_on.to_parquet(temporary, index=False)
             write_maps(run.maps, config, data, run.pretrained)
         else:
+            _copy_along(origin.pretrained_on, run.pretrained_on)
             _copy_along(origin.maps, run.maps)
 
     _once(run, "pretrain", {"pretrain": facts["key"]}, work)
 
 
 def _copy_along(source: Path, target: Path) -> None:
-    """Copy a file that belongs to other weights, where there is one."""
+    """Copy a file that belongs to other weights, where there is one; else there is none here."""
+    target.unlink(missing_ok=True)
     if source.is_file():
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)

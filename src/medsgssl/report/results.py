@@ -26,7 +26,7 @@ FILES: dict[str, tuple[str, str]] = {
     "examples.npz": ("data", "some images, masks and views as the network saw them"),
     "pretrain_log.csv": ("pretrain", "one row per epoch of pretraining"),
     "pretrain_warnings.json": ("pretrain", "signs of collapse or saturation"),
-    "pretrained_on.parquet": ("data", "name, patient and kind of every image of pretraining"),
+    "pretrained_on.parquet": ("pretrain", "name, patient and kind of every image of pretraining"),
     "pretrained.safetensors": ("pretrain", "the pretrained encoder"),
     "maps.npz": ("pretrain", "where the method looks before and after pretraining"),
     "finetune_log.csv": ("finetune", "one row per epoch of fine-tuning"),

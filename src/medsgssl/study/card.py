@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from medsgssl.files import write_text
 from medsgssl.report.page import number, percent, span, words
 from medsgssl.report.results import Results
@@ -30,7 +32,7 @@ def write_card(run: RunFolder) -> Path:
         f"# Model card: {results.setting('name')}",
         _model(results),
         _uses(),
-        _data(results),
+        _data(results, run),
         _performance(results),
         _limits(results),
     ]
@@ -59,6 +61,14 @@ def software(versions: dict[str, Any]) -> str:
     return f"medsgssl {versions.get('medsgssl', '?')}, torch {versions.get('torch', '?')}"
 
 
+def pretrained_on(run: RunFolder) -> str:
+    """Say what the encoder was pretrained on, from ``pretrained_on.parquet``."""
+    if not run.pretrained_on.is_file():
+        return "not told"
+    counts = pd.read_parquet(run.pretrained_on)["source"].value_counts()
+    return ", ".join(f"{count} images of {name}" for name, count in counts.items())
+
+
 def split_kind(catalog: dict[str, Any]) -> str:
     """Say how the images were split, from the catalog's part of ``data.json``."""
     return str(catalog.get("split", {}).get("kind", "not told"))
@@ -71,7 +81,7 @@ def _uses() -> str:
     )
 
 
-def _data(results: Results) -> str:
+def _data(results: Results, run: RunFolder) -> str:
     catalog = (results.data or {}).get("catalog", {})
     splits = catalog.get("splits", {})
     lines = {
@@ -82,10 +92,8 @@ def _data(results: Results) -> str:
     }
     for name, found in splits.items():
         lines[name] = f"{found['usable']} usable images of {found['patients']} patients"
-    also = (results.data or {}).get("also", {})
-    if also:
-        told = [f"{name}, {found['trained_on']} images" for name, found in also.items()]
-        lines["Also pretrained on"] = "; ".join(told)
+    if not results.direct:
+        lines["Pretrained on"] = pretrained_on(run)
     text = "## Data\n\n" + _list(lines)
     return text + (
         "\n\nLabels were mined from radiology reports by software; its makers expect more than "

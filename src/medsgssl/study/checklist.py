@@ -18,7 +18,7 @@ from medsgssl.files import read_json, write_text
 from medsgssl.report.page import percent, words
 from medsgssl.sources import DISEASES
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.card import OPEN, software, split_kind
+from medsgssl.study.card import OPEN, pretrained_on, software, split_kind
 from medsgssl.study.look import LOOK_FILE
 
 CHECKLIST_FILE = "checklist.md"
@@ -37,7 +37,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Data source and period", f"{catalog.get('source', 'not told')}; period: {OPEN}"),
         ("Labels", f"revision {catalog.get('label_revision', 'not told')}; reference: {OPEN}"),
         ("Split", f"{split_kind(catalog)}, by patient, leak checked"),
-        ("Also pretrained on", _also(analysis)),
+        ("Pretrained on", _pretrained_on(analysis)),
         ("Training and validation size", _sizes(catalog)),
         ("Test size", f"{len(bench.test)} images, {bench.patients} patients"),
         ("Positives in test", positives),
@@ -86,13 +86,11 @@ def _sizes(catalog: dict[str, Any]) -> str:
     return "; ".join(told) or "not told"
 
 
-def _also(analysis: Analysis) -> str:
-    for run in analysis.collected.runs:
-        found = (run.data or {}).get("also", {})
-        if found:
-            told = [f"{name} ({more['trained_on']} images)" for name, more in found.items()]
-            return f"in some runs: {', '.join(told)}"
-    return "nothing else"
+def _pretrained_on(analysis: Analysis) -> str:
+    found = [
+        pretrained_on(run.folder) for arm in analysis.arms if not arm.direct for run in arm.runs
+    ]
+    return "; or ".join(dict.fromkeys(found)) or "nothing"
 
 
 def _people(table: pd.DataFrame) -> str:

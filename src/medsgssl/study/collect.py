@@ -13,7 +13,7 @@ from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation import Predictions, Split
 from medsgssl.evaluation.predictions import LABELS
 from medsgssl.files import read_json
-from medsgssl.runs import WITHOUT_EFFECT, RunFolder, by_name, flatten
+from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
 from medsgssl.study.plan import PLAN_FILE, StudyPlan
 from medsgssl.study.run import FAILURES_FILE
 
@@ -54,11 +54,14 @@ class FinishedRun:
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that make it what it is, the seed left out."""
-        return {
+        # Folders of one name may hold different images.
+        also = [found.get("fingerprint") for found in (self.data or {}).get("also", {}).values()]
+        kept = {
             key: value
-            for key, value in by_name(self.settings).items()
+            for key, value in self.settings.items()
             if key != "seed" and key not in WITHOUT_EFFECT and not key.startswith("evaluate.")
         }
+        return kept | {"data.also": also}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from medsgssl.catalog import current_catalog, further_sets
-from medsgssl.config import Config, DataSettings
+from medsgssl.catalog import Catalog, current_catalog, further_sets, without_shared
+from medsgssl.config import Config
 from medsgssl.files import read_json
 from medsgssl.methods import method_of
 from medsgssl.runs import StageName
@@ -79,8 +79,12 @@ def estimate(plan: StudyPlan, folder: Path) -> Estimate:
         DataError: The data set cannot be read.
     """
     first = plan.config(plan.runs[0])
-    images = _images(first.data)
-    further = [_images(settings) for settings in further_sets(first.data)]
+    catalog = current_catalog(first.data, first.data.labels)
+    images = _images(catalog)
+    further = [
+        _images(without_shared(catalog, current_catalog(settings))[0])
+        for settings in further_sets(first.data)
+    ]
     meter = _Meter(plan, folder, images, sum(counts["train"] for counts in further))
     waiting, complete = [], []
     for planned in plan.runs:
@@ -99,9 +103,7 @@ def estimate(plan: StudyPlan, folder: Path) -> Estimate:
     )
 
 
-def _images(settings: DataSettings) -> dict[str, int]:
-    # Not saved: an estimate leaves nothing behind.
-    catalog = current_catalog(settings, settings.labels)
+def _images(catalog: Catalog) -> dict[str, int]:
     counts = catalog.usable()["split"].value_counts()
     return {name: int(counts.get(name, 0)) for name in ("train", "val", "test")}
 

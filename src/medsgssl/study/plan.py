@@ -11,7 +11,7 @@ from medsgssl.config import Config, nest
 from medsgssl.errors import ConfigError
 from medsgssl.files import read_json, write_json
 from medsgssl.methods import configure
-from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.runs import WITHOUT_EFFECT, RunFolder, by_name, flatten
 from medsgssl.study.variants import part_of
 
 PLAN_FILE = "study.json"
@@ -135,9 +135,9 @@ def run_folder(folder: Path, name: str) -> RunFolder:
 
 
 def _flat(plan: StudyPlan) -> dict[str, Any]:
-    flat = flatten(plan.settings)
+    flat = by_name(flatten(plan.settings))
     for name, tree in plan.own_settings.items():
-        flat |= {f"{name}:{key}": value for key, value in flatten(tree).items()}
+        flat |= {f"{name}:{key}": value for key, value in by_name(flatten(tree)).items()}
     return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
 
 

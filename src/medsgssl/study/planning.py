@@ -52,6 +52,7 @@ def make_plan(
     _check_lists(methods, seeds, fractions, controls)
     common, own = _split_items(items, methods)
     settings = _absolute(merge(dict(file or {}), common))
+    own = {name: _absolute(tree) for name, tree in own.items()}
     for tree in (settings, *own.values()):
         _refuse_decided(tree)
     main = str(settings.get("masks", {}).get("source", "rules"))

@@ -58,7 +58,7 @@ def page(study: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def rows(page: str) -> dict[str, list[str]]:
+def rows(page: str) -> dict[str, dict[str, str]]:
     cells = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
     return {line[0]: dict(zip(cells[0], line, strict=True)) for line in cells[2:]}
 
@@ -115,3 +115,21 @@ def test_costs_can_be_measured_side_by_side(study: Path, tmp_path: Path, monkeyp
     assert {name: shown[name]["cost"] for name in taken} == {
         "simclr": "1.00", "guided-crop": "2.50", "masked-contrastive": "1.50",
     }  # fmt: skip
+
+
+def test_a_cost_is_that_beside_the_control_with_the_same_backbone(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vit = {"encoder": {"name": "vit_tiny_patch16_224", "pretrained": False}}
+    write_run(tmp_path / "other", "simclr", 1.0, seed=5, settings=SETTINGS | vit)
+    taken = {"mobilenetv2_100": 1.0, "vit_tiny_patch16_224": 8.0}
+    monkeypatch.setattr(
+        "medsgssl.study.markdown.seconds_per_image",
+        lambda config, stage: taken[config.encoder.name],
+    )
+    runs = [*(study / "runs").glob("*-f1"), tmp_path / "other"]
+    path = write_results(runs, tmp_path / "results.md", measure=True)
+    lines = [line.split(" | ") for line in path.read_text().splitlines() if "simclr |" in line]
+    assert [(line[1], line[-1].rstrip(" |")) for line in lines] == [
+        ("mobilenetv2_100", "1.00"), ("vit_tiny_patch16_224", "1.00"),
+    ]  # fmt: skip

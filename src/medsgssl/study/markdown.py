@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from medsgssl.config import dump
+from medsgssl.config import Config, dump
 from medsgssl.errors import ConfigError
 from medsgssl.files import write_text
 from medsgssl.methods import configure, find_method
@@ -29,6 +29,8 @@ _NONE = "-"
 _PRETRAINING = ("pretrain.", "views.pretrain.", "data.also")
 # Settings that a twin shares.
 _FINE_TUNING = ("encoder.", "finetune.", "views.finetune.", "data.img_size", "data.batch_size")
+# What an arm shares with the control that its cost is compared with.
+_SAME_NETWORK = ("encoder.name", "encoder.patch_size", "data.img_size", "data.label_fraction")
 # Rounds of timing; the median counts.
 _ROUNDS = 3
 
@@ -70,7 +72,7 @@ def _head(analysis: Analysis, measured: bool) -> str:
         "*Gain* is the paired difference to the same network and input path without pretraining, "
         "where that was run. "
         "*s/epoch* is the fastest pretraining epoch of the log; other processes may have shared "
-        f"the machine. *Cost* is relative to `{analysis.control}`: "
+        f"the machine. *Cost* is relative to `{analysis.control}` with the same backbone: "
         + (
             "pretraining steps timed in turn with those of the control, in one process."
             if measured
@@ -80,7 +82,6 @@ def _head(analysis: Analysis, measured: bool) -> str:
 
 
 def _table(analysis: Analysis, costs: dict[str, float]) -> str:
-    unit = costs.get(analysis.control)
     rows = [
         ["method", "backbone", "labels", "seeds", "epochs", "mean AUC", "gain", "s/epoch", "cost"],
     ]
@@ -91,7 +92,7 @@ def _table(analysis: Analysis, costs: dict[str, float]) -> str:
             epochs = f"{arm.settings['pretrain.epochs']} + {epochs}"
         rows.append(
             [
-                arm.label,
+                arm.label.partition(" (")[0],  # the backbone stands beside it
                 str(arm.settings["encoder.name"]),
                 percent(arm.fraction),
                 str(len(arm.runs)),
@@ -99,7 +100,7 @@ def _table(analysis: Analysis, costs: dict[str, float]) -> str:
                 _number(analysis.means[arm.key]["auc"]),
                 _gain(arm, analysis),
                 _NONE if seconds is None else f"{seconds:.0f}",
-                _NONE if cost is None or not unit else f"{cost / unit:.2f}",
+                _NONE if cost is None else f"{cost:.2f}",
             ]
         )
     rule = ["---"] * 3 + ["--:"] * (len(rows[0]) - 3)
@@ -153,30 +154,44 @@ def _has_plain_input(method: str) -> bool:
 
 
 def _logged(analysis: Analysis) -> dict[str, float]:
+    """Return the seconds per epoch of each arm beside those of its control."""
     found = {arm.label: _epoch_seconds(arm) for arm in analysis.arms}
-    return {label: seconds for label, seconds in found.items() if seconds is not None}
+    costs = {}
+    for arm, control in _pairs(analysis):
+        own, other = found[arm.label], found[control.label]
+        if own is not None and other:
+            costs[arm.label] = own / other
+    return costs
 
 
 def _measured(analysis: Analysis) -> dict[str, float]:
-    """Return the cost of a pretraining image of each arm beside one of the control."""
-    configs = {}
-    for arm in analysis.arms:
-        if not arm.direct:
-            stored = arm.runs[0].folder.read_config()
-            configs[arm.label] = configure(str(stored["name"]), stored)
-    control = configs.get(analysis.control)
-    if control is None:
-        return {}
-    costs = {analysis.control: 1.0}
-    for label, config in configs.items():
-        if label != analysis.control:
-            # In pairs, because other processes and the processor's clock disturb single times.
-            pairs = [
-                [seconds_per_image(one, "pretrain") for one in (control, config)]
-                for _ in range(_ROUNDS)
-            ]
-            costs[label] = statistics.median(own / other for other, own in pairs)
+    """Return the cost of a pretraining image of each arm beside one of its control, timed now."""
+    costs = {}
+    for arm, control in _pairs(analysis):
+        if arm is control:
+            costs[arm.label] = 1.0
+            continue
+        # In pairs, because other processes and the processor's clock disturb single times.
+        both = [_config(one) for one in (control, arm)]
+        pairs = [[seconds_per_image(config, "pretrain") for config in both] for _ in range(_ROUNDS)]
+        costs[arm.label] = statistics.median(own / other for other, own in pairs)
     return costs
+
+
+def _pairs(analysis: Analysis) -> Iterator[tuple[Arm, Arm]]:
+    """Yield each pretrained arm with the control of its backbone and label fraction."""
+    pretrained = [arm for arm in analysis.arms if not arm.direct]
+    controls = [arm for arm in pretrained if analysis.control in (arm.method, arm.label)]
+    for arm in pretrained:
+        for control in controls:
+            if all(arm.settings.get(key) == control.settings.get(key) for key in _SAME_NETWORK):
+                yield arm, control
+                break
+
+
+def _config(arm: Arm) -> Config:
+    stored = arm.runs[0].folder.read_config()
+    return configure(str(stored["name"]), stored)
 
 
 def _epoch_seconds(arm: Arm) -> float | None:
@@ -200,9 +215,11 @@ def _pretraining(run: FinishedRun) -> RunFolder:
 
 
 def _gain(arm: Arm, analysis: Analysis) -> str:
-    twin = next((other for other in analysis.arms if _is_twin(other, arm)), None)
-    if twin is None:
+    twins = [other for other in analysis.arms if _is_twin(other, arm)]
+    if not twins:
         return _NONE
+    # Its own where that was run; for others `direct` is the same.
+    twin = next((other for other in twins if other.method == arm.method), twins[0])
     bench = analysis.bench
     sides = [each(a.drawn, lambda run: run.mean_auc(bench.headline)) for a in (arm, twin)]
     return _number(bench.difference(*sides), signed=True)

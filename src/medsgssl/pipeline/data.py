@@ -155,7 +155,7 @@ def _further(config: Config, data: DataSettings) -> Config:
 
 def _trained_on(found: _PreparedSet) -> pd.DataFrame:
     rows = np.flatnonzero(found.source.splits == "train")
-    return identities(found.catalog.table.iloc[rows])
+    return identities(found.catalog.table).iloc[rows]
 
 
 def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:

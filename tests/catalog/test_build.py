@@ -226,3 +226,12 @@ def test_real_subset_is_whole(real_data: Path) -> None:
     assert len(catalog.usable()) == 7216
     assert catalog.facts["warnings"] == []
     assert catalog.facts["splits"]["test"]["images"] == 1903
+
+
+def test_a_set_that_is_all_for_training_is_not_warned_of_rare_diseases(make_set: MakeSet) -> None:
+    settings = make_set()
+    split = build_catalog(settings).facts["warnings"]
+    whole = build_catalog(settings.model_copy(update={"split": "train"}))
+    assert any("no usable" in text for text in split)
+    assert not any("no usable" in text for text in whole.facts["warnings"])
+    assert set(whole.table["split"]) == {"train"}

@@ -105,7 +105,7 @@ def _warnings(table: pd.DataFrame, numbers: dict[str, Any], facts: dict[str, Any
             f"labels are read from {facts['labels_file']}; "
             f"{_some(facts['other_labels_files'])} is there too and not used"
         )
-    if facts["labelled"] and files["usable"]:
+    if facts["labelled"] and files["usable"] and facts["split"]["kind"] != "train":
         found += _rare(table)
     duplicates = numbers["duplicates"]
     if duplicates and duplicates["groups_across_splits"]:

@@ -45,6 +45,23 @@ def test_maps_are_written_before_and_after_pretraining(
     assert examples[0].pictures[-1].caption in page
 
 
+def test_a_run_killed_before_its_maps_does_not_pretrain_again(
+    tmp_path: Path, small_run: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run, config = RunFolder(tmp_path / "run"), small_run("attention-prior")
+    with monkeypatch.context() as patch:
+        patch.setattr("medsgssl.pipeline.run.write_maps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_method(config, run.path, until="pretrain")
+    with monkeypatch.context() as patch:
+        patch.setattr("medsgssl.pipeline.run.pretrain", killed)
+        run_method(config, run.path, until="pretrain")
+    assert run.maps.is_file()
+
+
 def test_a_method_without_maps_writes_none(tmp_path: Path, small_run: Build) -> None:
     run = RunFolder(tmp_path / "run")
     run_method(small_run("simclr"), run.path)

@@ -84,6 +84,7 @@ def test_gains_are_over_the_own_twin_or_over_direct_where_that_is_the_same(
     ):
         label = next(arm for arm in means if arm.replace(",", "").startswith(twin))
         assert shown[name]["gain"].startswith(f"{means[name] - means[label]:+.3f} (")
+        assert shown[name]["gain"].endswith("*"), "one seed on each side"
     assert shown["direct"]["gain"] == "-"
 
 

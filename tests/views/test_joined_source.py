@@ -37,13 +37,18 @@ def test_the_first_set_keeps_its_keys_and_the_others_have_their_own(
     assert not np.isin(keys[1], keys[0]).any()
 
 
-def test_batches_hold_as_many_images_of_every_set(view_source: ViewSource) -> None:
-    small = replace(view_source, splits=np.repeat(["train", "", ""], [3, 12, 5]))
-    both = JoinedSource.of([view_source, small])
+def steps_with_a_small_set(source: ViewSource) -> ViewSteps:
+    """Ten training images of one set and three of another, in batches of four."""
+    small = replace(source, splits=np.repeat(["train", "", ""], [3, 12, 5]))
+    both = JoinedSource.of([source, small])
     rows = both.rows("train")
     order = EpochOrder(rows, 4, seed=0, domains=both.domains[rows])
     plan = (ViewSpec(RandomCrop(AugmentSettings()), AugmentSettings()),)
-    steps = ViewSteps(both, plan, order, 32, seed=0)
+    return ViewSteps(both, plan, order, 32, seed=0)
+
+
+def test_batches_hold_as_many_images_of_every_set(view_source: ViewSource) -> None:
+    steps = steps_with_a_small_set(view_source)
     for step in range(len(steps)):
         assert sorted(steps[step].domains.tolist()) == [0, 0, 1, 1]
 
@@ -51,12 +56,7 @@ def test_batches_hold_as_many_images_of_every_set(view_source: ViewSource) -> No
 def test_an_image_that_comes_again_within_an_epoch_gives_other_views(
     view_source: ViewSource,
 ) -> None:
-    small = replace(view_source, splits=np.repeat(["train", "", ""], [3, 12, 5]))
-    both = JoinedSource.of([view_source, small])
-    rows = both.rows("train")
-    order = EpochOrder(rows, 4, seed=0, domains=both.domains[rows])
-    plan = (ViewSpec(RandomCrop(AugmentSettings()), AugmentSettings()),)
-    steps = ViewSteps(both, plan, order, 32, seed=0)
+    steps = steps_with_a_small_set(view_source)
     shown: dict[int, list[bytes]] = {}
     for step in range(len(steps)):
         batch = steps[step]

@@ -62,10 +62,9 @@ def run_method(
     else:
         _wait_for_data(run)
     data = prepare_data(config, console)
-    unsure = [] if pretrained is None or config.direct else _check_apart(data, pretrained)
-    if unsure:
-        facts_ = data.facts | {"warnings": [*data.facts["warnings"], *unsure]}
-        data = replace(data, facts=facts_)
+    if pretrained is not None and not config.direct:
+        warnings = [*data.facts["warnings"], *_check_apart(data, pretrained)]
+        data = replace(data, facts=data.facts | {"warnings": warnings})
     keys = _keys(config, data, pretrained)
     facts = _facts(config, data)
     if rank() == 0:
@@ -109,9 +108,9 @@ def _check_early(config: Config, pretrained: Path | None) -> None:
             )
 
 
-def _origin(pretrained: Path | None) -> RunFolder | None:
-    """Return the run folder that other weights lie in, where they do lie in one."""
-    return RunFolder(pretrained.absolute().parent) if pretrained is not None else None
+def _origin(pretrained: Path) -> RunFolder:
+    """Return the folder that other weights lie in, most often that of the run that made them."""
+    return RunFolder(pretrained.absolute().parent)
 
 
 def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
@@ -123,7 +122,7 @@ def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
     Raises:
         LeakError: They saw some.
     """
-    path = RunFolder(pretrained.absolute().parent).pretrained_on
+    path = _origin(pretrained).pretrained_on
     if not path.is_file():
         return [
             f"{pretrained} lies beside no {path.name}: if it was pretrained on images of the "
@@ -189,7 +188,6 @@ def _facts(config: Config, data: PreparedData) -> dict[str, Any]:
         "masks": data.facts["masks"],
         "diseases": list(DISEASES),
         "data": data.key,
-        "pretrained_also_on": list(data.facts.get("also", {})),
         "config": dump(config),
         "version": __version__,
     }
@@ -230,22 +228,26 @@ def _pretrain(
 ) -> None:
     def work() -> None:
         if pretrained is None:
+            if rank() == 0:
+                with atomic_path(run.pretrained_on) as temporary:
+                    data.pretrained_on.to_parquet(temporary, index=False)
             pretrain(config, data.source, run.path, facts, data.more)
-        else:
-            with atomic_path(run.pretrained) as temporary:
-                shutil.copyfile(pretrained, temporary)
-        if rank() > 0:
             return
-        origin = _origin(pretrained)
-        if origin is None:
-            with atomic_path(run.pretrained_on) as temporary:
-                data.pretrained_on.to_parquet(temporary, index=False)
+        with atomic_path(run.pretrained) as temporary:
+            shutil.copyfile(pretrained, temporary)
+        if rank() == 0:
+            _copy_along(_origin(pretrained).pretrained_on, run.pretrained_on)
+
+    def maps() -> None:
+        if pretrained is None:
             write_maps(run.maps, config, data, run.pretrained)
         else:
-            _copy_along(origin.pretrained_on, run.pretrained_on)
-            _copy_along(origin.maps, run.maps)
+            _copy_along(_origin(pretrained).maps, run.maps)
 
     _once(run, "pretrain", {"pretrain": facts["key"]}, work)
+    if rank() == 0:
+        # Apart, so that a run killed here need not pretrain again.
+        _once(run, "maps", {"maps": facts["key"]}, maps)
 
 
 def _copy_along(source: Path, target: Path) -> None:

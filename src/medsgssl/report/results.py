@@ -28,7 +28,7 @@ FILES: dict[str, tuple[str, str]] = {
     "pretrain_warnings.json": ("pretrain", "signs of collapse or saturation"),
     "pretrained_on.parquet": ("pretrain", "name, patient and kind of every image of pretraining"),
     "pretrained.safetensors": ("pretrain", "the pretrained encoder"),
-    "maps.npz": ("pretrain", "where the method looks before and after pretraining"),
+    "maps.npz": ("maps", "where the method looks before and after pretraining"),
     "finetune_log.csv": ("finetune", "one row per epoch of fine-tuning"),
     "classifier.safetensors": ("finetune", "the classifier of the best epoch"),
     "predictions.parquet": ("predict", "labels and scores of validation and test images"),

@@ -12,7 +12,7 @@ from medsgssl.errors import ConfigError
 from medsgssl.files import read_json, write_json, write_text
 from medsgssl.machine import environment
 
-StageName = Literal["data", "pretrain", "finetune", "predict", "evaluate"]
+StageName = Literal["data", "pretrain", "maps", "finetune", "predict", "evaluate"]
 
 #: Settings that change where or how fast a run computes, but not what.
 WITHOUT_EFFECT = (

@@ -65,12 +65,13 @@ def _head(analysis: Analysis, measured: bool) -> str:
     diseases = [name for name, kept in zip(DISEASES, bench.headline, strict=True) if kept]
     return (
         f"# Results on {data}, {first.settings['data.img_size']} pixels\n\n"
-        "Made by `medsgssl compare table` from result files alone. Mean AUC on the "
+        "Made by `medsgssl compare table` from result files. Mean AUC on the "
         f"{len(bench.test.table):,} test images of {bench.patients:,} patients, the mean of the "
         f"diseases {', '.join(diseases)}; {bench.confidence:.0%} intervals over "
         f"{bench.resamples:,} resamples of patients, and over seeds where there are several.\n\n"
         "*Gain* is the paired difference to the same network and input path without pretraining, "
-        "where that was run. "
+        "where that was run; with * a side has one seed alone, and the interval does not tell how "
+        "another training would differ. "
         "*s/epoch* is the fastest pretraining epoch of the log; other processes may have shared "
         f"the machine. *Cost* is relative to `{analysis.control}` with the same backbone: "
         + (
@@ -111,7 +112,8 @@ def _table(analysis: Analysis, costs: dict[str, float]) -> str:
 def _commands(analysis: Analysis) -> str:
     runs = [run for arm in analysis.arms for run in arm.runs]
     lines = "\n".join(command(run) for run in runs)
-    return f"## Commands\n\n```bash\n{lines}\n```"
+    told = "The same numbers bit for bit take the same versions and the same number of threads."
+    return f"## Commands\n\n{told}\n\n```bash\n{lines}\n```"
 
 
 def command(run: FinishedRun) -> str:
@@ -222,7 +224,8 @@ def _gain(arm: Arm, analysis: Analysis) -> str:
     twin = next((other for other in twins if other.method == arm.method), twins[0])
     bench = analysis.bench
     sides = [each(a.drawn, lambda run: run.mean_auc(bench.headline)) for a in (arm, twin)]
-    return _number(bench.difference(*sides), signed=True)
+    found = bench.difference(*sides)
+    return _number(found, signed=True) + ("" if found.seeds_included else " *")
 
 
 def _is_twin(other: Arm, arm: Arm) -> bool:

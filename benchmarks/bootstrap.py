@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from medsgssl.evaluation.bootstrap import patient_counts
-from medsgssl.evaluation.ranking import RankedScores
+from medsgssl.evaluation.resampled_auc import RankedScores
 
 # Images with each finding in the official NIH test split, rounded to tens.
 POSITIVES = (3280, 1070, 4660, 6110, 1750, 1620, 560, 2670, 1820, 930, 1090, 440, 1140, 90)

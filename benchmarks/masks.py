@@ -24,14 +24,15 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from medsgssl.machine import cpu_count
-from medsgssl.masks import build_store, resize_mask
+from medsgssl.images.reading import read_image
 from medsgssl.masks.agreement import dice
-from medsgssl.masks.anatomic import draw
-from medsgssl.masks.makers import read_mask
-from medsgssl.masks.score import find_pairs
-from medsgssl.randomness import generator
-from medsgssl.sources import read_image
+from medsgssl.masks.benchmark import find_pairs
+from medsgssl.masks.build import build_store
+from medsgssl.masks.geometry import resize_mask
+from medsgssl.masks.recipes.anatomic.recipe import draw
+from medsgssl.masks.sources import read_mask
+from medsgssl.utils.rng import generator
+from medsgssl.utils.system import cpu_count
 
 NIH_IMAGES = 112_120
 ROUNDS = 9

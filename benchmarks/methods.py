@@ -16,10 +16,9 @@ import statistics
 
 import torch
 
-from medsgssl.files import write_json
-from medsgssl.methods import all_methods, configure
-from medsgssl.methods.costs import CONTROL, COSTS
-from medsgssl.study.timing import seconds_per_image
+from medsgssl.methods.registry import CONTROL, COSTS, all_methods, configure
+from medsgssl.study.cost import seconds_per_image
+from medsgssl.utils.io import write_json
 
 
 def main() -> None:

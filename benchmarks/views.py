@@ -21,9 +21,14 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from medsgssl.cache import DecodedCache, MaskArray
-from medsgssl.config import AugmentSettings
-from medsgssl.views import EpochOrder, RandomCrop, ViewSource, ViewSpec, ViewSteps
+from medsgssl.config.schema import AugmentSettings
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.image_cache import DecodedCache
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.mask_cache import MaskArray
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.transforms.crops import RandomCrop
+from medsgssl.transforms.view_spec import ViewSpec
 
 TARGET = 1500
 

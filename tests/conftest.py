@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from medsgssl.cache import MaskArray, open_cache
-from medsgssl.config import Config, merge, nest
-from medsgssl.files import write_json
-from medsgssl.methods import configure
-from medsgssl.views import ViewSource
+from medsgssl.config.loading import Config, merge, nest
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.image_cache import open_cache
+from medsgssl.data.mask_cache import MaskArray
+from medsgssl.methods.registry import configure
+from medsgssl.utils.io import write_json
 
 # Sums depend on the number of threads, and the test processes share the cores: one each.
 torch.set_num_threads(1)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from medsgssl.config import Config
-from medsgssl.methods import find_method, registry
+from medsgssl.config.loading import Config
+from medsgssl.methods import registry
+from medsgssl.methods.registry import find_method
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -32,8 +33,10 @@ def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_path
         metrics.write_text("{}")
         return type("Run", (), {"metrics": metrics})()
 
-    monkeypatch.setattr("medsgssl.pipeline.run_method", pretend)
-    monkeypatch.setattr("medsgssl.study.write_study_report", lambda folders: folders[0] / "page")
+    monkeypatch.setattr("medsgssl.pipeline.runner.run_method", pretend)
+    monkeypatch.setattr(
+        "medsgssl.report.study_page.write_study_report", lambda folders: folders[0] / "page"
+    )
     registry.all_methods()
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
     monkeypatch.chdir(tmp_path)

@@ -20,40 +20,41 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from medsgssl.cache import SquareFit, decode, mask_array
-from medsgssl.catalog import Catalog
-from medsgssl.catalog.splits import check_leaks
-from medsgssl.config import AugmentSettings, Config, EncoderSettings, EvaluateSettings, LoopSettings
+from medsgssl.config.loading import Config
+from medsgssl.config.schema import AugmentSettings, EncoderSettings, EvaluateSettings, LoopSettings
+from medsgssl.data.catalog import Catalog
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.image_cache import SquareFit, decode
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.mask_cache import mask_array
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.splits import check_leaks
 from medsgssl.errors import ImageError, LeakError
-from medsgssl.evaluation import Predictions, evaluate
-from medsgssl.evaluation.predictions import COLUMNS
-from medsgssl.files import read_json, write_json
+from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.predictions import COLUMNS, Predictions
+from medsgssl.images.reading import read_image
+from medsgssl.losses.alignment import attention_loss, lung_prior
+from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
 from medsgssl.masks.types import LungMask
-from medsgssl.methods import Task, configure, method_of
-from medsgssl.models import build_encoder, nt_xent, nt_xent_floor
+from medsgssl.methods.registry import configure, method_of
 from medsgssl.models.anatomy_vit import build_anatomy_vit
-from medsgssl.models.attention_alignment import attention_loss, lung_prior
-from medsgssl.report import write_report
-from medsgssl.runs import RunFolder
-from medsgssl.sources import DISEASES, read_image
-from medsgssl.training import finetune, pretrain
-from medsgssl.training.epoch_log import EpochLog
-from medsgssl.training.loop import Trainer
+from medsgssl.models.encoder import build_encoder
+from medsgssl.models.task import Task
+from medsgssl.report.run_page import write_report
+from medsgssl.runs.folder import RunFolder
+from medsgssl.training.csv_logger import EpochLog
+from medsgssl.training.finetuning import finetune
+from medsgssl.training.lr_schedule import lr_factor
 from medsgssl.training.monitors import warnings_for
-from medsgssl.training.optimiser import build_optimiser
-from medsgssl.training.schedule import lr_factor
-from medsgssl.views import (
-    EpochOrder,
-    RandomCrop,
-    ViewBatch,
-    ViewPlan,
-    ViewSource,
-    ViewSpec,
-    ViewSteps,
-    make_view,
-    warp_image,
-    whole,
-)
+from medsgssl.training.optim import build_optimiser
+from medsgssl.training.pretraining import pretrain
+from medsgssl.training.trainer import Trainer
+from medsgssl.transforms.affine import warp_image, whole
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.crops import RandomCrop
+from medsgssl.transforms.view_spec import ViewPlan, ViewSpec, make_view
+from medsgssl.utils.io import read_json, write_json
 
 SIZE = 64
 CNN, VIT = "test_efficientnet", "test_vit"

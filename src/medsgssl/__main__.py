@@ -1,6 +1,6 @@
 """Run the command line with ``python -m medsgssl``."""
 
-from medsgssl.cli import main
+from medsgssl.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medsgssl.cli import main
-from medsgssl.methods.costs import measured_costs
-from medsgssl.sources.phantom import generate_phantoms
+from medsgssl.cli.app import main
+from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.methods.registry import measured_costs
 
 
 def medsgssl(*arguments: str) -> int:

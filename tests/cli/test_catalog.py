@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from medsgssl.catalog import CATALOG_FILE, Catalog
-from medsgssl.cli.catalog import catalog
+from medsgssl.cli.data import catalog
+from medsgssl.data.catalog import CATALOG_FILE, Catalog
 from medsgssl.errors import ConfigError, DataError
 
 app = typer.Typer()

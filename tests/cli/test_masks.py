@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from medsgssl.cli.masks import masks_app
-from medsgssl.masks import MaskStore
-from medsgssl.sources.phantom import generate_phantoms, render_phantom
+from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.data.synthetic.render import render_phantom
+from medsgssl.masks.store import MaskStore
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.predictions import COLUMNS
-from medsgssl.sources import DISEASES
 
 MakeTable = Callable[..., pd.DataFrame]
 

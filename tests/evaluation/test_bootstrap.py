@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.simulate import study, true_auc
 from medsgssl.evaluation.bootstrap import interval, patient_counts, resample
+from tests.evaluation.simulate import study, true_auc
 
 
 def test_counts_are_reproducible_and_prefix_stable():

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.simulate import study
 from medsgssl.evaluation.delong import (
     clustered_covariance,
     compare_aucs,
     components,
     delong_covariance,
 )
+from tests.evaluation.simulate import study
 
 
 def slow_covariance(labels, scores, clusters=None):

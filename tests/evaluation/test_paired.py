@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.simulate import study
-from medsgssl.config import EvaluateSettings
+from medsgssl.config.schema import EvaluateSettings
+from medsgssl.data.labels import DISEASES
 from medsgssl.errors import DataError
-from medsgssl.evaluation import Predictions, compare
 from medsgssl.evaluation.delong import compare_aucs
-from medsgssl.evaluation.paired import bootstrap_p, mean_difference
-from medsgssl.sources import DISEASES
+from medsgssl.evaluation.paired import bootstrap_p, compare, mean_difference
+from medsgssl.evaluation.predictions import Predictions
+from tests.evaluation.simulate import study
 
 SETTINGS = EvaluateSettings(bootstrap=200)
 

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from medsgssl.errors import DataError, LeakError
-from medsgssl.evaluation import COLUMNS, Predictions
-from medsgssl.evaluation.predictions import LABELS, SCORES
+from medsgssl.evaluation.predictions import COLUMNS, LABELS, SCORES, Predictions
 
 
 def test_columns_are_those_of_the_contract():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.simulate import study
-from medsgssl.evaluation import RankedScores, compare_methods, summarise
-from medsgssl.evaluation.seeds import MethodRuns, interval_over_seeds
+from medsgssl.evaluation.resampled_auc import RankedScores
+from medsgssl.evaluation.seeds import MethodRuns, compare_methods, interval_over_seeds, summarise
+from tests.evaluation.simulate import study
 
 OPTIONS = {"resamples": 300, "confidence": 0.95, "seed": 0}
 

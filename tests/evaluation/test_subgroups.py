@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medsgssl.config import EvaluateSettings
-from medsgssl.evaluation import Predictions
+from medsgssl.config.schema import EvaluateSettings
+from medsgssl.evaluation.predictions import Predictions
 from medsgssl.evaluation.subgroups import groups_of, shortcut_audit, subgroup_results
 
 SETTINGS = EvaluateSettings(bootstrap=50)

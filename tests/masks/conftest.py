@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from medsgssl.data.synthetic.render import Phantom, render_phantom
 from medsgssl.masks.build import Item
-from medsgssl.sources.phantom import Phantom, render_phantom
 
 
 @pytest.fixture(scope="session")

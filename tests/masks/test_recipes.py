@@ -4,11 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
+from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import ImageError, MaskError
-from medsgssl.masks import LungMask, Recipe, recipes, segment_lungs
 from medsgssl.masks.agreement import dice
-from medsgssl.masks.score import score_recipe
-from medsgssl.sources.phantom import render_phantom
+from medsgssl.masks.benchmark import score_recipe
+from medsgssl.masks.recipes import registry as recipes
+from medsgssl.masks.recipes.registry import Recipe, segment_lungs
+from medsgssl.masks.types import LungMask
 
 
 def lungs_of(phantom):

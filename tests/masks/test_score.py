@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import MaskError
-from medsgssl.masks import FolderMaker, build_store
-from medsgssl.masks.score import find_pairs, score_recipe
-from medsgssl.masks.score_page import write_scores
-from medsgssl.sources.phantom import render_phantom
+from medsgssl.masks.benchmark import find_pairs, score_recipe
+from medsgssl.masks.build import build_store
+from medsgssl.masks.sources import FolderMaker
+from medsgssl.report.mask_pages import write_scores
 
 
 @pytest.fixture(scope="module")

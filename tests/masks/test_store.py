@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 from medsgssl.errors import MaskError
-from medsgssl.masks import LungMask, MaskStore, RecipeMaker, build_store, merge_shards
-from medsgssl.masks.parts import pack_row
-from medsgssl.masks.quality_page import write_quality_page
+from medsgssl.masks.build import build_store, merge_shards
+from medsgssl.masks.sources import RecipeMaker
+from medsgssl.masks.store import MaskStore, pack_row
+from medsgssl.masks.types import LungMask
+from medsgssl.report.mask_pages import write_quality_page
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def test_a_killed_build_goes_on(tmp_path):
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
         "from tests.masks.test_store import Marker, listed\n"
-        "from medsgssl.masks import build_store\n"
+        "from medsgssl.masks.build import build_store\n"
         "folder = Path(sys.argv[1])\n"
         "build_store(folder / 'store', listed(400), Marker(folder / 'log'), part_images=16,\n"
         "            progress=lambda done, total: time.sleep(0.05))\n"

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from medsgssl.masks import LungMask, resize_mask
-from medsgssl.masks.geometry import grid_shape
+from medsgssl.masks.geometry import grid_shape, resize_mask
 from medsgssl.masks.regions import label_regions, lung_box
+from medsgssl.masks.types import LungMask
 
 
 @pytest.mark.parametrize("use", [resize_mask, label_regions, lung_box])

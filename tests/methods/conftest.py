@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from medsgssl.config import AugmentSettings
-from medsgssl.methods import Task, configure, method_of
-from medsgssl.views import RandomCrop, ViewBatch, ViewPlan, ViewSpec, make_view
+from medsgssl.config.schema import AugmentSettings
+from medsgssl.methods.registry import configure, method_of
+from medsgssl.models.task import Task
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.crops import RandomCrop
+from medsgssl.transforms.view_spec import ViewPlan, ViewSpec, make_view
 
 MakeBatch = Callable[..., ViewBatch]
 MakeTask = Callable[..., Any]

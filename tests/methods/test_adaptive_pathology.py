@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medsgssl.config import AugmentSettings
-from medsgssl.methods import configure, method_of
+from medsgssl.config.schema import AugmentSettings
+from medsgssl.losses.nt_xent import nt_xent, nt_xent_terms
 from medsgssl.methods.adaptive_pathology import anchor_weights, midline_columns, pooling_weights
-from medsgssl.models import nt_xent, nt_xent_terms
-from medsgssl.views import RandomCrop, ViewSpec, WholeImage
+from medsgssl.methods.registry import configure, method_of
+from medsgssl.transforms.crops import RandomCrop, WholeImage
+from medsgssl.transforms.view_spec import ViewSpec
 
 NAME = "adaptive-pathology"
 CNN = "test_efficientnet"

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from medsgssl.errors import ConfigError
-from medsgssl.methods import configure, find_method, method_of
+from medsgssl.losses.alignment import attention_loss, lung_prior
+from medsgssl.losses.nt_xent import nt_xent
 from medsgssl.methods.anatomy_masked_attention import AnatomyMaskedAttentionSettings
-from medsgssl.models import nt_xent
-from medsgssl.models.attention_alignment import attention_loss, lung_prior
+from medsgssl.methods.registry import configure, find_method, method_of
 
 NAME, VIT = "anatomy-masked-attention", "test_vit"
 TERMS = {

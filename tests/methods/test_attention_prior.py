@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from medsgssl.errors import ConfigError
-from medsgssl.methods import configure, find_method, method_of
 from medsgssl.methods.attention_prior import segmentation_loss
-from medsgssl.models import Encoder
+from medsgssl.methods.registry import configure, find_method, method_of
+from medsgssl.models.encoder import Encoder
 
 NAME = "attention-prior"
 CNN, VIT = "test_efficientnet", "test_vit"

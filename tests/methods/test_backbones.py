@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medsgssl.errors import ConfigError
-from medsgssl.methods import all_methods, configure, method_of
+from medsgssl.methods.registry import all_methods, configure, method_of
 
 CNNS = ["mobilenetv2_100", "resnet18", "densenet121", "convnext_atto"]
 TRANSFORMERS = ["vit_tiny_patch16_224", "vit_small_patch16_224"]

@@ -16,9 +16,10 @@ import torch.multiprocessing as mp
 import yaml
 from torch import Tensor, nn
 
-from medsgssl.config import Config, build, to_yaml
-from medsgssl.methods import Task, all_methods, configure, method_of
-from medsgssl.views import ViewBatch
+from medsgssl.config.loading import Config, build, to_yaml
+from medsgssl.methods.registry import all_methods, configure, method_of
+from medsgssl.models.task import Task
+from medsgssl.transforms.batch import ViewBatch
 
 Gradients = dict[str, Tensor]
 
@@ -202,7 +203,7 @@ def test_the_direct_twin_has_the_same_encoder_and_loads_it_strictly(
     tmp_path: Path, name: str
 ) -> None:
     # Not at the top: the second process of the last test would wait for it.
-    from medsgssl.training import load_weights, save_weights
+    from medsgssl.models.weights import load_weights, save_weights
 
     pretrained = task_of(config_of(name)).encoder
     twin_config = config_of(name, direct=True)

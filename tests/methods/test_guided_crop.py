@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from medsgssl.errors import ConfigError
-from medsgssl.methods import configure, method_of
-from medsgssl.models import nt_xent
+from medsgssl.losses.nt_xent import nt_xent
+from medsgssl.methods.registry import configure, method_of
 
 NAME = "guided-crop"
 CNN = "test_efficientnet"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from medsgssl.config import AugmentSettings
-from medsgssl.methods import configure, method_of
-from medsgssl.models import nt_xent
-from medsgssl.sources import read_image
-from medsgssl.views import RandomCrop, ViewSpec, make_view
+from medsgssl.config.schema import AugmentSettings
+from medsgssl.images.reading import read_image
+from medsgssl.losses.nt_xent import nt_xent
+from medsgssl.methods.registry import configure, method_of
+from medsgssl.transforms.crops import RandomCrop
+from medsgssl.transforms.view_spec import ViewSpec, make_view
 
 BATCH, STEPS, SIDE = 64, 60, 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsgssl.methods import configure, find_method, method_of
+from medsgssl.methods.registry import configure, find_method, method_of
 
 NAME = "mask-channel"
 CNN, VIT = "test_efficientnet", "test_vit"

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medsgssl.methods import configure, method_of
+from medsgssl.losses.nt_xent import nt_xent
 from medsgssl.methods.masked_contrastive import MaskedContrastiveSettings, hide_lung_blocks
-from medsgssl.models import cell_cover, nt_xent
+from medsgssl.methods.registry import configure, method_of
+from medsgssl.ops.patch_grid import cell_cover
 
 NAME = "masked-contrastive"
 CNN = "test_efficientnet"
@@ -152,7 +153,7 @@ def test_permuting_the_weights_changes_the_loss(lung_batch, make_task) -> None:
 
 
 def test_the_loss_is_the_weighted_mean_of_each_images_terms(lung_batch, make_task) -> None:
-    from medsgssl.models import nt_xent_terms
+    from medsgssl.losses.nt_xent import nt_xent_terms
 
     task, batch = make_task(NAME, CNN), lung_batch()
     quality = torch.tensor([1.0, 0.3, 0.6, 0.2])

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from medsgssl.errors import ConfigError
-from medsgssl.methods import configure, method_of
-from medsgssl.models.region_pooling import (
+from medsgssl.losses.region_contrast import (
     cover_of_cells,
     mean_over_present,
     region_nt_xent,
     weighted_pool,
 )
-from medsgssl.models.regions import ZONES
+from medsgssl.methods.registry import configure, method_of
+from medsgssl.ops.regions import ZONES
 
 NAME = "multi-region"
 CNN = "test_efficientnet"

@@ -12,10 +12,17 @@ import pytest
 import torch
 
 from medsgssl.errors import ConfigError
-from medsgssl.methods import Method, all_methods, configure, find_method, method_of, register
-from medsgssl.methods.costs import measured_costs
-from medsgssl.methods.registry import _METHODS
-from medsgssl.training import pretrain
+from medsgssl.methods.base import Method
+from medsgssl.methods.registry import (
+    _METHODS,
+    all_methods,
+    configure,
+    find_method,
+    measured_costs,
+    method_of,
+    register,
+)
+from medsgssl.training.pretraining import pretrain
 
 TOY = '''
 """A method of one file: the second view is to be told from the first."""
@@ -25,8 +32,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from medsgssl.config import MethodSettings
-from medsgssl.methods import Method, Task, TaskOutput, register
+from medsgssl.config.schema import MethodSettings
+from medsgssl.methods.base import Method
+from medsgssl.methods.registry import register
+from medsgssl.models.task import Task, TaskOutput
 
 
 class ToySettings(MethodSettings):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from medsgssl.methods import configure, find_method, method_of
-from medsgssl.models import nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
+from medsgssl.methods.registry import configure, find_method, method_of
 
 NAME = "simclr"
 CNN = "test_efficientnet"

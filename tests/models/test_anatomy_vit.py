@@ -7,11 +7,10 @@ import timm
 import torch
 from torch import Tensor
 
-from medsgssl.config import EncoderSettings
+from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
-from medsgssl.models import Encoder
-from medsgssl.models.anatomy_bias import AnatomyBias
-from medsgssl.models.anatomy_vit import AnatomyViT, build_anatomy_vit, cls_attention
+from medsgssl.models.anatomy_vit import AnatomyBias, AnatomyViT, build_anatomy_vit, cls_attention
+from medsgssl.models.encoder import Encoder
 
 # One class token; two prefix tokens; five with register tokens and layer scale; any image size.
 VITS = {

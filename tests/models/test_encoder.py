@@ -9,9 +9,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from medsgssl.config import EncoderSettings
+from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import CheckpointError, ConfigError
-from medsgssl.models import build_encoder
+from medsgssl.models.encoder import build_encoder
 
 NO_MASK = torch.ones(2, 64, 64, dtype=torch.bool)
 

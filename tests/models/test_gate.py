@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from medsgssl.config import EncoderSettings
+from medsgssl.config.schema import EncoderSettings
 from medsgssl.models.gate import build_gated_encoder
 
 SIZE = 64

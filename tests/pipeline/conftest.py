@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from medsgssl.config import Config, merge
-from medsgssl.methods import configure
-from medsgssl.sources.phantom import generate_phantoms
+from medsgssl.config.loading import Config, merge
+from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.methods.registry import configure
 
 
 @pytest.fixture(scope="session")

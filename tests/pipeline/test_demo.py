@@ -1,4 +1,4 @@
-"""The demonstration ends with two reports."""
+"""The demonstration runs a method and its baseline."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from medsgssl.config import merge
+from medsgssl.config.loading import merge
 from medsgssl.pipeline import demo
 
 
-def test_the_demonstration_runs_both_methods_and_says_where_the_reports_are(
+def test_the_demonstration_runs_both_methods_and_shows_their_means(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick: dict[str, Any] = {
@@ -24,6 +24,5 @@ def test_the_demonstration_runs_both_methods_and_says_where_the_reports_are(
     monkeypatch.setattr(demo, "_SETTINGS", merge(demo._SETTINGS, quick))
     runs = demo.run_demo(tmp_path, 120)
     assert set(runs) == {"masked-contrastive", "direct"}
-    assert all(run.report.is_file() for run in runs.values())
     shown = capsys.readouterr().out
-    assert all(str(run.report) in shown for run in runs.values())
+    assert all(name in shown for name in runs)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsgssl.config import Config
-from medsgssl.pipeline import run_method
-from medsgssl.report.maps import map_examples
-from medsgssl.runs import RunFolder
+from medsgssl.api import run as run_method
+from medsgssl.config.loading import Config
+from medsgssl.report.run_pictures import map_examples
+from medsgssl.runs.folder import RunFolder
 
 Build = Callable[..., Config]
 VIT = {"encoder": {"name": "vit_tiny_patch16_224", "patch_size": 8}}
@@ -53,11 +53,11 @@ def test_a_run_killed_before_its_maps_does_not_pretrain_again(
 
     run, config = RunFolder(tmp_path / "run"), small_run("attention-prior")
     with monkeypatch.context() as patch:
-        patch.setattr("medsgssl.pipeline.run.write_maps", killed)
+        patch.setattr("medsgssl.pipeline.runner.write_maps", killed)
         with pytest.raises(KeyboardInterrupt):
             run_method(config, run.path, until="pretrain")
     with monkeypatch.context() as patch:
-        patch.setattr("medsgssl.pipeline.run.pretrain", killed)
+        patch.setattr("medsgssl.pipeline.runner.pretrain", killed)
         run_method(config, run.path, until="pretrain")
     assert run.maps.is_file()
 

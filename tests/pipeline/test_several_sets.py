@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from medsgssl.config import Config
+from medsgssl.api import run as run_method
+from medsgssl.config.loading import Config
+from medsgssl.data.prepare import prepare_data
+from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.errors import ConfigError, DataError, LeakError
-from medsgssl.pipeline import prepare_data, run_method
-from medsgssl.runs import RunFolder
-from medsgssl.sources.phantom import generate_phantoms
+from medsgssl.runs.folder import RunFolder
 from medsgssl.study.collect import collect
 
 Build = Callable[..., Config]
@@ -92,7 +93,7 @@ def test_images_of_the_first_set_are_set_aside_wherever_they_lie(
     shutil.copytree(folder, root)
     shutil.copytree(phantom_set / "images", root / place)
     config = small_run("simclr", data={"also": [str(root)]})
-    data = prepare_data(config, Console(quiet=True))
+    data = prepare_data(config, Console(quiet=True), needs_masks=True)
     found = data.facts["also"]["1: more"]
     held = (data.catalog.table["split"] != "train").sum()
     assert found["images"] == 12 + len(data.catalog.table)
@@ -114,7 +115,7 @@ def test_patients_held_out_are_set_aside_in_another_part_of_nih(
     lines = [table[0], *(line.replace(".png", "_later.png", 1) for line in table[1:])]
     (root / "Data_Entry_2017.csv").write_text("\n".join(lines))
     config = small_run("simclr", data={"also": [str(root)]})
-    data = prepare_data(config, Console(quiet=True))
+    data = prepare_data(config, Console(quiet=True), needs_masks=True)
     patients = data.catalog.table.groupby("split")["patient_id"].agg(set)
     seen = {name.removeprefix("nih ").lstrip("0") for name in data.pretrained_on["patient"]}
     assert seen == patients["train"]
@@ -147,7 +148,7 @@ def test_a_users_own_masks_are_those_of_the_first_set_alone(
 ) -> None:
     masks = phantom_set / "lung_masks"
     config = small_run("mask-channel", data={"also": [str(folder)]}, masks={"source": str(masks)})
-    data = prepare_data(config, Console(quiet=True))
+    data = prepare_data(config, Console(quiet=True), needs_masks=True)
     assert data.facts["masks"]["source"] == str(masks)
     assert data.facts["also"]["1: plain"]["mask_source"] == "rules"
 
@@ -187,7 +188,9 @@ def test_patient_ids_of_another_hospital_mean_nothing_here(
         shutil.copy(phantom_set / "images" / name, root / "images" / scan)
         lines.append(f"{scan},{rest}")
     (root / "Data_Entry_2017.csv").write_text("\n".join(lines))
-    data = prepare_data(small_run("simclr", data={"also": [str(root)]}), Console(quiet=True))
+    data = prepare_data(
+        small_run("simclr", data={"also": [str(root)]}), Console(quiet=True), needs_masks=True
+    )
     found = data.facts["also"]["1: hospital"]
     assert found["trained_on"] == found["images"]
 

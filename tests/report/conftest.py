@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from medsgssl.config import Config
-from medsgssl.report import write_report
-from medsgssl.report.figures import Chart
-from medsgssl.runs import RunFolder
-from report.page_reader import Page
-from report.synthetic import write_run
+from medsgssl.config.loading import Config
+from medsgssl.report.charts import Chart
+from medsgssl.report.run_page import write_report
+from medsgssl.runs.folder import RunFolder
+from tests.report.page_reader import Page
+from tests.report.synthetic import write_run
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsgssl.config import Config, EvaluateSettings
-from medsgssl.evaluation import Predictions, evaluate
-from medsgssl.files import write_json, write_text
-from medsgssl.runs import RunFolder
-from medsgssl.sources import DISEASES
+from medsgssl.config.loading import Config
+from medsgssl.config.schema import EvaluateSettings
+from medsgssl.data.labels import DISEASES
+from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.predictions import Predictions
+from medsgssl.runs.folder import RunFolder
+from medsgssl.utils.io import write_json, write_text
 
 #: The disease without a positive test image, and the one whose few make a warning.
 UNDEFINED, RARE = "Hernia", "Fibrosis"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from medsgssl.runs import RunFolder
+from medsgssl.runs.folder import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsgssl.config import merge
-from medsgssl.evaluation import Predictions, evaluate
-from medsgssl.files import fingerprint, write_json
-from medsgssl.masks import MaskStore
-from medsgssl.methods import configure
-from medsgssl.runs import RunFolder
-from medsgssl.sources import DISEASES
+from medsgssl.config.loading import merge
+from medsgssl.data.labels import DISEASES
+from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.predictions import Predictions
+from medsgssl.masks.store import MaskStore
+from medsgssl.methods.registry import configure
+from medsgssl.runs.folder import RunFolder
+from medsgssl.utils.io import fingerprint, write_json
 
 #: Too rare for an interval where `rare` is asked for.
 RARE = "Hernia"

@@ -6,16 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medsgssl.config import EvaluateSettings
+from medsgssl.config.schema import EvaluateSettings
+from medsgssl.data.labels import DISEASES
 from medsgssl.errors import ConfigError, DataError
-from medsgssl.evaluation import Predictions, compare, compare_methods, summarise
-from medsgssl.files import write_json
-from medsgssl.runs import RunFolder
-from medsgssl.sources import DISEASES
-from medsgssl.study import make_plan
+from medsgssl.evaluation.paired import compare
+from medsgssl.evaluation.predictions import Predictions
+from medsgssl.evaluation.seeds import compare_methods, summarise
+from medsgssl.report.study_frames import make_tables, write_tables
+from medsgssl.runs.folder import RunFolder
 from medsgssl.study.analysis import Analysis, analyse
-from medsgssl.study.tables import make_tables, write_tables
-from study.synthetic import RARE, cohort, write_run
+from medsgssl.study.planning import make_plan
+from medsgssl.utils.io import write_json
+from tests.study.synthetic import RARE, cohort, write_run
 
 DRAWS = 200
 

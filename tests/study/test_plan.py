@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from medsgssl.config import dump
+from medsgssl.config.loading import dump
 from medsgssl.errors import ConfigError
-from medsgssl.methods import all_methods
-from medsgssl.runs import flatten
-from medsgssl.study import StudyPlan, make_ablation, make_plan
+from medsgssl.methods.registry import all_methods
+from medsgssl.runs.folder import flatten
+from medsgssl.study.plan import StudyPlan
+from medsgssl.study.planning import make_ablation, make_plan
 from medsgssl.study.variants import left_out
 
 

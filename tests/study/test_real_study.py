@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from medsgssl.files import read_json
-from medsgssl.sources.phantom import generate_phantoms
-from medsgssl.study import look_all, make_plan, run_folders, run_study
+from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.models.weights import read_facts
+from medsgssl.report.study_page import write_study_report
 from medsgssl.study.analysis import analyse
-from medsgssl.study.collect import collect
+from medsgssl.study.collect import collect, run_folders
+from medsgssl.study.localize import look_all
 from medsgssl.study.plan import run_folder
-from medsgssl.study.report import write_study_report
-from medsgssl.training import read_facts
+from medsgssl.study.planning import make_plan
+from medsgssl.study.runner import run_study
+from medsgssl.utils.io import read_json
 
 ITEMS = [
     "data.img_size=32", "data.num_workers=0", "encoder.name=test_efficientnet",

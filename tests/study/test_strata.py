@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsgssl.catalog import cache_place
-from medsgssl.config import DataSettings
-from medsgssl.masks import LungMask, MaskStore, build_store
-from medsgssl.masks.parts import Row, pack_row
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.catalog import cache_place
+from medsgssl.masks.build import build_store
+from medsgssl.masks.store import MaskStore, Row, pack_row
+from medsgssl.masks.types import LungMask
 from medsgssl.study.analysis import Analysis, analyse
 from medsgssl.study.strata import quality_parts
-from study.synthetic import cohort, store_identity, write_run
+from tests.study.synthetic import cohort, store_identity, write_run
 
 
 def test_parts_are_no_mask_and_thirds_with_ties_together() -> None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medsgssl.config import Config
+from medsgssl.config.loading import Config
+from medsgssl.data.dataset import ViewSource
 from medsgssl.errors import CheckpointError, MedsgsslError
-from medsgssl.training import finetune, pretrain
-from medsgssl.training.loop import Trainer
-from medsgssl.views import ViewSource
+from medsgssl.training.finetuning import finetune
+from medsgssl.training.pretraining import pretrain
+from medsgssl.training.trainer import Trainer
 
 FACTS = {"key": "k", "method": "masked-contrastive", "encoder": "test_efficientnet"}
 TIMES = {"images_per_second", "data_wait", "seconds"}

@@ -9,15 +9,11 @@ import typer
 from rich.console import Console
 
 from medsgssl import __version__
-from medsgssl.cli.ablate import ablate
-from medsgssl.cli.catalog import catalog
-from medsgssl.cli.compare import compare_app
-from medsgssl.cli.demo import demo
-from medsgssl.cli.evaluate import evaluate, report
+from medsgssl.cli.data import catalog, phantom
+from medsgssl.cli.lookup import config, methods
 from medsgssl.cli.masks import masks_app
-from medsgssl.cli.methods import config, methods
-from medsgssl.cli.phantom import phantom
-from medsgssl.cli.run import finetune, pretrain, run
+from medsgssl.cli.run import demo, evaluate, finetune, pretrain, report, run
+from medsgssl.cli.study import ablate, compare_app
 from medsgssl.errors import MedsgsslError
 
 app = typer.Typer(

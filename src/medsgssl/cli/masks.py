@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from medsgssl.masks.build import Item
-    from medsgssl.masks.makers import Maker
+    from medsgssl.masks.sources import Maker
 
 
 class BuildByDefault(TyperGroup):
@@ -54,9 +54,10 @@ def build(
     """Draw the masks of a data set; an interrupted call goes on when given again."""
     from rich.progress import Progress
 
-    from medsgssl.machine import cpu_count
-    from medsgssl.masks import FolderMaker, RecipeMaker, build_store
-    from medsgssl.masks.quality_page import write_quality_page
+    from medsgssl.masks.build import build_store
+    from medsgssl.masks.sources import FolderMaker, RecipeMaker
+    from medsgssl.report.mask_pages import write_quality_page
+    from medsgssl.utils.system import cpu_count
 
     items = _items(data)
     maker = FolderMaker(own) if own is not None else RecipeMaker(recipe)
@@ -87,8 +88,8 @@ def page(
     count: Annotated[int, typer.Option(help="Overlays at most.", min=1)] = 60,
 ) -> None:
     """Show the masks of lowest quality, worst first."""
-    from medsgssl.masks import MaskStore
-    from medsgssl.masks.quality_page import write_quality_page
+    from medsgssl.masks.store import MaskStore
+    from medsgssl.report.mask_pages import write_quality_page
 
     typer.echo(write_quality_page(MaskStore.open(store), dict(_items(data)), out, count))
 
@@ -99,7 +100,7 @@ def explain(
     out: Annotated[Path, typer.Option("--out", help="The HTML file.")],
 ) -> None:
     """Show every step that draws the mask of one image."""
-    from medsgssl.masks.explain import write_explanation
+    from medsgssl.report.mask_pages import write_explanation
 
     lungs = write_explanation(image, out)
     typer.echo(f"{lungs.status}, quality {lungs.quality:.2f}. {lungs.reason}".rstrip())
@@ -117,8 +118,8 @@ def score(
     ] = None,
 ) -> None:
     """Compare a recipe with masks drawn by people."""
-    from medsgssl.masks.score import score_recipe
-    from medsgssl.masks.score_page import write_scores
+    from medsgssl.masks.benchmark import score_recipe
+    from medsgssl.report.mask_pages import write_scores
 
     scores = score_recipe(images, reference, recipe)
     for name, value in scores.summary().items():
@@ -134,7 +135,7 @@ def merge(
     out: Annotated[Path, typer.Option("--out", help="Folder of the joined store.")],
 ) -> None:
     """Join the shards that several machines drew, and check that none is missing."""
-    from medsgssl.masks import merge_shards
+    from medsgssl.masks.build import merge_shards
 
     store = merge_shards(shards, out)
     typer.echo(f"{len(store)} masks in {out}: {_counts(store.counts)}")
@@ -142,9 +143,9 @@ def merge(
 
 def _items(data: Path) -> list[Item]:
     """Image id and path of every image that the catalog of a data set can use."""
-    from medsgssl.catalog import load_or_build
-    from medsgssl.config import DataSettings
-    from medsgssl.pipeline import mask_items
+    from medsgssl.config.schema import DataSettings
+    from medsgssl.data.catalog import load_or_build
+    from medsgssl.data.prepare import mask_items
 
     # Masks do not depend on the split, and not every data set has the default one.
     return mask_items(load_or_build(DataSettings(root=data, split="train")))
@@ -152,9 +153,9 @@ def _items(data: Path) -> list[Item]:
 
 def _default_store(data: Path, maker: Maker, items: list[Item]) -> Path:
     """The folder in the cache where a run looks for these very masks."""
-    from medsgssl.catalog import cache_place
-    from medsgssl.config import DataSettings
-    from medsgssl.pipeline import store_folder
+    from medsgssl.config.schema import DataSettings
+    from medsgssl.data.catalog import cache_place
+    from medsgssl.data.prepare import store_folder
 
     return store_folder(cache_place(DataSettings(root=data)), maker, items)
 

@@ -47,8 +47,8 @@ def resolve(
     direct: bool = False,
 ) -> Any:
     """Return the ``Config`` of a command line: defaults, then the file, then the options."""
-    from medsgssl.config import merge, nest, parse_overrides, read_yaml
-    from medsgssl.methods import configure
+    from medsgssl.config.loading import merge, nest, parse_overrides, read_yaml
+    from medsgssl.methods.registry import configure
 
     file = read_yaml(config_file) if config_file else {}
     options = parse_overrides(settings or [])

@@ -1,4 +1,4 @@
-"""`run`, `pretrain` and `finetune`: a method from data to report, or a part of the way."""
+"""`run`, `pretrain`, `finetune`, `evaluate`, `report` and `demo`: one run, or a part of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medsgssl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from medsgssl.runs import RunFolder
+    from medsgssl.runs.folder import RunFolder
 
 Pretrained = Annotated[
     Path | None,
@@ -48,12 +48,12 @@ def run(
     A complete stage is skipped and an interrupted one goes on, so that the same command can be
     given again after a crash.
     """
-    from medsgssl.pipeline import run_method
+    from medsgssl.pipeline.runner import run_method
 
     resolved = resolve(
         method, config, settings, data=data, also=also, mask_source=mask_source, direct=direct
     )
-    show_result(run_method(resolved, out, pretrained=_weights(start)))
+    _report_and_show(run_method(resolved, out, pretrained=_weights(start)))
 
 
 def pretrain(
@@ -66,7 +66,7 @@ def pretrain(
     settings: Settings = None,
 ) -> None:
     """Run a method up to its pretrained encoder; `run` goes on from there."""
-    from medsgssl.pipeline import run_method
+    from medsgssl.pipeline.runner import run_method
 
     resolved = resolve(method, config, settings, data=data, also=also, mask_source=mask_source)
     done = run_method(resolved, out, until="pretrain")
@@ -86,8 +86,8 @@ def finetune(
 ) -> None:
     """Fine-tune a pretrained encoder (of this run folder, or --from another) and evaluate it."""
     from medsgssl.errors import CheckpointError
-    from medsgssl.pipeline import run_method
-    from medsgssl.runs import RunFolder
+    from medsgssl.pipeline.runner import run_method
+    from medsgssl.runs.folder import RunFolder
 
     resolved = resolve(
         method, config, settings, data=data, also=also, mask_source=mask_source, direct=direct
@@ -98,7 +98,7 @@ def finetune(
             f"{out} holds no pretrained encoder",
             f"run `medsgssl pretrain {method}` first, name one with --from, or give --direct",
         )
-    show_result(run_method(resolved, out, pretrained=weights))
+    _report_and_show(run_method(resolved, out, pretrained=weights))
 
 
 def _weights(start: Path | None) -> Path | None:
@@ -107,9 +107,18 @@ def _weights(start: Path | None) -> Path | None:
     return start
 
 
+def _report_and_show(done: RunFolder) -> None:
+    from medsgssl.report.run_page import write_report
+    from medsgssl.utils.system import rank
+
+    if rank() == 0:
+        write_report(done)
+        show_result(done)
+
+
 def show_result(done: RunFolder) -> None:
     """Print the mean AUC and where the report is."""
-    from medsgssl.files import read_json
+    from medsgssl.utils.io import read_json
 
     metrics = read_json(done.metrics)
     auc, interval = metrics["mean_auc"], metrics.get("mean_auc_interval")
@@ -117,3 +126,51 @@ def show_result(done: RunFolder) -> None:
         spread = f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
         typer.echo(f"Mean AUC on test: {auc:.4f}{spread}")
     typer.echo(f"Report: {done.report}")
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def evaluate(folder: RunArgument, settings: Settings = None) -> None:
+    """Recompute the metrics of a run from its predictions alone, and its report."""
+    from medsgssl.config.loading import merge, parse_overrides
+    from medsgssl.errors import ConfigError
+    from medsgssl.methods.registry import configure
+    from medsgssl.pipeline.runner import evaluate_run
+    from medsgssl.report.run_page import write_report
+    from medsgssl.runs.folder import RunFolder
+
+    run = RunFolder(folder)
+    stored = run.read_config()
+    changes = parse_overrides(settings or [])
+    if changes.keys() - {"evaluate"}:
+        raise ConfigError(
+            f"evaluate cannot change {', '.join(sorted(changes.keys() - {'evaluate'}))}",
+            "give settings below evaluate., e.g. --set evaluate.bootstrap=2000",
+        )
+    config = configure(stored["name"], merge(stored, changes), direct=bool(stored["direct"]))
+    evaluate_run(run, config)
+    write_report(run)
+    show_result(run)
+
+
+def report(folder: RunArgument, figures: bool = False) -> None:
+    """Write the report of a run anew; --figures adds its figures as SVG and PDF files."""
+    from medsgssl.report.run_page import write_report
+    from medsgssl.runs.folder import RunFolder
+
+    run = RunFolder(folder)
+    run.read_config()
+    typer.echo(f"Report: {write_report(run, figures=figures)}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("demo"),
+    count: Annotated[int, typer.Option(help="Synthetic X-rays.", min=200)] = 600,
+) -> None:
+    """Show the whole way on synthetic X-rays: data, masks, pretraining, fine-tuning, report."""
+    from medsgssl.pipeline.demo import run_demo
+    from medsgssl.report.run_page import write_report
+
+    for name, done in run_demo(out, count).items():
+        typer.echo(f"Report of {name}: {write_report(done).absolute()}")

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from medsgssl.evaluation.ranking import Floats, RankedScores, mean_over
-from medsgssl.randomness import generator
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores, mean_over
+from medsgssl.utils.rng import generator
 
 Method = Literal["percentile", "bca"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from medsgssl.evaluation.ranking import Floats
+from medsgssl.evaluation.resampled_auc import Floats
 
 Binning = Literal["mass", "width"]
 

@@ -13,13 +13,14 @@ Sources:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from medsgssl.evaluation.ranking import Floats
+from medsgssl.evaluation.resampled_auc import Floats
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,25 @@ def compare_aucs(
         raise ValueError("the AUCs differ but their variance is zero: too few images to test")
     p = float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else 1.0
     return AucTest(float(aucs[0]), float(aucs[1]), difference, error, p)
+
+
+def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Adjust p values by Holm's step-down method, which controls the family-wise error rate.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
+    of Statistics 6, 1979.
+
+    Args:
+        p_values: Name to p value in [0, 1]; None for a test that could not be made, which does
+            not count towards the family.
+
+    Returns:
+        Adjusted p values in the same order, None where there was none.
+    """
+    made = sorted((p, name) for name, p in p_values.items() if p is not None)
+    adjusted: dict[str, float | None] = dict.fromkeys(p_values)
+    highest = 0.0
+    for rank, (p, name) in enumerate(made):
+        highest = max(highest, min(1.0, (len(made) - rank) * p))
+        adjusted[name] = highest
+    return adjusted

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.config.evaluate import EvaluateSettings
+from medsgssl.config.schema import EvaluateSettings
+from medsgssl.data.labels import DISEASES
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import Interval, interval, patient_counts
-from medsgssl.evaluation.delong import AucTest, compare_aucs
-from medsgssl.evaluation.multiplicity import holm
+from medsgssl.evaluation.delong import AucTest, compare_aucs, holm
 from medsgssl.evaluation.predictions import LABELS, Predictions, Split
-from medsgssl.evaluation.ranking import Floats, RankedScores, mean_over
-from medsgssl.sources import DISEASES
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores, mean_over
 
 
 @dataclass(frozen=True)

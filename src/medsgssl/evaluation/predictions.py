@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medsgssl.data.labels import DISEASES
 from medsgssl.errors import DataError, LeakError
-from medsgssl.files import atomic_path
-from medsgssl.sources import DISEASES
+from medsgssl.utils.io import atomic_path
 
 LABELS: tuple[str, ...] = tuple(f"label_{name}" for name in DISEASES)
 SCORES: tuple[str, ...] = tuple(f"score_{name}" for name in DISEASES)

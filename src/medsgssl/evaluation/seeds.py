@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from medsgssl.evaluation.bootstrap import MAX_LEFT_OUT, Interval, patient_counts
-from medsgssl.evaluation.ranking import Floats, RankedScores, mean_over
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores, mean_over
 
 
 @dataclass(frozen=True)

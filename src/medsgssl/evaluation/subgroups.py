@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medsgssl.config.evaluate import EvaluateSettings
+from medsgssl.config.schema import EvaluateSettings
+from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.bootstrap import Resampled, resample
 from medsgssl.evaluation.predictions import Split
-from medsgssl.evaluation.ranking import Floats, RankedScores
-from medsgssl.sources import DISEASES
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 
 # AUC means over rarer diseases are dominated by a handful of patients.
 MIN_POSITIVES = 20

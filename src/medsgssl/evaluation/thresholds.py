@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.evaluation.ranking import Floats
+from medsgssl.evaluation.resampled_auc import Floats
 
 Aim = Literal["f1", "sensitivity", "specificity"]
 

@@ -8,20 +8,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.methods.base import Method, Part, TaskOutput
+from medsgssl.losses.nt_xent import mean_one, nt_xent, nt_xent_floor
+from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
+from medsgssl.methods.base import Method, Part
+from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, global_batch, stack_views
 from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import (
-    ContrastiveSettings,
-    TwoViewTask,
-    global_batch,
-    stack_views,
-)
-from medsgssl.models import Encoder, Projector, mean_one, nt_xent, nt_xent_floor
-from medsgssl.models.frames import view_to_mirror
-from medsgssl.models.region_pooling import cover_of_cells, weighted_pool
-from medsgssl.models.regions import lung_columns
-from medsgssl.models.saliency import Saliency, lung_saliency
-from medsgssl.views import ViewBatch, ViewPlan, ViewSpec, WholeImage
+from medsgssl.models.encoder import Encoder
+from medsgssl.models.projector import Projector
+from medsgssl.models.task import TaskOutput
+from medsgssl.ops.coordinates import view_to_mirror
+from medsgssl.ops.regions import lung_columns
+from medsgssl.ops.saliency import Saliency, lung_saliency
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.crops import WholeImage
+from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 
 # Keeps the pooling defined where nothing is salient: then every cell counts the same.
 _EVERYWHERE = 1e-3

@@ -8,26 +8,20 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medsgssl.methods.base import Method, Part, Task, TaskOutput
+from medsgssl.losses.alignment import attention_loss, attention_on_lung, lung_prior
+from medsgssl.losses.domain import DomainDistance, domain_distance
+from medsgssl.losses.nt_xent import mean_one, nt_xent, nt_xent_floor
+from medsgssl.losses.reconstruction import reconstruction_loss
+from medsgssl.methods.base import Method, Part
+from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, stack_views
 from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import ContrastiveSettings, global_batch, stack_views
-from medsgssl.models import (
-    Encoder,
-    Features,
-    Projector,
-    choose_cells,
-    mean_one,
-    nt_xent,
-    nt_xent_floor,
-    paint_cells,
-)
-from medsgssl.models.anatomy_bias import AnatomyBias
-from medsgssl.models.anatomy_vit import AnatomyViT, build_anatomy_vit
-from medsgssl.models.attention_alignment import attention_loss, attention_on_lung, lung_prior
-from medsgssl.models.domain import DomainDistance, domain_distance
-from medsgssl.models.reconstruction import reconstruction_loss
-from medsgssl.models.teacher import MeanTeacher, momentum_at
-from medsgssl.views import ViewBatch
+from medsgssl.models.anatomy_vit import AnatomyBias, AnatomyViT, build_anatomy_vit
+from medsgssl.models.ema_teacher import MeanTeacher, momentum_at
+from medsgssl.models.encoder import Encoder, Features
+from medsgssl.models.projector import Projector
+from medsgssl.models.task import Task, TaskOutput
+from medsgssl.ops.patch_grid import choose_cells, paint_cells
+from medsgssl.transforms.batch import ViewBatch
 
 
 class AnatomyMaskedAttentionSettings(ContrastiveSettings):

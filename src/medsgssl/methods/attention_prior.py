@@ -8,18 +8,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.methods.base import Method, Part, TaskOutput
+from medsgssl.losses.equivariance import equivariance_loss
+from medsgssl.losses.nt_xent import mean_one
+from medsgssl.losses.segmentation import cross_entropy_per_image, dice_per_image, iou_per_image
+from medsgssl.methods.base import Method, Part
+from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
 from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
-from medsgssl.models import Encoder, Features, cell_cover, mean_one
-from medsgssl.models.equivariance import equivariance_loss
+from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.gate import GatedEncoder, build_gated_encoder
-from medsgssl.models.segmentation_losses import (
-    cross_entropy_per_image,
-    dice_per_image,
-    iou_per_image,
-)
-from medsgssl.views import ViewBatch
+from medsgssl.models.task import TaskOutput
+from medsgssl.ops.patch_grid import cell_cover
+from medsgssl.transforms.batch import ViewBatch
 
 
 class AttentionPriorSettings(ContrastiveSettings):

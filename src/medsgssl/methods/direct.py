@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from medsgssl.methods.base import Method, Task
+from medsgssl.methods.base import Method
 from medsgssl.methods.registry import register
-from medsgssl.models import Encoder
+from medsgssl.models.encoder import Encoder
+from medsgssl.models.task import Task
 
 
 @register

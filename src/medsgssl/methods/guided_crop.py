@@ -8,12 +8,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from medsgssl.methods.base import Method, Part, Task, TaskOutput
+from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
+from medsgssl.methods.base import Method, Part
+from medsgssl.methods.contrastive import ContrastiveSettings, global_batch
 from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import ContrastiveSettings, global_batch
-from medsgssl.models import Encoder, Projector, nt_xent, nt_xent_floor
-from medsgssl.views import ViewBatch, ViewPlan, ViewSpec
-from medsgssl.views.lung_crops import AroundLungBox, LungBox, LungCrop
+from medsgssl.models.encoder import Encoder
+from medsgssl.models.projector import Projector
+from medsgssl.models.task import Task, TaskOutput
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.lung_crops import AroundLungBox, LungBox, LungCrop
+from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 
 
 class GuidedCropSettings(ContrastiveSettings):

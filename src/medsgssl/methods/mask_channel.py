@@ -7,9 +7,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from medsgssl.methods.base import Method, Part
+from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask
 from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask
-from medsgssl.models import Encoder
+from medsgssl.models.encoder import Encoder
 from medsgssl.models.mask_channel import MaskChannelEncoder, build_mask_channel_encoder
 
 

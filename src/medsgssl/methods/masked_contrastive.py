@@ -9,10 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from medsgssl.methods.base import Method, Part
+from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
 from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
-from medsgssl.models import Encoder, cell_cover, choose_cells, paint_cells
-from medsgssl.views import ViewBatch
+from medsgssl.models.encoder import Encoder
+from medsgssl.ops.patch_grid import cell_cover, choose_cells, paint_cells
+from medsgssl.transforms.batch import ViewBatch
 
 
 class MaskedContrastiveSettings(ContrastiveSettings):

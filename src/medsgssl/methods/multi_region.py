@@ -7,19 +7,23 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from medsgssl.methods.base import Method, Part, TaskOutput
-from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
-from medsgssl.models import Encoder, Features, Projector
-from medsgssl.models.region_pooling import (
+from medsgssl.losses.region_contrast import (
     cover_of_cells,
     mean_over_present,
     region_nt_xent,
     replace_absent,
     weighted_pool,
 )
-from medsgssl.models.regions import LUNG_REGIONS, ZONES, lung_and_rest, zones_of_views
-from medsgssl.views import ViewBatch, ViewPlan, ViewSpec, WholeImage
+from medsgssl.methods.base import Method, Part
+from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.methods.registry import register
+from medsgssl.models.encoder import Encoder, Features
+from medsgssl.models.projector import Projector
+from medsgssl.models.task import TaskOutput
+from medsgssl.ops.regions import LUNG_REGIONS, ZONES, lung_and_rest, zones_of_views
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.crops import WholeImage
+from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 
 
 class MultiRegionSettings(ContrastiveSettings):

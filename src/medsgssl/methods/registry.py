@@ -7,11 +7,13 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-from medsgssl.config import Config, build, merge, nest
+from medsgssl.config.loading import Config, build, merge, nest
 from medsgssl.errors import ConfigError
 from medsgssl.methods.base import Method
+from medsgssl.utils.io import read_json
 
 _METHODS: dict[str, type[Method]] = {}
 _GROUP = "medsgssl.methods"
@@ -83,3 +85,20 @@ def configure(name: str, *layers: Mapping[str, Any], direct: bool = False) -> Co
 def method_of(config: Config) -> Method:
     """Return the method that a configuration names."""
     return find_method(config.name)(config)
+
+
+#: The measured ratios and what they were measured on; written by the benchmark alone.
+COSTS = Path(__file__).with_name("costs.json")
+#: The method whose cost is 1.
+CONTROL = "simclr"
+
+
+def measured_costs() -> tuple[dict[str, float], str]:
+    """Return seconds per image relative to SimCLR by method, and what that was measured on."""
+    found: dict[str, Any] = read_json(COSTS)
+    text = (
+        f"seconds per pretraining image relative to {CONTROL}, each with its own defaults, at "
+        f"{found['img_size']} pixels and batch {found['batch_size']} on {found['device']} "
+        f"({found['threads']} threads, torch {found['torch']}): benchmarks/methods.py"
+    )
+    return found["ratios"], text

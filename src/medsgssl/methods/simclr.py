@@ -6,11 +6,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from medsgssl.methods.base import Method, TaskOutput
+from medsgssl.methods.base import Method
+from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
 from medsgssl.methods.registry import register
-from medsgssl.methods.two_views import ContrastiveSettings, TwoViewTask, stack_views
-from medsgssl.models import Encoder, Features
-from medsgssl.views import ViewBatch
+from medsgssl.models.encoder import Encoder, Features
+from medsgssl.models.task import TaskOutput
+from medsgssl.transforms.batch import ViewBatch
 
 
 class SimclrSettings(ContrastiveSettings):

@@ -1,11 +1,14 @@
 """A vision transformer that can hide patches, be biased towards lungs, and show where CLS looks.
 
-Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, through timm's own blocks;
-mask tokens before the blocks as in Bao et al., "BEiT", ICLR 2022.
+Sources: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, through timm's own blocks;
+mask tokens before the blocks as in Bao et al., "BEiT", ICLR 2022; an additive bias on attention
+logits as in Shaw et al., "Self-attention with relative position representations", NAACL 2018, here
+from the lung mask.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,11 +17,42 @@ from timm.layers import Attention  # type: ignore[attr-defined]
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from medsgssl.config import EncoderSettings
+from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
-from medsgssl.models.anatomy_bias import AnatomyBias
 from medsgssl.models.encoder import Encoder, Features, build_backbone
-from medsgssl.models.grid import cell_cover
+from medsgssl.ops.patch_grid import cell_cover
+
+
+class AnatomyBias(nn.Module):
+    """log(gamma m_i m_j + 1 - gamma) for patches i and j, with gamma = sigmoid(u) per layer.
+
+    Prefix tokens (CLS, registers) attend and are attended freely: their bias is 0. A whole-image
+    mask gives 0 everywhere.
+
+    Args:
+        layers: Number of layers.
+        gamma: First value of gamma, in (0, 1).
+    """
+
+    def __init__(self, layers: int, gamma: float = 0.6) -> None:
+        super().__init__()
+        self.u = nn.Parameter(torch.full((layers,), math.log(gamma / (1 - gamma))))
+
+    @property
+    def gamma(self) -> Tensor:
+        """The strength of each layer, (layers,) in (0, 1)."""
+        return torch.sigmoid(self.u.float())
+
+    def forward(self, cover_BN: Tensor, prefix: int) -> list[Tensor]:
+        """Return the bias of each layer, (B, 1, P + N, P + N) float32.
+
+        Args:
+            cover_BN: m, the lung share of each patch, (B, N) in [0, 1].
+            prefix: Number P of prefix tokens.
+        """
+        missing = 1 - cover_BN[:, :, None] * cover_BN[:, None, :]
+        missing = F.pad(missing, (prefix, 0, prefix, 0))[:, None]
+        return [torch.log1p(-gamma * missing) for gamma in self.gamma]
 
 
 class AnatomyViT(Encoder):

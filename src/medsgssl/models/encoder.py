@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from timm.data import resolve_data_config  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from medsgssl.config import EncoderSettings
+from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import CheckpointError, ConfigError
 
 

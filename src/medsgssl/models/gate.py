@@ -12,7 +12,7 @@ import torch
 from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from medsgssl.config import EncoderSettings
+from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
 from medsgssl.models.encoder import Encoder, Features, build_backbone, token_grid
 

@@ -20,7 +20,7 @@ from timm.layers import (  # type: ignore[attr-defined]
 )
 from torch import Tensor, nn
 
-from medsgssl.config import EncoderSettings
+from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
 from medsgssl.models.encoder import Encoder, Features, build_backbone
 

@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from medsgssl.files import read_json
-from medsgssl.methods import configure
-from medsgssl.pipeline.run import run_method
-from medsgssl.runs import RunFolder
-from medsgssl.sources.phantom import generate_phantoms
+from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.methods.registry import configure
+from medsgssl.pipeline.runner import run_method
+from medsgssl.runs.folder import RunFolder
+from medsgssl.utils.io import read_json
 
 # Small and from scratch, so that it ends within minutes on two cores and needs no download.
 _SETTINGS: dict[str, Any] = {
@@ -25,7 +25,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
-    """Make synthetic X-rays below ``out``, run two methods, and say where the reports are.
+    """Make synthetic X-rays below ``out``, and run two methods.
 
     Args:
         out: Folder for data, cache and runs; what is complete in it is not done again.
@@ -54,8 +54,6 @@ def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
         table.add_row(name, f"{metrics['mean_auc']:.3f}", spread)
     console.rule("demo")
     console.print(table)
-    for name, run in runs.items():
-        console.print(f"Report of {name}: {run.report.absolute()}", soft_wrap=True)
     console.print(
         f"Done in {time.monotonic() - started:.0f} s. These are synthetic images and a few epochs: "
         "the numbers show that the parts work together, not that a method helps."

@@ -8,12 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medsgssl.config import Config
-from medsgssl.files import atomic_path
-from medsgssl.methods import Task, method_of
-from medsgssl.pipeline.data import PreparedData
-from medsgssl.training import load_weights, seed_step
-from medsgssl.views import EpochOrder, ViewBatch, ViewPlan, ViewSteps
+from medsgssl.config.loading import Config
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.prepare import PreparedData
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.methods.registry import method_of
+from medsgssl.models.task import Task
+from medsgssl.models.weights import load_weights
+from medsgssl.training.distributed import seed_step
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.view_spec import ViewPlan
+from medsgssl.utils.io import atomic_path
 
 
 def write_examples(path: Path, config: Config, data: PreparedData) -> None:

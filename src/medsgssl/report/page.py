@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,63 +14,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from medsgssl.files import write_text
-from medsgssl.report.palette import variables
-
-#: What stands where a number is absent.
-NONE = "\N{EN DASH}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Write a number with a fixed count of decimals; a dash where there is none."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def span(pair: Sequence[float] | None, digits: int = 3) -> str:
-    """Write an interval as ``0.71-0.74`` with an en dash; a dash where there is none."""
-    return NONE if pair is None else f"{pair[0]:.{digits}f}{NONE}{pair[1]:.{digits}f}"
-
-
-def count(value: float | None) -> str:
-    """Write a whole number with thin spaces between thousands."""
-    return NONE if value is None else f"{int(value):,}".replace(",", "\u202f")
-
-
-def percent(value: float | None) -> str:
-    """Write a share as a percentage with as many decimals as it needs."""
-    return NONE if value is None else f"{100 * value:.4g}\u202f%"
-
-
-def duration(seconds: float | None) -> str:
-    """Write seconds as people say them: ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``."""
-    if seconds is None:
-        return NONE
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(octets: float) -> str:
-    """Write the size of a file."""
-    for unit in ("B", "kB", "MB"):
-        if octets < 1000:
-            return f"{octets:.0f} {unit}" if unit == "B" else f"{octets:.1f} {unit}"
-        octets /= 1000
-    return f"{octets:.1f} GB"
-
-
-def words(name: str) -> str:
-    """Write a name of the files for people: underscores become spaces."""
-    return name.replace("_", " ")
-
-
-def listed(texts: Sequence[str], most: int = 14) -> str:
-    """Write texts with commas; of more than ``most`` the rest is only counted."""
-    shown = ", ".join(texts[:most])
-    return f"{shown} and {len(texts) - most} more" if len(texts) > most else shown
+from medsgssl.report.theme import variables
+from medsgssl.utils.formatting import count, duration, number, percent, size, span, words
+from medsgssl.utils.io import write_text
 
 
 def png_uri(picture: NDArray[np.uint8]) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medsgssl.config import Config, dump, read_yaml, to_yaml
+from medsgssl.config.loading import Config, dump, read_yaml, to_yaml
 from medsgssl.errors import ConfigError
-from medsgssl.files import read_json, write_json, write_text
-from medsgssl.machine import environment
+from medsgssl.utils.io import read_json, write_json, write_text
+from medsgssl.utils.system import environment
 
 StageName = Literal["data", "pretrain", "maps", "finetune", "predict", "evaluate"]
 

@@ -1,4 +1,4 @@
-"""Arms of a study: each the same configuration under several seeds."""
+"""Arms of a study: the same configuration under several seeds, and the means of their metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medsgssl.cache import CONTROLS
+import numpy as np
+
+from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.statistics import Bench, Drawn, Estimate, each
 from medsgssl.study.variants import left_out
@@ -130,3 +132,30 @@ def arm_means(arm: Arm, bench: Bench) -> dict[str, Estimate]:
         "auc_20": bench.estimate(each(arm.drawn, lambda run: run.mean_auc(frequent))),
         "ap": bench.estimate(each(arm.drawn, lambda run: run.mean_ap(head))),
     }
+
+
+CALIBRATION = ("ece", "ece_calibrated", "brier", "brier_calibrated")
+DECISIONS = ("f1", "precision", "recall", "specificity")
+
+
+def calibration(arm: Arm) -> dict[str, float | None]:
+    """Return ECE and Brier score before and after scaling: over diseases, then over seeds."""
+    return _averages(arm, CALIBRATION)
+
+
+def decisions(arm: Arm) -> dict[str, float | None]:
+    """Return F1, precision, recall and specificity at the thresholds found on validation."""
+    return _averages(arm, DECISIONS)
+
+
+def _averages(arm: Arm, keys: Sequence[str]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for key in keys:
+        values = [
+            disease[key]
+            for run in arm.runs
+            for disease in (run.metrics or {}).get("per_disease", {}).values()
+            if disease["auc"] is not None and disease[key] is not None
+        ]
+        found[key] = float(np.mean(values)) if values else None
+    return found

@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from medsgssl.errors import ConfigError, DataError
-from medsgssl.evaluation import Predictions, Split
-from medsgssl.evaluation.predictions import LABELS
-from medsgssl.files import read_json
-from medsgssl.runs import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.evaluation.predictions import LABELS, Predictions, Split
+from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
 from medsgssl.study.plan import PLAN_FILE, StudyPlan
-from medsgssl.study.run import FAILURES_FILE
+from medsgssl.study.runner import FAILURES_FILE
+from medsgssl.utils.io import read_json
 
 _REMEDY = "compare runs of the same images, split and labels: run them from one catalog"
 

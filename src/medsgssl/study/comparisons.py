@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medsgssl.evaluation.delong import compare_aucs
-from medsgssl.evaluation.multiplicity import holm
-from medsgssl.sources import DISEASES
+from medsgssl.data.labels import DISEASES
+from medsgssl.evaluation.delong import compare_aucs, holm
 from medsgssl.study.arms import Arm, differing
 from medsgssl.study.statistics import Bench, Estimate, each
 

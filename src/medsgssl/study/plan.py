@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medsgssl.config import Config, nest
+from medsgssl.config.loading import Config, nest
 from medsgssl.errors import ConfigError
-from medsgssl.files import read_json, write_json
-from medsgssl.methods import configure
-from medsgssl.runs import WITHOUT_EFFECT, RunFolder, by_name, flatten
+from medsgssl.methods.registry import configure
+from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, by_name, flatten
 from medsgssl.study.variants import part_of
+from medsgssl.utils.io import read_json, write_json
 
 PLAN_FILE = "study.json"
 _FORMAT = 1

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from medsgssl.cache import CONTROLS
-from medsgssl.config import merge, nest, parse_overrides
+from medsgssl.config.loading import merge, nest, parse_overrides
+from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.errors import ConfigError
-from medsgssl.methods import configure
-from medsgssl.runs import flatten
+from medsgssl.methods.registry import configure
+from medsgssl.runs.folder import flatten
 from medsgssl.study.plan import PlannedRun, StudyPlan
 from medsgssl.study.variants import CONTROL, Variant, variants_of, variants_without
 

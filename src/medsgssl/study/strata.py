@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.catalog import cache_place
-from medsgssl.config import DataSettings
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.catalog import cache_place
 from medsgssl.errors import DataError, MedsgsslError
-from medsgssl.evaluation.ranking import Floats
+from medsgssl.evaluation.resampled_auc import Floats
 from medsgssl.evaluation.subgroups import groups_of
-from medsgssl.files import fingerprint
-from medsgssl.masks import MaskStore
+from medsgssl.masks.store import MaskStore
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import Bench, Chosen, Drawn, Estimate, Statistic, each, minus
+from medsgssl.utils.io import fingerprint
 
 # Side questions: fewer resamples give the same ends to the second decimal of a standard error.
 _RESAMPLES = 500

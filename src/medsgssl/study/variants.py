@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medsgssl.config import Config, dump
+from medsgssl.config.loading import Config, dump
 from medsgssl.errors import ConfigError
-from medsgssl.methods import Part, find_method
-from medsgssl.runs import flatten
+from medsgssl.methods.base import Part
+from medsgssl.methods.registry import find_method
+from medsgssl.runs.folder import flatten
 
 #: The method that others are compared with, unless another is named.
 CONTROL = "simclr"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medsgssl.evaluation.multiplicity import holm
-from medsgssl.report.page import NONE, percent
+from medsgssl.evaluation.delong import holm
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import Bench, Estimate
+from medsgssl.utils.formatting import percent, signed
 
 Word = Literal["helps", "no difference shown", "hurts", "not tested"]
 
@@ -22,7 +22,6 @@ RULE = (
 )
 _SIGNIFICANT = 0.05
 _FEW_PATIENTS = 200
-_MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -123,13 +122,6 @@ def _part(part: Verdict, bench: Bench, first: bool) -> str:
     verb = {"helps": "helps", "hurts": "hurts"}.get(part.word, "no difference shown")
     name = f"{percent(bench.confidence)} interval " if first else ""
     return f"{verb} {where}, mean AUC {signed(found.mean.value)} ({name}{reach(found.mean)})"
-
-
-def signed(value: float | None, digits: int = 3) -> str:
-    """Write a difference with its sign; a dash where there is none."""
-    if value is None:
-        return NONE
-    return f"{'+' if value >= 0 else _MINUS}{abs(value):.{digits}f}"
 
 
 def reach(estimate: Estimate, digits: int = 3) -> str:

@@ -1,0 +1,157 @@
+"""The whole configuration: one tree for the command line, YAML and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError
+
+from medsgssl.config.schema import (
+    DataSettings,
+    EncoderSettings,
+    EvaluateSettings,
+    FinetuneSettings,
+    MaskSettings,
+    MethodSettings,
+    PretrainSettings,
+    Settings,
+    ViewSettings,
+)
+from medsgssl.errors import ConfigError
+
+
+class Config(Settings):
+    """Everything that decides the result of one run."""
+
+    name: str = Field(description="the method, e.g. simclr")
+    direct: bool = Field(False, description="the method's twin without pretraining")
+    seed: int = Field(0, ge=0)
+    data: DataSettings = DataSettings()
+    masks: MaskSettings = MaskSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    views: ViewSettings = ViewSettings()
+    method: SerializeAsAny[MethodSettings] = MethodSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["data.img_size=64"]`` into a nested mapping; values are read as YAML.
+
+    Raises:
+        ConfigError: An item has no ``=``, an empty key, or a value that is not YAML.
+    """
+    tree: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(
+                f"--set {item!r} is not KEY=VALUE", "write it like --set data.img_size=128"
+            )
+        try:
+            value = _scalar(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"--set {item!r} has a value that is not YAML: {' '.join(str(error).split())}",
+                "put quotes around text with special characters, e.g. --set \"a.b='[x'\"",
+            ) from error
+        tree = merge(tree, nest(key, value))
+    return tree
+
+
+def _scalar(text: str) -> Any:
+    # YAML 1.1 reads 1e-4 as text: numbers are tried first.
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return yaml.safe_load(text)
+
+
+def nest(dotted: str, value: Any) -> dict[str, Any]:
+    """Turn ``("a.b", 1)`` into ``{"a": {"b": 1}}``."""
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``over`` laid on top, mapping by mapping."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML or is not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "give a YAML file") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} is not a mapping of settings", "see `medsgssl config METHOD`")
+    return tree
+
+
+def build(tree: Mapping[str, Any], method_settings: type[MethodSettings]) -> Config:
+    """Validate a nested mapping into a ``Config``, reporting every mistake at once.
+
+    Args:
+        tree: Nested plain values, e.g. from YAML and overrides.
+        method_settings: The settings class of the method named in ``tree["name"]``.
+
+    Raises:
+        ConfigError: One or more keys or values are wrong; all of them are listed.
+    """
+    problems: list[str] = []
+    plain = dict(tree)
+    try:
+        plain["method"] = method_settings.model_validate(plain.get("method", {}))
+    except ValidationError as error:
+        problems += _describe(error, "method.")
+        plain.pop("method", None)
+    try:
+        config = Config.model_validate(plain)
+    except ValidationError as error:
+        problems += _describe(error)
+    if problems:
+        raise ConfigError(
+            "the configuration has mistakes:\n" + "\n".join(f"  - {line}" for line in problems),
+            f"see `medsgssl config {tree.get('name', 'METHOD')}` for every key and its default",
+        )
+    return config
+
+
+def _describe(error: ValidationError, prefix: str = "") -> list[str]:
+    lines = []
+    for item in error.errors():
+        key = prefix + ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: no such setting")
+        else:
+            lines.append(f"{key}={item['input']!r}: {item['msg']}")
+    return lines
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """Return the configuration as plain JSON-like values."""
+    return config.model_dump(mode="json")
+
+
+def to_yaml(config: Config) -> str:
+    """Return the configuration as YAML in the order of the tree."""
+    return yaml.safe_dump(dump(config), sort_keys=False)

@@ -1,0 +1,220 @@
+"""Every setting: one typed, strict class per part of the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Settings(BaseModel):
+    """Strict and immutable: an unknown key, a wrong type, inf or nan is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+SplitKind = Literal["auto", "lists", "official", "random", "train"]
+
+
+class DataSettings(Settings):
+    """Which images are used, how they are split, and how they are loaded."""
+
+    root: Path | None = Field(None, description="folder of the data set (`--data`)")
+    also: tuple[Path, ...] = Field(
+        (), description="folders of further data sets to pretrain on, without labels (`--also`)"
+    )
+    labels: str | None = Field(
+        None, description="file name of the label table, where the folder holds several"
+    )
+    img_size: Annotated[int, Field(ge=32, le=1024, multiple_of=8)] = Field(
+        224, description="side of a view in pixels"
+    )
+    cache_size: Annotated[int, Field(ge=32, le=2048)] | None = Field(
+        None, description="side of the decoded images in pixels; img_size when not given"
+    )
+    cache_dir: Path | None = Field(
+        None, description="where catalog, masks and decoded images live; per user when not given"
+    )
+    batch_size: Annotated[int, Field(ge=2)] = Field(64, description="images per step and device")
+    num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="loader processes per device; auto follows the CPU count"
+    )
+    cache_masks: bool = Field(True, description="hold the masks in RAM (else memory-mapped)")
+    pin_memory: bool = Field(True, description="page-locked host memory, where a GPU is used")
+    split: SplitKind = Field(
+        "auto",
+        description="lists: the list files; official: the carried NIH patients; random: seeded, "
+        "stratified by patient; train: all for pretraining; auto: lists, else official for NIH, "
+        "else random",
+    )
+    split_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of drawn splits")
+    val_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.1, description="share of the training patients drawn for validation"
+    )
+    test_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.2, description="share of the patients drawn for test by the random split"
+    )
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the training patients whose labels fine-tuning may use"
+    )
+
+
+class EncoderSettings(Settings):
+    """Which timm backbone, and where its first weights come from."""
+
+    name: str = Field("mobilenetv2_100", description="any timm model name")
+    pretrained: bool = Field(True, description="start from ImageNet weights through timm")
+    weights: Path | None = Field(
+        None, description="safetensors file with ImageNet weights, where timm cannot download"
+    )
+    patch_size: int | None = Field(
+        None, ge=4, description="patch of a transformer in pixels; its own when not given"
+    )
+    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth rate")
+
+
+class EvaluateSettings(Settings):
+    """Thresholds and uncertainty; predictions are never recomputed here."""
+
+    threshold: Literal["f1", "sensitivity", "specificity"] = Field(
+        "f1", description="what the validation thresholds aim at"
+    )
+    target: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="sensitivity or specificity to reach, where the threshold aims at one"
+    )
+    bootstrap: Annotated[int, Field(ge=0)] = Field(
+        1000, description="resamples of patients behind each interval"
+    )
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    calibrate: bool = Field(True, description="temperature scaling on validation")
+
+
+MaskControl = Literal["none", "shuffled", "random-blob", "mean-template"]
+
+
+class MaskSettings(Settings):
+    """How the masks are made and which masks a run is given."""
+
+    recipe: Literal["anatomic", "classic"] = Field("anatomic", description="rules that draw masks")
+    source: str = Field(
+        "rules",
+        description="rules | none | shuffled | random-blob | mean-template | path of a mask store "
+        "or a folder of PNG masks (`--mask-source`)",
+    )
+
+
+class MethodSettings(Settings):
+    """Settings below ``method.`` in the configuration tree."""
+
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
+class LoopSettings(Settings):
+    """What both training stages share: schedule, optimiser, devices."""
+
+    epochs: Annotated[int, Field(ge=0)] = Field(50, description="passes over the training images")
+    lr: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate (AdamW)")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.05, description="AdamW decay; norms, biases, tokens and gates have none"
+    )
+    backbone_lr_factor: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="learning rate of the backbone relative to the new parts"
+    )
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(2, description="linear warm-up")
+    freeze_epochs: Annotated[int, Field(ge=0)] = Field(
+        0, description="epochs with a frozen backbone (its BatchNorm then in eval mode)"
+    )
+    clip_grad: Annotated[float, Field(gt=0)] | None = Field(3.0, description="gradient norm limit")
+    accumulate: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
+    precision: Precision = Field("auto", description="auto: bf16 or fp16 on GPUs, fp32 on CPUs")
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(1, description="per machine")
+    num_nodes: Annotated[int, Field(ge=1)] = Field(1, description="machines")
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(
+        10, description="minutes between checkpoints inside an epoch; one is always kept per epoch"
+    )
+
+
+class PretrainSettings(LoopSettings):
+    """Self-supervised pretraining."""
+
+    monitor_batches: Annotated[int, Field(ge=1)] = Field(
+        8, description="batches of embeddings behind the collapse monitor"
+    )
+    probe_every: Annotated[int, Field(ge=0)] = Field(
+        5,
+        description="epochs between k-NN probes on validation, with pictures for TensorBoard, the "
+        "last epoch always; 0: none. Probes use labels, to be watched alone: nothing follows",
+    )
+    probe_images: Annotated[int, Field(ge=2)] = Field(
+        4096, description="training images behind a probe, drawn once"
+    )
+
+
+class FinetuneSettings(LoopSettings):
+    """Supervised fine-tuning for the 14 diseases."""
+
+    read_out: Literal["finetune", "linear", "knn"] = Field(
+        "finetune", description="full fine-tuning, linear probe or k-NN on frozen features"
+    )
+    loss: Literal["focal", "bce", "asymmetric"] = "focal"
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: Annotated[int, Field(ge=1)] = Field(
+        10, description="epochs without a better validation mean AUC before stopping"
+    )
+    neighbours: Annotated[int, Field(ge=1)] = Field(50, description="k of the k-NN read-out")
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentSettings(Settings):
+    """One random affine map and photometric noise."""
+
+    scale: tuple[float, float] = Field((0.4, 1.0), description="crop area as share of the image")
+    ratio: tuple[float, float] = Field((0.85, 1.18), description="crop width / height")
+    rotation: float = Field(10.0, ge=0, le=45, description="largest rotation in degrees")
+    flip: Share = Field(0.5, description="probability of a horizontal flip")
+    brightness: float = Field(0.2, ge=0, lt=1, description="largest shift of the grey level")
+    contrast: float = Field(0.4, ge=0, lt=1, description="largest relative change of contrast")
+    gamma: float = Field(0.3, ge=0, lt=1, description="largest |log2 gamma|")
+    blur: Share = Field(0.3, description="probability of a Gaussian blur")
+    noise: float = Field(0.02, ge=0, lt=0.5, description="largest sd of additive Gaussian noise")
+
+    @model_validator(mode="after")
+    def _ranges_are_ordered(self) -> AugmentSettings:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError("scale must be (low, high) with 0 < low <= high <= 1")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError("ratio must be (low, high) with 0 < low <= high")
+        return self
+
+
+# Milder views for supervised training.
+_FINETUNE: dict[str, Any] = {
+    "scale": (0.7, 1.0),
+    "rotation": 7.0,
+    "brightness": 0.1,
+    "contrast": 0.2,
+    "gamma": 0.15,
+    "blur": 0,
+    "noise": 0.01,
+}
+
+
+class ViewSettings(Settings):
+    """Views of pretraining and of fine-tuning."""
+
+    pretrain: AugmentSettings = AugmentSettings()
+    finetune: AugmentSettings = AugmentSettings(**_FINETUNE)
+
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _what_is_not_given_stays_mild(cls, given: Any) -> Any:
+        return {**_FINETUNE, **given} if isinstance(given, Mapping) else given

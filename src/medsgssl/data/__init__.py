@@ -1,0 +1,1 @@
+"""Data sets: readers, catalog, splits, caches, and the loader of view batches."""

@@ -1,0 +1,134 @@
+"""What a data set holds and lacks, in numbers and in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from medsgssl.data.labels import DISEASES, NO_FINDING
+from medsgssl.data.splits import SPLITS
+
+_SHOWN = 5
+
+
+def audit(table: pd.DataFrame, images: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
+    """Count files, labels, splits and duplicates.
+
+    Args:
+        table: The catalog's table.
+        images: Every image file of the data folder, as ``scan_images`` gives them.
+        facts: ``labelled``, and the facts of the source and of the split.
+
+    Returns:
+        JSON-like: ``files``, ``labels`` (images by disease), ``splits`` (by split: patients,
+        images, usable images, positives by disease), ``duplicates`` (``None`` where contents were
+        not hashed) and ``warnings``, each a sentence. Labels are counted over all rows, also those
+        whose image is missing.
+    """
+    extra = images.index.difference(pd.Index(table["image_id"]))
+    status = table["status"].value_counts()
+    numbers: dict[str, Any] = {
+        "files": {
+            "rows": len(table),
+            "usable": int(status.get("ok", 0)),
+            "missing": int(status.get("missing", 0)),
+            "unreadable": int(status.get("unreadable", 0)),
+            "lateral": int(status.get("lateral", 0)),
+            "not_in_table": len(extra),
+            "not_in_table_first": extra[:_SHOWN].tolist(),
+        },
+        "labels": _label_counts(table) if facts["labelled"] else {},
+        "splits": {name: _split_counts(table, name, facts["labelled"]) for name in SPLITS},
+        "duplicates": _duplicates(table),
+    }
+    numbers["warnings"] = _warnings(table, numbers, facts)
+    return numbers
+
+
+def _label_counts(table: pd.DataFrame) -> dict[str, int]:
+    labels = table[list(DISEASES)]
+    counts = {name: int(labels[name].sum()) for name in DISEASES}
+    return counts | {NO_FINDING: int((~labels.any(axis=1)).sum())}
+
+
+def _split_counts(table: pd.DataFrame, name: str, labelled: bool) -> dict[str, Any]:
+    rows = table[table["split"] == name]
+    positives = {disease: int(rows[disease].sum()) for disease in DISEASES} if labelled else {}
+    return {
+        "patients": int(rows["patient_id"].nunique()),
+        "images": len(rows),
+        "usable": int((rows["status"] == "ok").sum()),
+        "positives": positives,
+    }
+
+
+def _duplicates(table: pd.DataFrame) -> dict[str, Any] | None:
+    hashed = table[table["content_hash"] != ""]
+    if hashed.empty:
+        return None
+    groups = hashed[hashed["content_hash"].duplicated(keep=False)].groupby("content_hash")
+    splits, patients = groups["split"].nunique(), groups["patient_id"].nunique()
+    across = groups["image_id"].agg(list)[splits > 1]
+    return {
+        "images": int(hashed["content_hash"].duplicated().sum()),
+        "groups": int(groups.ngroups),
+        "groups_across_patients": int((patients > 1).sum()),
+        "groups_across_splits": len(across),
+        "across_splits_first": [" = ".join(sorted(names)) for names in across.iloc[:_SHOWN]],
+    }
+
+
+def _warnings(table: pd.DataFrame, numbers: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    files, total = numbers["files"], len(table)
+    found = []
+    if files["missing"]:
+        some = _some(table.loc[table["status"] == "missing", "image_id"].tolist())
+        found.append(f"{files['missing']:,} of {total:,} images are missing: {some}")
+    if files["unreadable"]:
+        some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())
+        found.append(f"{files['unreadable']:,} of {total:,} images cannot be read: {some}")
+    if files["lateral"]:
+        found.append(f"{files['lateral']:,} of {total:,} images are lateral views and not used")
+    if files["not_in_table"]:
+        some = _some(files["not_in_table_first"], files["not_in_table"])
+        found.append(
+            f"{files['not_in_table']:,} image files are not in the label table and are not used: "
+            f"{some}"
+        )
+    if facts["split"].get("listed_without_row"):
+        found.append(
+            f"{facts['split']['listed_without_row']:,} listed images are not in the label table"
+        )
+    if facts.get("other_labels_files"):
+        found.append(
+            f"labels are read from {facts['labels_file']}; "
+            f"{_some(facts['other_labels_files'])} is there too and not used"
+        )
+    if facts["labelled"] and files["usable"] and facts["split"]["kind"] != "train":
+        found += _rare(table)
+    duplicates = numbers["duplicates"]
+    if duplicates and duplicates["groups_across_splits"]:
+        some = _some(duplicates["across_splits_first"], duplicates["groups_across_splits"])
+        found.append(
+            f"LEAK: {duplicates['groups_across_splits']:,} identical images are in more than one "
+            f"split under different names: {some}. Test figures will be too good: remove them"
+        )
+    elif duplicates and duplicates["images"]:
+        found.append(f"{duplicates['images']:,} images repeat the content of another one")
+    return found
+
+
+def _rare(table: pd.DataFrame) -> list[str]:
+    usable = table[table["status"] == "ok"]
+    counts = usable.groupby("split")[list(DISEASES)].sum().reindex(list(SPLITS), fill_value=0)
+    return [
+        f"no usable {split} image shows {', '.join(absent)}: no figure can be given there"
+        for split in SPLITS
+        if (absent := [name for name in DISEASES if not counts.loc[split, name]])
+    ]
+
+
+def _some(names: list[str], total: int | None = None) -> str:
+    rest = (len(names) if total is None else total) - min(len(names), _SHOWN)
+    return "; ".join(names[:_SHOWN]) + (f" and {rest:,} more" if rest else "")

@@ -1,0 +1,62 @@
+"""The audit as it is printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from medsgssl.data.labels import DISEASES, NO_FINDING
+
+
+def audit_view(facts: dict[str, Any]) -> RenderableType:
+    """Render a catalog's facts: where the labels come from, counts, warnings.
+
+    Args:
+        facts: ``Catalog.facts``.
+    """
+    parts: list[RenderableType] = [_summary(facts), _splits(facts)]
+    parts += [Text(f"Warning: {line}", style="yellow") for line in facts["warnings"]]
+    return Group(*parts)
+
+
+def _summary(facts: dict[str, Any]) -> Table:
+    files, split, duplicates = facts["files"], facts["split"], facts["duplicates"]
+    shown = Table(show_header=False, box=None, pad_edge=False)
+    rows = {
+        "Data set": facts["source"],
+        "Labels": f"{facts['label_revision']} ({facts.get('labels_file', 'no table')})",
+        "Images": f"{files['rows']:,} ({files['usable']:,} usable, {files['missing']:,} missing, "
+        f"{files['unreadable']:,} unreadable, {files['lateral']:,} lateral)",
+        "Not in the table": f"{files['not_in_table']:,} files",
+        "Ages set missing": f"{facts.get('ages_set_missing', 0):,}",
+        "Split": split["kind"] + ("" if split["seed"] is None else f", seed {split['seed']}"),
+        "Validation": split["validation"],
+        "Duplicates": "not looked for (--hash)" if duplicates is None else _duplicates(duplicates),
+    }
+    for name, value in rows.items():
+        shown.add_row(f"[bold]{name}[/]", escape(value))
+    return shown
+
+
+def _duplicates(numbers: dict[str, Any]) -> str:
+    return f"{numbers['images']:,} images, {numbers['groups_across_splits']:,} across splits"
+
+
+def _splits(facts: dict[str, Any]) -> Table:
+    splits = facts["splits"]
+    shown = Table()
+    shown.add_column("")
+    for name in splits:
+        shown.add_column(name, justify="right")
+    for key in ("patients", "images", "usable"):
+        shown.add_row(key, *(f"{numbers[key]:,}" for numbers in splits.values()))
+    if facts["labelled"]:
+        shown.add_section()
+        for disease in DISEASES:
+            shown.add_row(disease, *(f"{n['positives'][disease]:,}" for n in splits.values()))
+        shown.caption = f"{NO_FINDING}: {facts['labels'][NO_FINDING]:,} images"
+    return shown

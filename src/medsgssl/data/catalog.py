@@ -1,0 +1,300 @@
+"""The catalog: one table of every image, built once and reused while nothing has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import platformdirs
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.audit import audit
+from medsgssl.data.file_checks import Progress, check_files, set_lateral_aside
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.readers.base import Source
+from medsgssl.data.readers.registry import find_source
+from medsgssl.data.splits import SPLITS, assign_splits, check_leaks
+from medsgssl.errors import ConfigError, DataError, LeakError
+from medsgssl.images.intensity import INTENSITY
+from medsgssl.utils.io import atomic_path, fingerprint
+
+CATALOG_FILE = "catalog.parquet"
+
+
+def data_root(settings: DataSettings) -> Path:
+    """Return the absolute folder of the data set.
+
+    Raises:
+        ConfigError: None is named.
+    """
+    if settings.root is None:
+        raise ConfigError("no data folder is named", "give one with --data FOLDER")
+    return settings.root.expanduser().absolute()
+
+
+def cache_place(settings: DataSettings) -> Path:
+    """Return the data set's own folder below the cache directory; it need not exist.
+
+    The name is that of the data folder and a hash of its absolute path, so that two sets never
+    share a place.
+
+    Raises:
+        ConfigError: No data folder is named.
+    """
+    root = data_root(settings).resolve()
+    above = settings.cache_dir or Path(platformdirs.user_cache_dir("medsgssl"))
+    return above.expanduser().absolute() / f"{root.name}-{fingerprint(str(root))}"
+
+
+FORMAT = 2
+"""Version of the saved form and of the rules that build it; another one is built anew."""
+
+COLUMNS: dict[str, str] = {
+    "image_id": "str",
+    "path": "str",
+    "patient_id": "str",
+    "age": "Int16",
+    "sex": "str",
+    "view": "str",
+    "follow_up": "Int16",
+    **dict.fromkeys(DISEASES, "uint8"),
+    "split": "str",
+    "source": "str",
+    "status": "str",
+    "problem": "str",
+    "content_hash": "str",
+}
+"""Name and pandas type of every column, in order."""
+
+_KEY = b"medsgssl"
+# What a problem is called and whether hashes were asked for changes no result.
+_NO_IDENTITY = {"problem", "content_hash"}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """One row per image; no row is ever dropped.
+
+    Attributes:
+        root: Absolute folder of the data set, which ``path`` is relative to.
+        table: The rows, columns as ``COLUMNS``, numbered from 0.
+        facts: JSON-like: ``source``, ``label_revision``, ``intensity``, ``split``, ``files``,
+            ``splits``, ``warnings`` and how the catalog was made.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    facts: dict[str, Any]
+
+    def usable(self) -> pd.DataFrame:
+        """Return the rows whose image is there and whole, with their row numbers as index."""
+        return self.table[self.table["status"] == "ok"]
+
+    def part(self, split: str) -> pd.DataFrame:
+        """Return the usable rows of one split.
+
+        Raises:
+            DataError: There are none.
+        """
+        usable = self.usable()
+        rows = usable[usable["split"] == split]
+        if rows.empty:
+            listed = int((self.table["split"] == split).sum())
+            raise DataError(
+                f"none of the {listed} images of the {split} split below {self.root} can be used",
+                "look at `medsgssl catalog`; fetch the images or choose another data.split",
+            )
+        return rows
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a result: rows, labels, splits, status and file sizes.
+
+        Where the folder lies and when its files were written does not change it.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for name, kind in COLUMNS.items():
+            if name in _NO_IDENTITY:
+                continue
+            column = self.table[name]
+            if kind == "str":
+                digest.update("\0".join(column.tolist()).encode())
+            else:
+                digest.update(column.fillna(-1).to_numpy("int16").tobytes())
+        digest.update(str(self.facts.get("files_fingerprint", "")).encode())
+        return digest.hexdigest()[:12]
+
+    def save(self, path: Path) -> None:
+        """Write the catalog atomically as Parquet, the facts in its metadata."""
+        described = {"format": FORMAT, "root": str(self.root), "facts": self.facts}
+        table = pa.Table.from_pandas(self.table, preserve_index=False)
+        metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(described).encode()}
+        with atomic_path(path) as temporary:
+            pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> Catalog:
+        """Read a saved catalog and check it.
+
+        Raises:
+            DataError: The file is missing, damaged or of another format.
+            LeakError: A patient is in two splits.
+        """
+        try:
+            stored = pq.read_table(path)
+            described = json.loads((stored.schema.metadata or {})[_KEY])
+            version = described["format"]
+        except FileNotFoundError as error:
+            raise DataError(f"{path} does not exist", "run `medsgssl catalog DATA`") from error
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise DataError(f"{path} is no catalog: {error}", _ANEW) from error
+        if version != FORMAT:
+            raise DataError(f"{path} has format {version}, not {FORMAT}", _ANEW)
+        table = typed(stored.to_pandas(), path)
+        check_leaks(table["patient_id"], table["split"])
+        return cls(Path(described["root"]), table, described["facts"])
+
+
+_ANEW = "delete it and run `medsgssl catalog DATA` again"
+
+
+def typed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Put columns into their order and types.
+
+    Raises:
+        DataError: A column is missing, an image occurs twice, or a split is unknown.
+    """
+    absent = [name for name in COLUMNS if name not in table.columns]
+    if absent:
+        raise DataError(f"{path} lacks the column {absent[0]}", _ANEW)
+    ordered = table[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+    if ordered["image_id"].duplicated().any() or not ordered["split"].isin(SPLITS).all():
+        raise DataError(f"{path} has repeated images or unknown splits", _ANEW)
+    return ordered
+
+
+def build_catalog(
+    settings: DataSettings,
+    *,
+    hash_content: bool = False,
+    labels: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Catalog:
+    """Read tables and lists, check every file, give splits, count everything.
+
+    Args:
+        settings: ``root`` and the split settings are used.
+        hash_content: Read whole files, for duplicates and damage inside PNGs.
+        labels: File name of the label table, where there are several.
+        workers: Threads that check files.
+        progress: Called with (files done, files in all).
+
+    Raises:
+        ConfigError: No data folder is named.
+        DataError: Tables or lists are malformed, or a split would be empty.
+        LeakError: A patient is in two splits.
+    """
+    source = find_source(data_root(settings), labels)
+    return _build(source, settings, hash_content, workers, progress)
+
+
+def load_or_build(
+    settings: DataSettings,
+    *,
+    hash_content: bool = False,
+    labels: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Catalog:
+    """Return the saved catalog of a data set, built anew where anything has changed.
+
+    The saved one stands while tables, lists and image files (by name, size and time), the split
+    settings and the catalog's format are the same. Arguments and errors as ``build_catalog``.
+    """
+    source = find_source(data_root(settings), labels)
+    saved = _saved(source, settings)
+    if saved is not None:
+        hashed = saved.facts.get("duplicates") is not None
+        if hashed or not hash_content or not saved.facts["files"]["usable"]:
+            return saved
+    catalog = _build(source, settings, hash_content, workers, progress)
+    catalog.save(saved_as(settings))
+    return catalog
+
+
+def current_catalog(settings: DataSettings, labels: str | None = None) -> Catalog:
+    """Return the catalog as ``load_or_build`` does, without saving it."""
+    source = find_source(data_root(settings), labels)
+    return _saved(source, settings) or _build(source, settings, False, None, None)
+
+
+def saved_as(settings: DataSettings) -> Path:
+    """Return the file in the cache that ``load_or_build`` keeps the catalog in."""
+    # A set that is pretrained on here and split there has two catalogs.
+    whole = settings.split == "train"
+    return cache_place(settings) / (f"all-{CATALOG_FILE}" if whole else CATALOG_FILE)
+
+
+def _saved(source: Source, settings: DataSettings) -> Catalog | None:
+    try:
+        saved = Catalog.load(saved_as(settings))
+    except LeakError:
+        raise
+    except DataError:
+        return None  # missing, damaged or of an older format: the data set itself is at hand
+    same = saved.facts.get("inputs_fingerprint") == _inputs(source, settings)
+    return saved if same else None
+
+
+def _build(
+    source: Source,
+    settings: DataSettings,
+    hash_content: bool,
+    workers: int | None,
+    progress: Progress | None,
+) -> Catalog:
+    rows = source.rows()
+    split, split_facts = assign_splits(rows.table, settings, rows.lists, source.name)
+    checked = check_files(
+        source.root,
+        rows.table["path"],
+        hash_content=hash_content,
+        workers=workers,
+        progress=progress,
+    )
+    checked = set_lateral_aside(checked, rows.table["view"])
+    table = pd.concat([rows.table.assign(split=split, source=source.name), checked], axis=1)
+    table = typed(table, source.root)
+    facts: dict[str, Any] = {
+        "source": source.name,
+        **rows.facts,
+        "intensity": INTENSITY,
+        "split": split_facts,
+        "files_fingerprint": _image_hash(source.images, "path", "size"),
+        "inputs_fingerprint": _inputs(source, settings),
+    }
+    return Catalog(source.root, table, facts | audit(table, source.images, facts))
+
+
+def _inputs(source: Source, settings: DataSettings) -> str:
+    read = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.inputs]
+    split = settings.model_dump(
+        mode="json", include={"split", "split_seed", "val_share", "test_share"}
+    )
+    images = _image_hash(source.images, "path", "size", "changed")
+    return fingerprint([FORMAT, INTENSITY, source.name, str(source.root), read, split, images])
+
+
+def _image_hash(images: pd.DataFrame, *columns: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in columns:
+        digest.update("\n".join(map(str, images[name].tolist())).encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,150 @@
+"""Catalog, decoded images and masks brought together: what every loader of a run draws from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.data.catalog import Catalog
+from medsgssl.data.image_cache import DecodedCache
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.mask_cache import MaskArray
+from medsgssl.errors import DataError
+from medsgssl.utils.rng import generator, stable_hash
+
+
+class StepSource(ABC):
+    """What steps are rendered from: N images with their masks, and what is known of each.
+
+    Attributes:
+        keys: (N,) uint64 stable key of each image, the image's part in its random numbers.
+        labels: (N, 14) float32 of 0 and 1.
+        domains: (N,) int64 number of each image's data set.
+        splits: (N,) name of each image's split; empty where the image cannot be used.
+    """
+
+    keys: NDArray[np.uint64]
+    labels: NDArray[np.float32]
+    domains: NDArray[np.int64]
+    splits: NDArray[np.str_]
+
+    @property
+    @abstractmethod
+    def quality(self) -> NDArray[np.float32]:
+        """Quality of each mask, (N,) in [0, 1]."""
+
+    @abstractmethod
+    def pair(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return image and mask of a row, (S, S) each; the mask of 0 and 1."""
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Return the usable rows of a split, in the order of the catalog.
+
+        Raises:
+            DataError: There is none.
+        """
+        rows = np.flatnonzero(self.splits == split)
+        if len(rows) == 0:
+            raise DataError(
+                f"no usable image is in the split {split!r}",
+                "look at `medsgssl catalog`; choose another data.split",
+            )
+        return rows
+
+
+@dataclass(frozen=True)
+class ViewSource(StepSource):
+    """One data set; row i of all parts is the same image.
+
+    Attributes:
+        cache: The decoded images.
+        masks: Their masks, or one of the controls.
+        patients: (N,) patient of each image.
+    """
+
+    cache: DecodedCache
+    masks: MaskArray
+    keys: NDArray[np.uint64]
+    labels: NDArray[np.float32]
+    domains: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    patients: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, catalog: Catalog, cache: DecodedCache, masks: MaskArray) -> ViewSource:
+        """Bring together what was made from one catalog."""
+        table = catalog.table
+        keys = [stable_hash(image_id) for image_id in table["image_id"]]
+        splits = np.where(cache.usable, table["split"].to_numpy(dtype=str), "")
+        return cls(
+            cache=cache,
+            masks=masks,
+            keys=np.array(keys, dtype=np.uint64),
+            labels=table[list(DISEASES)].to_numpy(dtype=np.float32),
+            domains=np.zeros(len(table), np.int64),
+            splits=splits,
+            patients=table["patient_id"].to_numpy(dtype=str),
+        )
+
+    def examples(self, seed: int, count: int = 6) -> NDArray[np.int64]:
+        """Return a few rows of the training split, the same for one seed, to be shown."""
+        train = self.rows("train")
+        drawn = generator(seed, "examples").choice(train, min(count, len(train)), replace=False)
+        return np.sort(drawn)
+
+    @property
+    def quality(self) -> NDArray[np.float32]:
+        """Quality of each mask, (N,) in [0, 1]."""
+        return self.masks.quality
+
+    def pair(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return image and mask of a row, (S, S) each; the mask of 0 and 1."""
+        return self.cache.images[row], self.masks.mask(row)
+
+
+@dataclass(frozen=True)
+class JoinedSource(StepSource):
+    """Several data sets as one, one domain each; the rows of the first come first.
+
+    Attributes:
+        parts: The data sets.
+        starts: (P,) int64 first row of each.
+    """
+
+    parts: tuple[ViewSource, ...]
+    starts: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+    labels: NDArray[np.float32]
+    domains: NDArray[np.int64]
+    splits: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, parts: Sequence[ViewSource]) -> JoinedSource:
+        """Join data sets whose images are decoded at one size."""
+        counts = [len(part.keys) for part in parts]
+        # Two sets may hold images of one name; the first keeps the keys it has alone.
+        salts = [0, *(stable_hash("data set", number) for number in range(1, len(parts)))]
+        keys = [part.keys ^ np.uint64(salt) for part, salt in zip(parts, salts, strict=True)]
+        return cls(
+            parts=tuple(parts),
+            starts=np.cumsum([0, *counts[:-1]]),
+            keys=np.concatenate(keys),
+            labels=np.concatenate([part.labels for part in parts]),
+            domains=np.repeat(np.arange(len(parts)), counts),
+            splits=np.concatenate([part.splits for part in parts]),
+        )
+
+    @cached_property
+    def quality(self) -> NDArray[np.float32]:
+        """Quality of each mask, (N,) in [0, 1]."""
+        return np.concatenate([part.quality for part in self.parts])
+
+    def pair(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return image and mask of a row, (S, S) each; the mask of 0 and 1."""
+        part = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.parts[part].pair(int(row - self.starts[part]))

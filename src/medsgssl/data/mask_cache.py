@@ -1,0 +1,197 @@
+"""The masks beside the decoded images: packed bits, one row per image, and the mask controls.
+
+A benefit of anatomy may be claimed only against masks that carry none; these controls take the
+place of the rule-based masks in every method:
+
+- ``none``: no mask; every pixel counts and no mask is trusted.
+- ``shuffled``: another image's mask and quality.
+- ``random-blob``: a random smooth shape of the same area.
+- ``mean-template``: the mean mask of the training images, the same for all.
+
+An image without a usable mask is given the whole-image mask and quality 0, whatever the source;
+how many these are is kept in ``MaskArray.missing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.config.schema import MaskControl
+from medsgssl.data.catalog import Catalog
+from medsgssl.data.image_cache import SquareFit
+from medsgssl.masks.store import MaskStore
+from medsgssl.utils.io import atomic_path, fingerprint
+from medsgssl.utils.rng import generator
+
+CONTROLS: tuple[str, ...] = get_args(MaskControl)
+
+
+@dataclass(frozen=True)
+class MaskArray:
+    """Masks of N images at the size of the decoded cache.
+
+    Attributes:
+        packed: (N, ceil(S * S / 8)) uint8, the bits of each mask, row by row.
+        quality: (N,) float32 in [0, 1].
+        usable: (N,) bool; False where the whole-image mask stands in.
+        size: Side S in pixels.
+    """
+
+    packed: NDArray[np.uint8]
+    quality: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    size: int
+
+    @property
+    def missing(self) -> int:
+        """Number of images that were given the whole-image mask."""
+        return int((~self.usable).sum())
+
+    def mask(self, row: int) -> NDArray[np.uint8]:
+        """Return one mask as uint8 of 0 and 1, (S, S)."""
+        bits = np.unpackbits(self.packed[row], count=self.size * self.size)
+        return bits.reshape(self.size, self.size)
+
+
+def whole_masks(count: int, size: int) -> MaskArray:
+    """Return the whole-image mask with quality 0 for every image: the control ``none``.
+
+    Args:
+        count: Number of images N.
+        size: Side S in pixels.
+    """
+    whole = _pack(np.ones((size, size), np.bool_))
+    # One row in memory, seen N times.
+    packed = np.broadcast_to(whole, (count, len(whole)))
+    return MaskArray(packed, np.zeros(count, np.float32), np.zeros(count, np.bool_), size)
+
+
+def mask_array(
+    catalog: Catalog,
+    store: MaskStore,
+    place: Path,
+    size: int,
+    control: str | None = None,
+    seed: int = 0,
+    *,
+    in_memory: bool = True,
+) -> MaskArray:
+    """Return the masks of the catalog's images at cache size, made once and kept on disk.
+
+    Args:
+        catalog: The images; row i of the result belongs to row i of its table.
+        store: The masks at their own resolution.
+        place: The data set's folder below the cache directory.
+        size: Side S in pixels.
+        control: ``shuffled``, ``random-blob`` or ``mean-template``; None for the masks
+            themselves.
+        seed: Seed of the random controls.
+        in_memory: Read the packed masks into RAM (0.7 GB for all of NIH at 224 pixels); else
+            memory-map them.
+
+    Raises:
+        MaskError: The store lacks an image of the catalog.
+    """
+    rules = _kept(
+        place / "masks-decoded" / f"{size}-{_identity(catalog, store)}.npz",
+        lambda: _from_store(catalog, store, size),
+        in_memory,
+    )
+    if control is None:
+        return rules
+    train = np.flatnonzero((catalog.table["split"] == "train").to_numpy())
+    make = {
+        "shuffled": lambda: _shuffled(rules, catalog, seed),
+        "random-blob": lambda: _random_blob(rules, seed),
+        "mean-template": lambda: _mean_template(rules, train),
+    }[control]
+    splits = fingerprint(catalog.table["split"].tolist())
+    name = f"{size}-{_identity(catalog, store)}-{control}-{seed}-{splits}.npz"
+    return _kept(place / "masks-decoded" / name, make, in_memory)
+
+
+def _identity(catalog: Catalog, store: MaskStore) -> str:
+    return fingerprint([store.fingerprint, catalog.table["image_id"].tolist()])
+
+
+def _kept(base: Path, make: Callable[[], MaskArray], in_memory: bool) -> MaskArray:
+    # The bits lie apart, because members of an .npz cannot be memory-mapped.
+    bits = base.with_suffix(".bits.npy")
+    if not base.is_file():
+        made = make()
+        with atomic_path(bits) as temporary, temporary.open("wb") as stream:
+            np.save(stream, made.packed)
+        with atomic_path(base) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, quality=made.quality, usable=made.usable, size=made.size)
+    with np.load(base) as facts:
+        quality, usable, size = facts["quality"], facts["usable"], int(facts["size"])
+    packed = np.load(bits, mmap_mode=None if in_memory else "r")
+    return MaskArray(packed, quality, usable, size)
+
+
+def _pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.packbits(mask.reshape(-1))
+
+
+def _from_store(catalog: Catalog, store: MaskStore, size: int) -> MaskArray:
+    start = whole_masks(len(catalog.table), size)
+    packed, quality, usable = start.packed.copy(), start.quality, start.usable
+    readable = np.flatnonzero((catalog.table["status"] == "ok").to_numpy())
+    ids = catalog.table["image_id"].iloc[readable].tolist()
+    for row, found in zip(readable, store.read(ids), strict=True):
+        if found.status == "failed":
+            continue
+        height, width = found.mask.shape
+        packed[row] = _pack(SquareFit.of((height, width), size).mask(found.mask))
+        quality[row], usable[row] = found.quality, True
+    return MaskArray(packed, quality, usable, size)
+
+
+def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> MaskArray:
+    # One cycle through a random order: nobody keeps its own mask. Within a split, so that no
+    # mask crosses from test to training.
+    other = np.arange(len(rules.quality))
+    readable = catalog.table[catalog.table["status"] == "ok"]
+    for number, (_, group) in enumerate(readable.groupby("split", sort=True)):
+        rows = catalog.table.index.get_indexer(group.index)
+        order = generator(seed, "shuffled masks", number).permutation(rows)
+        other[order] = np.roll(order, 1)
+    return MaskArray(rules.packed[other], rules.quality[other], rules.usable[other], rules.size)
+
+
+def _random_blob(rules: MaskArray, seed: int) -> MaskArray:
+    packed = np.array(rules.packed)
+    for row in np.flatnonzero(rules.usable):
+        area = int(rules.mask(int(row)).sum())
+        packed[row] = _pack(random_blob(rules.size, area, generator(seed, "random blob", int(row))))
+    return MaskArray(packed, rules.quality, rules.usable, rules.size)
+
+
+def random_blob(size: int, area: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a random smooth shape of exactly ``area`` pixels, bool (size, size)."""
+    field = cv2.GaussianBlur(rng.standard_normal((size, size)), (0, 0), size / 10)
+    # Highest first; a stable sort makes ties the same everywhere.
+    inside = np.argsort(-field, axis=None, kind="stable")[:area]
+    blob = np.zeros(size * size, np.bool_)
+    blob[inside] = True
+    return blob.reshape(size, size)
+
+
+def _mean_template(rules: MaskArray, train: NDArray[np.int64]) -> MaskArray:
+    rows = train[rules.usable[train]]
+    if len(rows) == 0:
+        return whole_masks(len(rules.quality), rules.size)
+    total = np.zeros((rules.size, rules.size), np.int64)
+    for row in rows:
+        total += rules.mask(int(row))
+    template = _pack(total * 2 >= len(rows))
+    count = len(rules.quality)
+    quality = np.full(count, rules.quality[rows].mean(), np.float32)
+    return MaskArray(np.tile(template, (count, 1)), quality, np.ones(count, np.bool_), rules.size)

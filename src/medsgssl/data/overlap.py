@@ -1,0 +1,95 @@
+"""Several data sets in one pretraining: how each further one is read, and that nothing leaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.catalog import Catalog
+from medsgssl.errors import ConfigError
+
+_SUFFIX = r"\.[^.]*$"
+# 00000013_005, also with more before or after it.
+_NIH_NAME = r"(?:^|_)(\d{8})_\d{3}(?!\d)"
+
+
+def further_sets(settings: DataSettings) -> list[DataSettings]:
+    """Return the settings under which each folder of ``data.also`` is read: all for training.
+
+    Raises:
+        ConfigError: A folder is named twice, or is the data set itself.
+    """
+    seen = {settings.root.expanduser().resolve()} if settings.root else set()
+    found = []
+    for folder in settings.also:
+        root = folder.expanduser().resolve()
+        if root in seen:
+            raise ConfigError(f"data.also names {folder} again", "name every data set once")
+        seen.add(root)
+        changes = {"root": folder, "also": (), "labels": None, "split": "train"}
+        found.append(settings.model_copy(update=changes))
+    return found
+
+
+def identities(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what an image is known by across folders, one row per row of a catalog's table.
+
+    Returns:
+        ``name``: the file name without folders and suffix, or the image id where the data set
+        calls several files alike; ``patient``: ``nih 00000013`` where the name is one of NIH,
+        ``chexpert patient00001`` of CheXpert, else empty, because patient ids of other folders
+        mean nothing elsewhere; ``source``.
+    """
+    file = table["path"].where(table["path"] != "", table["image_id"]).astype("str")
+    name = file.str.replace(r"^.*/", "", regex=True).str.replace(_SUFFIX, "", regex=True)
+    if name.duplicated().any():
+        name = table["image_id"].astype("str").str.replace(_SUFFIX, "", regex=True)
+    patient = ("nih " + name.str.extract(_NIH_NAME, expand=False)).fillna("")
+    chexpert = table["source"] == "chexpert"
+    patient = patient.where(~chexpert, "chexpert " + table["patient_id"])
+    return pd.DataFrame({"name": name, "patient": patient, "source": table["source"]}).astype("str")
+
+
+def held_out_rows(catalog: Catalog, others: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell which images of another data set belong to validation or test here.
+
+    Args:
+        catalog: The data set with the splits.
+        others: ``identities`` of the others.
+
+    Returns:
+        (N,) bool: the image, or another one of its patient, is in validation or test here.
+    """
+    mine = identities(catalog.table)
+    held = mine[(catalog.table["split"] != "train").to_numpy()]
+    patients = held.loc[held["patient"] != "", "patient"]
+    same = others["name"].isin(held["name"]) | others["patient"].isin(patients)
+    return np.asarray(same, dtype=bool)
+
+
+def without_shared(first: Catalog, other: Catalog) -> tuple[Catalog, dict[str, int]]:
+    """Set aside what a further data set shares with the first one.
+
+    Args:
+        first: The data set with the splits.
+        other: The further one.
+
+    Returns:
+        The further one with an empty split for images of the first and for patients of its
+        validation and test; and how many usable images these are: ``held_out``,
+        ``already_there`` (in the training split of the first).
+    """
+    known = identities(other.table)
+    held = held_out_rows(first, known)
+    repeated = np.asarray(known["name"].isin(identities(first.table)["name"]), dtype=bool) & ~held
+    usable = (other.table["status"] == "ok").to_numpy()
+    table = other.table.assign(split=other.table["split"].mask(held | repeated, ""))
+    counts = {
+        "held_out": int((held & usable).sum()),
+        "already_there": int((repeated & usable).sum()),
+    }
+    return replace(other, table=table), counts

@@ -1,0 +1,259 @@
+"""From a data folder to what training draws from: catalog, masks, decoded images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+
+from medsgssl.config.loading import Config
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.catalog import Catalog, cache_place, load_or_build
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.image_cache import decode
+from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, whole_masks
+from medsgssl.data.overlap import further_sets, identities, without_shared
+from medsgssl.errors import ConfigError, DataError
+from medsgssl.images.intensity import INTENSITY
+from medsgssl.masks.build import build_store
+from medsgssl.masks.sources import FolderMaker, Maker, RecipeMaker
+from medsgssl.masks.store import MaskStore
+from medsgssl.utils.io import fingerprint
+from medsgssl.utils.progress import counting
+from medsgssl.utils.system import cpu_count
+
+# Beyond this share the masks deserve a look before anything is concluded from them.
+_MANY_FAILED = 0.1
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The data of one run.
+
+    Attributes:
+        catalog: The table of images.
+        source: Images, masks and labels by row.
+        key: Fingerprint of everything above.
+        facts: JSON-like: the audit, the masks' counts, what else is pretrained on, warnings.
+        more: Further data sets to pretrain on.
+        pretrained_on: ``identities`` of every image that pretraining sees.
+        pretrain_key: Fingerprint of all data sets that pretraining draws from.
+    """
+
+    catalog: Catalog
+    source: ViewSource
+    key: str
+    facts: dict[str, Any]
+    more: tuple[ViewSource, ...]
+    pretrained_on: pd.DataFrame
+    pretrain_key: str
+
+    def split_table(self) -> pd.DataFrame:
+        """Return image id, patient id and split of every image."""
+        return self.catalog.table[["image_id", "patient_id", "split"]]
+
+
+def prepare_data(config: Config, console: Console, *, needs_masks: bool) -> PreparedData:
+    """Build, or find complete, everything training draws from.
+
+    Args:
+        config: The run's configuration.
+        console: Shows progress.
+        needs_masks: Whether the method looks at lung masks; without, none are made.
+
+    Raises:
+        ConfigError: No data folder is named.
+        DataError: Images, tables or masks cannot be used.
+    """
+    if config.data.root is None:
+        raise ConfigError("no data folder is named", "give one with --data FOLDER")
+    if not needs_masks:
+        masks = config.masks.model_copy(update={"source": "none"})
+        config = config.model_copy(update={"masks": masks})
+    # Looked for before anything long begins.
+    folders = [] if config.direct else further_sets(config.data)
+    first = _prepare_set(config, console)
+    more = [_prepare_set(_further(config, data), console, first.catalog) for data in folders]
+    facts = first.facts | {"also": _also_facts(more)} if more else first.facts
+    for other in more:
+        folder = other.catalog.root.name
+        facts["warnings"] = facts["warnings"] + [f"{folder}: {w}" for w in other.facts["warnings"]]
+    return PreparedData(
+        catalog=first.catalog,
+        source=first.source,
+        key=first.key,
+        facts=facts,
+        more=tuple(other.source for other in more),
+        pretrained_on=pd.concat([_trained_on(found) for found in (first, *more)]),
+        pretrain_key=fingerprint([found.key for found in (first, *more)]) if more else first.key,
+    )
+
+
+@dataclass(frozen=True)
+class _PreparedSet:
+    """One data set, as the attributes of ``PreparedData``."""
+
+    catalog: Catalog
+    source: ViewSource
+    key: str
+    facts: dict[str, Any]
+
+
+def _prepare_set(config: Config, console: Console, first: Catalog | None = None) -> _PreparedSet:
+    """Prepare one data set.
+
+    Args:
+        config: Where it lies, and which masks it is given.
+        console: Shows progress.
+        first: The data set beside which this one is pretrained on; None for that one itself.
+    """
+    settings = config.data
+    catalog = load_or_build(settings, labels=settings.labels)
+    shared: dict[str, int] = {}
+    if first is not None:
+        # Before the masks, whose controls mix images of one split.
+        catalog, shared = without_shared(first, catalog)
+        if not (catalog.usable()["split"] == "train").any():
+            raise DataError(
+                f"no image of {catalog.root} can be pretrained on beside {first.root}: they are "
+                "there already, cannot be read, or belong to its validation and test patients",
+                "leave the folder out of --also",
+            )
+    place = cache_place(settings)
+    size = settings.cache_size or settings.img_size
+    with counting("decoding images", console) as progress:
+        cache = decode(catalog, place, size, cpu_count(), progress)
+    masks, mask_facts = _masks(config, catalog, place, size, console)
+    facts: dict[str, Any] = {"catalog": catalog.facts, "masks": mask_facts}
+    facts["warnings"] = _warnings(facts, cache.problems)
+    if first is not None:
+        facts["shared"] = shared
+    if shared.get("held_out"):
+        facts["warnings"].append(
+            f"{shared['held_out']} images belong to validation or test of the first data set: "
+            "set aside"
+        )
+    key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_facts["identity"]])
+    return _PreparedSet(catalog, ViewSource.of(catalog, cache, masks), key, facts)
+
+
+def _further(config: Config, data: DataSettings) -> Config:
+    """Return the configuration under which a further data set is prepared."""
+    masks = config.masks
+    if masks.source not in ("rules", *CONTROLS):
+        # A user's own masks are those of the first data set.
+        masks = masks.model_copy(update={"source": "rules"})
+    return config.model_copy(update={"data": data, "masks": masks})
+
+
+def _trained_on(found: _PreparedSet) -> pd.DataFrame:
+    rows = np.flatnonzero(found.source.splits == "train")
+    return identities(found.catalog.table).iloc[rows]
+
+
+def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
+    """Return what is known of each further data set, by the name of its folder."""
+    return {
+        f"{number}: {found.catalog.root.name}": {
+            "kind": found.catalog.facts["source"],
+            "fingerprint": found.catalog.fingerprint,
+            "images": len(found.catalog.table),
+            "trained_on": int((found.source.splits == "train").sum()),
+            "set_aside_as_held_out": found.facts["shared"]["held_out"],
+            "already_in_the_first": found.facts["shared"]["already_there"],
+            "mask_source": found.facts["masks"]["source"],
+            "masks_failed": found.facts["masks"].get("counts", {}).get("failed", 0),
+        }
+        for number, found in enumerate(more, start=1)
+    }
+
+
+def _masks(
+    config: Config, catalog: Catalog, place: Path, size: int, console: Console
+) -> tuple[MaskArray, dict[str, Any]]:
+    source = config.masks.source
+    if source == "none":
+        return whole_masks(len(catalog.table), size), {"source": "none", "identity": "none"}
+    store = mask_store(config, catalog, place, console)
+    control = source if source in CONTROLS else None
+    masks = mask_array(
+        catalog, store, place, size, control, config.seed, in_memory=config.data.cache_masks
+    )
+    seed = config.seed if control else None
+    return masks, {
+        "source": source,
+        "recipe": store.header.recipe,
+        "counts": store.counts,
+        "whole_image_instead": masks.missing,
+        "quality_of_usable": _tenths(masks.quality[masks.usable]),
+        "identity": fingerprint([store.fingerprint, control, seed]),
+    }
+
+
+def _tenths(quality: NDArray[np.float32]) -> dict[str, int]:
+    """Count mask qualities in tenths of [0, 1]."""
+    counts, edges = np.histogram(quality, bins=10, range=(0, 1))
+    spans = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(edges)]
+    return dict(zip(spans, counts.tolist(), strict=True))
+
+
+def mask_store(config: Config, catalog: Catalog, place: Path, console: Console) -> MaskStore:
+    """Build, or find complete, the masks that ``config.masks`` asks for."""
+    source = config.masks.source
+    maker: Maker = RecipeMaker(config.masks.recipe)
+    if source not in ("rules", *CONTROLS):
+        folder = Path(source)
+        if (folder / "store.json").is_file():
+            return MaskStore.open(folder)
+        if not folder.is_dir():
+            raise ConfigError(
+                f"masks.source={source!r} is neither a known source nor a folder",
+                f"use rules, {', '.join(CONTROLS)}, or a mask store or folder of PNG masks",
+            )
+        maker = FolderMaker(folder)
+    items = mask_items(catalog)
+    with counting("drawing lung masks", console) as progress:
+        return build_store(
+            store_folder(place, maker, items), items, maker, cpu_count(), progress=progress
+        )
+
+
+def store_folder(place: Path, maker: Maker, items: Sequence[tuple[str, Path]]) -> Path:
+    """Return where the masks of a maker lie below the data set's place."""
+    identity = fingerprint([maker.version, maker.parameter_hash, [name for name, _ in items]])
+    return place / "masks" / f"{maker.name}-{identity}"
+
+
+def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:
+    """Return image id and path of every usable image."""
+    usable = catalog.usable()
+    return [
+        (image_id, catalog.root / path)
+        for image_id, path in zip(usable["image_id"], usable["path"], strict=True)
+    ]
+
+
+def _warnings(facts: dict[str, Any], problems: dict[str, str]) -> list[str]:
+    found: list[str] = list(facts["catalog"].get("warnings", []))
+    if problems:
+        found.append(f"{len(problems)} images were set aside: {_some(problems)}")
+    counts: dict[str, int] = facts["masks"].get("counts", {})
+    failed, total = counts.get("failed", 0), sum(counts.values())
+    if total and failed / total > _MANY_FAILED:
+        found.append(
+            f"{failed} of {total} lung masks failed ({failed / total:.0%}): these images are given "
+            "the whole-image mask with quality 0"
+        )
+    return found
+
+
+def _some(problems: dict[str, str], count: int = 3) -> str:
+    shown: Sequence[str] = [f"{name} ({text})" for name, text in list(problems.items())[:count]]
+    return "; ".join(shown) + (" ..." if len(problems) > count else "")

@@ -1,0 +1,168 @@
+"""Train, validation and test: by patient, with a leak check on every build and load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.official import nih_test_patients, nih_val_patients
+from medsgssl.data.readers.base import ListFile
+from medsgssl.data.stratify import patient_labels, stratified_parts
+from medsgssl.errors import DataError, LeakError
+
+SPLITS = ("train", "val", "test")
+_SENSIBLE_SHARE = (0.05, 0.25)
+
+
+def assign_splits(
+    table: pd.DataFrame,
+    settings: DataSettings,
+    lists: dict[str, ListFile] | None,
+    source: str,
+) -> tuple[pd.Series, dict[str, Any]]:
+    """Give every image a split.
+
+    Args:
+        table: Catalog rows: ``image_id``, ``patient_id`` and the diseases are used.
+        settings: ``split``, ``split_seed``, ``val_share``, ``test_share``.
+        lists: The list files of the data set.
+        source: Name of the data set.
+
+    Returns:
+        ``train``, ``val`` or ``test`` by row, and the facts of the split: ``kind``, ``seed``
+        (``None`` where nothing was drawn), ``validation`` (``carried``, ``drawn`` or ``none``) and
+        ``listed_without_row``.
+
+    Raises:
+        DataError: Lists are missing or incomplete, or a split would be empty.
+        LeakError: A patient is in both lists.
+    """
+    kind = _resolve(settings, lists, source)
+    facts: dict[str, Any] = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
+    if kind == "train":
+        facts |= {"seed": None, "validation": "none"}
+        return pd.Series("train", index=table.index, dtype="str"), facts
+    if kind == "random":
+        shares = (
+            (1 - settings.test_share) * (1 - settings.val_share),
+            (1 - settings.test_share) * settings.val_share,
+            settings.test_share,
+        )
+        split = _draw(table, shares, settings.split_seed)
+    else:
+        if kind == "lists":
+            split, facts["listed_without_row"] = _from_lists(table, _both(lists))
+        else:
+            is_test = table["patient_id"].isin(nih_test_patients())
+            split = pd.Series(np.where(is_test, "test", "train"), index=table.index, dtype="str")
+        check_leaks(table["patient_id"], split)
+        carried = source == "nih" and _carry_validation(table["patient_id"], split)
+        if carried:
+            facts |= {"seed": None, "validation": "carried"}
+        else:
+            _draw_validation(table, split, settings)
+    _check_filled(split, kind)
+    check_leaks(table["patient_id"], split)
+    return split, facts
+
+
+def check_leaks(patients: pd.Series, split: pd.Series) -> None:
+    """Check that no patient has images in two splits.
+
+    Raises:
+        LeakError: Names the first ten patients and how many there are.
+    """
+    pairs = pd.DataFrame({"patient": patients, "split": split}).drop_duplicates()
+    leaking = sorted(pairs.loc[pairs["patient"].duplicated(), "patient"].unique())
+    if leaking:
+        shown = ", ".join(leaking[:10]) + (" ..." if len(leaking) > 10 else "")
+        raise LeakError(
+            f"{len(leaking)} patients have images in more than one split: {shown}",
+            "put all images of a patient into one list, or use data.split=random",
+        )
+
+
+def _resolve(settings: DataSettings, lists: dict[str, ListFile] | None, source: str) -> str:
+    if settings.split == "auto":
+        if lists:
+            return "lists"
+        return "official" if source == "nih" else "random"
+    if settings.split == "official" and source != "nih":
+        raise DataError(
+            f"{settings.root} holds no NIH table, so it has no official split",
+            "use data.split=random",
+        )
+    return settings.split
+
+
+def _both(lists: dict[str, ListFile] | None) -> dict[str, ListFile]:
+    lists = lists or {}
+    for part, name in (("trainval", "train_val_list.txt"), ("test", "test_list.txt")):
+        if part not in lists:
+            raise DataError(
+                f"{name} is not in the data folder",
+                "add it, or use data.split=official or data.split=random",
+            )
+    return lists
+
+
+def _from_lists(table: pd.DataFrame, lists: dict[str, ListFile]) -> tuple[pd.Series, int]:
+    trainval, test = (frozenset(lists[part].image_ids) for part in ("trainval", "test"))
+    paths = f"{lists['trainval'].path} and {lists['test'].path}"
+    both = sorted(trainval & test)
+    if both:
+        raise LeakError(
+            f"{len(both)} images are in both {paths}, the first {both[0]}",
+            "remove them from one of the two lists",
+        )
+    ids = table["image_id"]
+    in_test, in_trainval = ids.isin(test).to_numpy(), ids.isin(trainval).to_numpy()
+    in_none = ~(in_test | in_trainval)
+    if in_none.any():
+        raise DataError(
+            f"{int(in_none.sum())} images of the label table are neither in {paths}, "
+            f"the first {ids[in_none].iloc[0]}",
+            "complete the lists, or use data.split=official or data.split=random",
+        )
+    split = pd.Series(np.where(in_test, "test", "train"), index=table.index, dtype="str")
+    return split, len(trainval | test) - len(table)
+
+
+def _carry_validation(patients: pd.Series, split: pd.Series) -> bool:
+    """Move the carried validation patients, where they fit this set; changes ``split``."""
+    carried = patients.isin(nih_val_patients())
+    if (carried & (split == "test")).any():
+        return False
+    everyone = patients[split != "test"].nunique()
+    share = patients[carried].nunique() / max(1, everyone)
+    if not _SENSIBLE_SHARE[0] <= share <= _SENSIBLE_SHARE[1]:
+        return False
+    split[carried] = "val"
+    return True
+
+
+def _draw_validation(table: pd.DataFrame, split: pd.Series, settings: DataSettings) -> None:
+    """Draw validation patients from the training patients; changes ``split``."""
+    rows = table[split == "train"]
+    if rows["patient_id"].nunique() < 2:
+        return
+    shares = (1 - settings.val_share, settings.val_share)
+    split[rows.index] = _draw(rows, shares, settings.split_seed)
+
+
+def _draw(table: pd.DataFrame, shares: tuple[float, ...], seed: int) -> pd.Series:
+    numbers, _, labels = patient_labels(table["patient_id"], table[list(DISEASES)].to_numpy())
+    parts = stratified_parts(labels, shares, seed, "split")
+    names = np.array(SPLITS)[parts[numbers]]
+    return pd.Series(names.tolist(), index=table.index, dtype="str")
+
+
+def _check_filled(split: pd.Series, kind: str) -> None:
+    empty = [name for name in SPLITS if not (split == name).any()]
+    if empty:
+        other = "give more patients" if kind == "random" else "use data.split=random"
+        raise DataError(f"the {kind} split leaves {' and '.join(empty)} empty", other)

@@ -1,0 +1,189 @@
+"""Everything that is reported of one run, from its predictions alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medsgssl.config.schema import EvaluateSettings
+from medsgssl.data.labels import DISEASES
+from medsgssl.evaluation import calibration
+from medsgssl.evaluation.bootstrap import Resampled, resample
+from medsgssl.evaluation.predictions import Predictions, Split
+from medsgssl.evaluation.resampled_auc import RankedScores
+from medsgssl.evaluation.subgroups import (
+    MIN_POSITIVES,
+    mean_block,
+    numeric,
+    shortcut_audit,
+    subgroup_results,
+)
+from medsgssl.evaluation.thresholds import Threshold, choose, rates
+
+
+def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) -> dict[str, Any]:
+    """Evaluate the test split, thresholds and temperatures coming from validation.
+
+    Args:
+        predictions: Checked predictions; the test split is required, validation is needed for
+            thresholds and calibration.
+        settings: Threshold rule, resamples and confidence.
+        seed: Seed of the resampling.
+
+    Returns:
+        A JSON-like dictionary without NaN; absent numbers are None.
+        ``mean_auc``, ``mean_ap``, ``mean_auc_interval``, ``diseases_in_mean`` and their
+        ``_20`` kin (diseases with at least 20 positives);
+        ``per_disease.{name}`` with ``auc``, ``ap``, their ``_interval`` ([low, high]) and
+        ``_left_out`` (resamples without positives or negatives), ``f1``, ``precision``,
+        ``recall``, ``specificity``, ``threshold``, ``positives``, ``negatives``, ``ece`` (15
+        equal-mass bins), ``ece_width``, ``brier``, the same three ``_calibrated``,
+        ``temperature``, ``reliability`` and ``note``;
+        ``validation``, ``subgroups``, ``shortcuts``, ``bootstrap``, ``images``, ``patients``,
+        ``warnings``.
+
+    Raises:
+        DataError: There is no test image.
+    """
+    test = predictions.split("test")
+    val = predictions.split("val") if predictions.has("val") else None
+    found = resample(
+        test.labels, test.scores, test.patients, resamples=settings.bootstrap, seed=seed
+    )
+    diseases = {name: _disease(d, test, val, found, settings) for d, name in enumerate(DISEASES)}
+    means = mean_block(test, found, settings.confidence)
+    return {
+        "images": len(test),
+        "patients": int(test.patients.max()) + 1,
+        **means,
+        "per_disease": diseases,
+        "validation": None if val is None else _validation(val),
+        "subgroups": subgroup_results(test, settings, seed),
+        "shortcuts": shortcut_audit(test),
+        "bootstrap": {
+            "method": "percentile",
+            "unit": "patient",
+            "resamples": settings.bootstrap,
+            "confidence": settings.confidence,
+            "seed": seed,
+        },
+        "warnings": _warnings(diseases, means, val is not None, settings),
+    }
+
+
+def _disease(
+    d: int, test: Split, val: Split | None, found: Resampled, settings: EvaluateSettings
+) -> dict[str, Any]:
+    labels, scores = test.labels[:, d], test.scores[:, d]
+    positives = int(labels.sum())
+    threshold = Threshold(None, "no validation split")
+    temperature = None
+    if val is not None:
+        val_labels, val_scores = val.labels[:, d], val.scores[:, d]
+        threshold = choose(val_labels, val_scores, settings.threshold, settings.target)
+        if settings.calibrate:
+            temperature = calibration.fit_temperature(val_labels, val_scores)
+    at = rates(labels, scores, threshold.value)
+    auc_spread = found.auc_interval(d, settings.confidence)
+    ap_spread = found.ap_interval(d, settings.confidence)
+    missing = [
+        kind
+        for kind, count in (("positives", positives), ("negatives", len(labels) - positives))
+        if count == 0
+    ]
+    notes = [f"no {kind} in test: AUC and AP are undefined" for kind in missing]
+    notes += [f"no threshold: {threshold.note}"] if threshold.value is None else []
+    return {
+        "auc": numeric(found.auc[d]),
+        "auc_interval": auc_spread.pair(),
+        "auc_left_out": auc_spread.left_out,
+        "ap": numeric(found.ap[d]),
+        "ap_interval": ap_spread.pair(),
+        "ap_left_out": ap_spread.left_out,
+        "threshold": threshold.value,
+        "f1": at.f1,
+        "precision": at.precision,
+        "recall": at.recall,
+        "specificity": at.specificity,
+        "positives": positives,
+        "negatives": len(labels) - positives,
+        **_calibration(test, d, temperature),
+        "note": "; ".join(notes),
+    }
+
+
+def _calibration(test: Split, d: int, temperature: float | None) -> dict[str, Any]:
+    """Calibration before and after the temperature; after is None without one."""
+    labels, scores = test.labels[:, d], test.scores[:, d]
+    curve = calibration.reliability(labels, scores)
+    block: dict[str, Any] = {
+        "ece": curve.error(),
+        "ece_width": calibration.expected_calibration_error(labels, scores, binning="width"),
+        "brier": calibration.brier_score(labels, scores),
+        "temperature": temperature,
+        "ece_calibrated": None,
+        "ece_width_calibrated": None,
+        "brier_calibrated": None,
+        "reliability": {
+            "score": curve.score.tolist(),
+            "frequency": curve.frequency.tolist(),
+            "count": curve.count.tolist(),
+        },
+    }
+    if temperature is not None:
+        scaled = calibration.apply_temperature(scores, temperature)
+        block["ece_calibrated"] = calibration.expected_calibration_error(labels, scaled)
+        block["ece_width_calibrated"] = calibration.expected_calibration_error(
+            labels, scaled, binning="width"
+        )
+        block["brier_calibrated"] = calibration.brier_score(labels, scaled)
+    return block
+
+
+def _validation(val: Split) -> dict[str, Any]:
+    auc, ap = RankedScores(val.labels, val.scores).auc_and_ap()
+    defined = np.isfinite(auc[0])
+    return {
+        "images": len(val),
+        "mean_auc": float(auc[0, defined].mean()) if defined.any() else None,
+        "mean_ap": float(ap[0, defined].mean()) if defined.any() else None,
+        "diseases_in_mean": [
+            name for name, chosen in zip(DISEASES, defined, strict=True) if chosen
+        ],
+        "auc": {name: numeric(value) for name, value in zip(DISEASES, auc[0], strict=True)},
+        "positives": {
+            name: int(count) for name, count in zip(DISEASES, val.labels.sum(axis=0), strict=True)
+        },
+    }
+
+
+def _warnings(
+    diseases: dict[str, dict[str, Any]],
+    means: dict[str, Any],
+    has_validation: bool,
+    settings: EvaluateSettings,
+) -> list[str]:
+    """Say in words what a reader of the numbers must know."""
+    found = [] if has_validation else ["no validation split: no thresholds, no calibration"]
+    for name, result in diseases.items():
+        if result["auc"] is None:
+            found.append(f"{name}: {result['note']}; left out of the means")
+            continue
+        if result["positives"] < MIN_POSITIVES:
+            found.append(f"{name}: only {result['positives']} positives in test")
+        if settings.bootstrap and result["auc_interval"] is None:
+            found.append(
+                f"{name}: no interval, {result['auc_left_out']} of {settings.bootstrap} resamples "
+                "have no positives or no negatives"
+            )
+        if has_validation and result["threshold"] is None:
+            found.append(f"{name}: {result['note']}")
+    if not means["diseases_in_mean"]:
+        found.append("no disease has both positives and negatives in test: no mean AUC")
+    elif settings.bootstrap and means["mean_auc_interval"] is None:
+        found.append(
+            f"mean AUC: no interval, {means['mean_auc_left_out']} of {settings.bootstrap} "
+            "resamples lack a disease; see mean_auc_20_interval"
+        )
+    return found

@@ -1,0 +1,83 @@
+"""How well a map fits a box: pointing game, overlap at thresholds, energy inside.
+
+Sources:
+    Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016 (pointing game).
+    Wang et al., "Score-CAM", CVPR workshops 2020 (energy-based pointing game).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.data.boxes import BOX_FRAME
+
+Map = NDArray[np.float32]
+#: Shares of the highest value at which a map is cut for the overlap.
+THRESHOLDS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class BoxScores:
+    """One map against one box.
+
+    Attributes:
+        pointing: Whether the highest value lies inside the box.
+        iou: Overlap of the box with the map cut at each of ``THRESHOLDS``.
+        energy: Share of the map's sum inside the box; NaN for a map of zeros.
+        area: Share of the image that the box covers: what a blind guess would score in pointing
+            and energy.
+    """
+
+    pointing: bool
+    iou: tuple[float, ...]
+    energy: float
+    area: float
+
+
+def box_mask(box: tuple[float, float, float, float], size: int) -> NDArray[np.bool_]:
+    """Return the pixels of a cached image whose centre lies in a box, at least one.
+
+    Args:
+        box: ``x``, ``y``, width and height in the 1024 x 1024 frame.
+        size: Side of the cached image in pixels.
+    """
+    x, y, width, height = (value * size / BOX_FRAME for value in box)
+    mask = np.zeros((size, size), dtype=bool)
+    columns, rows = _centres(x, width, size), _centres(y, height, size)
+    mask[rows, columns] = True
+    return mask
+
+
+def _centres(start: float, length: float, size: int) -> slice:
+    first = min(max(math.ceil(start - 0.5), 0), size - 1)
+    return slice(first, max(min(math.ceil(start + length - 0.5), size), first + 1))
+
+
+def score_box(found: Map, box: NDArray[np.bool_]) -> BoxScores:
+    """Score a map against a box.
+
+    Args:
+        found: (S, S), non-negative.
+        box: (S, S) bool.
+    """
+    top = float(found.max())
+    if top <= 0:
+        return BoxScores(False, (0.0,) * len(THRESHOLDS), math.nan, float(box.mean()))
+    row, column = np.unravel_index(int(np.argmax(found)), found.shape)
+    overlaps = []
+    for share in THRESHOLDS:
+        hot = found >= share * top
+        overlaps.append(float((hot & box).sum() / (hot | box).sum()))
+    return BoxScores(
+        bool(box[row, column]), tuple(overlaps), energy_inside(found, box), float(box.mean())
+    )
+
+
+def energy_inside(found: Map, region: NDArray[np.bool_]) -> float:
+    """Return the share of a map's sum inside a region; NaN for a map of zeros."""
+    total = float(found.sum(dtype=np.float64))
+    return float(found[region].sum(dtype=np.float64)) / total if total > 0 else math.nan

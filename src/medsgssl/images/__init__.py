@@ -1,0 +1,5 @@
+"""Reading image files: PNG, JPEG and DICOM become one grey uint8 array."""
+
+from medsgssl.images.reading import read_image
+
+__all__ = ["read_image"]

@@ -1,0 +1,1 @@
+"""Running a trained model over images: scores, features and maps."""

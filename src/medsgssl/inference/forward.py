@@ -1,0 +1,95 @@
+"""Reads a model out over whole splits, without augmentation, on all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from medsgssl.config.loading import Config
+from medsgssl.config.schema import LoopSettings
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.loader import ViewSteps, load_steps
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.methods.registry import method_of
+from medsgssl.models.task import Task
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.utils.system import loader_workers
+
+Floats = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def read_out(
+    fabric: Fabric,
+    task: Task,
+    read: Callable[[ViewBatch], Tensor],
+    config: Config,
+    settings: LoopSettings,
+    source: ViewSource,
+    rows: NDArray[np.int64],
+) -> Floats:
+    """Apply ``read`` to the test view of each row.
+
+    Args:
+        fabric: Device, precision and processes.
+        task: Put into eval mode; ``read`` uses it.
+        read: Maps a batch to values (B, K).
+        config: The run's configuration.
+        settings: Devices of the stage that reads.
+        source: Images and masks.
+        rows: Rows to read, (N,).
+
+    Returns:
+        float32, (N, K), in the order of ``rows``.
+    """
+    task.eval()
+    order = EpochOrder(
+        rows,
+        config.data.batch_size,
+        config.seed,
+        shuffle=False,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    views = method_of(config).test_views()
+    steps = ViewSteps(source, views, order, config.data.img_size, config.seed)
+    workers = loader_workers(config.data.num_workers, fabric.world_size // settings.num_nodes)
+    mine: list[tuple[NDArray[np.int64], Floats]] = []
+    for batch in load_steps(steps, 0, len(steps), workers=workers, pin_memory=False):
+        if batch.size == 0:
+            continue
+        with fabric.autocast():
+            values = read(batch.to_device(fabric.device))
+        mine.append((batch.rows.numpy(), values.float().cpu().numpy()))
+    parts = [mine]
+    if fabric.world_size > 1:
+        parts = [[] for _ in range(fabric.world_size)]
+        torch.distributed.all_gather_object(parts, mine)
+    found = {
+        row: value
+        for part in parts
+        for ids, values in part
+        for row, value in zip(ids, values, strict=True)
+    }
+    return np.stack([found[row] for row in rows])
+
+
+def mean_auc(labels: Floats, scores: Floats) -> float | None:
+    """Return the mean AUC over the diseases that have positives and negatives, or None.
+
+    Args:
+        labels: (N, 14) of 0 and 1.
+        scores: (N, 14).
+    """
+    defined = [
+        disease for disease in range(labels.shape[1]) if 0 < labels[:, disease].sum() < len(labels)
+    ]
+    if not defined:
+        return None
+    return float(np.mean([roc_auc_score(labels[:, d], scores[:, d]) for d in defined]))

@@ -1,0 +1,45 @@
+"""Scores of the best classifier for the validation and test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from medsgssl.config.loading import Config
+from medsgssl.data.dataset import ViewSource
+from medsgssl.inference.forward import Floats, read_out
+from medsgssl.methods.registry import method_of
+from medsgssl.models.classifier import Classifier, Neighbours
+from medsgssl.models.weights import encoder_facts, load_weights, read_facts
+
+
+def predict(
+    config: Config, source: ViewSource, weights: Path, splits: tuple[str, ...] = ("val", "test")
+) -> tuple[NDArray[np.int64], Floats]:
+    """Score every usable image of the splits with a classifier.
+
+    Args:
+        config: The configuration the classifier was made with.
+        source: Images and masks.
+        weights: ``classifier.safetensors``.
+        splits: Which splits.
+
+    Returns:
+        The rows (N,) and their scores (N, 14), probabilities.
+
+    Raises:
+        CheckpointError: The weights are unusable or of another method.
+    """
+    classifier = Classifier(method_of(config).encoder())
+    if config.finetune.read_out == "knn":
+        images = read_facts(weights)["bank"]
+        classifier = Neighbours(classifier.encoder, images, config.finetune.neighbours)
+    load_weights(weights, classifier, encoder_facts(config))
+    fabric = Fabric(accelerator=config.finetune.accelerator, devices=1)
+    classifier.to(fabric.device)
+    rows = np.concatenate([source.rows(split) for split in splits])
+    scores = read_out(fabric, classifier, classifier.scores, config, config.finetune, source, rows)
+    return rows, scores

@@ -1,0 +1,1 @@
+"""Loss functions: pure equations on tensors, each with its source."""

@@ -1,0 +1,90 @@
+"""Losses for fourteen diseases at once, from logits and labels of 0 and 1, both (B, C)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medsgssl.config.schema import FinetuneSettings
+
+
+class FocalLoss(nn.Module):
+    """Mean of (1 - p_t)^gamma (-log p_t); gamma 0 is binary cross-entropy.
+
+    Source: Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 4.
+
+    Args:
+        gamma: Focusing exponent, >= 0.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss, a scalar."""
+        nll = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return ((1 - torch.exp(-nll)) ** self.gamma * nll).mean()
+
+
+class AsymmetricLoss(nn.Module):
+    """Focal loss with its own exponent for negatives, whose easy ones are left out.
+
+    Source: Ridnik et al., "Asymmetric loss for multi-label classification", ICCV 2021, equation 7.
+
+    Args:
+        gamma_positive: Exponent for positives.
+        gamma_negative: Exponent for negatives.
+        margin: Probability below which a negative counts nothing.
+    """
+
+    def __init__(
+        self, gamma_positive: float = 0.0, gamma_negative: float = 4.0, margin: float = 0.05
+    ) -> None:
+        super().__init__()
+        self.gamma_positive, self.gamma_negative = gamma_positive, gamma_negative
+        self.margin = margin
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss, a scalar."""
+        p = torch.sigmoid(logits)
+        shifted = (p - self.margin).clamp_min(0)
+        positive = labels * (1 - p) ** self.gamma_positive * F.logsigmoid(logits)
+        negative = (1 - labels) * shifted**self.gamma_negative * torch.log1p(-shifted + 1e-8)
+        return -(positive + negative).mean()
+
+
+class WeightedBCE(nn.Module):
+    """Binary cross-entropy whose positives weigh as much as the negatives of their disease.
+
+    Args:
+        labels: (N, C) training labels of 0 and 1.
+    """
+
+    pos_weight: Tensor
+
+    def __init__(self, labels: Tensor) -> None:
+        super().__init__()
+        positives = labels.sum(dim=0)
+        weight = (len(labels) - positives) / positives.clamp_min(1)
+        # Beyond this a handful of positives would drown all else.
+        self.register_buffer("pos_weight", weight.clamp(1, 100), persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss, a scalar."""
+        return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=self.pos_weight)
+
+
+def build_loss(settings: FinetuneSettings, train_labels: Tensor) -> nn.Module:
+    """Return the loss of the settings.
+
+    Args:
+        settings: Names the loss.
+        train_labels: (N, C) labels of the training images in use.
+    """
+    if settings.loss == "focal":
+        return FocalLoss(settings.focal_gamma)
+    if settings.loss == "asymmetric":
+        return AsymmetricLoss()
+    return WeightedBCE(train_labels)

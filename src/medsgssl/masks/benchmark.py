@@ -1,0 +1,131 @@
+"""Compares masks with references drawn by people: Dice, Jaccard index, surface distance, AUC."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from medsgssl.errors import MaskError
+from medsgssl.images.reading import read_image
+from medsgssl.masks.agreement import dice, jaccard, surface_distance
+from medsgssl.masks.geometry import resize_mask
+from medsgssl.masks.recipes.registry import find_recipe
+from medsgssl.masks.sources import read_mask
+from medsgssl.masks.types import LungMask, Mask
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
+GOOD_DICE = 0.8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one recipe on one set.
+
+    Attributes:
+        recipe: Name of the recipe.
+        table: One row per image: image_id, dice, iou, surface_distance (pixels of the
+            reference), quality, status, reason.
+    """
+
+    recipe: str
+    table: pd.DataFrame
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures of the whole set; undefined ones are None."""
+        found, quality = self.table["dice"], self.table["quality"]
+        good = found >= GOOD_DICE
+        mixed = 0 < int(good.sum()) < len(good)
+        varies = len(set(found)) > 1 and len(set(quality)) > 1
+        distance = self.table["surface_distance"].mean()
+        return {
+            "recipe": self.recipe,
+            "images": len(self.table),
+            "dice_mean": float(found.mean()),
+            "dice_median": float(found.median()),
+            "iou_mean": float(self.table["iou"].mean()),
+            "surface_distance_mean_px": None if math.isnan(distance) else float(distance),
+            "share_below_0.5": float((found < 0.5).mean()),
+            "share_below_0.8": float((found < GOOD_DICE).mean()),
+            "share_above_0.9": float((found > 0.9).mean()),
+            "quality_auc_dice_below_0.8": float(roc_auc_score(good, quality)) if mixed else None,
+            "quality_dice_spearman": float(spearmanr(quality, found)[0]) if varies else None,
+            "status": {str(k): int(v) for k, v in self.table["status"].value_counts().items()},
+        }
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """One image beside its reference; masks are bool at the size of the reference."""
+
+    image_id: str
+    path: Path
+    lungs: LungMask
+    mask: Mask
+    reference: Mask
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of the table."""
+        return {
+            "image_id": self.image_id,
+            "dice": dice(self.mask, self.reference),
+            "iou": jaccard(self.mask, self.reference),
+            "surface_distance": surface_distance(self.mask, self.reference),
+            "quality": self.lungs.quality,
+            "status": self.lungs.status,
+            "reason": self.lungs.reason,
+        }
+
+
+def find_pairs(images: Path, references: Path) -> list[tuple[str, Path, Path]]:
+    """Pair every reference with the image of the same stem.
+
+    Returns:
+        ``(image_id, image, reference)``, ordered by name.
+
+    Raises:
+        MaskError: A folder is missing, or no or not every reference has an image.
+    """
+    for folder in (images, references):
+        if not folder.is_dir():
+            raise MaskError(f"{folder} is not a folder", "give a folder of images")
+    by_stem = {path.stem: path for path in images.iterdir() if path.suffix in IMAGE_SUFFIXES}
+    drawn = sorted(path for path in references.iterdir() if path.suffix == ".png")
+    if not drawn:
+        raise MaskError(f"{references} holds no PNG masks", "give the folder of reference masks")
+    lonely = [path.name for path in drawn if path.stem not in by_stem]
+    if lonely:
+        raise MaskError(
+            f"{len(lonely)} references have no image in {images}, first {lonely[0]}",
+            "name images and references alike",
+        )
+    return [(path.stem, by_stem[path.stem], path) for path in drawn]
+
+
+def scored_images(pairs: Sequence[tuple[str, Path, Path]], recipe: str) -> Iterator[ScoredImage]:
+    """Draw the mask of every image and yield it beside its reference."""
+    draw = find_recipe(recipe).draw
+    for image_id, path, reference_path in pairs:
+        reference = read_mask(reference_path)
+        lungs = draw(read_image(path))
+        height, width = reference.shape
+        mask = resize_mask(lungs.mask, (height, width))
+        yield ScoredImage(image_id, path, lungs, mask, reference)
+
+
+def score_recipe(images: Path, references: Path, recipe: str) -> Scores:
+    """Score a recipe on a folder of images with reference masks.
+
+    Args:
+        images: Folder of images.
+        references: Folder of PNG masks of the same stems.
+        recipe: Name of the recipe.
+    """
+    rows = [scored.row() for scored in scored_images(find_pairs(images, references), recipe)]
+    return Scores(recipe, pd.DataFrame(rows))

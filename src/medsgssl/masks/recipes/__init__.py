@@ -1,0 +1,1 @@
+"""Mask recipes: one file or package per way to find the lungs."""

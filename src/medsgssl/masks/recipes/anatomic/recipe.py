@@ -1,0 +1,172 @@
+"""The anatomic recipe: a hand-drawn template of both lungs, led to their borders by the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medsgssl.masks.geometry import grid_shape
+from medsgssl.masks.recipes.anatomic.candidates import (
+    CandidateParameters,
+    find_candidates,
+    find_spine,
+)
+from medsgssl.masks.recipes.anatomic.frame import Frame, FrameParameters, make_frame, reduce_image
+from medsgssl.masks.recipes.anatomic.orientation import AS_STORED, TURNS, Turn
+from medsgssl.masks.recipes.anatomic.outline import fill
+from medsgssl.masks.recipes.anatomic.pairing import Pair, PairParameters, pair_up
+from medsgssl.masks.recipes.anatomic.quality import Appraisal, AppraiseParameters, appraise
+from medsgssl.masks.recipes.anatomic.refine import Refined, RefineParameters, refine
+from medsgssl.masks.recipes.anatomic.template import place_template
+from medsgssl.masks.types import Grey, LungMask, Mask, Status
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class AnatomicParameters:
+    """Constants of all steps.
+
+    Attributes:
+        frame: Cutting borders, grids.
+        candidates: Thresholds and likeness to a lung.
+        pairing: Likeness of two lungs to each other.
+        refine: Search for the borders.
+        appraise: Quality and status.
+        longest: Longer side of an image at most, in shorter sides.
+        poor_pair: Score of a pair below which the spine is also looked for in the middle.
+        least_spread: Standard deviation in grey levels below which an image is uniform.
+        least_structure: Share of that deviation that must be left on the coarse grid.
+        turn_gain: How much better a turned or inverted image must do to be believed.
+    """
+
+    frame: FrameParameters = field(default_factory=FrameParameters)
+    candidates: CandidateParameters = field(default_factory=CandidateParameters)
+    pairing: PairParameters = field(default_factory=PairParameters)
+    refine: RefineParameters = field(default_factory=RefineParameters)
+    appraise: AppraiseParameters = field(default_factory=AppraiseParameters)
+    longest: float = 4.0
+    poor_pair: float = -8.0
+    least_spread: float = 3.0
+    least_structure: float = 0.3
+    turn_gain: float = 0.15
+
+
+PARAMETERS = AnatomicParameters()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that the steps found in one image, for the status and for people."""
+
+    frame: Frame
+    spine: int
+    pair: Pair
+    evidence: Mask
+    refined: Refined
+    mask: Mask
+    appraisal: Appraisal
+
+
+def draw(image: Grey) -> LungMask:
+    """Draw the mask of both lungs.
+
+    An image that makes no sense as stored is tried inverted and turned; when that does clearly
+    better, the mask is given for the image as stored, and the status is ``doubtful``.
+
+    Args:
+        image: uint8, ``H x W``, bright = dense.
+
+    Returns:
+        The mask at the scale of the working grid.
+    """
+    p = PARAMETERS
+    small = grid_shape((image.shape[0], image.shape[1]), p.frame.fine)
+    if max(image.shape) > p.longest * min(image.shape):
+        return LungMask.failed(small, "the image is too narrow for a chest")
+    # Every eighth row and column tell whether there is anything to see.
+    spread = float(image[::8, ::8].std())
+    if spread < p.least_spread:
+        return LungMask.failed(small, "the image is (nearly) uniform")
+    found = trace(image, p)
+    quality = found.appraisal.quality if found else 0.0
+    turn = AS_STORED
+    if found is None or quality < p.appraise.doubtful_below or found.appraisal.upended:
+        found, turn = _best_turn(image, found, p)
+    if found is None:
+        return LungMask.failed(small, "no dark region looks like a lung")
+    if float(found.frame.coarse.std()) < p.least_structure * spread:
+        return LungMask.failed(small, "there is noise but no picture")
+    return _judged(found, turn, p)
+
+
+def _best_turn(
+    image: Grey, found: Trace | None, p: AnatomicParameters
+) -> tuple[Trace | None, Turn]:
+    best, chosen = found, AS_STORED
+    needed = (found.appraisal.quality if found else 0.0) + p.turn_gain
+    needed = max(needed, p.appraise.doubtful_below)
+    reduced = reduce_image(image, p.frame.fine)
+    for turn in TURNS:
+        other = trace(turn.upright(reduced), p)
+        if other is not None and other.appraisal.quality > needed:
+            best, chosen, needed = other, turn, other.appraisal.quality
+    return best, chosen
+
+
+def _judged(found: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
+    mask = turn.undo(found.frame.uncut(found.mask))
+    appraisal = found.appraisal
+    if not p.appraise.areas[0] <= appraisal.area <= p.appraise.areas[1]:
+        return LungMask.failed((mask.shape[0], mask.shape[1]), "the lungs found are no likely size")
+    if appraisal.midline < p.appraise.least_midline:
+        reason = "no dense midline between two lungs: a lateral view or no chest"
+        return LungMask.failed((mask.shape[0], mask.shape[1]), reason)
+    if appraisal.quality < p.appraise.failed_below:
+        reason = f"no chest, or not a frontal one: {appraisal.worst}"
+        return LungMask.failed((mask.shape[0], mask.shape[1]), reason)
+    reasons = [turn.said] if turn.said else []
+    status: Status = "doubtful" if turn.said else "ok"
+    if appraisal.quality < p.appraise.doubtful_below:
+        status = "doubtful"
+        reasons.append(appraisal.worst)
+    if None in found.pair.chosen:
+        status = "doubtful"
+        reasons.append("only one lung is seen; the other is mirrored")
+    return LungMask(mask, appraisal.quality, status, "; ".join(reasons))
+
+
+def trace(image: Grey, p: AnatomicParameters = PARAMETERS) -> Trace | None:
+    """Run the steps on one upright image; None when nothing in it looks like a lung."""
+    frame = make_frame(image, p.frame)
+    spine, pair = _find_pair(frame, p)
+    if pair is None:
+        return None
+    shape = (frame.coarse.shape[0], frame.coarse.shape[1])
+    evidence = np.zeros(shape, dtype=bool)
+    for chosen in pair.chosen:
+        if chosen is not None:
+            evidence |= chosen.mask
+    template = 2 * place_template(pair.boxes)
+    refined = refine(frame, template, evidence, p.refine)
+    mask = fill(refined.outlines, (frame.fine.shape[0], frame.fine.shape[1]))
+    appraisal = appraise(frame.coarse, pair, spine, evidence, refined, mask, p.appraise)
+    return Trace(frame, spine, pair, evidence, refined, mask, appraisal)
+
+
+def _find_pair(frame: Frame, p: AnatomicParameters) -> tuple[int, Pair | None]:
+    """Find the spine and the pair of dark regions beside it.
+
+    Arms or a bright border may pass for the spine; a poor pair is tried again about the middle.
+    """
+    shape = (frame.coarse.shape[0], frame.coarse.shape[1])
+    spine = find_spine(frame.flat)
+    pair = pair_up(find_candidates(frame, spine, p.candidates), spine, shape, p.pairing)
+    if pair is not None and pair.score >= p.poor_pair:
+        return spine, pair
+    middle = shape[1] // 2
+    other = pair_up(find_candidates(frame, middle, p.candidates), middle, shape, p.pairing)
+    if other is not None and (pair is None or other.score > pair.score):
+        return middle, other
+    return spine, pair

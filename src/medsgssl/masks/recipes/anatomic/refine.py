@@ -1,0 +1,178 @@
+"""Step 5, refine: move the outlines to the borders of the lungs.
+
+Rounds of: local mean brightness inside and outside the present outlines; profiles across the
+outlines; the best offset along each profile; an affine fit of the template to the points found.
+The first rounds register the template; the last follows the best closed path, found by dynamic
+programming, freely. Where no border is seen, e.g. of an opacified lung, the template stands in.
+
+Sources: Cootes et al., "Active shape models - their training and application", CVIU 1995 (search
+along normals, then fit of the shape); Lankton and Tannenbaum, "Localizing region-based active
+contours", IEEE TIP 2008 (local means). Nothing here is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.masks.recipes.anatomic.frame import FloatImage, Frame
+from medsgssl.masks.recipes.anatomic.outline import (
+    affine_fit,
+    best_closed_path,
+    best_offsets,
+    fill,
+    outward_normals,
+    sample,
+)
+from medsgssl.masks.recipes.anatomic.template import Outline
+from medsgssl.masks.types import Mask
+
+
+@dataclass(frozen=True)
+class RefineParameters:
+    """Constants of the step; lengths in pixels of the fine grid.
+
+    Attributes:
+        reaches: How far each round looks inwards and outwards.
+        freedoms: How far each round leaves the fitted template for the points found, 0 to 1; at 1
+            the points form the best closed path.
+        edge: Weight of the edge.
+        region: Weight of the region on the inner side looking like lung.
+        outward: Gain per pixel outwards, as people draw outside the edge.
+        stay: Cost per squared pixel of moving.
+        stiffness: Cost of a step between neighbouring points.
+        sigma: Width of the neighbourhood of the local means.
+        ring: Width of the ring outside the lung in pixels of the coarse grid.
+        least_contrast: Smallest difference of the local means in grey levels.
+        smooth: Rounds of smoothing of the path.
+    """
+
+    reaches: tuple[int, ...] = (14, 12, 8)
+    freedoms: tuple[float, ...] = (0.0, 0.5, 1.0)
+    edge: float = 4.0
+    region: float = 0.125
+    outward: float = 0.015
+    stay: float = 0.004
+    stiffness: float = 0.06
+    sigma: float = 13.4
+    ring: int = 9
+    least_contrast: float = 6.0
+    smooth: int = 1
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The outlines of both lungs and how well the image supports them.
+
+    Attributes:
+        outlines: ``2 x N x 2`` points (x, y) on the fine grid; the image's left lung first.
+        edges: ``2 x N`` drop of lung likeness across the outline, about 0 (none) to 2 (clear).
+        rounds: The outlines after every round, the placed template first.
+    """
+
+    outlines: Outline
+    edges: FloatImage
+    rounds: tuple[Outline, ...]
+
+
+def refine(
+    frame: Frame, template: Outline, evidence: Mask, parameters: RefineParameters
+) -> Refined:
+    """Move the outlines of the template to the borders of the lungs.
+
+    Args:
+        frame: The image on its grids.
+        template: ``2 x N x 2``, placed on the fine grid.
+        evidence: bool, the chosen candidates on the coarse grid.
+        parameters: Constants of the step.
+    """
+    p = parameters
+    image = cv2.GaussianBlur(frame.fine, (0, 0), 1.0).astype(np.float32)
+    outlines, rounds = template, [template]
+    edges = np.zeros(template.shape[:2], np.float32)
+    for number, (reach, freedom) in enumerate(zip(p.reaches, p.freedoms, strict=True)):
+        inner, outer = _local_means(frame.coarse, outlines, evidence if number == 0 else None, p)
+        normals = outward_normals(outlines)
+        # Two more samples on either side, which the edge is measured with.
+        offsets = np.arange(-reach - 2, reach + 3, dtype=np.float32)
+        across = normals[:, :, None, :] * offsets[None, None, :, None]
+        points = (outlines[:, :, None, :] + across).astype(np.float32)
+        likeness = _lung_likeness(image, inner, outer, points, p)
+        gains, edge = _gains(likeness, offsets[2:-2], p)
+        # While the template is being registered, its fit makes up for a path.
+        path = best_closed_path(gains, p.stiffness) if freedom == 1 else best_offsets(gains)
+        moved = outlines + normals * _smoothed(path - reach, p.smooth)[..., None]
+        edges = np.take_along_axis(edge, path[..., None], axis=2)[..., 0]
+        fitted = np.stack(
+            [
+                affine_fit(template[side], moved[side], np.clip(edges[side], 0.05, 1.0))
+                for side in (0, 1)
+            ]
+        )
+        outlines = fitted + freedom * (moved - fitted)
+        rounds.append(outlines)
+    return Refined(outlines, edges, tuple(rounds))
+
+
+def _local_means(
+    coarse: FloatImage, outlines: Outline, evidence: Mask | None, p: RefineParameters
+) -> tuple[FloatImage, FloatImage]:
+    """Local mean brightness of lung and of its surroundings, on the coarse grid."""
+    shape = (coarse.shape[0], coarse.shape[1])
+    inside = fill(outlines / 2, shape)
+    wide = cv2.dilate(inside.astype(np.uint8), np.ones((p.ring, p.ring), np.uint8)) > 0
+    ring = wide & ~inside
+    if evidence is not None:
+        # The placed template is rough: only what the thresholds agree on is sure.
+        inside, ring = inside & evidence, ring & ~evidence
+    return _local_mean(coarse, inside, p), _local_mean(coarse, ring, p)
+
+
+def _local_mean(image: FloatImage, where: Mask, p: RefineParameters) -> FloatImage:
+    weight = where.astype(np.float32)
+    size = (max(1, image.shape[1] // 2), max(1, image.shape[0] // 2))
+    sums = cv2.resize(image * weight, size, interpolation=cv2.INTER_AREA)
+    counts = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    overall = float(sums.sum()) / (float(counts.sum()) + 1e-6)
+    sums = cv2.GaussianBlur(sums, (0, 0), p.sigma / 4)
+    counts = cv2.GaussianBlur(counts, (0, 0), p.sigma / 4)
+    # A little of the overall mean everywhere, so that far places are defined.
+    return np.asarray((sums + 0.02 * overall) / (counts + 0.02), dtype=np.float32)
+
+
+def _lung_likeness(
+    image: FloatImage,
+    inner: FloatImage,
+    outer: FloatImage,
+    points: NDArray[np.float32],
+    p: RefineParameters,
+) -> FloatImage:
+    """How much each sample looks like lung: 1 as lung, 0 between, -1 as its surroundings."""
+    # Pixel centres of a grid half or a quarter as fine lie at other coordinates.
+    means = (points + np.float32(0.5)) / np.float32(4) - np.float32(0.5)
+    lung, around = sample(inner, means), sample(outer, means)
+    contrast = np.maximum(around - lung, p.least_contrast)
+    return np.asarray(np.clip(((lung + around) / 2 - sample(image, points)) / contrast, -1.0, 1.0))
+
+
+def _gains(
+    likeness: FloatImage, offsets: NDArray[np.float32], p: RefineParameters
+) -> tuple[FloatImage, FloatImage]:
+    """Gain of putting the border at each offset, and the edge there."""
+    edge = 0.5 * (
+        likeness[..., :-4] + likeness[..., 1:-3] - likeness[..., 3:-1] - likeness[..., 4:]
+    )
+    within = np.cumsum(likeness, axis=-1)[..., 2:-2]
+    within = within - within[..., len(offsets) // 2, None]
+    gains = p.edge * edge + p.region * within + p.outward * offsets - p.stay * offsets**2
+    return np.asarray(gains, dtype=np.float32), np.asarray(edge, dtype=np.float32)
+
+
+def _smoothed(path: NDArray[np.int64], times: int) -> NDArray[np.float64]:
+    values = path.astype(np.float64)
+    for _ in range(times):
+        values = (np.roll(values, 1, axis=1) + 2 * values + np.roll(values, -1, axis=1)) / 4
+    return values

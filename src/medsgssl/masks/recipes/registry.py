@@ -1,0 +1,106 @@
+"""The registry of mask recipes, and the one call that draws a mask.
+
+A recipe is a function of one grey image. Third parties add theirs by an entry point of the group
+``medsgssl.mask_recipes`` that names a `Recipe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from medsgssl.errors import MaskError
+from medsgssl.images.intensity import to_grey8
+from medsgssl.masks.geometry import resize_mask
+from medsgssl.masks.recipes import threshold as classic
+from medsgssl.masks.recipes.anatomic import recipe as anatomic
+from medsgssl.masks.types import Grey, LungMask
+from medsgssl.utils.io import fingerprint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ENTRY_POINTS = "medsgssl.mask_recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to draw lung masks.
+
+    Attributes:
+        name: What users choose it by.
+        version: Raised whenever the same parameters give other masks.
+        parameters: A dataclass instance or a dict of the constants of the recipe; its hash is
+            stored beside the masks.
+        draw: From a uint8 ``H x W`` image (bright = dense) to a `LungMask` of the same aspect
+            ratio; the mask may be smaller than the image.
+    """
+
+    name: str
+    version: int
+    parameters: Any
+    draw: Callable[[Grey], LungMask]
+
+    @property
+    def parameter_hash(self) -> str:
+        """Short hash of the parameters."""
+        values = self.parameters
+        return fingerprint(values if isinstance(values, dict) else asdict(values))
+
+
+_BUILT_IN = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("anatomic", anatomic.VERSION, anatomic.PARAMETERS, anatomic.draw),
+        Recipe("classic", classic.VERSION, classic.PARAMETERS, classic.draw),
+    )
+}
+
+
+def recipe_names() -> list[str]:
+    """Names of all recipes, the package's own first."""
+    return [*_BUILT_IN, *sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)})]
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        MaskError: No recipe has the name, or its entry point does not give a `Recipe`.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name == name:
+            found = entry.load()
+            if not isinstance(found, Recipe):
+                raise MaskError(
+                    f"the entry point {entry.value} of the mask recipe {name!r} is not a Recipe",
+                    "let it name a medsgssl.masks.Recipe",
+                )
+            return found
+    raise MaskError(f"there is no mask recipe {name!r}", f"use one of {', '.join(recipe_names())}")
+
+
+def segment_lungs(image: NDArray[np.generic], recipe: str = "anatomic") -> LungMask:
+    """Draw the mask of both lungs of one frontal chest X-ray.
+
+    Args:
+        image: ``H x W`` grey or ``H x W x 3 or 4`` colour, uint8, uint16 or float.
+        recipe: Name of a recipe.
+
+    Returns:
+        The mask at the size of the image, with its quality and status.
+
+    Raises:
+        ImageError: The array is no image.
+        MaskError: No recipe has the name.
+    """
+    grey = to_grey8(image)
+    drawn = find_recipe(recipe).draw(grey)
+    height, width = grey.shape
+    full = resize_mask(drawn.mask, (height, width))
+    return LungMask(full, drawn.quality, drawn.status, drawn.reason)

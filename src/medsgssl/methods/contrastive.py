@@ -1,0 +1,98 @@
+"""The contrastive pair that several methods start from: two views, one projector, NT-Xent."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medsgssl.config.schema import MethodSettings
+from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
+from medsgssl.models.encoder import Encoder, Features
+from medsgssl.models.projector import Projector
+from medsgssl.models.task import Task, TaskOutput
+from medsgssl.transforms.batch import ViewBatch
+
+
+class ContrastiveSettings(MethodSettings):
+    """Settings of every method with an NT-Xent term."""
+
+    temperature: float = Field(0.2, gt=0, description="T of NT-Xent")
+    projector_hidden: int = Field(512, ge=1, description="width of the projector's hidden layers")
+    projector_out: int = Field(128, ge=2, description="width of the projection")
+    projector_layers: int = Field(2, ge=2, le=3, description="linear layers of the projector")
+
+
+class TwoViewTask(Task):
+    """NT-Xent between the first two views of each image.
+
+    Subclasses change what the encoder sees (``prepare``), how much each image counts
+    (``image_weights``) or add terms (``more_terms``).
+
+    Args:
+        encoder: The encoder to pretrain.
+        settings: Temperature and projector.
+    """
+
+    def __init__(self, encoder: Encoder, settings: ContrastiveSettings) -> None:
+        super().__init__(encoder)
+        self.temperature = settings.temperature
+        self.projector = Projector(
+            encoder.num_features,
+            settings.projector_hidden,
+            settings.projector_out,
+            settings.projector_layers,
+        )
+
+    def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
+        """Encode both views in one pass, as SimCLR does, and contrast them."""
+        images, masks = self.prepare(batch)
+        features = self.encoder(images, masks)
+        output = self.contrast(batch, features, self.image_weights(batch))
+        self.more_terms(output, batch, features)
+        return output
+
+    def contrast(self, batch: ViewBatch, features: Features, weights: Tensor | None) -> TaskOutput:
+        """Return NT-Xent between the views' projections as the term ``contrast``.
+
+        Args:
+            batch: The views.
+            features: Of the first views, then of the second views.
+            weights: (B,) of images, (2B,) of anchors, or None for equal weights.
+        """
+        first, second = self.projector(features.pooled).chunk(2)
+        contrast = nt_xent(first, second, self.temperature, weights)
+        return TaskOutput(
+            terms={"contrast": contrast},
+            weights={"contrast": 1.0},
+            embedding=features.pooled.chunk(2)[0].detach(),
+            floor={"contrast": nt_xent_floor(global_batch(batch), self.temperature)},
+            figures={},
+        )
+
+    def prepare(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+        """Return images (2B, 1, S, S) and masks (2B, S, S): first views, then second views."""
+        return stack_views(batch.images), stack_views(batch.masks)
+
+    def seen(self, batch: ViewBatch) -> Tensor:
+        """Return the two views as ``prepare`` leaves them, and further views as they are."""
+        prepared = torch.stack(self.prepare(batch)[0].chunk(2), dim=1)
+        return torch.cat([prepared, batch.images[:, 2:]], dim=1)
+
+    def image_weights(self, batch: ViewBatch) -> Tensor | None:
+        """Return the weight of each image, (B,), or None for equal weights."""
+        return None
+
+    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+        """Add terms to ``output``; none by default."""
+
+
+def stack_views(values: Tensor) -> Tensor:
+    """Turn (B, V, ...) into (2B, ...): the first views of all images, then the second views."""
+    return torch.cat([values[:, 0], values[:, 1]])
+
+
+def global_batch(batch: ViewBatch) -> int:
+    """Return the number of images over all ranks."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return batch.size * (torch.distributed.get_world_size() if distributed else 1)

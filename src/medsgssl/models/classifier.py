@@ -1,0 +1,101 @@
+"""The classifier of the fourteen diseases: an encoder and one linear layer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medsgssl.data.labels import DISEASES
+from medsgssl.models.encoder import Encoder, Features
+from medsgssl.models.task import Task, TaskOutput
+from medsgssl.transforms.batch import ViewBatch
+
+# Temperature of the neighbours' votes, as in Wu et al., "Unsupervised feature learning via
+# non-parametric instance discrimination", CVPR 2018.
+_VOTE_TEMPERATURE = 0.07
+
+
+class Classifier(Task):
+    """Logits of the diseases from the pooled features; also the task of fine-tuning.
+
+    Args:
+        encoder: The encoder, pretrained or not.
+        loss: Maps logits and labels, both (B, 14), to a scalar; None where only scores are wanted.
+        dropout: Probability of dropping a feature in training.
+    """
+
+    def __init__(
+        self, encoder: Encoder, loss: nn.Module | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__(encoder)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.num_features, len(DISEASES))
+        # A prior of 5 % positives: with 0 the first steps would only lower all scores.
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.constant_(self.head.bias, -3.0)
+        self.loss = loss
+
+    def features(self, batch: ViewBatch) -> Features:
+        """Return the encoder's features of the first view."""
+        return self.encoder(*batch.view(0))  # type: ignore[no-any-return]
+
+    def scores(self, batch: ViewBatch) -> Tensor:
+        """Return the probability of each disease, (B, 14)."""
+        return torch.sigmoid(self.head(self.features(batch).pooled).float())
+
+    def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
+        """Compute the supervised loss of one batch."""
+        assert self.loss is not None
+        pooled = self.features(batch).pooled
+        logits = self.head(self.dropout(pooled)).float()
+        return TaskOutput(
+            terms={"supervised": self.loss(logits, batch.labels)},
+            weights={"supervised": 1.0},
+            embedding=pooled.detach(),
+            floor={},
+            figures={},
+        )
+
+
+class Neighbours(Classifier):
+    """Scores an image by the labels of its nearest training images in cosine similarity.
+
+    Source: Wu et al., CVPR 2018, section 3.4, with a vote per disease.
+
+    Args:
+        encoder: The frozen encoder.
+        count: Number of training images N.
+        neighbours: Images that vote, k; at most N.
+    """
+
+    bank: Tensor
+    bank_labels: Tensor
+
+    def __init__(self, encoder: Encoder, count: int, neighbours: int) -> None:
+        super().__init__(encoder)
+        self.neighbours = min(neighbours, count)
+        self.register_buffer("bank", torch.zeros(count, encoder.num_features))
+        self.register_buffer("bank_labels", torch.zeros(count, len(DISEASES)))
+
+    def scores(self, batch: ViewBatch) -> Tensor:
+        """Return the share of the weighted votes for each disease, (B, 14) in [0, 1]."""
+        found = self.features(batch).pooled.float()
+        return vote(found, self.bank, self.bank_labels, self.neighbours)
+
+
+def vote(features: Tensor, bank: Tensor, labels: Tensor, neighbours: int) -> Tensor:
+    """Return the share of the nearest images' weighted votes for each disease.
+
+    Args:
+        features: (B, D) of the images to score.
+        bank: (N, D) of the images that vote, of length 1 each.
+        labels: (N, 14) of 0 and 1.
+        neighbours: Images that vote, k <= N.
+
+    Returns:
+        (B, 14) in [0, 1].
+    """
+    similarity, nearest = (F.normalize(features, dim=1) @ bank.T).topk(neighbours, dim=1)
+    votes = F.softmax(similarity / _VOTE_TEMPERATURE, dim=1)
+    return (votes[..., None] * labels[nearest]).sum(dim=1).clamp(0, 1)

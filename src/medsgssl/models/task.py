@@ -1,0 +1,81 @@
+"""What the trainer trains: a module whose forward pass returns named losses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from medsgssl.models.encoder import Encoder
+from medsgssl.transforms.batch import ViewBatch
+
+
+@dataclass
+class TaskOutput:
+    """What a task returns for one batch.
+
+    Attributes:
+        terms: Loss terms by name, scalars with gradient, before weighting.
+        weights: The weight of each term in the loss; terms of weight 0 are not computed.
+        embedding: (B, D) detached features of the encoder, watched for collapse. Not projections:
+            the projector's BatchNorm would hide it.
+        floor: The smallest value that each of some terms can take, by name.
+        figures: Scalars to log beside the loss, without gradient.
+    """
+
+    terms: dict[str, Tensor]
+    weights: dict[str, float]
+    embedding: Tensor
+    floor: dict[str, float]
+    figures: dict[str, Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """The weighted sum of the terms, a scalar."""
+        return torch.stack([self.weights[name] * term for name, term in self.terms.items()]).sum()
+
+
+class Task(nn.Module, ABC):
+    """A pretext task: an encoder, the heads that only pretraining needs, and the loss terms.
+
+    Args:
+        encoder: The encoder that is kept after pretraining.
+    """
+
+    #: Name prefixes of parameters that no gradient trains, e.g. an EMA teacher's.
+    fixed: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @abstractmethod
+    def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
+        """Compute the loss terms of one batch.
+
+        Args:
+            batch: Views on this device, images as floats in [0, 1].
+            progress: Share of the training done, in [0, 1); for schedules of the method's own.
+        """
+
+    def seen(self, batch: ViewBatch) -> Tensor:
+        """Return the views as this task shows them to its encoder, (B, V, 1, S, S)."""
+        return batch.images
+
+    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Return what the report shows of the first views, by name; nothing by default.
+
+        Maps (B, h, w), not negative, over the whole view: where the method looks, or what it has
+        learned to see.
+        """
+        return {}
+
+    def frozen(self) -> list[nn.Module]:
+        """Return the modules that rest during ``pretrain.freeze_epochs``: the backbone."""
+        return [self.encoder.backbone]
+
+    def after_step(self, progress: float) -> None:
+        """Do what follows an optimiser step, e.g. move a teacher; nothing by default."""

@@ -1,0 +1,88 @@
+"""Weights files: safetensors with a header that says what made them; reading runs no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medsgssl.config.loading import Config
+from medsgssl.errors import CheckpointError
+from medsgssl.utils.io import atomic_path
+
+
+def save_weights(path: Path, module: nn.Module, facts: dict[str, Any]) -> None:
+    """Write a module's weights and what one must know to use them, atomically.
+
+    Args:
+        path: A ``.safetensors`` file.
+        module: Its state is written.
+        facts: JSON-like values that travel in the file's header.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state_of(module).items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"medsgssl": json.dumps(facts, sort_keys=True)})
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return the module's state with tensors that share memory stored once each."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts in the header of a weights file.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or was not written by medsgssl.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist", "pretrain first, or give another file")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            header = stream.metadata() or {}
+        facts: dict[str, Any] = json.loads(header["medsgssl"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or holds no weights of medsgssl", "give a file that a run wrote"
+        ) from error
+    return facts
+
+
+def load_weights(path: Path, module: nn.Module, must_match: dict[str, Any]) -> dict[str, Any]:
+    """Load weights strictly: every name and shape must match, and so must the named facts.
+
+    Args:
+        path: The ``.safetensors`` file.
+        module: Takes the weights.
+        must_match: Facts that the file must have, e.g. the method.
+
+    Returns:
+        All facts of the file.
+
+    Raises:
+        CheckpointError: The file is unusable, of another method, or does not fit the module.
+    """
+    facts = read_facts(path)
+    for name, wanted in must_match.items():
+        if facts.get(name) != wanted:
+            raise CheckpointError(
+                f"{path} was written with {name}={facts.get(name)!r}, this run has {wanted!r}",
+                f"give weights of the same {name}, or change the configuration",
+            )
+    try:
+        module.load_state_dict(load_file(path), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} does not fit this model: {str(error)[:300]}",
+            "use the configuration the weights were made with",
+        ) from error
+    return facts
+
+
+def encoder_facts(config: Config) -> dict[str, Any]:
+    """Return the facts in which weights and configuration must agree."""
+    return {"method": config.name, "encoder": config.encoder.name}

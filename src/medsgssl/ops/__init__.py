@@ -1,0 +1,1 @@
+"""Arithmetic on masks and feature maps that several methods share."""

@@ -1,0 +1,292 @@
+"""The stages of one run in order; each is skipped when complete and resumed when interrupted."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+from rich.console import Console
+
+from medsgssl import __version__
+from medsgssl.config.loading import Config, dump
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.overlap import held_out_rows
+from medsgssl.data.prepare import PreparedData, prepare_data
+from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError
+from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.predictions import Predictions
+from medsgssl.images.intensity import INTENSITY
+from medsgssl.inference.predict import predict
+from medsgssl.methods.registry import find_method
+from medsgssl.models.encoder import build_backbone
+from medsgssl.models.weights import encoder_facts, read_facts
+from medsgssl.pipeline.examples import write_examples, write_maps
+from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, StageName, flatten
+from medsgssl.training.finetuning import finetune, labelled_rows
+from medsgssl.training.pretraining import pretrain
+from medsgssl.utils.io import atomic_path, fingerprint, write_json
+from medsgssl.utils.system import loader_workers, rank, shared_memory_warning
+
+Until = Literal["data", "pretrain", "finetune", "evaluate"]
+
+
+def run_method(
+    config: Config,
+    out: Path,
+    until: Until = "evaluate",
+    pretrained: Path | None = None,
+    console: Console | None = None,
+) -> RunFolder:
+    """Run a method from data to metrics; the caller writes the report.
+
+    Args:
+        config: What to run.
+        out: The run folder. A complete stage is skipped, an interrupted one goes on.
+        until: The last stage to run.
+        pretrained: ``pretrained.safetensors`` of another run of the same method, to start from
+            instead of pretraining.
+        console: Shows progress.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        MedsgsslError: Anything the user can mend.
+    """
+    console = console or Console()
+    last = get_args(Until).index(until)
+    run = RunFolder(out)
+    if rank() == 0:
+        _check_early(config, pretrained)
+        run.claim(config)
+    else:
+        _wait_for_data(run)
+    data = prepare_data(config, console, needs_masks=find_method(config.name).uses_masks)
+    if pretrained is not None and not config.direct:
+        warnings = [*data.facts["warnings"], *_check_apart(data, pretrained)]
+        data = replace(data, facts=data.facts | {"warnings": warnings})
+    keys = _keys(config, data, pretrained)
+    facts = _facts(config, data)
+    if rank() == 0:
+        _say_warnings(config, data, console)
+        _write_data(run, config, data, keys)
+    if last >= 1 and not config.direct:
+        _pretrain(run, config, data, facts | {"key": keys["pretrain"]}, pretrained)
+    if last >= 2:
+        _require_labels(data)
+        finetune_facts = facts | {"key": keys["finetune"]}
+        _once(run, "finetune", keys, lambda: finetune(config, data.source, out, finetune_facts))
+    if rank() > 0:
+        return run
+    if last >= 3:
+        _once(run, "predict", keys, lambda: _predict(run, config, data))
+        _once(run, "evaluate", keys, lambda: evaluate_run(run, config))
+    return run
+
+
+def evaluate_run(run: RunFolder, config: Config) -> dict[str, Any]:
+    """Recompute ``metrics.json`` from the predictions alone, and return it."""
+    metrics = evaluate(Predictions.read(run.predictions), config.evaluate, config.seed)
+    write_json(run.metrics, metrics)
+    return metrics
+
+
+def _check_early(config: Config, pretrained: Path | None) -> None:
+    # Found out now rather than after hours of masks: are the first weights to be had?
+    if pretrained is None:
+        build_backbone(config.encoder, config.data.img_size)
+        return
+    facts = read_facts(pretrained)
+    for name, wanted in encoder_facts(config).items():
+        if facts.get(name) != wanted:
+            raise CheckpointError(
+                f"{pretrained} was pretrained with {name}={facts.get(name)!r}, this run has "
+                f"{wanted!r}",
+                f"give the weights of a run with the same {name}",
+            )
+
+
+def _origin(pretrained: Path) -> RunFolder:
+    """Return the folder that other weights lie in, most often that of the run that made them."""
+    return RunFolder(pretrained.absolute().parent)
+
+
+def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
+    """Check that other weights saw no validation or test image of this data set.
+
+    Returns:
+        A warning where that cannot be known.
+
+    Raises:
+        LeakError: They saw some.
+    """
+    path = _origin(pretrained).pretrained_on
+    if not path.is_file():
+        return [
+            f"{pretrained} lies beside no {path.name}: if it was pretrained on images of the "
+            "validation or test split, the figures here are too good"
+        ]
+    seen = pd.read_parquet(path)
+    leaks = sorted(seen["name"][held_out_rows(data.catalog, seen)].unique())
+    if leaks:
+        shown = ", ".join(leaks[:10]) + (" ..." if len(leaks) > 10 else "")
+        raise LeakError(
+            f"{pretrained} was pretrained on {len(leaks)} images of patients in the validation and "
+            f"test splits of {data.catalog.root}: {shown}",
+            "pretrain on the training split alone, with the same data.split",
+        )
+    return []
+
+
+def _require_labels(data: PreparedData) -> None:
+    if not data.catalog.facts.get("labelled", True):
+        raise DataError(
+            f"{data.catalog.root} has no labels of the {len(DISEASES)} NIH diseases: there is "
+            "nothing to fine-tune for",
+            "stop at `medsgssl pretrain`, then fine-tune on labelled data with --from",
+        )
+
+
+def _wait_for_data(run: RunFolder) -> None:
+    # The first process prepares; Fabric's own barrier exists only from the training stages on.
+    while not (run.stages.is_file() and run.split.is_file()):
+        time.sleep(1)
+
+
+def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[str, str]:
+    flat = {key: value for key, value in flatten(dump(config)).items() if key not in WITHOUT_EFFECT}
+
+    def part(*prefixes: str) -> dict[str, Any]:
+        return {key: value for key, value in flat.items() if key.startswith(prefixes)}
+
+    common = part("name", "seed", "encoder.", "method.", "data.img_size", "data.batch_size")
+    keys = {"data": data.key}
+    start = read_facts(pretrained)["key"] if pretrained else None
+    keys["pretrain"] = fingerprint(
+        [data.pretrain_key, common, part("pretrain.", "views.pretrain."), start, __version__]
+    )
+    begin = "direct" if config.direct else keys["pretrain"]
+    keys["finetune"] = fingerprint(
+        [
+            data.key, common, begin, part("finetune.", "views.finetune.", "data.label_fraction"),
+            __version__,
+        ]
+    )  # fmt: skip
+    keys["predict"] = keys["finetune"]
+    keys["evaluate"] = fingerprint([keys["predict"], part("evaluate."), __version__])
+    return keys
+
+
+def _facts(config: Config, data: PreparedData) -> dict[str, Any]:
+    return encoder_facts(config) | {
+        "direct": config.direct,
+        "img_size": config.data.img_size,
+        "intensity": INTENSITY,
+        "label_revision": data.catalog.facts.get("label_revision"),
+        "masks": data.facts["masks"],
+        "diseases": list(DISEASES),
+        "data": data.key,
+        "config": dump(config),
+        "version": __version__,
+    }
+
+
+def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
+    workers = loader_workers(config.data.num_workers)
+    batch = config.data.batch_size * 2 * 2 * config.data.img_size**2
+    memory = shared_memory_warning(batch, workers)
+    for text in [*data.facts["warnings"], *([memory] if memory else [])]:
+        console.print(f"Warning: {text}", style="yellow", highlight=False, markup=False)
+
+
+def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str]) -> None:
+    def write() -> None:
+        write_json(run.data, data.facts | {"labels_used": _labels_used(config, data)})
+        with atomic_path(run.split) as temporary:
+            data.split_table().to_parquet(temporary, index=False)
+        write_examples(run.examples, config, data)
+
+    _once(run, "data", keys, write)
+
+
+def _labels_used(config: Config, data: PreparedData) -> dict[str, int]:
+    """Count what ``data.label_fraction`` leaves of the training split."""
+    if not data.catalog.facts.get("labelled", True):
+        return {"patients": 0, "images": 0}
+    rows = labelled_rows(config, data.source)
+    return {"patients": len(set(data.source.patients[rows])), "images": len(rows)}
+
+
+def _pretrain(
+    run: RunFolder,
+    config: Config,
+    data: PreparedData,
+    facts: dict[str, Any],
+    pretrained: Path | None,
+) -> None:
+    def work() -> None:
+        if pretrained is None:
+            if rank() == 0:
+                with atomic_path(run.pretrained_on) as temporary:
+                    data.pretrained_on.to_parquet(temporary, index=False)
+            pretrain(config, data.source, run.path, facts, data.more)
+            return
+        with atomic_path(run.pretrained) as temporary:
+            shutil.copyfile(pretrained, temporary)
+        if rank() == 0:
+            _copy_along(_origin(pretrained).pretrained_on, run.pretrained_on)
+
+    def maps() -> None:
+        if pretrained is None:
+            write_maps(run.maps, config, data, run.pretrained)
+        else:
+            _copy_along(_origin(pretrained).maps, run.maps)
+
+    _once(run, "pretrain", {"pretrain": facts["key"]}, work)
+    if rank() == 0:
+        # Apart, so that a run killed here need not pretrain again.
+        _once(run, "maps", {"maps": facts["key"]}, maps)
+
+
+def _copy_along(source: Path, target: Path) -> None:
+    """Copy a file that belongs to other weights, where there is one; else there is none here."""
+    target.unlink(missing_ok=True)
+    if source.is_file():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:
+    rows, scores = predict(config, data.source, run.classifier)
+    table = data.catalog.table.iloc[rows]
+    frame = table[["image_id", "patient_id", "split", "view", "sex", "age"]].reset_index(drop=True)
+    for number, disease in enumerate(DISEASES):
+        frame[f"label_{disease}"] = table[disease].to_numpy()
+        frame[f"score_{disease}"] = scores[:, number]
+    Predictions(pd.DataFrame(frame)).write(run.predictions)
+
+
+def _once(
+    run: RunFolder,
+    stage: StageName,
+    keys: dict[str, str],
+    work: Callable[[], Any],
+) -> None:
+    found = run.key_of(stage)
+    if found == keys[stage]:
+        return
+    if found is not None and stage != "evaluate":
+        raise ConfigError(
+            f"{run.path} holds a complete stage {stage!r} made from other data, other pretrained "
+            "weights or another version of medsgssl",
+            "choose another --out folder, or delete this one",
+        )
+    started = time.monotonic()
+    work()
+    if rank() == 0:
+        run.mark(stage, keys[stage], time.monotonic() - started)

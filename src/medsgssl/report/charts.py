@@ -1,0 +1,155 @@
+"""Figures of every report: drawn once, put into a page as SVG or written as files."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medsgssl.report.theme import CARD, GRID, INK, MUTED, follow_theme
+from medsgssl.utils.io import atomic_path
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "medsgssl",
+    "pdf.fonttype": 42,
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "axes.formatter.useoffset": False,
+    "figure.facecolor": CARD,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 2.2,
+    "lines.linewidth": 1.5,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+}
+# No date and no creator: the same run gives the same bytes.
+_NO_METADATA = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One panel that can be drawn on any axes.
+
+    Attributes:
+        name: Unique on a page; letters, digits and dashes.
+        title: Shown above the panel.
+        label: What the panel says, for those who do not see it.
+        draw: Draws on the axes it is given.
+        size: Width and height in inches.
+        margins: Room left, bottom, right and top of the axes, in inches.
+    """
+
+    name: str
+    title: str
+    label: str
+    draw: Callable[[Axes], None]
+    size: tuple[float, float] = (2.9, 2.2)
+    margins: tuple[float, float, float, float] = (0.52, 0.42, 0.12, 0.1)
+
+    def __post_init__(self) -> None:
+        # The name goes into the page unescaped, as part of ids.
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise ValueError(f"{self.name!r} is no name of a chart")
+
+    def svg(self) -> Markup:
+        """Return the panel as SVG for the inside of a page; its colours follow the theme."""
+        with _style():
+            figure = Figure(figsize=self.size)
+            width, height = self.size
+            left, bottom, right, top = self.margins
+            box = (left / width, bottom / height)
+            extent = (1 - (left + right) / width, 1 - (bottom + top) / height)
+            self.draw(figure.add_axes((*box, *extent)))
+            text = io.StringIO()
+            figure.savefig(text, format="svg", metadata=_NO_METADATA["svg"], transparent=True)
+        return _for_page(text.getvalue(), self.name, self.label)
+
+
+def write_figure(charts: Sequence[Chart], folder: Path, name: str, columns: int) -> list[Path]:
+    """Write charts as one figure, as SVG and as PDF.
+
+    Args:
+        charts: At least one; they become panels, row by row.
+        folder: Where the files go.
+        name: File name without suffix.
+        columns: Panels per row at most.
+
+    Returns:
+        The files.
+    """
+    columns = min(columns, len(charts))
+    rows = -(-len(charts) // columns)
+    width, height = charts[0].size
+    with _style():
+        figure = Figure(figsize=(width * columns, (height + 0.25) * rows), layout="constrained")
+        for number, chart in enumerate(charts, start=1):
+            axes = figure.add_subplot(rows, columns, number)
+            chart.draw(axes)
+            axes.set_title(chart.title)
+        # Laid out once; every file would lay it out again.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        written = []
+        for suffix, metadata in _NO_METADATA.items():
+            written.append(folder / f"{name}.{suffix}")
+            with atomic_path(written[-1]) as temporary:
+                figure.savefig(temporary, format=suffix, metadata=metadata)
+    return written
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    # Not pyplot: its figures are global, and its back end may want a display.
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def _for_page(svg: str, name: str, label: str) -> Markup:
+    """Fit a figure of matplotlib into a page: unique ids, theme colours, no foreign addresses."""
+    body = svg[svg.index("<svg") :]
+    box = re.search(r'viewBox="([^"]+)"', body)
+    assert box is not None
+    body = body[body.index(">") + 1 : body.rindex("</svg>")]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w.-]+)(?=[\")])", body))
+    body = re.sub(
+        r' id="([^"]+)"',
+        lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",
+        body,
+    )
+    body = re.sub(r'(href="|url\()#', rf"\1#{name}-", body)
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"font-family: [^;\"]+;? ?", "", body)
+    body = re.sub(r" transform=\"rotate\(-?0 [^)]+\)\"", "", body)
+    # Hundredths of a point are enough for coordinates; texts between the tags stay as they are.
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), body)
+    body = re.sub(r"\s*\n\s*", " ", body)
+    head = f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}">'
+    return Markup(f"{head}{follow_theme(body)}</svg>")

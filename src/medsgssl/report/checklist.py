@@ -1,0 +1,157 @@
+"""A reporting checklist of a study, filled from result files.
+
+It follows the items of TRIPOD+AI that the files can answer, and says of the others that the author
+has to.
+
+Source: Collins et al., "TRIPOD+AI statement", BMJ 385, 2024.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.mask_cache import CONTROLS
+from medsgssl.report.model_card import OPEN, pretrained_on, software, split_kind
+from medsgssl.study.analysis import Analysis
+from medsgssl.study.localize import LOOK_FILE
+from medsgssl.utils.formatting import percent, words
+from medsgssl.utils.io import read_json, write_text
+
+CHECKLIST_FILE = "checklist.md"
+
+
+def write_checklist(analysis: Analysis, folder: Path) -> Path:
+    """Write ``checklist.md``: what a reader of a study must be told, as far as files tell it."""
+    run = analysis.collected.runs[0]
+    catalog: dict[str, Any] = (run.data or {}).get("catalog", {})
+    bench = analysis.bench
+    positives = ", ".join(f"{words(name)} {count}" for name, count in _positives(analysis).items())
+    environment = run.folder.environment
+    versions = read_json(environment) if environment.is_file() else {}
+    seeds = sorted({item.seed for item in analysis.collected.runs})
+    rows = [
+        ("Data source and period", f"{catalog.get('source', 'not told')}; period: {OPEN}"),
+        ("Labels", f"revision {catalog.get('label_revision', 'not told')}; reference: {OPEN}"),
+        ("Split", f"{split_kind(catalog)}, by patient, leak checked"),
+        ("Pretrained on", _pretrained_on(analysis)),
+        ("Training and validation size", _sizes(catalog)),
+        ("Test size", f"{len(bench.test)} images, {bench.patients} patients"),
+        ("Positives in test", positives),
+        ("Age, sex and view in test", _people(bench.test.table)),
+        ("Sample size justified", OPEN),
+        ("Missing and damaged images", _warned(analysis)),
+        ("Models", "; ".join(dict.fromkeys(arm.label for arm in analysis.arms))),
+        ("Start and budget", _budgets(analysis)),
+        ("Input and its preparation", _input(run.settings)),
+        ("Lung masks", _mask_facts(analysis)),
+        ("Class imbalance", f"loss: {run.settings.get('finetune.loss', 'not told')}"),
+        ("Settings of every run", "`config.yaml` of each folder in `runs.csv`"),
+        ("Seeds", ", ".join(map(str, seeds))),
+        ("Model choice", "best epoch by validation mean AUC; the test split was not looked at"),
+        ("Thresholds and calibration", "from validation; see `metrics.json` of each run"),
+        (
+            "Performance with uncertainty",
+            f"`means.csv`, {percent(bench.confidence)} intervals, {bench.resamples} resamples of "
+            "patients",
+        ),
+        ("Comparison", "paired on the same images; `comparisons.csv`, `diseases.csv`, Holm"),
+        ("Several comparisons", "Holm over the diseases, over the study, and over parts"),
+        ("Fairness", "`subgroups.csv`: sex, age band, view"),
+        ("Shortcuts", "AUC of view, sex, age and follow-up alone: `metrics.json` of each run"),
+        ("Is it the anatomy", _controls(analysis)),
+        ("Where the networks look", _looked(analysis)),
+        ("Data and code to be had", OPEN),
+        ("Runs that failed or are missing", ", ".join(analysis.collected.missing) or "none"),
+        ("Software", f"{software(versions)}, {versions.get('platform', '?')}"),
+        ("External validation", "none in these files"),
+        ("Ethics, funding, registration", OPEN),
+    ]
+    lines = ["# Checklist", "", "| Item | What is known |", "|---|---|"]
+    lines += [f"| {name} | {text.replace('|', '/')} |" for name, text in rows]
+    write_text(folder / CHECKLIST_FILE, "\n".join(lines) + "\n")
+    return folder / CHECKLIST_FILE
+
+
+def _sizes(catalog: dict[str, Any]) -> str:
+    found = catalog.get("splits", {})
+    told = [
+        f"{name}: {found[name]['usable']} images, {found[name]['patients']} patients"
+        for name in ("train", "val")
+        if name in found
+    ]
+    return "; ".join(told) or "not told"
+
+
+def _pretrained_on(analysis: Analysis) -> str:
+    found = [
+        pretrained_on(run.folder) for arm in analysis.arms if not arm.direct for run in arm.runs
+    ]
+    return "; or ".join(dict.fromkeys(found)) or "nothing"
+
+
+def _people(table: pd.DataFrame) -> str:
+    ages = table["age"].dropna()
+    told = [f"age {ages.median():.0f} (median, {ages.min()} to {ages.max()})"] if len(ages) else []
+    for column in ("sex", "view"):
+        counts = table[column].value_counts()
+        told += [f"{name or f'{column} not told'} {count}" for name, count in counts.items()]
+    return ", ".join(told)
+
+
+def _budgets(analysis: Analysis) -> str:
+    found: dict[str, list[str]] = {}
+    for arm in analysis.arms:
+        kept = arm.settings
+        start = "ImageNet weights" if kept.get("encoder.pretrained") else "random weights"
+        head = kept.get("finetune.read_out", "finetune")
+        trained = f"{kept.get('finetune.epochs')} epochs" if head == "finetune" else str(head)
+        before = "" if arm.direct else f"{kept.get('pretrain.epochs')} + "
+        budget = f"{kept.get('encoder.name')} from {start}, {before}{trained}"
+        found.setdefault(budget, []).append(arm.label)
+    told = [f"{budget}: {', '.join(dict.fromkeys(arms))}" for budget, arms in found.items()]
+    return "; ".join(told)
+
+
+def _input(settings: dict[str, Any]) -> str:
+    return (
+        f"grey, {settings.get('data.img_size')} pixels square; 0.1 and 99.9 percentiles of deeper "
+        "images to 8 bits; augmentation in `config.yaml`"
+    )
+
+
+def _mask_facts(analysis: Analysis) -> str:
+    for run in analysis.collected.runs:
+        masks = (run.data or {}).get("masks", {})
+        counts = masks.get("counts")
+        if counts:
+            told = ", ".join(f"{count} {name}" for name, count in counts.items())
+            ruled = str(masks.get("source")) in ("rules", *CONTROLS)
+            origin = f"recipe {masks.get('recipe')}, without labels" if ruled else "the user's own"
+            return f"{origin}: {told}"
+    return "none in these files"
+
+
+def _controls(analysis: Analysis) -> str:
+    controls = dict.fromkeys(arm.masks for arm in analysis.arms if arm.is_mask_control)
+    return (
+        f"masks without anatomy: {', '.join(controls)}" if controls else "no mask control was run"
+    )
+
+
+def _looked(analysis: Analysis) -> str:
+    there = [run for run in analysis.collected.runs if (run.folder.path / LOOK_FILE).is_file()]
+    return "`localisation.csv`" if there else "not looked at"
+
+
+def _positives(analysis: Analysis) -> dict[str, int]:
+    test = analysis.bench.test
+    return dict(zip(DISEASES, (int(count) for count in test.labels.sum(axis=0)), strict=True))
+
+
+def _warned(analysis: Analysis) -> str:
+    found = [text for text, origin in analysis.collected.warnings if "data.json" in origin]
+    return "; ".join(found) or "none warned of"

@@ -1,0 +1,146 @@
+"""A model card of a run, filled from its result files.
+
+Source: Mitchell et al., "Model cards for model reporting", FAccT 2019.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medsgssl.report.run_files import Results
+from medsgssl.runs.folder import RunFolder
+from medsgssl.utils.formatting import number, percent, span, words
+from medsgssl.utils.io import write_text
+
+CARD_FILE = "model_card.md"
+#: What files cannot tell.
+OPEN = "**To be told by the author.**"
+
+
+def write_card(run: RunFolder) -> Path:
+    """Write ``model_card.md`` into a run folder.
+
+    Raises:
+        ConfigError: The folder holds no run.
+        DataError: A file is damaged.
+    """
+    results = Results.read(run)
+    parts = [
+        f"# Model card: {results.setting('name')}",
+        _model(results),
+        _uses(),
+        _data(results, run),
+        _performance(results),
+        _limits(results),
+    ]
+    write_text(run.path / CARD_FILE, "\n\n".join(parts) + "\n")
+    return run.path / CARD_FILE
+
+
+def _model(results: Results) -> str:
+    start = "ImageNet weights" if results.setting("encoder.pretrained") else "random weights"
+    way = "supervised training alone" if results.direct else "self-supervised pretraining first"
+    versions = results.environment or {}
+    lines = {
+        "Backbone": f"{results.setting('encoder.name')}, from {start}",
+        "Training": f"{way}; seed {results.setting('seed')}",
+        "Input": f"one grey chest X-ray, {results.setting('data.img_size')} pixels square",
+        "Output": "14 probabilities, one per finding of ChestX-ray14; not exclusive",
+        "Lung masks": str((results.data or {}).get("masks", {}).get("source", "not told")),
+        "Made with": software(versions),
+        "Files": "`classifier.safetensors`, `config.yaml`, `environment.json`",
+    }
+    return "## Model\n\n" + _list(lines)
+
+
+def software(versions: dict[str, Any]) -> str:
+    """Say which versions made a run, from its ``environment.json``."""
+    return f"medsgssl {versions.get('medsgssl', '?')}, torch {versions.get('torch', '?')}"
+
+
+def pretrained_on(run: RunFolder) -> str:
+    """Say what the encoder was pretrained on, from ``pretrained_on.parquet``."""
+    if not run.pretrained_on.is_file():
+        return "not told"
+    counts = pd.read_parquet(run.pretrained_on)["source"].value_counts()
+    return ", ".join(f"{count} images of {name}" for name, count in counts.items())
+
+
+def split_kind(catalog: dict[str, Any]) -> str:
+    """Say how the images were split, from the catalog's part of ``data.json``."""
+    return str(catalog.get("split", {}).get("kind", "not told"))
+
+
+def _uses() -> str:
+    return (
+        "## Use\n\nResearch on methods. It is not a medical device and must not guide care. "
+        f"Intended users, setting and population beyond the data below: {OPEN}"
+    )
+
+
+def _data(results: Results, run: RunFolder) -> str:
+    catalog = (results.data or {}).get("catalog", {})
+    splits = catalog.get("splits", {})
+    lines = {
+        "Source": str(catalog.get("source", "not told")),
+        "Label revision": str(catalog.get("label_revision", "not told")),
+        "Split": f"{split_kind(catalog)}, by patient; no patient is in two",
+        "Labels used": f"{percent(results.setting('data.label_fraction'))} of training patients",
+    }
+    for name, found in splits.items():
+        lines[name] = f"{found['usable']} usable images of {found['patients']} patients"
+    if not results.direct:
+        lines["Pretrained on"] = pretrained_on(run)
+    text = "## Data\n\n" + _list(lines)
+    return text + (
+        "\n\nLabels were mined from radiology reports by software; its makers expect more than "
+        "90 % of them to be right."
+        if catalog.get("source") == "nih"
+        else ""
+    )
+
+
+def _performance(results: Results) -> str:
+    metrics = results.metrics
+    if metrics is None:
+        return "## Performance\n\nNot evaluated yet: there is no `metrics.json`."
+    level = percent(metrics["bootstrap"]["confidence"])
+    lines = [
+        f"Test split: {metrics['images']} images of {metrics['patients']} patients. Mean AUC "
+        f"{number(metrics['mean_auc'])} ({level} interval {span(metrics['mean_auc_interval'])}, "
+        "patients resampled). From `metrics.json`.",
+        "",
+        f"| Finding | Positives | AUC | {level} interval | AP | ECE after scaling |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in metrics["per_disease"].items():
+        lines.append(
+            f"| {words(name)} | {found['positives']} | {number(found['auc'])} | "
+            f"{span(found['auc_interval'])} | {number(found['ap'])} | "
+            f"{number(found['ece_calibrated'])} |"
+        )
+    lines += ["", "| Group | Images | Mean AUC | Interval |", "|---|---|---|---|"]
+    for kind, groups in metrics["subgroups"].items():
+        for name, found in groups.items():
+            lines.append(
+                f"| {kind} {name} | {found['images']} | {number(found['mean_auc'])} | "
+                f"{span(found['mean_auc_interval'])} |"
+            )
+    return "## Performance\n\n" + "\n".join(lines)
+
+
+def _limits(results: Results) -> str:
+    found = [*(results.data or {}).get("warnings", []), *results.pretrain_warnings[-1:]]
+    found += (results.metrics or {}).get("warnings", [])
+    told = "\n".join(f"- {text}" for text in found) or "- The run gave no warning."
+    return (
+        f"## Limits\n\n{told}\n- Tested on one data set; how it does elsewhere is not known.\n"
+        f"- Ethical considerations and licence of the data: {OPEN}"
+    )
+
+
+def _list(lines: dict[str, str]) -> str:
+    return "\n".join(f"- **{name}:** {text}" for name, text in lines.items())

@@ -1,0 +1,192 @@
+"""Images, masks, views and maps of a run as the network saw them, with outlines that stay sharp."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.report.page import png_uri
+from medsgssl.utils.formatting import number, words
+from medsgssl.utils.heatmap import paint_map
+
+_SIDE = 160
+_MAX_EXAMPLES = 6
+# A pixel that the method moved by more than this share of the range counts as changed.
+_CHANGED = 0.02
+# Outlines of changes that are nearly the whole view would say nothing.
+_MOST = 0.95
+
+Grey = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the page.
+
+    Attributes:
+        caption: What it is.
+        alt: The same with the image's name, for those who do not see it.
+        address: The picture itself, as a ``data:`` address.
+        side: Length of either side in pixels.
+        lungs: Outline of the lung mask as SVG path data; empty where there is none.
+        hidden: Outline of what the method changed, likewise.
+        box: Outline of a finding, likewise.
+    """
+
+    caption: str
+    alt: str
+    address: str
+    side: int
+    lungs: str = ""
+    hidden: str = ""
+    box: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """All pictures of one image.
+
+    Attributes:
+        image_id: Its name.
+        note: What else is to be said of it, e.g. the quality of its mask.
+        pictures: In the order in which a run makes them.
+    """
+
+    image_id: str
+    note: str
+    pictures: list[Picture]
+
+
+def examples(arrays: Mapping[str, NDArray[Any]], *, without_masks: bool) -> list[Example]:
+    """Turn the arrays of ``examples.npz`` into pictures.
+
+    Args:
+        arrays: As docs/architecture.md lists them.
+        without_masks: The run saw no masks; whole-image masks then are no failures.
+    """
+    count = min(len(arrays["image_ids"]), _MAX_EXAMPLES)
+    return [_example(arrays, row, without_masks) for row in range(count)]
+
+
+def _example(arrays: Mapping[str, NDArray[Any]], row: int, without_masks: bool) -> Example:
+    image_id = str(arrays["image_ids"][row])
+    mask: Mask = arrays["masks"][row]
+    whole = bool(mask.all())
+    pictures = [_picture("cached image", image_id, arrays["images"][row], None if whole else mask)]
+    views, prepared = arrays.get("pretrain_views"), arrays.get("prepared")
+    if views is not None:
+        masks = arrays["pretrain_masks"][row]
+        for v, view in enumerate(views[row]):
+            shown = _grey(view)
+            # The outline of a whole-image mask is the frame of the image, not lungs.
+            lungs = None if whole else masks[v]
+            pictures.append(_picture(f"pretraining view {v + 1}", image_id, shown, lungs))
+            if prepared is not None and v < prepared.shape[1]:
+                left = _grey(prepared[row, v])
+                changed = _changed(shown, left)
+                pictures.append(
+                    _picture(f"view {v + 1} as encoded", image_id, left, lungs, changed)
+                )
+    for name, caption in (("finetune_views", "fine-tuning view"), ("test_views", "test view")):
+        if name in arrays:
+            pictures.append(_picture(caption, image_id, arrays[name][row], None))
+    note = f"mask quality {number(float(arrays['quality'][row]), 2)}"
+    if whole:
+        note = "without a mask" if without_masks else "no usable mask: the whole image"
+    return Example(image_id, note, pictures)
+
+
+def _picture(
+    caption: str, image_id: str, image: NDArray[Any], mask: Mask | None, changed: Mask | None = None
+) -> Picture:
+    grey = _grey(image)
+    shrink = min(1.0, _SIDE / max(grey.shape))
+    small = cv2.resize(grey, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    return Picture(
+        caption=caption,
+        alt=f"{image_id}: {caption}",
+        address=png_uri(np.asarray(small, dtype=np.uint8)),
+        side=grey.shape[0],
+        lungs="" if mask is None else outline(mask),
+        hidden="" if changed is None else outline(changed),
+    )
+
+
+def _grey(image: NDArray[Any]) -> Grey:
+    """Return an image as uint8; floats are in [0, 1]."""
+    if image.dtype == np.uint8:
+        return image
+    return np.asarray(np.clip(image, 0, 1) * 255 + 0.5, dtype=np.uint8)
+
+
+def _changed(before: Grey, after: Grey) -> Mask | None:
+    changed = np.abs(before.astype(np.int16) - after) > _CHANGED * 255
+    # Noise in a filled block leaves single pixels unchanged; blocks are larger than that.
+    kernel = np.ones((5, 5), np.uint8)
+    closed = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
+    return closed if 0 < closed.mean() < _MOST else None
+
+
+def outline(mask: Mask) -> str:
+    """Return the outline of a mask as SVG path data in pixels of the mask."""
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    parts = []
+    for contour in found:
+        corners = cv2.approxPolyDP(contour, 0.6, closed=True)[:, 0]
+        if len(corners) > 2:
+            parts.append("M" + " ".join(f"{x} {y}" for x, y in corners) + "Z")
+    return "".join(parts)
+
+
+_SIDE_maps = 160
+
+
+def map_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
+    """Turn the arrays of ``maps.npz`` into pictures, one example per image.
+
+    A map that pretraining did not change is shown once.
+
+    Args:
+        arrays: As docs/architecture.md lists them.
+    """
+    names = [key.removesuffix("_after") for key in arrays if key.endswith("_after")]
+    return [
+        Example(str(image_id), "first pretraining view", _pictures(arrays, names, row))
+        for row, image_id in enumerate(arrays["image_ids"])
+    ]
+
+
+def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) -> list[Picture]:
+    image_id = str(arrays["image_ids"][row])
+    view, mask = arrays["views"][row], arrays["masks"][row]
+    pictures = []
+    for name in names:
+        before, after = (arrays[f"{name}_{when}"][row] for when in ("before", "after"))
+        learned = not np.allclose(before, after)
+        shown = {"before": before, "after": after} if learned else {"": after}
+        for when, found in shown.items():
+            caption = f"{words(name)} {when}".strip()
+            share = f": {number(_share_on(found, mask), 2)} of it in the mask"
+            pictures.append(
+                Picture(
+                    caption=caption if mask.all() else caption + share,
+                    alt=f"{image_id}: {caption} pretraining" if when else f"{image_id}: {caption}",
+                    address=png_uri(paint_map(view, found, _SIDE_maps)),
+                    side=view.shape[0],
+                    lungs="" if mask.all() else outline(mask),
+                )
+            )
+    return pictures
+
+
+def _share_on(found: NDArray[Any], mask: NDArray[np.bool_]) -> float:
+    """Return the share of the map's sum that lies in the mask."""
+    cover = cv2.resize(mask.astype(np.float32), found.shape[::-1], interpolation=cv2.INTER_AREA)
+    total = float(found.sum())
+    return float((found * cover).sum()) / total if total > 0 else 0.0

@@ -1,0 +1,176 @@
+"""Small tables of a page: splits, audit, subgroups, shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medsgssl.data.labels import DISEASES
+from medsgssl.report.run_files import Results
+from medsgssl.utils.formatting import NONE, count, listed, number, span, words
+
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table of texts.
+
+    Attributes:
+        caption: Its heading.
+        columns: Headers, the first one of the row names.
+        rows: Row name and cells.
+        source: The file it comes from.
+    """
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    source: str = ""
+
+
+def split_table(results: Results) -> Table | None:
+    """Count patients and images of each split, and positives where a file tells them."""
+    if results.split is None:
+        return None
+    table = results.split
+    present = [name for name in _SPLITS if (table["split"] == name).any()]
+    groups = {name: table[table["split"] == name] for name in present}
+    rows = [
+        ["patients", *(count(group["patient_id"].nunique()) for group in groups.values())],
+        ["images", *(count(len(group)) for group in groups.values())],
+    ]
+    audited = (results.data or {}).get("catalog", {}).get("splits", {})
+    if audited:
+        rows.append(["usable images", *(count(audited[name]["usable"]) for name in present)])
+    positives = {name: _positives(results, audited, name) for name in present}
+    if any(positives.values()):
+        rows += [
+            [words(name), *(count(positives[split].get(name)) for split in present)]
+            for name in DISEASES
+        ]
+    source = "split.parquet, data.json" if audited else "split.parquet, metrics.json"
+    return Table("Patients, images and positives", ["", *present], rows, source)
+
+
+def _positives(results: Results, audited: Mapping[str, Any], split: str) -> dict[str, int]:
+    """Positives of a split; without an audit only the evaluated images tell them."""
+    if audited:
+        return dict(audited[split]["positives"])
+    metrics = results.metrics or {}
+    if split == "test" and metrics:
+        return {name: found["positives"] for name, found in metrics["per_disease"].items()}
+    if split == "val" and metrics.get("validation"):
+        return dict(metrics["validation"]["positives"])
+    return {}
+
+
+def data_tables(results: Results) -> list[Table]:
+    """Return what ``data.json`` tells of files, labels and masks beside the splits."""
+    data = results.data or {}
+    shown_elsewhere = ("splits", "labels", "warnings")
+    catalog = {k: v for k, v in data.get("catalog", {}).items() if k not in shown_elsewhere}
+    more = data.get("also")
+    also = facts_tables({"data sets": more}, "data.json", "Also pretrained on") if more else []
+    return [
+        *facts_tables(catalog, "data.json", "Catalog"),
+        *facts_tables(data.get("masks", {}), "data.json", "Lung masks"),
+        *also,
+        *facts_tables(data.get("labels_used", {}), "data.json", "Labels that fine-tuning used"),
+    ]
+
+
+def facts_tables(tree: Mapping[str, Any], source: str, caption: str) -> list[Table]:
+    """Turn nested facts into tables: one of the plain values, one per mapping below."""
+    plain = [[words(key), _text(value)] for key, value in tree.items() if not _nested(value)]
+    tables = [Table(caption, ["", ""], plain, source)] if plain else []
+    for key, value in tree.items():
+        if not _nested(value):
+            continue
+        heading = f"{caption}: {words(key)}"
+        if all(_nested(below) for below in value.values()):
+            tables.append(_crossed(value, source, heading))
+        else:
+            tables += facts_tables(value, source, heading)
+    return tables
+
+
+def _crossed(tree: Mapping[str, Mapping[str, Any]], source: str, caption: str) -> Table:
+    """Lay mappings of the same keys side by side: one row each, one column per key."""
+    keys = dict.fromkeys(key for row in tree.values() for key in row)
+    plain = [key for key in keys if not any(_nested(row.get(key)) for row in tree.values())]
+    rows = [[words(name), *(_text(row.get(key)) for key in plain)] for name, row in tree.items()]
+    return Table(caption, ["", *map(words, plain)], rows, source)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return listed([_text(item) for item in value]) if value else NONE
+    return str(value) if value != {} else NONE
+
+
+def subgroup_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Return mean AUC and its interval per subgroup, one table per kind of group."""
+    return [
+        Table(
+            f"By {kind}",
+            [
+                kind, "images", "patients", "mean AUC", "interval", "diseases",
+                "of frequent ones", "interval", "diseases",
+            ],
+            [
+                [
+                    name, count(group["images"]), count(group["patients"]),
+                    *_mean_cells(group, ""), *_mean_cells(group, "_20"),
+                ]
+                for name, group in groups.items()
+            ],
+            "metrics.json",
+        )
+        for kind, groups in metrics.get("subgroups", {}).items()
+        if groups
+    ]  # fmt: skip
+
+
+def _mean_cells(group: Mapping[str, Any], suffix: str) -> list[str]:
+    mean, spread = group[f"mean_auc{suffix}"], group[f"mean_auc{suffix}_interval"]
+    return [number(mean), span(spread), count(len(group[f"diseases_in_mean{suffix}"]))]
+
+
+def shortcut_table(metrics: Mapping[str, Any]) -> Table | None:
+    """Return how well facts outside the lungs tell each disease, beside the classifier's AUC.
+
+    The classifier's AUC within AP and within PA images cannot profit from the view.
+    """
+    shortcuts = {
+        name: found for name, found in metrics.get("shortcuts", {}).items() if found["images"]
+    }
+    if not shortcuts:
+        return None
+    views = metrics.get("subgroups", {}).get("view", {})
+    within = [name for name in ("AP", "PA") if name in views]
+    columns = ["disease", *(f"{words(name)} alone" for name in shortcuts), "classifier"]
+    columns += [f"within {name}" for name in within]
+    rows = [
+        [
+            words(disease),
+            *(number(found["auc"].get(disease), 2) for found in shortcuts.values()),
+            number(result["auc"], 2),
+            *(number(views[view]["per_disease"][disease]["auc"], 2) for view in within),
+        ]
+        for disease, result in metrics["per_disease"].items()
+    ]
+    return Table("Shortcuts: AUC of facts that are not in the lungs", columns, rows, "metrics.json")

@@ -1,0 +1,274 @@
+"""Predicts time and disk space of a planned study, from timings on synthetic images."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from medsgssl.config.loading import Config
+from medsgssl.data.catalog import Catalog, current_catalog
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.image_cache import DecodedCache
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.mask_cache import MaskArray
+from medsgssl.data.overlap import further_sets, without_shared
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.losses.multilabel import build_loss
+from medsgssl.methods.registry import method_of
+from medsgssl.models.classifier import Classifier
+from medsgssl.models.task import Task
+from medsgssl.runs.folder import StageName
+from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
+from medsgssl.study.runner import is_complete
+from medsgssl.transforms.view_spec import ViewPlan
+from medsgssl.utils.io import read_json
+
+Step = Literal["pretrain", "finetune", "predict"]
+_TRIALS = 3
+_PATIENCE = 5.0
+
+
+def seconds_per_image(config: Config, stage: Step) -> float:
+    """Time whole steps, views included, on random images of the size of the decoded cache.
+
+    Args:
+        config: Which method, encoder, image size, batch size and device.
+        stage: Training steps of ``pretrain`` or ``finetune``, or reading out for ``predict``.
+
+    Returns:
+        Seconds per image of the fastest of a few steps, from scratch whatever the settings.
+    """
+    config = without_weights(config)
+    method = method_of(config)
+    settings = config.pretrain if stage == "pretrain" else config.finetune
+    gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
+    device = torch.device("cuda" if gpu else "cpu")
+    # Whole batches: a few small images cost almost as much as many.
+    size = config.data.batch_size
+    source = _made_up(config, size)
+    task: Task
+    views: ViewPlan
+    if stage == "pretrain":
+        task, views = method.task(method.encoder()), method.pretrain_views()
+    else:
+        labels = torch.from_numpy(source.labels)
+        task = Classifier(method.encoder(), build_loss(config.finetune, labels))
+        views = method.finetune_views() if stage == "finetune" else method.test_views()
+    if not task.encoder.is_vit:  # as the training loop lays it out
+        task.to(memory_format=torch.channels_last)
+    task.to(device).train(stage != "predict")
+    rows = np.arange(size)
+    steps = ViewSteps(source, views, EpochOrder(rows, size, 0), config.data.img_size, 0)
+
+    def step(number: int) -> None:
+        batch = steps.render(number, rows).to_device(device)
+        if stage == "predict":
+            assert isinstance(task, Classifier)
+            with torch.inference_mode():
+                task.scores(batch)
+        else:
+            task(batch, 0.0).loss.backward()
+        if gpu:
+            torch.cuda.synchronize()
+
+    return _fastest(step) / size
+
+
+def _fastest(step: Callable[[int], None]) -> float:
+    seconds = []
+    for trial in range(1 + _TRIALS):
+        started = time.perf_counter()
+        step(trial)
+        seconds.append(time.perf_counter() - started)
+        # The first step also loads libraries, so a second one is always made.
+        if trial and sum(seconds) > _PATIENCE:
+            break
+    return min(seconds)
+
+
+def _made_up(config: Config, count: int) -> ViewSource:
+    rng = np.random.default_rng(0)
+    side = config.data.cache_size or config.data.img_size
+    masks = np.zeros((side, side), bool)
+    masks[side // 5 : -side // 5, side // 5 : -side // 5] = True
+    bits = np.tile(np.packbits(masks), (count, 1))
+    return ViewSource(
+        cache=DecodedCache(
+            images=rng.integers(0, 256, (count, side, side), dtype=np.uint8),
+            usable=np.ones(count, bool),
+            problems={},
+            folder=Path(),
+        ),
+        masks=MaskArray(bits, np.ones(count, np.float32), np.ones(count, bool), side),
+        keys=np.arange(count, dtype=np.uint64),
+        labels=(rng.random((count, 14)) < 0.3).astype(np.float32),
+        domains=np.zeros(count, np.int64),
+        splits=np.repeat("train", count),
+        patients=np.arange(count).astype(str),
+    )
+
+
+def without_weights(config: Config) -> Config:
+    """Return the configuration without first weights, so that nothing is downloaded."""
+    return config.model_copy(
+        update={"encoder": config.encoder.model_copy(update={"pretrained": False, "weights": None})}
+    )
+
+
+# Labels, scores, ids and splits of one image in predictions.parquet and split.parquet.
+_ROW_BYTES = 120
+_EXAMPLES_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """One run that is still to be done.
+
+    Attributes:
+        run: The run.
+        seconds: About how long it takes; masks and decoding come once on top, see ``Estimate``.
+        basis: ``measured``: a few steps on made-up images of the same size; ``complete runs``:
+            seconds that runs of the same method took in this study.
+        octets: About how much it leaves on the disk.
+    """
+
+    run: PlannedRun
+    seconds: float
+    basis: str
+    octets: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study still needs.
+
+    Attributes:
+        runs: The runs to be done, in order.
+        complete: Names of those that are complete.
+        images: Usable images of each split.
+        cache_octets: Decoded images and masks, shared by all runs; nothing where they are there.
+        free_octets: Free on the disk of the study.
+    """
+
+    runs: list[RunEstimate]
+    complete: list[str]
+    images: dict[str, int]
+    cache_octets: int
+    free_octets: int
+
+    @property
+    def seconds(self) -> float:
+        """Training, prediction and evaluation of all runs to be done."""
+        return sum(run.seconds for run in self.runs)
+
+    @property
+    def octets(self) -> int:
+        """Everything that will be written."""
+        return sum(run.octets for run in self.runs) + self.cache_octets
+
+
+def estimate(plan: StudyPlan, folder: Path) -> Estimate:
+    """Estimate what is left of a plan; nothing is written.
+
+    Args:
+        plan: The plan.
+        folder: The study's folder, which need not exist.
+
+    Raises:
+        DataError: The data set cannot be read.
+    """
+    first = plan.config(plan.runs[0])
+    catalog = current_catalog(first.data, first.data.labels)
+    images = _images(catalog)
+    further = [
+        _images(without_shared(catalog, current_catalog(settings))[0])
+        for settings in further_sets(first.data)
+    ]
+    meter = _Meter(plan, folder, images, sum(counts["train"] for counts in further))
+    waiting, complete = [], []
+    for planned in plan.runs:
+        if is_complete(run_folder(folder, planned.name), planned):
+            complete.append(planned.name)
+        else:
+            waiting.append(meter.run(planned))
+    side = first.data.cache_size or first.data.img_size
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return Estimate(
+        runs=waiting,
+        complete=complete,
+        images=images,
+        cache_octets=int(sum(sum(c.values()) for c in (images, *further)) * side**2 * 9 / 8),
+        free_octets=shutil.disk_usage(existing).free,
+    )
+
+
+def _images(catalog: Catalog) -> dict[str, int]:
+    counts = catalog.usable()["split"].value_counts()
+    return {name: int(counts.get(name, 0)) for name in ("train", "val", "test")}
+
+
+class _Meter:
+    """Seconds per image of each method's stages, measured once or read from complete runs."""
+
+    def __init__(self, plan: StudyPlan, folder: Path, images: dict[str, int], further: int) -> None:
+        self._plan, self._folder, self._images = plan, folder, images
+        self._unlabelled = images["train"] + further
+        self._measured: dict[tuple[str, Step], float] = {}
+        self._weights: dict[str, int] = {}
+
+    def run(self, planned: PlannedRun) -> RunEstimate:
+        config = self._plan.config(planned)
+        weights = self._weight_octets(config)
+        if planned.pretrains:
+            seconds = self._from_runs(planned, ("pretrain",))
+            basis = "measured" if seconds is None else "complete runs"
+            if seconds is None:
+                per_image = self._per_image(config, "pretrain")
+                seconds = per_image * self._unlabelled * config.pretrain.epochs
+            return RunEstimate(planned, seconds, basis, weights + _EXAMPLES_BYTES)
+        seconds = self._from_runs(planned, ("finetune", "predict", "evaluate"))
+        basis = "measured" if seconds is None else "complete runs"
+        read = self._images["val"] + self._images["test"]
+        if seconds is None:
+            train = self._images["train"] * planned.fraction * self._per_image(config, "finetune")
+            scored = self._per_image(config, "predict")
+            seconds = (train + self._images["val"] * scored) * config.finetune.epochs
+            seconds += read * scored
+        kept = weights if planned.start is None else 2 * weights
+        octets = kept + _EXAMPLES_BYTES + _ROW_BYTES * (read + sum(self._images.values()))
+        return RunEstimate(planned, seconds, basis, octets)
+
+    def _from_runs(self, planned: PlannedRun, stages: tuple[StageName, ...]) -> float | None:
+        """Median seconds of complete runs that differ from this one in seed or masks alone."""
+        found = []
+        for other in self._plan.runs:
+            like = (other.method, other.direct, other.fraction, other.pretrains)
+            if like != (planned.method, planned.direct, planned.fraction, planned.pretrains):
+                continue
+            run = run_folder(self._folder, other.name)
+            if is_complete(run, other):
+                written = read_json(run.stages)
+                found.append(sum(float(written[stage]["seconds"]) for stage in stages))
+        return statistics.median(found) if found else None
+
+    def _weight_octets(self, config: Config) -> int:
+        if config.name not in self._weights:
+            encoder = method_of(without_weights(config)).encoder()
+            self._weights[config.name] = sum(
+                value.numel() * value.element_size() for value in encoder.state_dict().values()
+            )
+        return self._weights[config.name]
+
+    def _per_image(self, config: Config, stage: Step) -> float:
+        key = (config.name, stage)
+        if key not in self._measured:
+            self._measured[key] = seconds_per_image(config, stage)
+        return self._measured[key]

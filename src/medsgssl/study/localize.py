@@ -1,0 +1,161 @@
+"""Scores where the runs of a study look, and keeps the result in their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+
+from medsgssl.config.loading import merge
+from medsgssl.data.boxes import read_boxes
+from medsgssl.data.catalog import cache_place
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.mask_cache import MaskArray, mask_array
+from medsgssl.data.prepare import mask_store, prepare_data
+from medsgssl.errors import DataError
+from medsgssl.evaluation.bootstrap import interval, patient_counts
+from medsgssl.inference.maps import Looked, localise
+from medsgssl.methods.registry import configure, find_method
+from medsgssl.runs.folder import RunFolder
+from medsgssl.utils.io import atomic_path, write_json
+
+LOOK_FILE = "localisation.json"
+EXAMPLES_FILE = "looked.npz"
+BOX_FILE = "BBox_List_2017.csv"
+#: What is averaged over the boxes, with its words.
+MEASURES = {
+    "pointing": "pointing game",
+    "iou_25": "IoU at 25 %",
+    "iou_50": "IoU at 50 %",
+    "iou_75": "IoU at 75 %",
+    "energy": "energy in box",
+    "area": "by chance",
+    "lung_energy": "energy in lungs",
+    "lung_area": "by chance (lungs)",
+}
+_RESAMPLES = 1000
+
+
+def look(run: RunFolder, boxes: Path | None = None, console: Console | None = None) -> Path:
+    """Score one run's classifier against boxes and lungs; needs its data and weights.
+
+    Writes ``localisation.json``, ``localisation.parquet`` (one row per box) and ``looked.npz`` (one
+    example per disease) into its folder.
+
+    Args:
+        run: A complete run.
+        boxes: The box list; that of the data folder by default.
+        console: Shows progress.
+
+    Returns:
+        ``localisation.json``.
+
+    Raises:
+        ConfigError: The folder holds no run.
+        DataError: There are no boxes of test images, or no data.
+        CheckpointError: The weights are unusable.
+    """
+    stored = run.read_config()
+    config = configure(stored["name"], stored, direct=bool(stored["direct"]))
+    console = console or Console()
+    # Further data sets of its pretraining are not looked at.
+    alone = config.data.model_copy(update={"also": ()})
+    data = prepare_data(
+        config.model_copy(update={"data": alone}),
+        console,
+        needs_masks=find_method(config.name).uses_masks,
+    )
+    path = boxes or data.catalog.root / BOX_FILE
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", "name the box list with --boxes")
+    # A control or a method without masks looks at lungs all the same, or away from them.
+    rules = merge(stored, {"masks": {"source": "rules"}})
+    place = cache_place(config.data)
+    store = mask_store(
+        configure(stored["name"], rules, direct=config.direct), data.catalog, place, console
+    )
+    size = config.data.cache_size or config.data.img_size
+    lungs = mask_array(data.catalog, store, place, size)
+    ids = data.catalog.table["image_id"].tolist()
+    found = localise(config, data.source, ids, run.classifier, read_boxes(path), lungs)
+    if found.table.empty:
+        raise DataError(
+            f"{path} holds no box of a test image of {data.catalog.root}",
+            "the boxes of NIH lie in the official test split: use data.split=official",
+        )
+    with atomic_path(run.path / "localisation.parquet") as temporary:
+        found.table.to_parquet(temporary, index=False)
+    table = data.catalog.table.set_index("image_id")
+    patients = table.loc[found.table["image_id"], "patient_id"]
+    facts = {"grid": list(found.grid), **_summary(found.table, patients, config.seed)}
+    _write_examples(run.path / EXAMPLES_FILE, found, data.source, lungs)
+    write_json(run.path / LOOK_FILE, facts)
+    return run.path / LOOK_FILE
+
+
+def _write_examples(path: Path, found: Looked, source: ViewSource, lungs: MaskArray) -> None:
+    """Write one image per disease with its box, its lungs and the map of the classifier."""
+    chosen = found.table.iloc[found.examples]
+    arrays: dict[str, NDArray[Any]] = {
+        "image_ids": chosen["image_id"].to_numpy(dtype=str),
+        "diseases": chosen["disease"].to_numpy(dtype=str),
+        "images": np.stack([source.pair(int(row))[0] for row in found.rows]),
+        "lungs": np.stack([lungs.mask(int(row)) for row in found.rows]).astype(bool),
+        "boxes": found.boxes,
+        "maps": found.maps.astype(np.float16),
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _summary(table: pd.DataFrame, patients: pd.Series, seed: int) -> dict[str, Any]:
+    codes = pd.factorize(patients, sort=True)[0]
+    counts = patient_counts(int(codes.max()) + 1, _RESAMPLES, seed, "localisation")
+    measures = {name: _mean(table[name].to_numpy(float), codes, counts) for name in MEASURES}
+    return {
+        "boxes": len(table),
+        "images": int(table["image_id"].nunique()),
+        "patients": int(codes.max()) + 1,
+        "measures": measures,
+        "per_disease": {
+            str(name): {"boxes": len(part)}
+            | {
+                measure: _number(float(part[measure].astype(float).mean()))
+                for measure in MEASURES
+            }
+            for name, part in table.groupby("disease")
+        },
+    }  # fmt: skip
+
+
+def _mean(values: Any, codes: Any, counts: Any) -> dict[str, Any]:
+    """Mean over the boxes with an interval that resamples patients."""
+    known = np.isfinite(values)
+    if not known.any():
+        return {"value": None, "interval": None}
+    width = counts.shape[1]
+    sums = np.bincount(codes[known], weights=values[known], minlength=width)
+    sizes = np.bincount(codes[known], minlength=width)
+    total = counts @ sizes
+    draws = np.divide(counts @ sums, total, out=np.full(len(counts), np.nan), where=total > 0)
+    return {"value": float(values[known].mean()), "interval": interval(draws, 0.95).pair()}
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def look_all(
+    runs: Sequence[RunFolder], boxes: Path | None = None, console: Console | None = None
+) -> list[Path]:
+    """Score every run that has a classifier and has not been scored."""
+    return [
+        look(run, boxes, console)
+        for run in runs
+        if run.classifier.is_file() and not (run.path / LOOK_FILE).is_file()
+    ]

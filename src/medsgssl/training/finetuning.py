@@ -1,0 +1,138 @@
+"""Supervised fine-tuning: an encoder in, the best classifier by validation mean AUC out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from medsgssl.config.loading import Config
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.stratify import draw_label_fraction
+from medsgssl.errors import DataError
+from medsgssl.inference.forward import mean_auc, read_out
+from medsgssl.losses.multilabel import build_loss
+from medsgssl.methods.registry import method_of
+from medsgssl.models.classifier import Classifier
+from medsgssl.models.task import Task
+from medsgssl.models.weights import encoder_facts, load_weights, save_weights
+from medsgssl.training.csv_logger import Row
+from medsgssl.training.distributed import launch, seed_step
+from medsgssl.training.linear_probe import fit_read_out
+from medsgssl.training.trainer import Stage, Trainer
+
+
+@dataclass
+class _KeepBest:
+    """Validates after each epoch, keeps the best weights, and says when to stop.
+
+    Only validation labels are seen here; the test split plays no part in the choice.
+    """
+
+    fabric: Fabric
+    config: Config
+    source: ViewSource
+    rows: NDArray[np.int64]
+    path: Path
+    facts: dict[str, Any]
+    best: float = -1.0
+    best_epoch: int = -1
+
+    def __call__(self, task: Task, row: Row) -> bool:
+        assert isinstance(task, Classifier)
+        scores = read_out(
+            self.fabric, task, task.scores, self.config, self.config.finetune, self.source,
+            self.rows,
+        )  # fmt: skip
+        labels = self.source.labels[self.rows]
+        auc = mean_auc(labels, scores)
+        if auc is None:
+            raise DataError(
+                "no disease of the validation split has both positives and negatives",
+                "use more images, or another data.split",
+            )
+        row["val_mean_auc"] = auc
+        epoch = int(row["epoch"])
+        if auc > self.best:
+            self.best, self.best_epoch = auc, epoch
+            if self.fabric.is_global_zero:
+                facts = {**self.facts, "epoch": epoch, "val_mean_auc": auc}
+                save_weights(self.path, task, facts)
+        return epoch - self.best_epoch >= self.config.finetune.patience
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+
+
+def labelled_rows(config: Config, source: ViewSource) -> NDArray[np.int64]:
+    """Return the training rows whose labels may be used: a share of the patients."""
+    rows = source.rows("train")
+    return rows[
+        draw_label_fraction(
+            source.patients[rows], source.labels[rows], config.data.label_fraction, config.seed
+        )
+    ]
+
+
+def finetune(config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]) -> None:
+    """Fine-tune the encoder of ``config`` and write the classifier.
+
+    Starts from ``pretrained.safetensors`` in ``folder`` unless the run is a direct one. Writes
+    ``classifier.safetensors`` (the epoch of the best validation mean AUC) and, except for the
+    linear and k-NN read-outs, ``finetune_log.csv``; goes on from ``finetune.checkpoint`` where
+    there is one.
+
+    Args:
+        config: The run's configuration.
+        source: Images, masks and labels.
+        folder: The run folder.
+        facts: What travels with the weights; ``facts["key"]`` guards the checkpoint.
+    """
+    launch(config.finetune, folder / "logs", _finetune, config, source, folder, facts)
+
+
+def _finetune(
+    fabric: Fabric, config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]
+) -> None:
+    method = method_of(config)
+    stage = Stage.of(config, "finetune", folder, facts["key"])
+    rows = labelled_rows(config, source)
+    order = EpochOrder(
+        rows,
+        min(config.data.batch_size, len(rows) // fabric.world_size),
+        config.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    steps = ViewSteps(source, method.finetune_views(), order, config.data.img_size, config.seed)
+    seed_step(config.seed, "initial weights", 0, 0)
+    task = start_classifier(config, folder, torch.from_numpy(source.labels[rows]))
+    if config.finetune.read_out != "finetune":
+        path = folder / "classifier.safetensors"
+        fit_read_out(fabric, config, source, task, rows, path, facts)
+        return
+    best = _KeepBest(
+        fabric, config, source, source.rows("val"), folder / "classifier.safetensors", facts
+    )
+    Trainer(fabric, stage, task, steps, best).run()
+    fabric.barrier()
+    if fabric.is_global_zero:
+        stage.checkpoint.unlink(missing_ok=True)
+
+
+def start_classifier(config: Config, folder: Path, train_labels: torch.Tensor) -> Classifier:
+    """Return the classifier as fine-tuning starts it: the method's encoder and a new head."""
+    encoder = method_of(config).encoder()
+    if not config.direct:
+        load_weights(folder / "pretrained.safetensors", encoder, encoder_facts(config))
+    return Classifier(encoder, build_loss(config.finetune, train_labels), config.finetune.dropout)

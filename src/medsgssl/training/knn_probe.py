@@ -1,0 +1,64 @@
+"""The k-NN probe: how well frozen features tell the diseases apart while pretraining goes on.
+
+It reads labels of training and validation images, for a person to watch. Neither the weights nor
+any choice depends on it: a run with probes ends with the same weights as one without.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from medsgssl.config.loading import Config
+from medsgssl.data.dataset import ViewSource
+from medsgssl.inference.forward import mean_auc, read_out
+from medsgssl.models.classifier import vote
+from medsgssl.models.task import Task
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.utils.rng import generator
+
+
+class Probe:
+    """Scores an encoder by its nearest neighbours, at the epochs that the settings ask for.
+
+    Args:
+        fabric: Device and processes; every process must probe at the same time.
+        config: The run's configuration.
+        source: Images, masks and labels.
+    """
+
+    def __init__(self, fabric: Fabric, config: Config, source: ViewSource) -> None:
+        self._fabric, self._config, self._source = fabric, config, source
+        train, self._val = source.rows("train"), np.flatnonzero(source.splits == "val")
+        most = min(len(train), config.pretrain.probe_images)
+        drawn = generator(config.seed, "probe").choice(train, size=most, replace=False)
+        self._train = np.sort(drawn)
+
+    def due(self, epoch: int) -> bool:
+        """Return whether to probe after this epoch, counted from 0."""
+        settings = self._config.pretrain
+        if not settings.probe_every:
+            return False
+        return (epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs
+
+    def mean_auc(self, task: Task) -> float | None:
+        """Return the mean AUC on validation; None where no disease has positives and negatives."""
+        if not len(self._val):
+            return None
+
+        def pooled(batch: ViewBatch) -> Tensor:
+            return task.encoder(*batch.view(0)).pooled  # type: ignore[no-any-return]
+
+        rows = np.concatenate([self._train, self._val])
+        config = self._config
+        found = torch.from_numpy(
+            read_out(self._fabric, task, pooled, config, config.pretrain, self._source, rows)
+        )
+        train, val = found[: len(self._train)], found[len(self._train) :]
+        labels = torch.from_numpy(self._source.labels[self._train])
+        neighbours = min(config.finetune.neighbours, len(train))
+        scores = vote(val, F.normalize(train, dim=1), labels, neighbours)
+        return mean_auc(self._source.labels[self._val], scores.numpy())

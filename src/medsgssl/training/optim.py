@@ -1,0 +1,67 @@
+"""AdamW over every parameter from the first step on, frozen or not.
+
+Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+
+from medsgssl.config.schema import LoopSettings
+from medsgssl.models.task import Task
+
+
+def build_optimiser(task: Task, settings: LoopSettings) -> AdamW:
+    """Return one optimiser whose groups hold every parameter of the task exactly once.
+
+    Each group carries ``factor``, its learning rate relative to the schedule's. Vectors and
+    scalars (norms, biases, gates) and whatever the task names in ``no_decay`` (tokens) have no
+    weight decay. Parameters that rest at first are members from the start: without a gradient
+    AdamW leaves them alone, and unfreezing needs no second optimiser.
+    """
+    backbone = {id(parameter) for parameter in task.encoder.backbone.parameters()}
+    skip = _no_decay_names(task)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in task.named_parameters():
+        if name.startswith(task.fixed):
+            continue
+        decays = parameter.ndim > 1 and name not in skip
+        groups.setdefault((id(parameter) in backbone, decays), []).append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": settings.weight_decay if decays else 0.0,
+                "factor": settings.backbone_lr_factor if old else 1.0,
+            }
+            for (old, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+        ],
+        lr=settings.lr,
+    )
+
+
+def _no_decay_names(task: Task) -> set[str]:
+    # timm models name their tokens and position embeddings.
+    named: Any = getattr(task.encoder.backbone, "no_weight_decay", set)
+    names = {f"encoder.backbone.{name}" for name in named()}
+    return names | {name for name, _ in task.named_parameters() if name.endswith("token")}
+
+
+def set_modes(task: Task, frozen: bool) -> None:
+    """Put the task into training mode, with its frozen modules at rest or not.
+
+    Args:
+        task: The task.
+        frozen: Whether ``task.frozen()`` rests.
+    """
+    task.train()
+    for module in task.frozen():
+        module.requires_grad_(not frozen)
+        if frozen:
+            module.eval()
+    for name, parameter in task.named_parameters():
+        if name.startswith(task.fixed):
+            parameter.requires_grad_(False)

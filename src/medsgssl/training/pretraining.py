@@ -1,0 +1,106 @@
+"""Self-supervised pretraining: a method's task in, the encoder's weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+
+from medsgssl.config.loading import Config
+from medsgssl.data.dataset import JoinedSource, StepSource, ViewSource
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.methods.registry import method_of
+from medsgssl.models.task import Task
+from medsgssl.models.weights import save_weights
+from medsgssl.training.csv_logger import Row
+from medsgssl.training.distributed import launch, seed_step
+from medsgssl.training.knn_probe import Probe
+from medsgssl.training.monitors import warnings_for
+from medsgssl.training.trainer import Stage, Trainer
+from medsgssl.training.view_gallery import Gallery
+from medsgssl.utils.io import write_json
+
+
+@dataclass
+class _Watch:
+    """Probes, shows, and collects warnings about collapse and saturation after each epoch."""
+
+    probe: Probe
+    gallery: Gallery
+    warnings: list[str] = field(default_factory=list)
+
+    def __call__(self, task: Task, row: Row) -> bool:
+        suffix = "_floor"
+        floors = {name.removesuffix(suffix): row[name] for name in row if name.endswith(suffix)}
+        self.warnings += warnings_for(row, floors)
+        epoch = int(row["epoch"])
+        if self.probe.due(epoch):
+            auc = self.probe.mean_auc(task)
+            row |= {} if auc is None else {"probe_mean_auc": auc}
+            self.gallery.show(task, epoch)
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {"warnings": self.warnings}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.warnings = list(state["warnings"])
+
+
+def pretrain(
+    config: Config,
+    source: ViewSource,
+    folder: Path,
+    facts: dict[str, Any],
+    more: Sequence[ViewSource] = (),
+) -> None:
+    """Pretrain the encoder of ``config`` on the training split and write its weights.
+
+    Writes ``pretrained.safetensors``, ``pretrain_log.csv`` and ``pretrain_warnings.json`` into
+    ``folder``; goes on from ``pretrain.checkpoint`` where there is one.
+
+    Args:
+        config: The run's configuration.
+        source: Images and masks.
+        folder: The run folder.
+        facts: What travels with the weights; ``facts["key"]`` guards the checkpoint.
+        more: Further data sets to pretrain on, in batches that hold as many images of each.
+    """
+    launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, facts, more)
+
+
+def _pretrain(
+    fabric: Fabric,
+    config: Config,
+    source: ViewSource,
+    folder: Path,
+    facts: dict[str, Any],
+    more: Sequence[ViewSource],
+) -> None:
+    method = method_of(config)
+    stage = Stage.of(config, "pretrain", folder, facts["key"])
+    drawn: StepSource = JoinedSource.of([source, *more]) if more else source
+    rows = drawn.rows("train")
+    order = EpochOrder(
+        rows,
+        config.data.batch_size,
+        config.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        domains=drawn.domains[rows] if more else None,
+    )
+    steps = ViewSteps(drawn, method.pretrain_views(), order, config.data.img_size, config.seed)
+    seed_step(config.seed, "initial weights", 0, 0)
+    task = method.task(method.encoder())
+    watch = _Watch(Probe(fabric, config, source), Gallery(fabric, config, source))
+    trainer = Trainer(fabric, stage, task, steps, watch)
+    trainer.run()
+    fabric.barrier()
+    if fabric.is_global_zero:
+        write_json(folder / "pretrain_warnings.json", watch.warnings)
+        save_weights(folder / "pretrained.safetensors", task.encoder, facts)
+        stage.checkpoint.unlink(missing_ok=True)

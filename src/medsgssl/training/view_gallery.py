@@ -1,0 +1,72 @@
+"""Pictures of pretraining for TensorBoard: the views as encoded, and where the method looks.
+
+The images and their views stay the same from epoch to epoch, so that only what is learned moves.
+Nothing depends on the pictures: a run without them ends with the same weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from medsgssl.config.loading import Config
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.masks.overlay import draw_overlay
+from medsgssl.methods.registry import method_of
+from medsgssl.models.task import Task
+from medsgssl.training.distributed import seed_step
+from medsgssl.utils.heatmap import paint_map
+
+_SIDE = 160
+
+
+class Gallery:
+    """Shows a task on a few training images.
+
+    Args:
+        fabric: Device and loggers; the first process writes.
+        config: The run's configuration.
+        source: Images and masks.
+    """
+
+    def __init__(self, fabric: Fabric, config: Config, source: ViewSource) -> None:
+        self._fabric, self._seed = fabric, config.seed
+        rows = source.examples(config.seed)
+        order = EpochOrder(rows, len(rows), config.seed, shuffle=False)
+        plan = method_of(config).pretrain_views()
+        steps = ViewSteps(source, plan, order, config.data.img_size, config.seed)
+        self._batch = steps.render(0, rows)
+
+    @torch.inference_mode()
+    def show(self, task: Task, epoch: int) -> None:
+        """Write the views with their lungs, and the method's maps, for this epoch."""
+        if not self._fabric.is_global_zero:
+            return
+        task.eval()
+        seed_step(self._seed, "gallery", 0, 0)  # what a method hides is hidden there every time
+        batch = self._batch.to_device(self._fabric.device)
+        with self._fabric.autocast():
+            seen = task.seen(batch).float().cpu().numpy()
+            maps = {name: found.float().cpu().numpy() for name, found in task.maps(batch).items()}
+        views, masks = (255 * seen.clip(0, 1)).astype(np.uint8), self._batch.masks.numpy()
+        self._add("views", [_row(views[i], masks[i]) for i in range(len(views))], epoch)
+        first = self._batch.images[:, 0, 0].numpy()
+        for name, found in maps.items():
+            pictures = [paint_map(first[i], found[i], _SIDE) for i in range(len(found))]
+            self._add(f"maps/{name}", pictures, epoch)
+
+    def _add(self, name: str, pictures: list[NDArray[np.uint8]], epoch: int) -> None:
+        board: Any = self._fabric.logger
+        board.experiment.add_image(name, np.concatenate(pictures), epoch, dataformats="HWC")
+
+
+def _row(views: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the views of one image side by side, with the outlines of their lungs."""
+    pairs = zip(views[:, 0], masks, strict=True)
+    return np.concatenate([draw_overlay(view, mask, long_side=_SIDE) for view, mask in pairs], 1)

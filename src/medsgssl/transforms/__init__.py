@@ -1,0 +1,1 @@
+"""What makes the views of an image: one affine map for image and mask, then photometric noise."""

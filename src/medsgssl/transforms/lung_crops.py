@@ -1,0 +1,151 @@
+"""Crops that the lung mask guides: random windows that must show lung, and the box of both lungs.
+
+All windows are squares in the cached image, so that the aspect is kept. A mask that is not trusted,
+or that is empty, guides nothing: the full image takes the place of the lung box.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from medsgssl.config.schema import AugmentSettings
+from medsgssl.transforms.affine import Crop, UInt8, box_crop, warp_mask, whole
+from medsgssl.transforms.crops import CropRule, RandomCrop, draw_pose
+
+# Windows are tried on a lattice of about this many places per side, at a random offset.
+_PLACES = 24
+# Where no place will do, the next window is this much smaller (or larger, for a share of lungs).
+_STEP = 0.85
+_MOST_STEPS = 12
+# Side of the coarse warp that counts the lung in a rotated window.
+_COUNT_SIDE = 32
+
+
+@dataclass(frozen=True)
+class LungBox(CropRule):
+    """The smallest square around both lungs and a margin, upright; deterministic.
+
+    Heart and mediastinum lie between the lungs, and the margin keeps the costophrenic angles, which
+    masks tend to cut. The square is moved, and at most shrunk to the full image, to stay inside.
+
+    Attributes:
+        margin: Share of the box's longer side added on every side.
+        min_quality: Quality below which the full image is shown.
+    """
+
+    margin: float = 0.08
+    min_quality: float = 0.3
+
+    def draw(self, mask: UInt8, quality: float, rng: np.random.Generator) -> Crop:
+        """Return the square; ``rng`` is not used."""
+        size = mask.shape[0]
+        left, top, width, height = cv2.boundingRect(mask)
+        if quality < self.min_quality or width == 0:
+            return whole(size)
+        side = min(math.ceil(max(width, height) * (1 + 2 * self.margin)), size)
+        x0 = _first_pixel(left + (width - 1) / 2, side, size)
+        y0 = _first_pixel(top + (height - 1) / 2, side, size)
+        return box_crop(x0, y0, x0 + side - 1, y0 + side - 1)
+
+
+@dataclass(frozen=True)
+class AroundLungBox(CropRule):
+    """A mild random square window inside the lung box: the view of fine-tuning.
+
+    Attributes:
+        augment: ``scale`` is the area share of the box; ``ratio`` is not used.
+        box: The lung box.
+    """
+
+    augment: AugmentSettings
+    box: LungBox
+
+    def draw(self, mask: UInt8, quality: float, rng: np.random.Generator) -> Crop:
+        """Return a window that lies inside the box before it is rotated."""
+        box = self.box.draw(mask, quality, rng)
+        side = math.sqrt(rng.uniform(*self.augment.scale)) * box.width
+        place = (rng.random(2) - 0.5) * (box.width - side)
+        rotation, flip = draw_pose(self.augment, rng)
+        return Crop(box.x + place[0], box.y + place[1], side, side, rotation, flip)
+
+
+@dataclass(frozen=True)
+class LungCrop(CropRule):
+    """A random square window of which at least ``cover`` is lung, or which holds so much of them.
+
+    The area is drawn as a share of the lung box; a context margin goes around it; then a place is
+    drawn among all that fulfil the constraint. Where there is none the window shrinks (grows, for a
+    share of the lungs) until there is; a rotation that would break the constraint is left out. So
+    the constraint holds for the whole window, margin included, in every draw.
+
+    Attributes:
+        augment: ``scale`` is the area share of the lung box; ``ratio`` is not used.
+        cover: The constraint, tau.
+        cover_of: Whether tau is a share of the window's area or of the lungs' area.
+        margin: Smallest and largest context on every side, as shares of the window's side.
+        box: The lung box; where it is the full image, the window is any ``RandomCrop``.
+    """
+
+    augment: AugmentSettings
+    cover: float = 0.4
+    cover_of: Literal["crop", "lungs"] = "crop"
+    margin: tuple[float, float] = (0.05, 0.10)
+    box: LungBox = LungBox()
+
+    def draw(self, mask: UInt8, quality: float, rng: np.random.Generator) -> Crop:
+        """Return the window; the full image's ``RandomCrop`` where the mask cannot guide."""
+        if quality < self.box.min_quality or not cv2.countNonZero(mask):
+            return RandomCrop(self.augment).draw(mask, quality, rng)
+        # Every number is drawn first, so that what the mask says moves no other number.
+        area, context = rng.uniform(*self.augment.scale), rng.uniform(*self.margin)
+        offset, choice = rng.random(2), rng.random()
+        rotation, flip = draw_pose(self.augment, rng)
+        box = self.box.draw(mask, quality, rng)
+        side = math.sqrt(area) * box.width * (1 + 2 * context)
+        found = self._place(mask, side, offset, choice)
+        if found is None:
+            return RandomCrop(self.augment).draw(mask, quality, rng)
+        x0, y0, width = found
+        x, y = x0 + (width - 1) / 2, y0 + (width - 1) / 2
+        crop = Crop(x, y, width, width, rotation, flip)
+        return crop if self._fulfilled(mask, crop) else Crop(x, y, width, width, 0.0, flip)
+
+    def _place(
+        self, mask: UInt8, side: float, offset: NDArray[np.float64], choice: float
+    ) -> tuple[int, int, int] | None:
+        """Return left, top and side of a window of whole pixels, or None where none will do."""
+        size = mask.shape[0]
+        sums = cv2.integral(mask)
+        factor = _STEP if self.cover_of == "crop" else 1 / _STEP
+        for _ in range(_MOST_STEPS):
+            width = min(max(round(side), 1), size)
+            needed = self.cover * (width * width if self.cover_of == "crop" else int(sums[-1, -1]))
+            step = (size - width) // _PLACES + 1
+            free = min(step, size - width + 1)
+            x0, y0 = int(offset[0] * free), int(offset[1] * free)
+            bands = sums[y0 + width :: step] - sums[y0 : size + 1 - width : step]
+            lung = bands[:, x0 + width :: step] - bands[:, x0 : size + 1 - width : step]
+            places = np.flatnonzero(lung >= needed)
+            if len(places):
+                row, column = divmod(int(places[int(choice * len(places))]), lung.shape[1])
+                return x0 + column * step, y0 + row * step, width
+            side = width * factor
+        return None
+
+    def _fulfilled(self, mask: UInt8, crop: Crop) -> bool:
+        shown = cv2.countNonZero(warp_mask(mask, crop.affine(_COUNT_SIDE), _COUNT_SIDE))
+        share = shown / _COUNT_SIDE**2
+        if self.cover_of == "crop":
+            return share >= self.cover
+        return share * crop.width * crop.height >= self.cover * cv2.countNonZero(mask)
+
+
+def _first_pixel(centre: float, side: int, size: int) -> int:
+    """Return where a window about ``centre`` begins, moved so that it lies in the image."""
+    return min(max(round(centre - (side - 1) / 2), 0), size - side)

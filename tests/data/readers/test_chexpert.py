@@ -1,0 +1,107 @@
+"""The CheXpert layout: paths, patients, views; labels are not read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.catalog import build_catalog
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.overlap import identities
+from medsgssl.data.readers.registry import find_source
+from medsgssl.errors import DataError
+
+HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Cardiomegaly,Support Devices"
+ROWS = (
+    "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,,1.0,-1.0",
+    "CheXpert-v1.0-small/train/patient00002/study2/view1_frontal.jpg,Male,0,Frontal,PA,1.0,,",
+    "CheXpert-v1.0-small/train/patient00002/study2/view2_lateral.jpg,Male,0,Lateral,,1.0,,",
+)
+VALID = "CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Unknown,73,Frontal,AP,,,"
+
+
+def chexpert(root: Path, rows: tuple[str, ...] = ROWS) -> Path:
+    for name, lines in (("train.csv", rows), ("valid.csv", (VALID,))):
+        (root / name).write_text("\n".join([HEADER, *lines]) + "\n")
+        for line in lines:
+            path = root / line.split(",")[0].partition("/")[2]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(path), np.full((16, 16), 9, np.uint8))
+    return root
+
+
+def test_tables_give_patients_views_and_paths(tmp_path: Path) -> None:
+    source = find_source(chexpert(tmp_path))
+    rows = source.rows()
+    table = rows.table
+    assert source.name == "chexpert"
+    assert rows.facts["labelled"] is False
+    assert table["image_id"].tolist()[0] == "train_patient00001_study1_view1_frontal.jpg"
+    assert table["path"].tolist()[3] == "valid/patient64541/study1/view1_frontal.jpg"
+    assert table["patient_id"].tolist() == [
+        "patient00001", "patient00002", "patient00002", "patient64541",
+    ]  # fmt: skip
+    assert table["view"].tolist() == ["AP", "PA", "LATERAL", "AP"]
+    assert table["sex"].tolist() == ["F", "M", "M", ""]
+    assert table["age"].tolist() == [68, 0, 0, 73]
+    assert not table[list(DISEASES)].to_numpy().any()
+
+
+def test_lateral_views_are_set_aside_and_counted(tmp_path: Path) -> None:
+    settings = DataSettings(root=chexpert(tmp_path), split="train")
+    catalog = build_catalog(settings)
+    assert catalog.table["status"].tolist() == ["ok", "ok", "lateral", "ok"]
+    assert catalog.facts["files"]["lateral"] == 1
+    assert any("lateral" in text for text in catalog.facts["warnings"])
+    assert set(catalog.table["split"]) == {"train"}
+
+
+def test_images_are_told_apart_though_their_files_are_called_alike(tmp_path: Path) -> None:
+    table = build_catalog(DataSettings(root=chexpert(tmp_path), split="train")).table
+    assert identities(table)["name"].is_unique
+
+
+def test_a_missing_image_stays_in_the_catalog(tmp_path: Path) -> None:
+    root = chexpert(tmp_path)
+    (root / "train/patient00001/study1/view1_frontal.jpg").unlink()
+    catalog = build_catalog(DataSettings(root=root, split="train"))
+    assert catalog.table["status"].tolist()[0] == "missing"
+
+
+@pytest.mark.parametrize(
+    "path", ["train/../../secret/study1/view1.jpg", "/etc/passwd", "train/view1.jpg", ""]
+)
+def test_a_path_outside_the_layout_is_an_error_that_names_the_line(
+    tmp_path: Path, path: str
+) -> None:
+    root = chexpert(tmp_path)
+    (root / "train.csv").write_text(f"{HEADER}\n{ROWS[0]}\n{path},Male,3,Frontal,AP,,,\n")
+    with pytest.raises(DataError, match=r"train\.csv, line 3"):
+        find_source(root).rows()
+
+
+def test_a_table_without_the_layouts_columns_is_no_chexpert(tmp_path: Path) -> None:
+    root = chexpert(tmp_path)
+    for name in ("train.csv", "valid.csv"):
+        (root / name).write_text("a,b\n1,2\n")
+    assert find_source(root).name == "folder"
+
+
+def test_files_called_alike_in_a_plain_folder_are_told_apart(tmp_path: Path) -> None:
+    for patient in (1, 2):
+        (tmp_path / str(patient)).mkdir()
+        assert cv2.imwrite(str(tmp_path / f"{patient}/frontal.png"), np.full((16, 16), 9, np.uint8))
+    table = build_catalog(DataSettings(root=tmp_path, split="train")).table
+    assert identities(table)["name"].tolist() == ["1_frontal", "2_frontal"]
+
+
+def test_patients_are_known_by_names_of_nih_in_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("00000013_006.png", "00000013_007_small.jpg", "scan-7.png"):
+        assert cv2.imwrite(str(tmp_path / "images" / name), np.full((16, 16), 9, np.uint8))
+    table = build_catalog(DataSettings(root=tmp_path, split="train")).table
+    assert identities(table)["patient"].tolist() == ["nih 00000013", "nih 00000013", ""]

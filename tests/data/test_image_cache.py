@@ -1,0 +1,163 @@
+"""The decoded cache: built once, resumed after a kill, nothing lost and nothing invented."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsgssl.data import image_cache as decoded
+from medsgssl.data.image_cache import SquareFit, cache_folder, decode, open_cache
+from medsgssl.errors import DataError, ImageError
+from medsgssl.images.reading import read_image
+
+
+class Killed(BaseException):
+    """Stands in for a killed process."""
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each image was decoded; chunks of two images."""
+    found: Counter[str] = Counter()
+
+    def counted(path: Path) -> np.ndarray:
+        found[path.name] += 1
+        return read_image(path)
+
+    monkeypatch.setattr(decoded, "read_image", counted)
+    monkeypatch.setattr(decoded, "_CHUNK", 2)
+    return found
+
+
+def test_every_image_lies_in_its_row_as_the_square_fit_puts_it(make_catalog, tmp_path) -> None:
+    catalog = make_catalog()
+    cache = decode(catalog, tmp_path / "cache", 16)
+    assert cache.images.shape == (7, 16, 16)
+    assert cache.size == 16
+    assert cache.usable.all()
+    assert cache.problems == {}
+    for row, name in enumerate(catalog.table["image_id"]):
+        image = read_image(catalog.root / name)
+        wanted = SquareFit.of(image.shape, 16).image(image)
+        np.testing.assert_array_equal(cache.images[row], wanted)
+
+
+def test_several_processes_give_the_same_pixels(make_catalog, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(decoded, "_CHUNK", 2)
+    catalog = make_catalog()
+    one = decode(catalog, tmp_path / "one", 16)
+    two = decode(catalog, tmp_path / "two", 16, workers=2)
+    np.testing.assert_array_equal(one.images, two.images)
+    np.testing.assert_array_equal(one.usable, two.usable)
+
+
+def test_a_killed_build_goes_on_and_decodes_no_complete_row_twice(
+    make_catalog, tmp_path, reads, monkeypatch
+) -> None:
+    catalog = make_catalog()
+    whole = decode(catalog, tmp_path / "whole", 16)
+    reads.clear()
+    counted = decoded.read_image
+
+    def dying(path: Path) -> np.ndarray:
+        if path.name == "4.png":
+            raise Killed
+        return counted(path)
+
+    monkeypatch.setattr(decoded, "read_image", dying)
+    place = tmp_path / "cut"
+    with pytest.raises(Killed):
+        decode(catalog, place, 16)
+    assert dict(reads) == dict.fromkeys(["0.png", "1.png", "2.png", "3.png"], 1)
+    with pytest.raises(DataError):
+        open_cache(cache_folder(place, catalog, 16))
+    monkeypatch.setattr(decoded, "read_image", counted)
+    shown = []
+    cache = decode(catalog, place, 16, progress=lambda done, total: shown.append((done, total)))
+    assert set(reads.values()) == {1}
+    assert len(reads) == 7
+    assert shown == [(6, 7), (7, 7)]
+    np.testing.assert_array_equal(cache.images, whole.images)
+
+
+def test_a_complete_cache_is_not_decoded_again(make_catalog, tmp_path, reads) -> None:
+    catalog = make_catalog()
+    decode(catalog, tmp_path / "cache", 16)
+    decode(catalog, tmp_path / "cache", 16)
+    assert set(reads.values()) == {1}
+
+
+def test_another_size_or_other_images_are_another_cache(make_catalog, tmp_path) -> None:
+    catalog = make_catalog()
+    first = cache_folder(tmp_path, catalog, 16)
+    assert cache_folder(tmp_path, catalog, 24) != first
+    catalog.table.loc[0, "path"] = "other.png"
+    assert cache_folder(tmp_path, catalog, 16) != first
+    catalog.table.loc[0, "path"] = "0.png"
+    assert cache_folder(tmp_path, catalog, 16) == first
+
+
+def test_a_corrupt_image_is_set_aside_and_named_and_the_others_stay(make_catalog, tmp_path) -> None:
+    catalog = make_catalog()
+    content = (catalog.root / "3.png").read_bytes()
+    (catalog.root / "3.png").write_bytes(content[:40])
+    (catalog.root / "5.png").write_text("no image")
+    cache = decode(catalog, tmp_path / "cache", 16)
+    assert cache.usable.tolist() == [n not in (3, 5) for n in range(7)]
+    assert list(cache.problems) == ["3.png", "5.png"]
+    assert all(name in text for name, text in cache.problems.items())
+    with pytest.raises(ImageError):
+        read_image(catalog.root / "3.png")
+
+
+def test_images_that_the_catalog_has_set_aside_are_never_read(
+    make_catalog, tmp_path, reads
+) -> None:
+    catalog = make_catalog()
+    catalog.table.loc[2, ["status", "problem"]] = ["unreadable", "cut short"]
+    catalog.table.loc[6, "status"] = "missing"
+    cache = decode(catalog, tmp_path / "cache", 16)
+    assert cache.problems == {"2.png": "cut short", "6.png": "missing"}
+    assert not cache.usable[[2, 6]].any()
+    assert "2.png" not in reads
+    assert "6.png" not in reads
+
+
+def test_a_set_without_a_single_readable_image_is_an_error(make_catalog, tmp_path) -> None:
+    catalog = make_catalog(2)
+    for name in ("0.png", "1.png"):
+        (catalog.root / name).write_text("no image")
+    with pytest.raises(DataError, match=r"can be decoded; the first: 0\.png"):
+        decode(catalog, tmp_path / "cache", 16)
+
+
+def test_a_disk_that_is_too_small_is_an_error_before_the_work(
+    make_catalog, tmp_path, reads, monkeypatch
+) -> None:
+    class Full:
+        f_bavail, f_frsize = 1, 512
+
+    monkeypatch.setattr(decoded.os, "statvfs", lambda folder: Full)
+    with pytest.raises(DataError, match=r"GiB are free\n.*data\.cache_dir"):
+        decode(make_catalog(), tmp_path / "cache", 16)
+    assert not reads
+
+
+def test_a_cache_travels_as_a_path_and_not_as_pixels(make_catalog, tmp_path) -> None:
+    cache = decode(make_catalog(), tmp_path / "cache", 64)
+    parcel = pickle.dumps(cache)
+    assert len(parcel) < 2000 < cache.images.nbytes
+    again = pickle.loads(parcel)
+    assert isinstance(again.images, np.memmap)
+    np.testing.assert_array_equal(again.images, cache.images)
+    np.testing.assert_array_equal(again.usable, cache.usable)
+
+
+def test_an_opened_cache_cannot_be_written_to(make_catalog, tmp_path) -> None:
+    cache = decode(make_catalog(), tmp_path / "cache", 16)
+    with pytest.raises(ValueError, match="read-only"):
+        cache.images[0] = 0

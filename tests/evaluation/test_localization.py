@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from medsgssl.evaluation.localization import box_mask, energy_inside, score_box
+from medsgssl.inference.maps import to_image
+from medsgssl.transforms.affine import box_crop, whole
+
+
+def test_box_covers_the_pixels_whose_centre_it_holds() -> None:
+    mask = box_mask((256.0, 512.0, 256.0, 128.0), 8)
+    assert np.flatnonzero(mask.any(axis=0)).tolist() == [2, 3]
+    assert np.flatnonzero(mask.any(axis=1)).tolist() == [4]
+    assert box_mask((1020.0, 1020.0, 4.0, 4.0), 8).sum() == 1
+    assert box_mask((0.0, 0.0, 1024.0, 1024.0), 8).all()
+
+
+def test_scores_of_a_map_that_is_the_box() -> None:
+    box = box_mask((256.0, 256.0, 512.0, 256.0), 16)
+    scores = score_box(box.astype(np.float32), box)
+    assert scores.pointing
+    assert scores.iou == (1.0, 1.0, 1.0)
+    assert scores.energy == 1.0
+    assert scores.area == 0.125
+
+
+def test_scores_by_hand() -> None:
+    found = np.zeros((4, 4), np.float32)
+    found[0, 0], found[1, 1], found[3, 3] = 1.0, 0.6, 0.4
+    box = np.zeros((4, 4), bool)
+    box[1:3, 1:3] = True
+    scores = score_box(found, box)
+    assert not scores.pointing
+    assert scores.iou == pytest.approx((1 / 6, 1 / 5, 0.0))
+    assert scores.energy == pytest.approx(0.3)
+
+
+def test_a_map_of_zeros_finds_nothing() -> None:
+    found = np.zeros((4, 4), np.float32)
+    scores = score_box(found, np.ones((4, 4), bool))
+    assert not scores.pointing
+    assert scores.iou == (0.0, 0.0, 0.0)
+    assert math.isnan(scores.energy)
+    assert math.isnan(energy_inside(found, np.ones((4, 4), bool)))
+
+
+def test_a_map_of_the_whole_view_stays_where_it_is() -> None:
+    found = np.zeros((4, 4), np.float32)
+    found[1, 2] = 1
+    back = to_image(found, whole(16).affine(16).astype(np.float32), 16, 16)
+    row, column = np.unravel_index(int(back.argmax()), back.shape)
+    assert row in (5, 6)
+    assert column in (9, 10)
+
+
+def test_a_map_of_a_crop_lands_in_the_crop_alone() -> None:
+    found = np.ones((4, 4), np.float32)
+    back = to_image(found, box_crop(8, 4, 15, 11).affine(16).astype(np.float32), 16, 32)
+    assert back[5:11, 9:15] == pytest.approx(1.0)
+    back[3:13, 7:17] = 0
+    assert not back.any()
+
+
+def test_a_flipped_view_is_flipped_back() -> None:
+    from medsgssl.transforms.affine import Crop
+
+    found = np.zeros((4, 4), np.float32)
+    found[0, 0] = 1
+    affine = Crop(7.5, 7.5, 16, 16, flip=True).affine(16).astype(np.float32)
+    back = to_image(found, affine, 16, 16)
+    assert np.unravel_index(int(back.argmax()), back.shape)[1] > 10

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medsgssl.losses.equivariance import equivariance_loss
+from medsgssl.transforms.affine import Crop
+
+SIZE, CELLS = 64, 8
+CROPS = [
+    (Crop(60, 50, 80, 70, 8.0, True), Crop(52, 58, 60, 75, -6.0)),
+    (Crop(40, 70, 50, 60), Crop(55, 64, 90, 64, 10.0, True)),
+]
+
+
+def affines(crops) -> tuple[Tensor, Tensor]:
+    return tuple(
+        torch.from_numpy(np.stack([pair[v].affine(SIZE) for pair in crops])).float() for v in (0, 1)
+    )
+
+
+def predict(function, maps_to_image: Tensor, cells: int = CELLS) -> Tensor:
+    """The map of an equivariant predictor: a function of the image, read at cell centres."""
+    centres = (torch.arange(cells) + 0.5) * SIZE / cells - 0.5
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    points = torch.stack([x, y], dim=-1)
+    image = torch.einsum("bij,hwj->bhwi", maps_to_image[:, :, :2], points)
+    image = image + maps_to_image[:, None, None, :, 2]
+    return function(image[..., 0], image[..., 1])
+
+
+def loss(function, crops) -> Tensor:
+    first, second = affines(crops)
+    return equivariance_loss(
+        predict(function, first), predict(function, second), first, second, SIZE
+    )
+
+
+def test_a_constant_equivariant_predictor_gives_exactly_zero() -> None:
+    assert loss(lambda x, y: torch.full_like(x, 0.5), CROPS) == 0
+
+
+def test_an_equivariant_predictor_gives_zero_under_crop_scale_rotation_and_flip() -> None:
+    assert loss(lambda x, y: 0.2 + 0.005 * x - 0.003 * y, CROPS) < 1e-10
+
+
+def test_any_equivariant_predictor_gives_zero_where_cells_fall_on_cells() -> None:
+    torch.manual_seed(0)
+    maps = torch.rand(1, CELLS, CELLS)
+    first, second = affines([(Crop(49.5, 49.5, 100, 100), Crop(49.5, 49.5, 100, 100, 0.0, True))])
+    assert equivariance_loss(maps, maps.flip(2), first, second, SIZE) < 1e-10
+    assert equivariance_loss(maps, maps, first, first, SIZE) == 0
+    assert equivariance_loss(maps, maps, first, second, SIZE) > 1e-2
+
+
+def test_a_smooth_equivariant_predictor_is_far_better_than_one_that_ignores_the_view() -> None:
+    def lungs(x: Tensor, y: Tensor) -> Tensor:
+        return torch.exp(-(((x - 40) / 25) ** 2) - ((y - 60) / 30) ** 2)
+
+    first, second = affines(CROPS)
+    equivariant = loss(lungs, CROPS)
+    fixed = predict(lungs, first)
+    assert equivariant < 1e-3
+    assert equivariance_loss(fixed, fixed, first, second, SIZE) > 20 * equivariant
+
+
+def test_only_what_both_views_see_is_compared() -> None:
+    first, second = affines([(Crop(30, 50, 40, 40), Crop(50, 50, 40, 40))])
+    maps = torch.zeros(1, CELLS, CELLS)
+    other = maps.clone()
+    other[:, :, CELLS // 2 + 1 :] = 1.0  # shown by the second view alone
+    assert equivariance_loss(maps, other, first, second, SIZE) == 0
+    other = maps.clone()
+    other[:, :, : CELLS // 2] = 1.0
+    assert equivariance_loss(maps, other, first, second, SIZE) > 0.5
+
+
+def test_views_without_overlap_give_zero_and_no_gradient() -> None:
+    first, second = affines([(Crop(20, 20, 20, 20), Crop(80, 80, 20, 20))])
+    maps = torch.rand(1, CELLS, CELLS, requires_grad=True)
+    value = equivariance_loss(maps, torch.zeros_like(maps), first, second, SIZE)
+    value.backward()
+    assert value == 0
+    assert maps.grad is not None
+    assert not maps.grad.any()
+
+
+def test_gradient_reaches_both_maps() -> None:
+    first, second = affines(CROPS)
+    maps = [torch.rand(2, CELLS, CELLS, requires_grad=True) for _ in range(2)]
+    equivariance_loss(*maps, first, second, SIZE).backward()
+    assert all(one.grad is not None and one.grad.norm() > 0 for one in maps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_coordinates_keep_their_precision_under_autocast(dtype: torch.dtype) -> None:
+    first, second = affines(CROPS)
+    maps = [predict(lambda x, y: 0.2 + 0.005 * x - 0.003 * y, one) for one in (first, second)]
+    with torch.autocast("cpu", dtype=dtype):
+        assert equivariance_loss(*maps, first, second, SIZE) < 1e-10

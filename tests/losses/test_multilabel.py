@@ -1,0 +1,44 @@
+"""Losses against their published formulas."""
+
+from __future__ import annotations
+
+import torch
+from torchvision.ops import sigmoid_focal_loss
+
+from medsgssl.config.schema import FinetuneSettings
+from medsgssl.losses.multilabel import AsymmetricLoss, FocalLoss, WeightedBCE, build_loss
+
+GENERATOR = torch.Generator().manual_seed(0)
+LOGITS = torch.randn(9, 14, generator=GENERATOR) * 3
+LABELS = (torch.rand(9, 14, generator=GENERATOR) < 0.3).float()
+
+
+def test_focal_loss_agrees_with_torchvision() -> None:
+    wanted = sigmoid_focal_loss(LOGITS, LABELS, alpha=-1, gamma=2.0, reduction="mean")
+    torch.testing.assert_close(FocalLoss(2.0)(LOGITS, LABELS), wanted)
+
+
+def test_focal_loss_without_focus_is_binary_cross_entropy() -> None:
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, LABELS)
+    torch.testing.assert_close(FocalLoss(0.0)(LOGITS, LABELS), wanted)
+
+
+def test_asymmetric_loss_is_its_equation() -> None:
+    p = torch.sigmoid(LOGITS)
+    m = (p - 0.05).clamp_min(0)
+    wanted = -(LABELS * torch.log(p) + (1 - LABELS) * m**4 * torch.log(1 - m)).mean()
+    torch.testing.assert_close(AsymmetricLoss()(LOGITS, LABELS), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_weighted_bce_weighs_positives_by_their_rarity() -> None:
+    labels = torch.zeros(10, 14)
+    labels[:2, 0] = 1
+    loss = WeightedBCE(labels)
+    assert loss.pos_weight[0] == 4.0
+    assert loss.pos_weight[1] == 10.0
+
+
+def test_the_loss_is_chosen_by_name() -> None:
+    assert isinstance(build_loss(FinetuneSettings(), LABELS), FocalLoss)
+    assert isinstance(build_loss(FinetuneSettings(loss="bce"), LABELS), WeightedBCE)
+    assert isinstance(build_loss(FinetuneSettings(loss="asymmetric"), LABELS), AsymmetricLoss)

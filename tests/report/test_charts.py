@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from medsgssl.report.charts import Chart, write_figure
+from medsgssl.report.run_charts import thin
+from medsgssl.report.run_pictures import examples, outline
+from medsgssl.report.theme import COLOURS, FIRST, follow_theme
+from medsgssl.utils.formatting import NONE, count, duration, listed, number, percent, size, span
+
+
+def test_thin_keeps_the_area_and_both_ends() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.random(20_000) < 0.1
+    scores = rng.normal(size=20_000) + labels
+    false, true, _ = roc_curve(labels, scores)
+    x, y = thin(false, true)
+    assert len(x) <= 160 < len(false)
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(y, x) == pytest.approx(roc_auc_score(labels, scores), abs=2e-3)
+
+
+def test_thin_leaves_short_curves_alone() -> None:
+    x = np.array([0.0, 0.0, 1.0])
+    assert thin(x, x)[0] is x
+
+
+def _chart(name: str) -> Chart:
+    return Chart(name, "A title", "what it says", lambda axes: axes.plot([0, 1], color=FIRST))
+
+
+def test_figure_is_written_as_svg_and_pdf_alike_every_time(tmp_path: Path) -> None:
+    charts = [_chart("one"), _chart("two"), _chart("three")]
+    svg, pdf = write_figure(charts, tmp_path / "figures", "panels", columns=2)
+    assert (svg.name, pdf.name) == ("panels.svg", "panels.pdf")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    before = svg.read_bytes(), pdf.read_bytes()
+    assert svg.read_text().count("A title") == 3
+    assert FIRST in svg.read_text()
+    write_figure(charts, tmp_path / "figures", "panels", columns=2)
+    assert (svg.read_bytes(), pdf.read_bytes()) == before
+
+
+def test_name_of_a_chart_cannot_become_markup() -> None:
+    with pytest.raises(ValueError, match="no name"):
+        _chart('"><script>')
+
+
+def test_light_colours_are_told_apart() -> None:
+    assert len({light for light, _ in COLOURS.values()}) == len(COLOURS)
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+@pytest.mark.parametrize("name", ["ink", "muted", "first", "second", "third", "fourth"])
+def test_colours_stand_out_from_the_card(name: str, theme: int) -> None:
+    # WCAG 2.2: 4.5 for text, 3 for graphics.
+    least = 4.5 if name in ("ink", "muted") else 3
+    assert _contrast(COLOURS[name][theme], COLOURS["card"][theme]) >= least
+
+
+def _contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_follow_theme_changes_palette_colours_alone() -> None:
+    ink = COLOURS["ink"][0]
+    assert follow_theme(f"fill: {ink}; stroke: #123456") == "fill: var(--ink); stroke: #123456"
+
+
+def test_outline_of_a_rectangle() -> None:
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[5:10, 3:12] = True
+    assert outline(mask) == "M3 5 3 9 11 9 11 5Z"
+    assert outline(np.zeros((8, 8), dtype=bool)) == ""
+
+
+def test_hidden_blocks_are_outlined_in_the_prepared_view() -> None:
+    view = np.full((1, 1, 32, 32), 100, dtype=np.uint8)
+    prepared = view / 255
+    prepared[0, 0, 8:16, 8:16] = 0.9
+    arrays = {
+        "image_ids": np.array(["a.png"]),
+        "images": view[:, 0],
+        "masks": np.ones((1, 32, 32), dtype=bool),
+        "quality": np.zeros(1),
+        "pretrain_views": view,
+        "pretrain_masks": np.ones((1, 1, 32, 32), dtype=bool),
+        "prepared": prepared.astype(np.float32),
+    }
+    (example,) = examples(arrays, without_masks=False)
+    assert [picture.caption for picture in example.pictures] == [
+        "cached image", "pretraining view 1", "view 1 as encoded",
+    ]  # fmt: skip
+    assert example.pictures[2].hidden == "M8 8 8 15 15 15 15 8Z"
+    assert "no usable mask" in example.note
+    assert not any(picture.lungs for picture in example.pictures)
+    assert examples(arrays, without_masks=True)[0].note == "without a mask"
+
+
+def test_how_numbers_are_written() -> None:
+    assert (number(0.12345), number(None), number(float("nan"))) == ("0.123", NONE, NONE)
+    assert (span([0.1, 0.25]), span(None)) == (f"0.100{NONE}0.250", NONE)
+    assert (count(25596), percent(0.07), percent(0.995)) == (
+        "25\u202f596",
+        "7\u202f%",
+        "99.5\u202f%",
+    )
+    assert (duration(3.21), duration(250), duration(7500)) == ("3.2 s", "4 min 10 s", "2 h 5 min")
+    assert (size(12), size(1_200), size(3.4e9)) == ("12 B", "1.2 kB", "3.4 GB")
+    assert listed(["a", "b", "c"], most=2) == "a, b and 1 more"

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from medsgssl.data.labels import DISEASES
+from medsgssl.report.study_page import report_place, write_study_report
+from medsgssl.study.planning import make_plan
+from medsgssl.utils.formatting import signed
+from tests.report.page_reader import Page
+from tests.report.test_browser import CHROMIUM, FLAGS
+from tests.study.synthetic import write_run
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reported study: two methods and two controls under two label fractions."""
+    folder = tmp_path_factory.mktemp("made") / "study"
+    plan = make_plan(
+        folder / "data", ["simclr", "mask-channel"], seeds=1, fractions=(0.1, 1.0),
+        controls=["shuffled"],
+    )  # fmt: skip
+    plan.save(folder)
+    skills = {"simclr": 1.0, "mask-channel": 1.5, "mask-channel-shuffled": 0.9}
+    for number, (name, skill) in enumerate(skills.items()):
+        for fraction in (0.1, 1.0):
+            write_run(
+                folder / "runs" / f"{name}-s0-f{fraction:g}", name.removesuffix("-shuffled"),
+                skill * fraction**0.1, seed=0 if number == 0 else 10 * number, fraction=fraction,
+                masks="shuffled" if name.endswith("shuffled") else "rules",
+            )  # fmt: skip
+    write_study_report([folder], resamples=200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Page:
+    return Page.read(study / "report" / "report.html")
+
+
+def test_page_is_well_formed_and_fetches_nothing(page: Page) -> None:
+    assert not page.unclosed
+    assert "http" not in page.raw.replace("http-equiv", "")
+    assert not page.all("link")
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href"):
+            found = attributes.get(name, "#")
+            assert found.startswith("#")
+            assert found == "#" or found[1:] in ids
+
+
+def test_verdict_leads_with_its_interval(page: Page, study: Path) -> None:
+    table = pd.read_csv(study / "report" / "comparisons.csv")
+    row = table[(table["verdict"] == "helps") & (table["labels"] == 1)].iloc[0]
+    assert row["arm"] == "mask-channel"
+    ends = f"{signed(row['difference_low'])} to {signed(row['difference_high'])}"
+    assert f"mean AUC {signed(row['difference'])} (95 % interval {ends})" in page.text
+    assert "so the anatomy itself helps" in page.text
+    assert "One seed" in page.text
+
+
+def test_table_of_diseases_shows_the_numbers_of_the_csv(page: Page, study: Path) -> None:
+    table = pd.read_csv(study / "report" / "diseases.csv")
+    # The page reader keeps the last of equally named rows: the smallest fraction comes last.
+    chosen = table[(table["kind"] == "control") & (table["arm"] == "mask-channel")]
+    chosen = chosen[chosen["labels"] == 0.1].set_index("disease")
+    for name in DISEASES:
+        cells = page.rows[name.replace("_", " ")]
+        row = chosen.loc[name]
+        assert cells[0] == str(row["positives"])
+        assert cells[1] == f"{row['auc']:.3f}"
+        assert cells[3] == signed(row["difference"])
+
+
+def test_every_number_names_its_file(page: Page) -> None:
+    for name in ("comparisons.csv", "means.csv", "diseases.csv", "subgroups.csv", "runs.csv"):
+        assert name in page.text
+    assert "mask-channel-s0-f0.1" in page.text
+
+
+def test_warnings_and_what_is_missing_are_said(page: Page) -> None:
+    assert "2 images were set aside: a.png" in page.text
+    assert "No strata by mask quality" in page.text
+
+
+def test_tables_and_figures_lie_beside_the_page(study: Path) -> None:
+    report = study / "report"
+    for name in ("means", "comparisons", "diseases", "subgroups"):
+        assert (report / f"{name}.csv").is_file()
+        assert (report / f"{name}.tex").is_file()
+    for name in ("difference", "efficiency", "calibration"):
+        assert (report / "figures" / f"{name}.svg").is_file()
+        assert (report / "figures" / f"{name}.pdf").stat().st_size > 1000
+
+
+def test_figures_follow_the_theme(page: Page) -> None:
+    figures = re.findall(r"<svg viewBox[^>]+role=\"img\".*?</svg>", page.raw, re.DOTALL)
+    assert len(figures) >= 4
+    for figure in figures:
+        assert not re.search(r"#[0-9a-f]{6}\b", figure)
+        assert 'aria-label="' in figure
+
+
+def test_run_folders_made_elsewhere_are_reported(study: Path, tmp_path: Path) -> None:
+    runs = [study / "runs" / f"{name}-s0-f1" for name in ("simclr", "mask-channel")]
+    target = write_study_report(runs, tmp_path / "out", resamples=100)
+    text = Page.read(target).text
+    assert "mask-channel against simclr (one seed): helps" in text
+    assert "One label fraction only" in text
+    assert "No mask control was run" in text
+    assert report_place(runs) == Path("comparison")
+    assert report_place([study]) == study / "report"
+
+
+def test_without_the_control_the_page_says_so(study: Path, tmp_path: Path) -> None:
+    run = study / "runs" / "simclr-s0-f1"
+    text = Page.read(write_study_report([run], tmp_path, control="direct", resamples=100)).text
+    assert "no arm is the control direct" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+@pytest.mark.parametrize(("theme", "low", "high"), [("dark", 0, 60), ("light", 200, 255)])
+def test_both_themes_are_drawn(
+    study: Path, tmp_path: Path, theme: str, low: int, high: int
+) -> None:
+    assert CHROMIUM is not None
+    shot = tmp_path / "shot.png"
+    address = f"{(study / 'report' / 'report.html').as_uri()}#{theme}"
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    size = "--window-size=1200,2400"
+    subprocess.run(
+        [CHROMIUM, *FLAGS, profile, f"--screenshot={shot}", size, address],
+        capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    picture = cv2.imread(str(shot))
+    assert picture is not None
+    assert low <= np.median(picture) <= high
+    assert picture.std() > 10
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+def test_table_of_diseases_sorts(study: Path, tmp_path: Path) -> None:
+    # The policy admits the page's own script alone, so the copy that clicks goes without it.
+    raw = (study / "report" / "report.html").read_text()
+    raw = re.sub(r"<meta http-equiv[^>]+>", "", raw)
+    click = "<script>document.querySelectorAll('.sortable thead button')[4].click()</script>"
+    copy = tmp_path / "copy.html"
+    copy.write_text(raw.replace("</body>", f"{click}</body>"))
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    assert CHROMIUM is not None
+    found = subprocess.run(
+        [CHROMIUM, *FLAGS, profile, "--dump-dom", copy.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    body = re.search(r'<table class="sortable.*?</tbody>', found.stdout, re.DOTALL)
+    assert body is not None
+    rows = re.findall(r"<tr.*?</tr>", body[0].split("<tbody>")[1], re.DOTALL)
+    values = [float(re.findall(r'data-value="([^"]*)"', row)[4]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    shutil.rmtree(tmp_path / "profile", ignore_errors=True)

@@ -1,0 +1,203 @@
+"""The loop trains what it should: optimiser, freezing, accumulation, selection by validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric import Fabric
+from safetensors.torch import load_file
+
+from medsgssl.config.loading import Config
+from medsgssl.config.schema import FinetuneSettings, LoopSettings
+from medsgssl.data.dataset import ViewSource
+from medsgssl.data.loader import ViewSteps
+from medsgssl.data.sampler import EpochOrder
+from medsgssl.errors import CheckpointError
+from medsgssl.inference.forward import mean_auc
+from medsgssl.inference.predict import predict
+from medsgssl.losses.multilabel import FocalLoss
+from medsgssl.methods.registry import method_of
+from medsgssl.models.classifier import Classifier, Neighbours
+from medsgssl.models.weights import load_weights, read_facts
+from medsgssl.training.finetuning import finetune
+from medsgssl.training.optim import build_optimiser, set_modes
+from medsgssl.training.pretraining import pretrain
+from medsgssl.transforms.crops import WholeImage
+from medsgssl.transforms.view_spec import ViewSpec
+
+Build = Callable[..., Config]
+FACTS = {"key": "k", "method": "simclr", "encoder": "test_efficientnet"}
+
+
+def classifier_of(config: Config) -> Classifier:
+    return Classifier(method_of(config).encoder(), FocalLoss(2.0))
+
+
+def test_the_optimiser_holds_every_parameter_once_frozen_or_not(tiny_config: Build) -> None:
+    task = classifier_of(tiny_config("simclr"))
+    set_modes(task, frozen=True)
+    optimiser = build_optimiser(task, LoopSettings())
+    held = [id(p) for group in optimiser.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in task.parameters())
+
+
+def test_norms_and_biases_have_no_weight_decay_and_the_backbone_its_own_rate(
+    tiny_config: Build,
+) -> None:
+    task = classifier_of(tiny_config("simclr"))
+    settings = LoopSettings(weight_decay=0.1, backbone_lr_factor=0.25)
+    for group in build_optimiser(task, settings).param_groups:
+        for parameter in group["params"]:
+            assert (parameter.ndim > 1) == (group["weight_decay"] == 0.1)
+            in_backbone = any(parameter is p for p in task.encoder.backbone.parameters())
+            assert group["factor"] == (0.25 if in_backbone else 1.0)
+
+
+def test_a_frozen_backbone_does_not_move_and_neither_does_its_batch_norm(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    config = tiny_config("simclr", direct=True, finetune__epochs=2, finetune__freeze_epochs=2)
+    torch.manual_seed(0)
+    finetune(config, view_source, tmp_path, FACTS)
+    after = load_file(tmp_path / "classifier.safetensors")
+    again = tiny_config("simclr", direct=True, finetune__epochs=1, finetune__freeze_epochs=1)
+    finetune(again, view_source, tmp_path / "short", FACTS)
+    before = load_file(tmp_path / "short" / "classifier.safetensors")
+    backbone = [name for name in after if name.startswith("encoder.")]
+    assert any("running_mean" in name for name in backbone)
+    assert all(torch.equal(before[name], after[name]) for name in backbone)
+
+
+def test_an_unfrozen_backbone_does_move(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    weights = []
+    for epochs, freeze in ((1, 1), (2, 1)):
+        config = tiny_config(
+            "simclr", direct=True, finetune__epochs=epochs, finetune__freeze_epochs=freeze,
+            finetune__patience=5,
+        )  # fmt: skip
+        task = _finetuned_task(config, view_source, tmp_path / str(epochs))
+        weights.append(task)
+    moved = [n for n in weights[0] if not torch.equal(weights[0][n], weights[1][n])]
+    assert any(name.startswith("encoder.backbone") for name in moved)
+
+
+def _finetuned_task(config: Config, source: ViewSource, folder: Path) -> dict[str, torch.Tensor]:
+    """The last state, not the best: read from the checkpoint by stopping its removal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        finetune(config, source, folder, FACTS)
+    state = torch.load(folder / "finetune.checkpoint", weights_only=True)
+    return dict(state["task"])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        pretrain(tiny_config("simclr", seed=seed), view_source, tmp_path / name, FACTS)
+    a, b, c = (load_file(tmp_path / name / "pretrained.safetensors") for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(not torch.equal(a[name], c[name]) for name in a)
+
+
+def test_weights_of_another_method_are_refused(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    config = tiny_config("simclr")
+    pretrain(config, view_source, tmp_path, FACTS)
+    encoder = method_of(config).encoder()
+    path = tmp_path / "pretrained.safetensors"
+    assert read_facts(path)["method"] == "simclr"
+    with pytest.raises(CheckpointError, match=r"method='simclr'.*'masked-contrastive'"):
+        load_weights(path, encoder, {"method": "masked-contrastive"})
+
+
+def test_weights_that_do_not_fit_are_never_dropped_silently(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    config = tiny_config("simclr")
+    pretrain(config, view_source, tmp_path, FACTS)
+    other = method_of(tiny_config("simclr", encoder__name="test_vit")).encoder()
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_weights(tmp_path / "pretrained.safetensors", other, {})
+
+
+def test_the_model_is_chosen_by_validation_labels_alone(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    config = tiny_config("simclr", direct=True)
+    finetune(config, view_source, tmp_path / "a", FACTS)
+    scrambled = view_source.labels.copy()
+    test = view_source.splits == "test"
+    scrambled[test] = 1 - scrambled[test]
+    changed = ViewSource(**{**vars(view_source), "labels": scrambled})
+    finetune(config, changed, tmp_path / "b", FACTS)
+    a, b = (load_file(tmp_path / name / "classifier.safetensors") for name in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_mean_auc_leaves_out_diseases_without_positives_or_negatives() -> None:
+    labels = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1]], np.float32)
+    scores = np.array([[0.9, 0.1, 0.2], [0.2, 0.3, 0.1], [0.8, 0.4, 0.5], [0.1, 0.2, 0.6]])
+    assert mean_auc(labels, scores.astype(np.float32)) == 1.0
+    assert mean_auc(labels[:, 1:], scores[:, 1:].astype(np.float32)) is None
+
+
+def test_accumulated_steps_equal_one_large_batch() -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    x, y = torch.randn(8, 4), torch.randn(8, 1)
+    gradients = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        model = fabric.setup_module(torch.nn.Linear(4, 1))
+        for a, b in zip(x.chunk(parts), y.chunk(parts), strict=True):
+            fabric.backward(torch.nn.functional.mse_loss(model(a), b) / parts)
+        gradients.append(model.weight.grad.clone())
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_asking_for_two_processes_trains_on_both(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+) -> None:
+    config = tiny_config("simclr", pretrain__devices=2, pretrain__epochs=1)
+    pretrain(config, view_source, tmp_path, FACTS)
+    log = (tmp_path / "pretrain_log.csv").read_text().splitlines()
+    assert len(log) == 2
+    assert load_file(tmp_path / "pretrained.safetensors")
+
+
+def test_fine_tuning_settings_reject_what_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="loss"):
+        FinetuneSettings(loss="mse")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("read_out", ["linear", "knn"])
+def test_cheaper_read_outs_leave_the_encoder_alone_and_can_be_scored(
+    tmp_path: Path, view_source: ViewSource, tiny_config: Build, read_out: str
+) -> None:
+    config = tiny_config("simclr", direct=True, finetune__read_out=read_out)
+    torch.manual_seed(0)
+    finetune(config, view_source, tmp_path, FACTS)
+    rows, scores = predict(config, view_source, tmp_path / "classifier.safetensors")
+    assert list(rows) == [*view_source.rows("val"), *view_source.rows("test")]
+    assert 0 <= scores.min() <= scores.max() <= 1
+    assert scores.std(axis=0).max() > 0
+
+
+def test_neighbours_vote_with_the_labels_of_the_nearest(
+    view_source: ViewSource, tiny_config: Build
+) -> None:
+    encoder = method_of(tiny_config("simclr")).encoder().eval()
+    steps = ViewSteps(view_source, (ViewSpec(WholeImage()),), EpochOrder(np.arange(6), 6, 0), 32, 0)
+    batch = steps.render(0, np.arange(6)).to_device(torch.device("cpu"))
+    knn = Neighbours(encoder, count=6, neighbours=1).eval()
+    with torch.no_grad():
+        knn.bank.copy_(torch.nn.functional.normalize(knn.features(batch).pooled, dim=1))
+        knn.bank_labels.copy_(batch.labels)
+        torch.testing.assert_close(knn.scores(batch), batch.labels)

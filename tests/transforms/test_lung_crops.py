@@ -1,0 +1,172 @@
+"""Guided crops keep their constraint in every draw, and fall back to the full image."""
+
+from __future__ import annotations
+
+import timeit
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medsgssl.config.schema import AugmentSettings
+from medsgssl.data.synthetic.render import render_phantom
+from medsgssl.masks.regions import lung_box
+from medsgssl.transforms.affine import Crop, warp_mask, whole
+from medsgssl.transforms.crops import RandomCrop, WholeImage
+from medsgssl.transforms.lung_crops import AroundLungBox, LungBox, LungCrop
+from medsgssl.utils.rng import generator
+
+SIZE = 224
+AUGMENT = AugmentSettings()
+
+
+@pytest.fixture(scope="module")
+def masks() -> list[np.ndarray]:
+    drawn = [render_phantom(0, index, SIZE) for index in range(8)]
+    return [(p.right_lung | p.left_lung).astype(np.uint8) for p in drawn]
+
+
+def rng_of(number: int, view: int = 0) -> np.random.Generator:
+    return generator(0, "views", 0, number, view)
+
+
+def lung_share(mask: np.ndarray, crop: Crop) -> float:
+    """The share of lung in the window, counted at the resolution of the image."""
+    side = round(crop.width)
+    return float(warp_mask(mask, crop.affine(side), side).mean())
+
+
+def edges(crop: Crop) -> tuple[float, float, float, float]:
+    """First and last column and row of an upright window."""
+    return (
+        crop.x - (crop.width - 1) / 2,
+        crop.x + (crop.width - 1) / 2,
+        crop.y - (crop.height - 1) / 2,
+        crop.y + (crop.height - 1) / 2,
+    )
+
+
+def test_coverage_constraint_holds_on_1000_draws(masks) -> None:
+    rule = LungCrop(AUGMENT, cover=0.45)
+    shares = [
+        lung_share(masks[n % 8], rule.draw(masks[n % 8], 1.0, rng_of(n))) for n in range(1000)
+    ]
+    # Nearest neighbour on a rotated grid counts pixels of the rim a little differently.
+    assert min(shares) >= 0.45 - 0.015
+
+
+def test_coverage_of_the_lungs_holds_on_1000_draws(masks) -> None:
+    rule = LungCrop(AUGMENT, cover=0.6, cover_of="lungs")
+    for number in range(1000):
+        mask = masks[number % 8]
+        crop = rule.draw(mask, 1.0, rng_of(number))
+        held = lung_share(mask, crop) * round(crop.width) ** 2
+        assert held >= (0.6 - 0.015) * mask.sum()
+
+
+def test_upright_crops_keep_the_constraint_to_the_pixel(masks) -> None:
+    rule = LungCrop(AugmentSettings(rotation=0), cover=0.5)
+    for number in range(200):
+        mask = masks[number % 8]
+        x0, x1, y0, y1 = (round(edge) for edge in edges(rule.draw(mask, 1.0, rng_of(number))))
+        assert 0 <= min(x0, y0) <= max(x1, y1) < SIZE
+        assert mask[y0 : y1 + 1, x0 : x1 + 1].mean() >= 0.5
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**6), cover=st.floats(0.05, 0.9), lungs=st.booleans())
+def test_any_mask_gives_a_window_in_the_image(seed: int, cover: float, lungs: bool) -> None:
+    noise = np.random.default_rng(seed).random((48, 48))
+    mask = (cv2.GaussianBlur(noise, (0, 0), 3) > 0.53).astype(np.uint8)
+    rule = LungCrop(AugmentSettings(rotation=0), cover, "lungs" if lungs else "crop")
+    crop = rule.draw(mask, 1.0, rng_of(seed))
+    x0, x1, y0, y1 = edges(crop)
+    assert min(x0, y0) >= -0.5
+    assert max(x1, y1) <= 47.5
+
+
+def test_the_two_crops_of_an_image_are_different(masks) -> None:
+    rule = LungCrop(AUGMENT)
+    for number in range(1000):
+        mask = masks[number % 8]
+        first, second = (rule.draw(mask, 1.0, rng_of(number, view)) for view in range(2))
+        assert first != second
+
+
+def test_the_aspect_is_kept(masks) -> None:
+    box = LungBox()
+    for rule in (LungCrop(AUGMENT), box, AroundLungBox(AUGMENT, box)):
+        for number in range(100):
+            crop = rule.draw(masks[number % 8], 1.0, rng_of(number))
+            assert crop.width == crop.height
+
+
+def test_a_draw_is_a_pure_function_of_its_arguments(masks) -> None:
+    for rule in (LungCrop(AUGMENT), LungBox(), AroundLungBox(AUGMENT, LungBox())):
+        one, two = (rule.draw(masks[0], 1.0, rng_of(3)) for _ in range(2))
+        assert one == two
+
+
+def test_the_context_margin_widens_the_crop(masks) -> None:
+    upright = AugmentSettings(rotation=0, scale=(0.3, 0.3))
+    tight, wide = (
+        LungCrop(upright, 0.05, margin=(m, m)).draw(masks[0], 1.0, rng_of(1)) for m in (0.0, 0.1)
+    )
+    assert wide.width == pytest.approx(1.2 * tight.width, abs=1)
+
+
+def test_box_has_inclusive_bounds() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 10:50] = 1  # Rows 20 to 39, columns 10 to 49: 40 columns wide.
+    crop = LungBox(margin=0.0).draw(mask, 1.0, rng_of(0))
+    assert edges(crop)[:2] == (10, 49)
+    view = warp_mask(mask, crop.affine(40), 40)
+    assert view.sum() == mask.sum()
+    assert view[:, 0].any()
+    assert view[:, -1].any()
+
+
+def test_the_box_keeps_lungs_heart_and_costophrenic_angles(masks) -> None:
+    for mask in masks:
+        crop = LungBox(margin=0.08).draw(mask, 1.0, rng_of(0))
+        box = lung_box(mask.astype(bool))
+        assert box is not None
+        x0, x1, y0, y1 = edges(crop)
+        around = 0.05 * max(box.shape)
+        # What lies between the lungs is inside; beyond them is margin, or the image ends.
+        assert x0 <= max(box.left - around, 0)
+        assert x1 >= min(box.right + around, SIZE - 1)
+        assert y0 <= max(box.top - around, 0)
+        assert y1 >= min(box.bottom + around, SIZE - 1)
+        assert warp_mask(mask, crop.affine(SIZE), SIZE).any()
+
+
+def test_failed_mask_equals_full_image(masks) -> None:
+    everything, nothing = np.ones((SIZE, SIZE), np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+    image = WholeImage().draw(masks[0], 0.0, rng_of(0))
+    for mask, quality in ((everything, 0.0), (nothing, 0.0), (nothing, 1.0), (masks[0], 0.1)):
+        assert LungBox().draw(mask, quality, rng_of(0)) == image == whole(SIZE)
+        free = RandomCrop(AUGMENT).draw(mask, quality, rng_of(5))
+        assert LungCrop(AUGMENT).draw(mask, quality, rng_of(5)) == free
+
+
+def test_the_fine_tune_crop_stays_in_the_box(masks) -> None:
+    mild = AugmentSettings(scale=(0.7, 1.0), rotation=0)
+    for number in range(200):
+        mask = masks[number % 8]
+        inner = edges(AroundLungBox(mild, LungBox()).draw(mask, 1.0, rng_of(number)))
+        outer = edges(LungBox().draw(mask, 1.0, rng_of(number)))
+        assert inner[0] >= outer[0] - 1e-6
+        assert inner[1] <= outer[1] + 1e-6
+        assert inner[2] >= outer[2] - 1e-6
+        assert inner[3] <= outer[3] + 1e-6
+
+
+@pytest.mark.slow
+def test_a_draw_takes_at_most_150_microseconds(masks) -> None:
+    cv2.setNumThreads(1)
+    rule, rng = LungCrop(AUGMENT), rng_of(0)
+    seconds = timeit.repeat(lambda: rule.draw(masks[0], 1.0, rng), number=20, repeat=100)
+    assert min(seconds) / 20 < 150e-6

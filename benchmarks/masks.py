@@ -42,14 +42,14 @@ def speed(folder: Path, images: int) -> None:
     cv2.setNumThreads(1)
     paths = sorted(folder.glob("*.png"))
     files = [np.fromfile(path, np.uint8) for path in paths]
-    greys = [read_image(path) for path in paths]
+    grays = [read_image(path) for path in paths]
     decoding, drawing = [], []
     for _ in range(ROUNDS):
         decoding.append(timed(lambda: [cv2.imdecode(f, cv2.IMREAD_GRAYSCALE) for f in files]))
-        drawing.append(timed(lambda: [draw(grey) for grey in greys]))
+        drawing.append(timed(lambda: [draw(gray) for gray in grays]))
     ratios = np.array(drawing) / np.array(decoding)
     per = 1000 / len(paths)
-    print(f"{len(paths)} images, {greys[0].shape}, one core, {ROUNDS} rounds, CPU time")
+    print(f"{len(paths)} images, {grays[0].shape}, one core, {ROUNDS} rounds, CPU time")
     print(f"decode  {min(decoding) * per:6.2f} ms (least)  {np.median(decoding) * per:6.2f} ms")
     print(f"mask    {min(drawing) * per:6.2f} ms (least)  {np.median(drawing) * per:6.2f} ms")
     print(f"ratio   {min(drawing) / min(decoding):6.2f}    (least)  {np.median(ratios):6.2f}")

@@ -22,30 +22,30 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from medsgssl.config.schema import AugmentSettings
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import DecodedCache
-from medsgssl.data.loader import ViewSteps
+from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import MaskArray
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.transforms.crops import RandomCrop
 from medsgssl.transforms.view_spec import ViewSpec
 
 TARGET = 1500
 
 
-def source_of(count: int, size: int) -> ViewSource:
-    """Return ``count`` smooth grey images with two ellipses as lungs."""
+def source_of(count: int, size: int) -> ImageMaskDataset:
+    """Return ``count`` smooth gray images with two ellipses as lungs."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] / size
     images = np.empty((count, size, size), np.uint8)
     masks = np.zeros((count, size, size), bool)
     for image, mask in zip(images, masks, strict=True):
-        for centre in (0.3, 0.7):
+        for center in (0.3, 0.7):
             tall = rng.uniform(0.25, 0.33)
-            np.logical_or(mask, ((x - centre) / 0.15) ** 2 + ((y - 0.5) / tall) ** 2 < 1, out=mask)
+            np.logical_or(mask, ((x - center) / 0.15) ** 2 + ((y - 0.5) / tall) ** 2 < 1, out=mask)
         field = cv2.GaussianBlur(rng.normal(size=(size, size)), (0, 0), 2)
         image[...] = np.clip(np.where(mask, 70, 160) + 90 * field, 0, 255)
-    return ViewSource(
+    return ImageMaskDataset(
         cache=DecodedCache(images, np.ones(count, bool), {}, Path()),
         masks=MaskArray(
             np.packbits(masks.reshape(count, -1), axis=1),
@@ -97,8 +97,8 @@ def main() -> None:
     augment = AugmentSettings()
     source = source_of(options.images, options.size)
     plan = (ViewSpec(RandomCrop(augment), augment),) * 2
-    order = EpochOrder(np.arange(options.images), 64, seed=0)
-    steps = ViewSteps(source, plan, order, options.size, seed=0)
+    order = EpochSampler(np.arange(options.images), 64, seed=0)
+    steps = BatchDataset(source, plan, order, options.size, seed=0)
 
     def ours() -> int:
         return sum(steps[step].masks.shape[:2].numel() for step in range(len(steps)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from medsgssl.config.loading import Config, merge, nest
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import open_cache
 from medsgssl.data.mask_cache import MaskArray
 from medsgssl.methods.registry import configure
@@ -39,7 +39,7 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def view_source(tmp_path_factory: pytest.TempPathFactory) -> ViewSource:
+def view_source(tmp_path_factory: pytest.TempPathFactory) -> ImageMaskDataset:
     """Twenty random images of 48 x 48 pixels with random masks, labels and qualities."""
     rng = np.random.default_rng(0)
     count, size = 20, 48
@@ -48,7 +48,7 @@ def view_source(tmp_path_factory: pytest.TempPathFactory) -> ViewSource:
     np.save(folder / "state.npy", np.ones(count, np.uint8))
     write_json(folder / "cache.json", {"images": count, "size": size, "problems": {}})
     bits = np.packbits(rng.random((count, size * size)) < 0.5, axis=1)
-    return ViewSource(
+    return ImageMaskDataset(
         cache=open_cache(folder),
         masks=MaskArray(bits, rng.random(count, np.float32), np.ones(count, bool), size),
         keys=np.arange(count, dtype=np.uint64) + 1000,
@@ -71,9 +71,9 @@ def tiny_config() -> Callable[..., Config]:
             "finetune": {"epochs": 2, "lr": 1e-3, "accelerator": "cpu"},
             "evaluate": {"bootstrap": 50},
         }
-        direct = changes.pop("direct", False)
+        no_pretrain = changes.pop("no_pretrain", False)
         for key, value in changes.items():
             tree = merge(tree, nest(key.replace("__", "."), value))
-        return configure(name, tree, direct=direct)
+        return configure(name, tree, no_pretrain=no_pretrain)
 
     return build

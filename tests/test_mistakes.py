@@ -23,18 +23,18 @@ from safetensors.torch import load_file
 from medsgssl.config.loading import Config
 from medsgssl.config.schema import AugmentSettings, EncoderSettings, EvaluateSettings, LoopSettings
 from medsgssl.data.catalog import Catalog
-from medsgssl.data.dataset import ViewSource
-from medsgssl.data.image_cache import SquareFit, decode
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.image_cache import Letterbox, decode
 from medsgssl.data.labels import DISEASES
-from medsgssl.data.loader import ViewSteps
+from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import mask_array
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.data.splits import check_leaks
 from medsgssl.errors import ImageError, LeakError
 from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import COLUMNS, Predictions
 from medsgssl.images.reading import read_image
-from medsgssl.losses.alignment import attention_loss, lung_prior
+from medsgssl.losses.alignment import attention_alignment_loss, lung_prior
 from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
 from medsgssl.masks.types import LungMask
 from medsgssl.methods.registry import configure, method_of
@@ -47,7 +47,7 @@ from medsgssl.training.csv_logger import EpochLog
 from medsgssl.training.finetuning import finetune
 from medsgssl.training.lr_schedule import lr_factor
 from medsgssl.training.monitors import warnings_for
-from medsgssl.training.optim import build_optimiser
+from medsgssl.training.optim import build_optimizer
 from medsgssl.training.pretraining import pretrain
 from medsgssl.training.trainer import Trainer
 from medsgssl.transforms.affine import warp_image, whole
@@ -150,13 +150,13 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The learning rate of every optimiser step that the training loop takes."""
+    """The learning rate of every optimizer step that the training loop takes."""
     found: list[float] = []
     update = Trainer._update
 
     def noted(self: Trainer, *arguments: Any) -> None:
         update(self, *arguments)
-        found.extend({group["lr"] / group["factor"] for group in self.optimiser.param_groups})
+        found.extend({group["lr"] / group["factor"] for group in self.optimizer.param_groups})
 
     monkeypatch.setattr(Trainer, "_update", noted)
     return found
@@ -183,11 +183,11 @@ def test_01_mask_moves_with_its_view() -> None:
     assert moved > 15
 
 
-def test_01_a_batch_holds_each_view_with_its_own_mask(view_source: ViewSource) -> None:
+def test_01_a_batch_holds_each_view_with_its_own_mask(view_source: ImageMaskDataset) -> None:
     augment = AugmentSettings()
     plan = (ViewSpec(RandomCrop(augment), augment),) * 2
     rows = np.arange(12)
-    batch = ViewSteps(view_source, plan, EpochOrder(rows, 12, 0), 32, seed=3).render(1, rows)
+    batch = BatchDataset(view_source, plan, EpochSampler(rows, 12, 0), 32, seed=3).render(1, rows)
     for row in rows:
         image, mask = view_source.cache.images[row], view_source.masks.mask(row)
         for number, spec in enumerate(plan):
@@ -201,13 +201,13 @@ def test_01_a_batch_holds_each_view_with_its_own_mask(view_source: ViewSource) -
 def test_01_attention_of_a_view_is_compared_with_the_mask_of_that_view() -> None:
     task = task_of(OPTION_7, mask_ratio=0.0, curriculum=False, bias="absent")
     batch, vit = batch_of(), task.encoder
-    term = task(batch, 0.0).terms["attention"]
+    term = task(batch, 0.0).losses["attention"]
     attention = [
         vit.encode(batch.images[:, v], align_layers=vit.layers).extra["attention"] for v in (0, 1)
     ]
     prior = [lung_prior(vit.cover(batch.masks[:, v]).flatten(1), 0.1) for v in (0, 1)]
     own, crossed = (
-        sum(attention_loss(attention[v], prior[u], batch.quality) for v, u in pairs) / 2
+        sum(attention_alignment_loss(attention[v], prior[u], batch.quality) for v, u in pairs) / 2
         for pairs in (((0, 0), (1, 1)), ((0, 1), (1, 0)))
     )
     torch.testing.assert_close(term, own)
@@ -219,8 +219,8 @@ def test_01_attention_of_a_view_is_compared_with_the_mask_of_that_view() -> None
 
 TERMS = [
     ("simclr", "reconstruction", "reconstruction", 1.0),
-    ("multi-region", "contrast", "alpha", 1.0),
-    ("multi-region", "regions", "beta", 1.0),
+    ("multi-region", "contrast", "lambda_global", 1.0),
+    ("multi-region", "regions", "lambda_regions", 1.0),
     ("adaptive-pathology", "salient", "lambda_salient", 0.5),
     ("guided-crop", "crops", "lambda_crops", 1.0),
     ("guided-crop", "global", "lambda_global", 0.5),
@@ -244,10 +244,10 @@ def test_02_every_term_reaches_the_encoder_and_its_switch_changes_the_step(
     for task in (whole_task, without):
         torch.manual_seed(1)
         output = task(batch, 0.5)
-        assert (term in output.terms) == (task is whole_task)
+        assert (term in output.losses) == (task is whole_task)
         if task is whole_task:
             torch.manual_seed(1)
-            alone = backbone_gradient(task, task(batch, 0.5).terms[term])
+            alone = backbone_gradient(task, task(batch, 0.5).losses[term])
             assert alone.norm() > 0
         steps.append(backbone_gradient(task, output.loss))
     assert not torch.equal(*steps)
@@ -261,7 +261,7 @@ def test_02_weights_act_on_each_image_and_not_as_one_number(name: str) -> None:
     for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
         torch.manual_seed(1)
         output = task(replace(batch, quality=batch.quality[order]), 0.0)
-        gradients.append(backbone_gradient(task, output.terms["contrast"]))
+        gradients.append(backbone_gradient(task, output.losses["contrast"]))
     cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0)
     assert cosine < 0.9999
 
@@ -289,7 +289,7 @@ def test_03_without_masks_the_wrapped_transformer_is_stock_timm_layer_by_layer()
     stock.load_state_dict(vit.backbone.state_dict())
     images = torch.rand(2, 1, SIZE, SIZE)
     mine = outputs_of_blocks(vit.backbone, lambda: vit.encode(images, align_layers=vit.layers))
-    theirs = outputs_of_blocks(stock, lambda: stock(vit.normalise(images)))
+    theirs = outputs_of_blocks(stock, lambda: stock(vit.normalize(images)))
     assert len(mine) == len(theirs) == vit.layers > 1
     for one, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
@@ -327,27 +327,27 @@ def test_04_changing_the_student_leaves_the_teacher_alone_until_it_follows() -> 
         for parameter in task.encoder.parameters():
             parameter.add_(torch.randn_like(parameter))
     assert torch.equal(taught(), before)
-    task.after_step(0.0)
+    task.on_step_end(0.0)
     assert not torch.equal(taught(), before)
 
 
-# 5. A parameter missing from the optimiser; frozen state, scheduler, scaler or RNG lost on resume.
+# 5. A parameter missing from the optimizer; frozen state, scheduler, scaler or RNG lost on resume.
 
 
 @pytest.mark.parametrize("name", ["simclr", "multi-region", "attention-prior", OPTION_7])
-def test_05_the_optimiser_holds_every_parameter_that_ever_trains(name: str) -> None:
+def test_05_the_optimizer_holds_every_parameter_that_ever_trains(name: str) -> None:
     task = task_of(name)
-    for module in task.frozen():
+    for module in task.freezable_modules():
         module.requires_grad_(False)
     held = [
-        p for group in build_optimiser(task, LoopSettings()).param_groups for p in group["params"]
+        p for group in build_optimizer(task, LoopSettings()).param_groups for p in group["params"]
     ]
-    wanted = [p for key, p in task.named_parameters() if not key.startswith(task.fixed)]
+    wanted = [p for key, p in task.named_parameters() if not key.startswith(task.frozen_prefixes)]
     assert sorted(map(id, held)) == sorted(map(id, wanted))
 
 
 def cut_and_whole(
-    config: Config, source: ViewSource, folder: Path, kill: Callable[[int], None], steps: int
+    config: Config, source: ImageMaskDataset, folder: Path, kill: Callable[[int], None], steps: int
 ) -> None:
     """Train in ``whole`` in one go, and in ``cut`` killed after so many steps and resumed."""
     pretrain(config, source, folder / "whole", FACTS)
@@ -358,7 +358,10 @@ def cut_and_whole(
 
 
 def test_05_two_and_two_epochs_are_four_bit_for_bit(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build, killed_after: Callable[[int], None]
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    killed_after: Callable[[int], None],
 ) -> None:
     # Ten images in batches of two: five steps an epoch. Frozen until after the kill.
     config = tiny_config(
@@ -370,16 +373,19 @@ def test_05_two_and_two_epochs_are_four_bit_for_bit(
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_05_a_checkpoint_holds_optimiser_scaler_and_place(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build, killed_after: Callable[[int], None]
+def test_05_a_checkpoint_holds_optimizer_scaler_and_place(
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    killed_after: Callable[[int], None],
 ) -> None:
     killed_after(10)
     with pytest.raises(Killed):
         pretrain(tiny_config("simclr", pretrain__epochs=4), view_source, tmp_path, FACTS)
     state = torch.load(tmp_path / "pretrain.checkpoint", weights_only=True)
-    assert {"task", "optimiser", "scaler", "step", "log", "epoch_end"} <= state.keys()
+    assert {"task", "optimizer", "scaler", "step", "log", "epoch_end"} <= state.keys()
     assert state["step"] == 10
-    assert all(entry["step"] == 10 for entry in state["optimiser"]["state"].values())
+    assert all(entry["step"] == 10 for entry in state["optimizer"]["state"].values())
 
 
 # 6. Scheduler never stepped, or its length wrong after a resume; checkpoint outside the loop.
@@ -387,7 +393,7 @@ def test_05_a_checkpoint_holds_optimiser_scaler_and_place(
 
 def test_06_the_learning_rate_follows_its_schedule_through_a_resume(
     tmp_path: Path,
-    view_source: ViewSource,
+    view_source: ImageMaskDataset,
     tiny_config: Build,
     killed_after: Callable[[int], None],
     rates: list[float],
@@ -400,7 +406,10 @@ def test_06_the_learning_rate_follows_its_schedule_through_a_resume(
 
 
 def test_06_a_checkpoint_is_written_inside_the_loop_at_every_epoch(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build, killed_after: Callable[[int], None]
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    killed_after: Callable[[int], None],
 ) -> None:
     for epoch in (1, 2):
         folder = tmp_path / str(epoch)
@@ -455,9 +464,9 @@ def test_07_thresholds_do_not_depend_on_test_labels() -> None:
 
 
 def test_07_the_test_split_plays_no_part_in_the_choice_of_the_model(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
-    config = tiny_config("simclr", direct=True)
+    config = tiny_config("simclr", no_pretrain=True)
     test = view_source.splits == "test"
     labels, images = view_source.labels.copy(), view_source.cache.images.copy()
     labels[test], images[test] = 1 - labels[test], 255 - images[test]
@@ -504,7 +513,7 @@ def test_08_a_mask_that_is_not_bool_is_refused(high: int) -> None:
     with pytest.raises(TypeError, match="bool"):
         LungMask(mask, 1.0, "ok")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="bool"):
-        SquareFit.of(mask.shape, 32).mask(mask)
+        Letterbox.of(mask.shape, 32).mask(mask)
 
 
 def test_08_a_missing_mask_is_the_whole_image_without_trust_and_counted(tmp_path: Path) -> None:
@@ -532,38 +541,38 @@ def test_09_a_corrupt_image_is_named_and_set_aside(tmp_path: Path) -> None:
     assert cache.images[0].max() > 0
 
 
-# 10. Image and mask resized with aliasing; wrong normalisation for the weights.
+# 10. Image and mask resized with aliasing; wrong normalization for the weights.
 
 
 def test_10_shrinking_does_not_alias() -> None:
     board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
     for small in (
-        SquareFit.of((256, 256), 64).image(board),
+        Letterbox.of((256, 256), 64).image(board),
         warp_image(board, whole(256).affine(64), 64),
     ):
         assert np.abs(small[4:-4, 4:-4].astype(int) - 127).max() <= 16
     stripes = np.zeros((256, 256), bool)
     stripes[:, ::4] = True  # A quarter of every cell: picking single pixels would find all or none.
-    assert not SquareFit.of((256, 256), 64).mask(stripes).any()
+    assert not Letterbox.of((256, 256), 64).mask(stripes).any()
     stripes[:, 1::4] = stripes[:, 2::4] = True
-    assert SquareFit.of((256, 256), 64).mask(stripes).all()
+    assert Letterbox.of((256, 256), 64).mask(stripes).all()
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv2_100", CNN])
-def test_10_images_are_normalised_as_the_weights_expect(name: str) -> None:
+def test_10_images_are_normalized_as_the_weights_expect(name: str) -> None:
     encoder = build_encoder(EncoderSettings(name=name, pretrained=False), SIZE)
     facts = timm.get_pretrained_cfg(name)
     assert facts is not None
     images = torch.rand(2, 1, 8, 8)
     mean, std = (torch.tensor(values).mean() for values in (facts.mean, facts.std))
-    torch.testing.assert_close(encoder.normalise(images), (images - mean) / std)
+    torch.testing.assert_close(encoder.normalize(images), (images - mean) / std)
 
 
 # 11. NT-Xent saturated by weak augmentation.
 
 
 def test_11_a_saturated_contrast_is_logged_beside_its_floor_and_warned_of(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     for batch, temperature in ((4, 0.2), (64, 0.5)):
         wanted = np.log(1 + (2 * batch - 2) * np.exp((-1 / (batch - 1) - 1) / temperature))
@@ -583,7 +592,7 @@ def test_11_a_saturated_contrast_is_logged_beside_its_floor_and_warned_of(
 
 
 def test_11_views_without_augmentation_are_warned_of_in_the_run(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     names = ("rotation", "flip", "brightness", "contrast", "gamma", "blur", "noise")
     same = dict.fromkeys(names, 0.0) | {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
@@ -630,7 +639,7 @@ def test_12_the_monitor_sees_features_that_no_batch_norm_has_spread() -> None:
 
 def test_13_the_report_shows_what_the_runs_files_say_and_nothing_else(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    config = Config(name="simclr", evaluate=EvaluateSettings(bootstrap=0))
+    config = Config(method_name="simclr", evaluate=EvaluateSettings(bootstrap=0))
     run.claim(config)
     empty = words_of(write_report(run))
     predictions = Predictions(table_of())
@@ -647,7 +656,7 @@ def test_13_the_report_shows_what_the_runs_files_say_and_nothing_else(tmp_path: 
 
 def test_13_figures_are_gone_with_the_file_they_are_drawn_from(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    config = Config(name="simclr", evaluate=EvaluateSettings(bootstrap=0))
+    config = Config(method_name="simclr", evaluate=EvaluateSettings(bootstrap=0))
     run.claim(config)
     predictions = Predictions(table_of())
     predictions.write(run.predictions)
@@ -678,7 +687,7 @@ def test_14_both_stages_warm_up_and_limit_the_gradient_by_default() -> None:
 
 
 def test_14_the_first_steps_are_small_and_rise_to_the_full_rate(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build, rates: list[float]
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build, rates: list[float]
 ) -> None:
     config = tiny_config("simclr", pretrain__epochs=4)
     pretrain(config, view_source, tmp_path, FACTS)

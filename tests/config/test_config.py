@@ -91,9 +91,9 @@ def test_values_out_of_range_are_refused_by_their_key(key: str, value: object) -
 
 
 def test_settings_of_another_method_are_unknown() -> None:
-    with pytest.raises(ConfigError, match=r"method\.hidden_low: no such setting"):
-        configure("simclr", {"method": {"hidden_low": 0.1}})
-    assert configure("masked-contrastive", {"method": {"hidden_low": 0.1}}).method.hidden_low == 0.1
+    with pytest.raises(ConfigError, match=r"method\.fill_noise: no such setting"):
+        configure("simclr", {"method": {"fill_noise": 0.1}})
+    assert configure("masked-contrastive", {"method": {"fill_noise": 0.1}}).method.fill_noise == 0.1
 
 
 def test_a_configuration_cannot_be_changed_after_it_is_built() -> None:
@@ -116,7 +116,7 @@ def test_yaml_comes_back_as_the_same_configuration(name: str, tmp_path: Path) ->
 
 def test_yaml_keeps_the_order_of_the_tree() -> None:
     tree = yaml.safe_load(to_yaml(configure("simclr")))
-    assert list(tree)[:3] == ["name", "direct", "seed"]
+    assert list(tree)[:3] == ["method_name", "no_pretrain", "seed"]
     assert list(tree)[-3:] == ["pretrain", "finetune", "evaluate"]
 
 
@@ -178,7 +178,7 @@ def test_overrides_reach_their_settings() -> None:
     assert config.method.temperature == 0.1
 
 
-def test_the_last_of_two_overrides_wins_and_neighbours_stay() -> None:
+def test_the_last_of_two_overrides_wins_and_neighbors_stay() -> None:
     tree = parse_overrides(["a.b=1", "a.c=2", "a.b=3"])
     assert tree == {"a": {"b": 3, "c": 2}}
 

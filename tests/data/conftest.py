@@ -58,7 +58,7 @@ def make_set(tmp_path: Path) -> MakeSet:
 
 @pytest.fixture
 def make_catalog(tmp_path: Path) -> MakeCatalog:
-    """Return a maker of a catalog of images of several shapes, each with its own grey level."""
+    """Return a maker of a catalog of images of several shapes, each with its own gray level."""
 
     def make(count: int = 7, splits: tuple[str, ...] = ("train", "val", "test")) -> Catalog:
         root = tmp_path / "data"

@@ -7,20 +7,22 @@ from dataclasses import replace
 import numpy as np
 
 from medsgssl.config.schema import AugmentSettings
-from medsgssl.data.dataset import JoinedSource, ViewSource
-from medsgssl.data.loader import ViewSteps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import ConcatDataset, ImageMaskDataset
+from medsgssl.data.loader import BatchDataset
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.transforms.crops import RandomCrop
 from medsgssl.transforms.view_spec import ViewSpec
 
 
-def joined(source: ViewSource) -> JoinedSource:
+def joined(source: ImageMaskDataset) -> ConcatDataset:
     images = 255 - source.cache.images
     other = replace(source, cache=replace(source.cache, images=images))
-    return JoinedSource.of([source, other])
+    return ConcatDataset.of([source, other])
 
 
-def test_rows_lead_to_the_images_masks_and_qualities_of_their_set(view_source: ViewSource) -> None:
+def test_rows_lead_to_the_images_masks_and_qualities_of_their_set(
+    view_source: ImageMaskDataset,
+) -> None:
     both, count = joined(view_source), len(view_source.keys)
     for row in (0, count - 1, count, 2 * count - 1):
         part, within = divmod(row, count)
@@ -34,31 +36,31 @@ def test_rows_lead_to_the_images_masks_and_qualities_of_their_set(view_source: V
 
 
 def test_the_first_set_keeps_its_keys_and_the_others_have_their_own(
-    view_source: ViewSource,
+    view_source: ImageMaskDataset,
 ) -> None:
     keys = joined(view_source).keys.reshape(2, -1)
     assert np.array_equal(keys[0], view_source.keys)
     assert not np.isin(keys[1], keys[0]).any()
 
 
-def steps_with_a_small_set(source: ViewSource) -> ViewSteps:
+def steps_with_a_small_set(source: ImageMaskDataset) -> BatchDataset:
     """Ten training images of one set and three of another, in batches of four."""
     small = replace(source, splits=np.repeat(["train", "", ""], [3, 12, 5]))
-    both = JoinedSource.of([source, small])
+    both = ConcatDataset.of([source, small])
     rows = both.rows("train")
-    order = EpochOrder(rows, 4, seed=0, domains=both.domains[rows])
+    order = EpochSampler(rows, 4, seed=0, domains=both.domains[rows])
     plan = (ViewSpec(RandomCrop(AugmentSettings()), AugmentSettings()),)
-    return ViewSteps(both, plan, order, 32, seed=0)
+    return BatchDataset(both, plan, order, 32, seed=0)
 
 
-def test_batches_hold_as_many_images_of_every_set(view_source: ViewSource) -> None:
+def test_batches_hold_as_many_images_of_every_set(view_source: ImageMaskDataset) -> None:
     steps = steps_with_a_small_set(view_source)
     for step in range(len(steps)):
         assert sorted(steps[step].domains.tolist()) == [0, 0, 1, 1]
 
 
 def test_an_image_that_comes_again_within_an_epoch_gives_other_views(
-    view_source: ViewSource,
+    view_source: ImageMaskDataset,
 ) -> None:
     steps = steps_with_a_small_set(view_source)
     shown: dict[int, list[bytes]] = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medsgssl.data import image_cache as decoded
-from medsgssl.data.image_cache import SquareFit, cache_folder, decode, open_cache
+from medsgssl.data.image_cache import Letterbox, cache_folder, decode, open_cache
 from medsgssl.errors import DataError, ImageError
 from medsgssl.images.reading import read_image
 
@@ -42,7 +42,7 @@ def test_every_image_lies_in_its_row_as_the_square_fit_puts_it(make_catalog, tmp
     assert cache.problems == {}
     for row, name in enumerate(catalog.table["image_id"]):
         image = read_image(catalog.root / name)
-        wanted = SquareFit.of(image.shape, 16).image(image)
+        wanted = Letterbox.of(image.shape, 16).image(image)
         np.testing.assert_array_equal(cache.images[row], wanted)
 
 

@@ -7,29 +7,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsgssl.data.image_cache import SquareFit
+from medsgssl.data.image_cache import Letterbox
 
 
 @pytest.mark.parametrize(
     ("shape", "wanted"),
     [
-        ((64, 64), SquareFit(32, 32, 0, 0, 32)),
-        ((128, 64), SquareFit(32, 16, 0, 8, 32)),
-        ((50, 100), SquareFit(16, 32, 8, 0, 32)),
-        ((16, 8), SquareFit(32, 16, 0, 8, 32)),
-        ((1, 4000), SquareFit(1, 32, 15, 0, 32)),
+        ((64, 64), Letterbox(32, 32, 0, 0, 32)),
+        ((128, 64), Letterbox(32, 16, 0, 8, 32)),
+        ((50, 100), Letterbox(16, 32, 8, 0, 32)),
+        ((16, 8), Letterbox(32, 16, 0, 8, 32)),
+        ((1, 4000), Letterbox(1, 32, 15, 0, 32)),
     ],
 )
-def test_the_longer_side_fills_the_square_and_the_picture_is_centred(
-    shape: tuple[int, int], wanted: SquareFit
+def test_the_longer_side_fills_the_square_and_the_picture_is_centered(
+    shape: tuple[int, int], wanted: Letterbox
 ) -> None:
-    assert SquareFit.of(shape, 32) == wanted
+    assert Letterbox.of(shape, 32) == wanted
 
 
 @settings(max_examples=200, deadline=None)
 @given(height=st.integers(1, 3000), width=st.integers(1, 3000), size=st.integers(32, 300))
 def test_every_shape_fits_with_its_aspect(height: int, width: int, size: int) -> None:
-    fit = SquareFit.of((height, width), size)
+    fit = Letterbox.of((height, width), size)
     assert max(fit.height, fit.width) == size
     assert 0 <= fit.top <= size - fit.height
     assert 0 <= fit.left <= size - fit.width
@@ -37,7 +37,7 @@ def test_every_shape_fits_with_its_aspect(height: int, width: int, size: int) ->
 
 
 def test_around_the_picture_the_square_is_black_and_no_lung() -> None:
-    fit = SquareFit.of((100, 50), 32)
+    fit = Letterbox.of((100, 50), 32)
     image = fit.image(np.full((100, 50), 200, np.uint8))
     mask = fit.mask(np.ones((100, 50), bool))
     assert (image[:, 8:24] == 200).all()
@@ -47,14 +47,14 @@ def test_around_the_picture_the_square_is_black_and_no_lung() -> None:
 
 def test_shrinking_takes_the_mean_over_each_area() -> None:
     image = np.random.default_rng(0).integers(0, 256, (96, 64), dtype=np.uint8)
-    small = SquareFit.of(image.shape, 24).image(image)
+    small = Letterbox.of(image.shape, 24).image(image)
     means = image.reshape(24, 4, 16, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(small[:, 4:20], means, atol=0.51)
 
 
 def test_an_image_of_the_right_size_comes_back_unchanged() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
-    np.testing.assert_array_equal(SquareFit.of((40, 40), 40).image(image), image)
+    np.testing.assert_array_equal(Letterbox.of((40, 40), 40).image(image), image)
 
 
 def test_a_pixel_is_lung_where_half_of_its_area_is() -> None:
@@ -62,7 +62,7 @@ def test_a_pixel_is_lung_where_half_of_its_area_is() -> None:
     mask[0:4, 0:2] = True  # Half of the first cell of 4 x 4.
     mask[4:8, 0:1] = True  # A quarter of the next.
     mask[8:12, 0:4] = True
-    small = SquareFit.of((64, 64), 16).mask(mask)
+    small = Letterbox.of((64, 64), 16).mask(mask)
     assert small[:3, 0].tolist() == [True, False, True]
     assert small.sum() == 2
 
@@ -71,12 +71,12 @@ def test_a_pixel_is_lung_where_half_of_its_area_is() -> None:
 def test_masks_that_are_not_bool_are_refused(values: tuple[int, int]) -> None:
     mask = np.array(values, np.uint8)[np.eye(8, dtype=int)]
     with pytest.raises(TypeError, match="masks are bool, not uint8"):
-        SquareFit.of((8, 8), 8).mask(mask)
+        Letterbox.of((8, 8), 8).mask(mask)
 
 
 def test_image_and_mask_lie_in_one_place() -> None:
     mask = np.zeros((300, 170), bool)
     mask[60:240, 30:90] = True
-    fit = SquareFit.of(mask.shape, 48)
+    fit = Letterbox.of(mask.shape, 48)
     image = fit.image(mask.astype(np.uint8) * 255)
     np.testing.assert_array_equal(image >= 128, fit.mask(mask))

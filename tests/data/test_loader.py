@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from medsgssl.config.schema import AugmentSettings
-from medsgssl.data.dataset import ViewSource
-from medsgssl.data.loader import ViewSteps, load_steps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.loader import BatchDataset, load_batches
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.errors import ConfigError
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import RandomCrop, WholeImage
@@ -23,9 +23,9 @@ def picture(seed: int = 0, size: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (size, size), dtype=np.uint8)
 
 
-def steps_of(source: ViewSource, **changes: int) -> ViewSteps:
-    order = EpochOrder(np.arange(12), 4, seed=changes.get("seed", 0))
-    return ViewSteps(source, (SPEC, SPEC), order, 32, seed=changes.get("seed", 0))
+def steps_of(source: ImageMaskDataset, **changes: int) -> BatchDataset:
+    order = EpochSampler(np.arange(12), 4, seed=changes.get("seed", 0))
+    return BatchDataset(source, (SPEC, SPEC), order, 32, seed=changes.get("seed", 0))
 
 
 def assert_same(a: ViewBatch, b: ViewBatch) -> None:
@@ -78,7 +78,7 @@ def test_crops_keep_to_the_area_and_aspect_of_the_settings() -> None:
 
 
 def test_every_epoch_is_another_order_of_the_same_images() -> None:
-    order = EpochOrder(np.arange(12) * 10, 4, seed=0)
+    order = EpochSampler(np.arange(12) * 10, 4, seed=0)
     epochs = [np.concatenate([order.batch(e, s) for s in range(3)]) for e in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(0, 120, 10))
     assert list(epochs[0]) != list(epochs[1])
@@ -86,8 +86,8 @@ def test_every_epoch_is_another_order_of_the_same_images() -> None:
 
 def test_ranks_share_one_global_order() -> None:
     rows = np.arange(16)
-    alone = EpochOrder(rows, 8, seed=3)
-    pair = [EpochOrder(rows, 4, seed=3, rank=r, world=2) for r in range(2)]
+    alone = EpochSampler(rows, 8, seed=3)
+    pair = [EpochSampler(rows, 4, seed=3, rank=r, world=2) for r in range(2)]
     for step in range(2):
         both = np.concatenate([order.batch(0, step) for order in pair])
         np.testing.assert_array_equal(both, alone.batch(0, step))
@@ -96,7 +96,9 @@ def test_ranks_share_one_global_order() -> None:
 def test_reading_out_leaves_no_image_out_and_keeps_the_order() -> None:
     rows = np.arange(11)
     for world in (1, 2, 3):
-        orders = [EpochOrder(rows, 2, 0, shuffle=False, rank=r, world=world) for r in range(world)]
+        orders = [
+            EpochSampler(rows, 2, 0, shuffle=False, rank=r, world=world) for r in range(world)
+        ]
         steps = orders[0].steps_per_epoch
         seen = [row for s in range(steps) for order in orders for row in order.batch(0, s)]
         assert seen == list(rows)
@@ -104,21 +106,21 @@ def test_reading_out_leaves_no_image_out_and_keeps_the_order() -> None:
 
 def test_batches_are_balanced_between_data_sets() -> None:
     rows, domains = np.arange(30), np.repeat([0, 1], [24, 6])
-    order = EpochOrder(rows, 4, 0, domains=domains)
+    order = EpochSampler(rows, 4, 0, domains=domains)
     for step in range(order.steps_per_epoch):
         assert (domains[order.batch(0, step)] == 0).sum() == 2
 
 
 def test_too_few_images_for_a_batch_is_an_error_with_a_remedy() -> None:
     with pytest.raises(ConfigError, match=r"set data\.batch_size to at most 12"):
-        EpochOrder(np.arange(12), 64, seed=0)
+        EpochSampler(np.arange(12), 64, seed=0)
 
 
-def test_worker_count_and_start_do_not_change_the_batches(view_source: ViewSource) -> None:
+def test_worker_count_and_start_do_not_change_the_batches(view_source: ImageMaskDataset) -> None:
     steps = steps_of(view_source)
-    alone = list(load_steps(steps, 0, 6, workers=0, pin_memory=False))
-    two = list(load_steps(steps, 0, 6, workers=2, pin_memory=False))
-    later = list(load_steps(steps, 4, 6, workers=0, pin_memory=False))
+    alone = list(load_batches(steps, 0, 6, workers=0, pin_memory=False))
+    two = list(load_batches(steps, 0, 6, workers=2, pin_memory=False))
+    later = list(load_batches(steps, 4, 6, workers=0, pin_memory=False))
     assert len(alone) == len(two) == 6
     for a, b in zip(alone, two, strict=True):
         assert_same(a, b)
@@ -126,8 +128,8 @@ def test_worker_count_and_start_do_not_change_the_batches(view_source: ViewSourc
         assert_same(a, b)
 
 
-def test_a_batch_carries_what_its_contract_says(view_source: ViewSource) -> None:
-    batch = next(load_steps(steps_of(view_source), 0, 1, workers=0, pin_memory=False))
+def test_a_batch_carries_what_its_contract_says(view_source: ImageMaskDataset) -> None:
+    batch = next(load_batches(steps_of(view_source), 0, 1, workers=0, pin_memory=False))
     batch = batch.to_device(torch.device("cpu"))
     assert batch.images.shape == (4, 2, 1, 32, 32)
     assert 0 <= batch.images.min() <= batch.images.max() <= 1

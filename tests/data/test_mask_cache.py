@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsgssl.data.image_cache import SquareFit
+from medsgssl.data.image_cache import Letterbox
 from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, random_blob, whole_masks
 
 SIZE = 32
@@ -29,7 +29,7 @@ def test_each_image_has_its_own_mask_and_quality(make_catalog, masks, tmp_path) 
     array = mask_array(catalog, store, tmp_path, SIZE)
     for row, name in enumerate(catalog.table["image_id"]):
         disc = store.disc(name)
-        wanted = SquareFit.of(disc.shape, SIZE).mask(disc)
+        wanted = Letterbox.of(disc.shape, SIZE).mask(disc)
         np.testing.assert_array_equal(array.mask(row), wanted)
         assert array.quality[row] == pytest.approx(0.5 + row / 100)
     assert array.usable.all()

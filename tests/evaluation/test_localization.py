@@ -10,7 +10,7 @@ from medsgssl.inference.maps import to_image
 from medsgssl.transforms.affine import box_crop, whole
 
 
-def test_box_covers_the_pixels_whose_centre_it_holds() -> None:
+def test_box_covers_the_pixels_whose_center_it_holds() -> None:
     mask = box_mask((256.0, 512.0, 256.0, 128.0), 8)
     assert np.flatnonzero(mask.any(axis=0)).tolist() == [2, 3]
     assert np.flatnonzero(mask.any(axis=1)).tolist() == [4]

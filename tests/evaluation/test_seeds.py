@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from medsgssl.evaluation.resampled_auc import RankedScores
-from medsgssl.evaluation.seeds import MethodRuns, compare_methods, interval_over_seeds, summarise
+from medsgssl.evaluation.seeds import MethodRuns, compare_methods, interval_over_seeds, summarize
 from tests.evaluation.simulate import study
 
 OPTIONS = {"resamples": 300, "confidence": 0.95, "seed": 0}
@@ -13,7 +13,7 @@ OPTIONS = {"resamples": 300, "confidence": 0.95, "seed": 0}
 
 def test_summary_of_several_seeds():
     labels, runs, owner = study(np.random.default_rng(0), 80, 3, models=4)
-    found = summarise(labels, runs, owner, **OPTIONS)
+    found = summarize(labels, runs, owner, **OPTIONS)
     values = [RankedScores(labels, run).auc().mean() for run in runs]
     assert found.values == pytest.approx(values)
     assert found.mean == pytest.approx(np.mean(values))
@@ -26,14 +26,14 @@ def test_seeds_widen_the_interval():
     labels, (scores,), owner = study(np.random.default_rng(1), 80, 3)
     alike = [scores] * 4
     unlike = [scores + shift * labels for shift in (-0.6, -0.2, 0.2, 0.6)]
-    narrow, wide = (summarise(labels, runs, owner, **OPTIONS) for runs in (alike, unlike))
+    narrow, wide = (summarize(labels, runs, owner, **OPTIONS) for runs in (alike, unlike))
     assert narrow.sd == 0
     assert np.ptp(wide.interval.pair()) > 1.5 * np.ptp(narrow.interval.pair())
 
 
 def test_one_seed_says_that_seeds_are_not_in_it():
     labels, runs, owner = study(np.random.default_rng(0), 40)
-    found = summarise(labels, runs, owner, **OPTIONS)
+    found = summarize(labels, runs, owner, **OPTIONS)
     assert found.sd is None
     assert not found.seeds_included
     assert found.interval.pair() is not None
@@ -56,7 +56,7 @@ def test_a_missing_disease_in_most_resamples_gives_no_interval():
     labels, runs, owner = study(np.random.default_rng(0), 40, models=2)
     labels = np.zeros_like(labels)
     labels[0] = True
-    found = summarise(labels, runs, owner, **OPTIONS)
+    found = summarize(labels, runs, owner, **OPTIONS)
     assert found.interval.pair() is None
     assert found.interval.left_out > 60
     assert compare_methods(labels, runs[:1], runs[1:], owner, **OPTIONS).p is None
@@ -64,14 +64,14 @@ def test_a_missing_disease_in_most_resamples_gives_no_interval():
 
 def test_no_resamples_give_no_interval():
     labels, runs, owner = study(np.random.default_rng(0), 40, models=2)
-    found = summarise(labels, runs, owner, resamples=0, confidence=0.95, seed=0)
+    found = summarize(labels, runs, owner, resamples=0, confidence=0.95, seed=0)
     assert found.interval.pair() is None
 
 
 def test_no_run_is_refused():
     labels, _, owner = study(np.random.default_rng(0), 10)
     with pytest.raises(ValueError, match="no run"):
-        summarise(labels, [], owner, **OPTIONS)
+        summarize(labels, [], owner, **OPTIONS)
 
 
 @pytest.mark.slow

@@ -36,10 +36,10 @@ def test_sensitivity_and_specificity_are_reached_and_tight():
     for aim, other in (("sensitivity", 1), ("specificity", -1)):
         value = choose(labels, scores, aim, 0.8).value
         candidates = np.unique(scores)
-        neighbour = candidates[np.searchsorted(candidates, value) + other]
+        neighbor = candidates[np.searchsorted(candidates, value) + other]
         name = "recall" if aim == "sensitivity" else "specificity"
         assert getattr(rates(labels, scores, value), name) >= 0.8
-        assert getattr(rates(labels, scores, neighbour), name) < 0.8
+        assert getattr(rates(labels, scores, neighbor), name) < 0.8
 
 
 def test_a_score_equal_to_the_threshold_is_positive():

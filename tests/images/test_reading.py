@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from medsgssl.errors import ImageError
 from medsgssl.images.integrity import check_image
-from medsgssl.images.intensity import to_grey8
+from medsgssl.images.intensity import to_gray8
 from medsgssl.images.reading import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (96, 80)).astype(np.uint8)
@@ -43,11 +43,11 @@ def _dicom(path: Path, pixels: NDArray[np.generic], **tags: object) -> Path:
     return path
 
 
-def test_grey_png_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_gray_png_comes_back_bit_for_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(_saved(tmp_path / "ä 1.png")), PIXELS)
 
 
-def test_grey_saved_as_rgba_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_gray_saved_as_rgba_comes_back_bit_for_bit(tmp_path: Path) -> None:
     rgba = cv2.cvtColor(PIXELS, cv2.COLOR_GRAY2BGRA)
     np.testing.assert_array_equal(read_image(_saved(tmp_path / "a.png", rgba)), PIXELS)
 
@@ -60,7 +60,7 @@ def test_red_is_not_taken_for_blue(tmp_path: Path) -> None:
 
 def test_16_bit_png_follows_the_contract_of_arrays(tmp_path: Path) -> None:
     deep = PIXELS.astype(np.uint16) * 16
-    np.testing.assert_array_equal(read_image(_saved(tmp_path / "a.png", deep)), to_grey8(deep))
+    np.testing.assert_array_equal(read_image(_saved(tmp_path / "a.png", deep)), to_gray8(deep))
 
 
 def test_jpeg_is_read(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_jpeg_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("kept", [0.5, 0.9, 0.999])
-def test_truncated_file_is_an_error_and_not_a_half_grey_image(
+def test_truncated_file_is_an_error_and_not_a_half_gray_image(
     tmp_path: Path, suffix: str, kept: float
 ) -> None:
     path = _saved(tmp_path / f"a.{suffix}")
@@ -143,7 +143,7 @@ def test_8_bit_dicom_passes_unchanged_and_monochrome1_is_inverted(tmp_path: Path
 def test_deep_dicom_does_not_depend_on_polarity_or_rescale(tmp_path: Path) -> None:
     deep = PIXELS.astype(np.uint16) * 16
     plain = read_image(_dicom(tmp_path / "a.dcm", deep))
-    np.testing.assert_array_equal(plain, to_grey8(deep))
+    np.testing.assert_array_equal(plain, to_gray8(deep))
     inverse = _dicom(
         tmp_path / "b.dcm", np.uint16(4080) - deep, PhotometricInterpretation="MONOCHROME1"
     )
@@ -157,7 +157,7 @@ def test_dicom_window_is_used_unless_it_blinds_the_image(tmp_path: Path) -> None
     sane = read_image(_dicom(tmp_path / "a.dcm", deep, WindowCenter=2000, WindowWidth=3000))
     assert np.mean(sane == 0) > 0.05  # what lies below the window is black
     blind = read_image(_dicom(tmp_path / "b.dcm", deep, WindowCenter=40, WindowWidth=2))
-    np.testing.assert_array_equal(blind, to_grey8(deep))
+    np.testing.assert_array_equal(blind, to_gray8(deep))
 
 
 def test_dicom_padding_is_black_whatever_the_polarity(tmp_path: Path) -> None:

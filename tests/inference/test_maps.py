@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
-from medsgssl.data.loader import ViewSteps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.loader import BatchDataset
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.inference.maps import attention_rollout, grad_cam, saliency
 from medsgssl.methods.registry import all_methods, method_of
 from medsgssl.models.classifier import Classifier
@@ -19,11 +19,11 @@ from medsgssl.transforms.batch import ViewBatch
 VIT = "test_vit"
 
 
-def _batch(config: Config, source: ViewSource) -> ViewBatch:
+def _batch(config: Config, source: ImageMaskDataset) -> ViewBatch:
     rows = np.arange(3)
-    order = EpochOrder(rows, 3, 0, shuffle=False)
+    order = EpochSampler(rows, 3, 0, shuffle=False)
     views = method_of(config).test_views()
-    steps = ViewSteps(source, views, order, config.data.img_size, 0)
+    steps = BatchDataset(source, views, order, config.data.img_size, 0)
     return steps.render(0, rows).to_device(torch.device("cpu"))
 
 
@@ -35,7 +35,7 @@ def _classifier(config: Config) -> Classifier:
 
 
 def test_grad_cam_is_the_class_activation_map_of_a_pooled_network(
-    tiny_config: Callable[..., Config], view_source: ViewSource
+    tiny_config: Callable[..., Config], view_source: ImageMaskDataset
 ) -> None:
     config = tiny_config("simclr")
     classifier, batch = _classifier(config), _batch(config, view_source)
@@ -50,7 +50,7 @@ def test_grad_cam_is_the_class_activation_map_of_a_pooled_network(
 
 
 def test_rollout_multiplies_the_attention_that_timm_computes(
-    tiny_config: Callable[..., Config], view_source: ViewSource
+    tiny_config: Callable[..., Config], view_source: ImageMaskDataset
 ) -> None:
     config = tiny_config("simclr", encoder__name=VIT)
     classifier, batch = _classifier(config), _batch(config, view_source)
@@ -69,7 +69,9 @@ def test_rollout_multiplies_the_attention_that_timm_computes(
     assert (found.flatten(1).sum(1) < 1).all()
 
 
-def test_hooks_are_taken_off(tiny_config: Callable[..., Config], view_source: ViewSource) -> None:
+def test_hooks_are_taken_off(
+    tiny_config: Callable[..., Config], view_source: ImageMaskDataset
+) -> None:
     config = tiny_config("simclr", encoder__name=VIT)
     classifier = _classifier(config)
     attention_rollout(classifier, _batch(config, view_source))
@@ -78,7 +80,7 @@ def test_hooks_are_taken_off(tiny_config: Callable[..., Config], view_source: Vi
 
 @pytest.mark.parametrize("name", sorted(all_methods()))
 def test_every_method_shows_where_it_looks(
-    name: str, tiny_config: Callable[..., Config], view_source: ViewSource
+    name: str, tiny_config: Callable[..., Config], view_source: ImageMaskDataset
 ) -> None:
     changes = {"encoder__name": VIT} if "attention" in name and "anatomy" in name else {}
     config = tiny_config(name, **changes)

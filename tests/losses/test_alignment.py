@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from medsgssl.losses.alignment import attention_loss, attention_on_lung, layer_weights, lung_prior
+from medsgssl.losses.alignment import (
+    attention_alignment_loss,
+    attention_on_lung,
+    layer_weights,
+    lung_prior,
+)
 
 
 def test_the_prior_is_its_formula_and_sums_to_one() -> None:
@@ -30,18 +35,20 @@ def test_the_loss_is_the_weighted_cross_entropy_layer_by_layer() -> None:
     for b in range(3):
         for layer in range(4):
             wanted += quality[b] * weights[layer] * -(prior[b] * np.log(attention[b, layer])).sum()
-    found = attention_loss(*(torch.from_numpy(one).float() for one in (attention, prior, quality)))
+    found = attention_alignment_loss(
+        *(torch.from_numpy(one).float() for one in (attention, prior, quality))
+    )
     assert found.item() == pytest.approx(wanted / 3, rel=1e-5)
 
 
 def test_the_prior_itself_is_the_best_attention() -> None:
     prior = lung_prior(torch.tensor([[1.0, 1.0, 0.0, 0.0]]), 0.1)
     logits = torch.randn(1, 2, 4, requires_grad=True)
-    best = attention_loss(prior[:, None].expand(-1, 2, -1), prior, torch.ones(1))
-    assert attention_loss(logits.softmax(dim=2), prior, torch.ones(1)) > best
+    best = attention_alignment_loss(prior[:, None].expand(-1, 2, -1), prior, torch.ones(1))
+    assert attention_alignment_loss(logits.softmax(dim=2), prior, torch.ones(1)) > best
     for _ in range(400):
         (gradient,) = torch.autograd.grad(
-            attention_loss(logits.softmax(dim=2), prior, torch.ones(1)), logits
+            attention_alignment_loss(logits.softmax(dim=2), prior, torch.ones(1)), logits
         )
         logits = (logits - 2 * gradient).detach().requires_grad_()
     torch.testing.assert_close(logits.softmax(dim=2)[:, 1], prior, atol=1e-2, rtol=0)

@@ -22,9 +22,9 @@ def affines(crops) -> tuple[Tensor, Tensor]:
 
 
 def predict(function, maps_to_image: Tensor, cells: int = CELLS) -> Tensor:
-    """The map of an equivariant predictor: a function of the image, read at cell centres."""
-    centres = (torch.arange(cells) + 0.5) * SIZE / cells - 0.5
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    """The map of an equivariant predictor: a function of the image, read at cell centers."""
+    centers = (torch.arange(cells) + 0.5) * SIZE / cells - 0.5
+    y, x = torch.meshgrid(centers, centers, indexing="ij")
     points = torch.stack([x, y], dim=-1)
     image = torch.einsum("bij,hwj->bhwi", maps_to_image[:, :, :2], points)
     image = image + maps_to_image[:, None, None, :, 2]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 from torch import nn
 
-from medsgssl.losses.nt_xent import mean_one, nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_floor
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_equal_weights_give_exactly_nt_xent() -> None:
 
 
 def test_weights_that_are_all_zero_count_as_equal() -> None:
-    assert torch.equal(mean_one(torch.zeros(4)), torch.ones(4))
+    assert torch.equal(normalize_weights(torch.zeros(4)), torch.ones(4))
 
 
 def test_the_floor_is_reached_by_a_simplex_and_undercut_by_nothing() -> None:

@@ -5,7 +5,7 @@ import torch
 from medsgssl.losses.reconstruction import reconstruction_loss
 
 
-def test_reconstruction_is_smooth_l1_to_layer_normalised_tokens_where_hidden() -> None:
+def test_reconstruction_is_smooth_l1_to_layer_normalized_tokens_where_hidden() -> None:
     predicted, taught = torch.randn(2, 5, 8), torch.randn(2, 5, 8) * 3 + 1
     hidden = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 1, 0, 0]]).bool()
     target = (taught - taught.mean(2, keepdim=True)) / (

@@ -69,10 +69,10 @@ def test_inverted_images_are_told_and_their_masks_fit(phantom):
 
 
 def test_every_form_of_an_image_gives_about_the_same_mask(phantom):
-    grey = phantom.image
-    plain = segment_lungs(grey).mask
-    alpha = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
-    for form in (alpha, alpha[..., :3], grey.astype(np.uint16) * 257, grey / np.float32(255)):
+    gray = phantom.image
+    plain = segment_lungs(gray).mask
+    alpha = np.dstack([gray, gray, gray, np.full_like(gray, 255)])
+    for form in (alpha, alpha[..., :3], gray.astype(np.uint16) * 257, gray / np.float32(255)):
         assert dice(segment_lungs(form).mask, plain) > 0.95
 
 
@@ -114,7 +114,7 @@ def test_arrays_that_are_no_image_are_refused():
 
 
 def test_a_recipe_can_come_from_another_package(monkeypatch, phantom):
-    mine = Recipe("mine", 3, {"a": 1}, lambda grey: LungMask(grey > 100, 0.9, "ok"))
+    mine = Recipe("mine", 3, {"a": 1}, lambda gray: LungMask(gray > 100, 0.9, "ok"))
     monkeypatch.setattr(EntryPoint, "load", lambda self: mine)
     entry = EntryPoint("mine", "package:recipe", recipes.ENTRY_POINTS)
     monkeypatch.setattr(recipes, "entry_points", lambda group: [entry])

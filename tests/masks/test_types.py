@@ -35,15 +35,15 @@ def test_a_failed_mask_is_empty_and_of_quality_0():
 
 
 @pytest.mark.parametrize("shape", [(31, 47), (64, 64), (400, 300), (1024, 17)])
-def test_resizing_keeps_shape_area_and_centre(shape):
+def test_resizing_keeps_shape_area_and_center(shape):
     rows, columns = np.mgrid[:128, :96]
     disc = np.hypot((rows - 50) / 40, (columns - 50) / 30) < 1
     resized = resize_mask(disc, shape)
     assert resized.shape == shape
     assert resized.dtype == bool
     assert resized.mean() == pytest.approx(disc.mean(), rel=0.06)
-    centre = (np.argwhere(resized) + 0.5).mean(axis=0) / shape
-    assert centre == pytest.approx([50.5 / 128, 50.5 / 96], abs=0.01)
+    center = (np.argwhere(resized) + 0.5).mean(axis=0) / shape
+    assert center == pytest.approx([50.5 / 128, 50.5 / 96], abs=0.01)
 
 
 def test_enlarging_makes_no_stairs():

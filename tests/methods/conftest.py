@@ -33,8 +33,8 @@ def draw_lungs(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     """An image uint8 (size, size) with two dark, textured lungs, and their mask of 0 and 1."""
     y, x = np.mgrid[:size, :size] / size
     mask = np.zeros((size, size), bool)
-    for centre in (0.3, 0.7):
-        off = centre + rng.uniform(-0.03, 0.03)
+    for center in (0.3, 0.7):
+        off = center + rng.uniform(-0.03, 0.03)
         mask |= ((x - off) / 0.16) ** 2 + ((y - 0.5) / rng.uniform(0.27, 0.33)) ** 2 < 1
     image = np.where(mask, 60, 170) + rng.normal(0, 12, (size, size)) + 20 * np.sin(9 * y)
     return np.clip(image, 0, 255).astype(np.uint8), mask.astype(np.uint8)
@@ -108,7 +108,7 @@ class TermChecks:
         """The norm of the gradient of one term alone on the encoder's backbone."""
         task.zero_grad(set_to_none=True)
         torch.manual_seed(1)
-        task(batch, progress).terms[term].backward()
+        task(batch, progress).losses[term].backward()
         parameters = task.encoder.backbone.parameters()
         return sum(float(p.grad.norm()) for p in parameters if p.grad is not None)
 

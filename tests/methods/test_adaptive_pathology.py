@@ -28,7 +28,7 @@ def plan():
 def weights_of(task, batch) -> torch.Tensor:
     """The weight of each image: the mean over its two views."""
     saliency = task.saliency(batch)
-    weights = anchor_weights(saliency.scores, batch.quality, task._settings.softness)
+    weights = anchor_weights(saliency.scores, batch.quality, task._settings.saliency_temperature)
     return weights.view(2, -1).mean(dim=0)
 
 
@@ -73,7 +73,7 @@ def test_switching_a_part_off_changes_the_step(
     lung_batch, plan, make_task, term_checks, off
 ) -> None:
     batch, task, without = lung_batch(plan=plan), make_task(NAME, CNN), make_task(NAME, CNN, **off)
-    assert ("salient" in without(batch, 0.0).terms) == ("lambda_salient" not in off)
+    assert ("salient" in without(batch, 0.0).losses) == ("lambda_salient" not in off)
     assert term_checks.changes_step(task, without, batch)
 
 
@@ -108,7 +108,7 @@ def test_the_weights_act_per_sample_and_never_as_one_batch_scalar(
     assert weights.unique().numel() == 2 * batch.size
     torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
     assert not weights.requires_grad
-    images, masks = task.prepare(batch)
+    images, masks = task.augment_views(batch)
     first, second = task.projector(task.encoder(images, masks).pooled).chunk(2)
     terms = nt_xent_terms(first, second, task.temperature)
     torch.testing.assert_close(task(batch, 0.0).loss, (weights * terms).mean())

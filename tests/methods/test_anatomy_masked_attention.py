@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from medsgssl.errors import ConfigError
-from medsgssl.losses.alignment import attention_loss, lung_prior
+from medsgssl.losses.alignment import attention_alignment_loss, lung_prior
 from medsgssl.losses.nt_xent import nt_xent
 from medsgssl.methods.anatomy_masked_attention import AnatomyMaskedAttentionSettings
 from medsgssl.methods.registry import configure, find_method, method_of
@@ -47,7 +47,7 @@ def test_every_term_is_finite_and_reaches_the_encoder(
 ) -> None:
     task, batch = make_task(NAME, VIT, bias=bias), lung_batch(domains=TWO_SETS)
     output = task(batch, 0.5)
-    assert set(output.terms) == set(TERMS)
+    assert set(output.losses) == set(TERMS)
     assert output.loss.isfinite()
     assert term_checks.gradient(task, batch, term) > 0
 
@@ -63,13 +63,13 @@ def test_switching_a_term_off_changes_the_parameters_after_one_step(
 @pytest.mark.parametrize(("term", "weight"), TERMS.items())
 def test_terms_of_weight_zero_are_not_computed(lung_batch, make_task, term, weight) -> None:
     output = make_task(NAME, VIT, **{weight: 0})(lung_batch(domains=TWO_SETS), 0.5)
-    assert set(output.terms) == set(TERMS) - {term}
+    assert set(output.losses) == set(TERMS) - {term}
 
 
 def test_every_parameter_that_trains_has_a_gradient(lung_batch, make_task) -> None:
     task = make_task(NAME, VIT)
     task(lung_batch(domains=TWO_SETS), 0.5).loss.backward()
-    trained = {n: p for n, p in task.named_parameters() if not n.startswith(task.fixed)}
+    trained = {n: p for n, p in task.named_parameters() if not n.startswith(task.frozen_prefixes)}
     assert {"mask_token", "encoder.bias.u"} <= set(trained)
     assert [name for name, p in trained.items() if p.grad is None or not p.grad.any()] == []
 
@@ -105,7 +105,7 @@ def test_a_view_without_lung_hides_nothing_and_stays_finite(lung_batch, make_tas
     batch = lung_batch()
     task = make_task(NAME, VIT)
     output = task(replace(batch, masks=batch.masks & False), 0.5)
-    assert output.terms["reconstruction"] == 0
+    assert output.losses["reconstruction"] == 0
     assert output.loss.isfinite()
 
 
@@ -125,15 +125,17 @@ def test_attention_of_each_view_is_compared_with_the_mask_of_that_view(
     task, batch = make_task(NAME, VIT, bias="absent"), lung_batch(quality=[1, 0.5, 0.2, 0])
     calls = []
     spy(task.encoder, calls)
-    term = task(batch, 0.0).terms["attention"]
+    term = task(batch, 0.0).losses["attention"]
     attention = calls[0][2].extra["attention"].chunk(2)
     per_view = []
     for view in (0, 1):
         cover = F.avg_pool2d(batch.masks[:, view, None].float(), 16).flatten(1)
-        per_view.append(attention_loss(attention[view], lung_prior(cover, 0.1), batch.quality))
+        per_view.append(
+            attention_alignment_loss(attention[view], lung_prior(cover, 0.1), batch.quality)
+        )
     torch.testing.assert_close(term, (per_view[0] + per_view[1]) / 2)
     torch.manual_seed(1)
-    crossed = task(replace(batch, masks=batch.masks.flip(1)), 0.0).terms["attention"]
+    crossed = task(replace(batch, masks=batch.masks.flip(1)), 0.0).losses["attention"]
     assert (crossed - term).abs() > 1e-4
 
 
@@ -142,7 +144,7 @@ def test_the_attention_term_weighs_by_quality_and_none_is_none(lung_batch, make_
     terms = []
     for quality in (1.0, 0.5, 0.0):
         torch.manual_seed(1)
-        terms.append(float(task(lung_batch(quality=quality), 0.0).terms["attention"].detach()))
+        terms.append(float(task(lung_batch(quality=quality), 0.0).losses["attention"].detach()))
     assert terms[1] == pytest.approx(terms[0] / 2, rel=1e-5)
     assert terms[2] == 0
 
@@ -150,15 +152,15 @@ def test_the_attention_term_weighs_by_quality_and_none_is_none(lung_batch, make_
 def test_training_draws_attention_to_the_lungs(lung_batch, make_task) -> None:
     task = make_task(NAME, VIT, lambda_recon=0, lambda_ctr=0, lambda_attn=1, bias="absent")
     batch = lung_batch()
-    optimiser = torch.optim.AdamW(task.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-2)
     shares = []
     for _ in range(40):
         output = task(batch, 0.0)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         output.loss.backward()
-        optimiser.step()
-        shares.append(float(output.figures["attention_on_lung"]))
-    free = float(output.figures["lung_share"])
+        optimizer.step()
+        shares.append(float(output.metrics["attention_on_lung"]))
+    free = float(output.metrics["lung_share"])
     assert abs(shares[0] - free) < 0.1
     assert shares[-1] > free + 0.1
 
@@ -176,14 +178,14 @@ def test_only_the_last_layers_are_aligned_on_request(lung_batch, make_task) -> N
 # --- contrast and domains ------------------------------------------------------------------------
 
 
-def test_contrast_is_student_of_one_view_against_teacher_of_the_other_symmetrised(
+def test_contrast_is_student_of_one_view_against_teacher_of_the_other_symmetrized(
     lung_batch, make_task
 ) -> None:
     task, batch = make_task(NAME, VIT), lung_batch()
     student, teacher = [], []
     spy(task.encoder, student)
     spy(task.teacher.model, teacher)
-    term = task(batch, 0.0).terms["contrast"]
+    term = task(batch, 0.0).losses["contrast"]
     s = task.projector(student[0][2].extra["cls"]).chunk(2)
     t = task.teacher_projector.model(teacher[0][2].extra["cls"]).chunk(2)
     wanted = (nt_xent(s[0], t[1], 0.2) + nt_xent(s[1], t[0], 0.2)) / 2
@@ -192,10 +194,10 @@ def test_contrast_is_student_of_one_view_against_teacher_of_the_other_symmetrise
 
 def test_the_domain_term_exists_only_with_several_data_sets(lung_batch, make_task) -> None:
     task = make_task(NAME, VIT)
-    assert "domain" not in task(lung_batch(domains=[3, 3, 3, 3]), 0.0).terms
+    assert "domain" not in task(lung_batch(domains=[3, 3, 3, 3]), 0.0).losses
     for kind in ("coral", "mmd"):
         output = make_task(NAME, VIT, domain_distance=kind)(lung_batch(domains=TWO_SETS), 0.0)
-        assert output.terms["domain"] > 0
+        assert output.losses["domain"] > 0
 
 
 # --- teacher -------------------------------------------------------------------------------------
@@ -221,11 +223,11 @@ def test_changing_the_student_leaves_the_teacher_unchanged_until_the_ema_step(
     task(batch, 0.0)
     with torch.no_grad():
         for name, parameter in task.named_parameters():
-            if not name.startswith(task.fixed):
+            if not name.startswith(task.frozen_prefixes):
                 parameter.add_(0.1 * torch.randn_like(parameter))
     task(batch, 0.0)
     assert torch.equal(calls[0][2].spatial, calls[1][2].spatial)
-    task.after_step(0.0)
+    task.on_step_end(0.0)
     task(batch, 0.0)
     assert not torch.allclose(calls[1][2].spatial, calls[2][2].spatial)
 
@@ -233,7 +235,7 @@ def test_changing_the_student_leaves_the_teacher_unchanged_until_the_ema_step(
 def test_every_part_of_the_teacher_follows_and_none_is_trained(lung_batch, make_task) -> None:
     task, batch = make_task(NAME, VIT, bias="distilled", teacher_momentum=0.0), lung_batch()
     task(batch, 0.5).loss.backward()
-    fixed = {n: p for n, p in task.named_parameters() if n.startswith(task.fixed)}
+    fixed = {n: p for n, p in task.named_parameters() if n.startswith(task.frozen_prefixes)}
     assert all(p.grad is None and not p.requires_grad for p in fixed.values())
     assert {name.split(".")[0] for name in fixed} == {
         "teacher", "teacher_bias", "teacher_projector",
@@ -241,7 +243,7 @@ def test_every_part_of_the_teacher_follows_and_none_is_trained(lung_batch, make_
     with torch.no_grad():
         for parameter in task.parameters():
             parameter.add_(torch.randn_like(parameter))
-    task.after_step(0.0)
+    task.on_step_end(0.0)
     for teacher, student in (
         (task.teacher, task.encoder),
         (task.teacher_bias, task.bias),
@@ -302,7 +304,7 @@ def test_frozen_blocks_and_norm_rest_while_patches_token_gammas_and_heads_train(
     lung_batch, make_task
 ) -> None:
     task = make_task(NAME, VIT)
-    for module in task.frozen():
+    for module in task.freezable_modules():
         module.requires_grad_(False)
     task(lung_batch(), 0.0).loss.backward()
     trained = {name for name, p in task.named_parameters() if p.grad is not None and p.grad.any()}
@@ -322,19 +324,19 @@ def test_the_control_without_masks_hides_patches_anywhere_and_leaves_attention_a
     spy(task.encoder, calls)
     output = task(lung_batch(quality=0.0, whole_mask=True), 0.5)
     assert output.loss.isfinite()
-    assert output.terms["attention"] == 0
-    assert output.terms["reconstruction"] > 0
+    assert output.losses["attention"] == 0
+    assert output.losses["reconstruction"] > 0
     # Masks are empty where a view leaves the image; all the rest may be hidden.
     assert calls[0][1]["hidden"].float().mean() > 0.4
 
 
 def test_seen_shows_the_hidden_patches(lung_batch, make_task) -> None:
     batch = lung_batch()
-    seen = make_task(NAME, VIT).seen(batch)
+    seen = make_task(NAME, VIT).encoder_input(batch)
     assert seen.shape == batch.images.shape
-    grey = (seen == 0.5) & (batch.images != 0.5)
-    assert grey.any()
-    assert (seen == batch.images)[~grey].all()
+    gray = (seen == 0.5) & (batch.images != 0.5)
+    assert gray.any()
+    assert (seen == batch.images)[~gray].all()
 
 
 def test_a_copy_of_the_task_is_independent(lung_batch, make_task) -> None:
@@ -373,7 +375,7 @@ def test_the_defaults_are_vit_small_with_five_frozen_epochs() -> None:
     assert (config.method.gamma, config.method.teacher_momentum) == (0.6, 0.996)
 
 
-def test_normalisation_comes_from_the_backbones_own_data_config() -> None:
+def test_normalization_comes_from_the_backbones_own_data_config() -> None:
     tree = {"encoder": {"pretrained": False}, "data": {"img_size": 64}}
     encoder = method_of(configure(NAME, tree)).encoder()
     mean, std = (encoder.backbone.default_cfg[key] for key in ("mean", "std"))
@@ -400,5 +402,5 @@ def test_a_task_that_learns_nothing_is_refused() -> None:
 
 def test_declares_what_it_is() -> None:
     method = find_method(NAME)
-    assert method.sentence.count(".") == 1
+    assert method.summary.count(".") == 1
     assert "data2vec" in method.citation

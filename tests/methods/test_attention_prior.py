@@ -38,24 +38,24 @@ def test_switching_a_term_off_changes_the_parameters_after_one_step(
 
 def test_terms_of_weight_zero_are_not_computed(lung_batch, make_task) -> None:
     output = make_task(NAME, CNN, lambda_seg=0, lambda_eq=0)(lung_batch(), 0.0)
-    assert set(output.terms) == {"contrast"}
+    assert set(output.losses) == {"contrast"}
 
 
 def test_map_iou_against_the_rule_mask_rises_in_training(lung_batch, make_task) -> None:
     # Whole views: at 4 x 4 cells a small crop would hold little but lung borders.
     task, batch = make_task(NAME, CNN, stage_stride=8, map_hidden=16), lung_batch(count=6)
-    optimiser = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     found = []
     for _ in range(30):
         output = task(batch, 0.0)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         output.loss.backward()
-        optimiser.step()
-        found.append(float(output.figures["lung_map_iou"]))
+        optimizer.step()
+        found.append(float(output.metrics["lung_map_iou"]))
     assert max(found[:3]) < 0.5 < min(found[-3:])
 
 
-def test_a_constant_map_is_penalised_more_than_the_mask_itself() -> None:
+def test_a_constant_map_is_penalized_more_than_the_mask_itself() -> None:
     target = torch.zeros(2, 8, 8)
     target[:, 2:6, 1:3] = 1
     quality = torch.ones(2)
@@ -68,20 +68,20 @@ def test_a_constant_map_is_penalised_more_than_the_mask_itself() -> None:
 def test_a_mask_that_is_not_trusted_teaches_nothing(lung_batch, make_task) -> None:
     batch = lung_batch(quality=0.0, whole_mask=True)  # the control without masks
     output = make_task(NAME, CNN)(batch, 0.0)
-    assert output.terms["segmentation"] == 0
+    assert output.losses["segmentation"] == 0
     assert output.loss.isfinite()
 
 
 def test_quality_weighs_each_image_by_itself(lung_batch, make_task) -> None:
     task = make_task(NAME, CNN)
     one, other = lung_batch(quality=[1, 0, 0, 0]), lung_batch(quality=[0, 1, 0, 0])
-    terms = [task(batch, 0.0).terms["segmentation"] for batch in (one, other)]
+    terms = [task(batch, 0.0).losses["segmentation"] for batch in (one, other)]
     assert terms[0] != terms[1]
 
 
 def test_the_map_of_each_view_is_compared_with_the_mask_of_that_view(lung_batch, make_task) -> None:
     task, batch = make_task(NAME, CNN).eval(), lung_batch()
-    both = task(batch, 0.0).terms["segmentation"]
+    both = task(batch, 0.0).losses["segmentation"]
     single = []
     for view in (0, 1):
         twice = replace(
@@ -90,10 +90,10 @@ def test_the_map_of_each_view_is_compared_with_the_mask_of_that_view(lung_batch,
             masks=batch.masks[:, [view, view]],
             affines=batch.affines[:, [view, view]],
         )
-        single.append(task(twice, 0.0).terms["segmentation"])
+        single.append(task(twice, 0.0).losses["segmentation"])
     torch.testing.assert_close(both, (single[0] + single[1]) / 2)
     crossed = replace(batch, masks=batch.masks.flip(1))
-    assert (task(crossed, 0.0).terms["segmentation"] - both).abs() > 1e-4
+    assert (task(crossed, 0.0).losses["segmentation"] - both).abs() > 1e-4
 
 
 @pytest.mark.parametrize("encoder", [CNN, VIT])
@@ -110,7 +110,7 @@ def test_the_gate_stays_at_fine_tune_and_test_and_needs_no_mask(make_task, encod
 
 def test_the_direct_twin_has_the_same_input_path() -> None:
     tree = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": 64}}
-    twin = method_of(configure(NAME, tree, direct=True)).encoder()
+    twin = method_of(configure(NAME, tree, no_pretrain=True)).encoder()
     option = method_of(configure(NAME, tree)).encoder()
     assert type(twin) is type(option)
     assert twin.state_dict().keys() == option.state_dict().keys()
@@ -128,7 +128,7 @@ def test_a_copy_of_the_task_is_independent(lung_batch, make_task) -> None:
 
 def test_declares_what_it_is() -> None:
     method = find_method(NAME)
-    assert method.sentence.count(".") == 1
+    assert method.summary.count(".") == 1
     assert "CVPR" in method.citation
 
 

@@ -32,7 +32,7 @@ def first_step(lung_batch, name: str, backbone: str, size: int) -> None:
     gradient = sum(p.grad.abs().sum() for p in task.encoder.parameters() if p.grad is not None)
     assert gradient > 0
 
-    twin = method_of(configure(name, tree, direct=True)).encoder().eval()
+    twin = method_of(configure(name, tree, no_pretrain=True)).encoder().eval()
     images, masks = torch.rand(2, 1, size, size), torch.ones(2, size, size, dtype=torch.bool)
     with torch.inference_mode():
         pooled = twin(images, masks).pooled

@@ -31,7 +31,7 @@ DOMAINS = [0, 0, 1, 1]
 every_method = pytest.mark.parametrize("name", PRETRAINING)
 
 
-def config_of(name: str, direct: bool = False, **own: Any) -> Config:
+def config_of(name: str, no_pretrain: bool = False, **own: Any) -> Config:
     """A method with the tiny backbone of the family that its own default belongs to."""
     default = configure(name)
     heads = {"projector_hidden": 32, "projector_out": 16}
@@ -43,7 +43,7 @@ def config_of(name: str, direct: bool = False, **own: Any) -> Config:
         "data": {"img_size": SIZE},
         "method": {k: v for k, v in heads.items() if hasattr(default.method, k)} | own,
     }
-    return configure(name, tree, direct=direct)
+    return configure(name, tree, no_pretrain=no_pretrain)
 
 
 def task_of(config: Config) -> Task:
@@ -78,8 +78,8 @@ def encoder_gradient(task: Task) -> Tensor:
 def test_it_says_what_it_is(name: str) -> None:
     method = all_methods()[name]
     assert method.name == name
-    assert method.sentence.endswith(".")
-    assert method.sentence.count(".") == 1
+    assert method.summary.endswith(".")
+    assert method.summary.count(".") == 1
     assert any(str(year) in method.citation for year in range(2000, 2100))
 
 
@@ -95,10 +95,10 @@ def test_its_default_settings_are_valid_printable_and_explained(name: str) -> No
 def test_its_loss_is_finite_and_the_weighted_sum_of_its_terms(setting, name: str) -> None:
     task, batch = setting(name)
     output = run(task, batch)
-    assert output.terms
-    assert output.terms.keys() == output.weights.keys()
-    assert all(term.ndim == 0 and term.isfinite() for term in output.terms.values())
-    wanted = sum(output.weights[key] * float(term.detach()) for key, term in output.terms.items())
+    assert output.losses
+    assert output.losses.keys() == output.weights.keys()
+    assert all(term.ndim == 0 and term.isfinite() for term in output.losses.values())
+    wanted = sum(output.weights[key] * float(term.detach()) for key, term in output.losses.items())
     assert float(output.loss.detach()) == pytest.approx(wanted, rel=1e-5)
 
 
@@ -109,10 +109,10 @@ def test_what_it_logs_is_finite_and_without_gradient(setting, name: str) -> None
     # Features, not projections: the projector's BatchNorm would hide a collapse.
     assert output.embedding.shape == (batch.size, task.encoder.num_features)
     assert not output.embedding.requires_grad
-    assert not any(value.requires_grad for value in output.figures.values())
-    assert all(torch.isfinite(value).all() for value in output.figures.values())
-    for term, floor in output.floor.items():
-        assert float(output.terms[term].detach()) >= floor - 1e-5, term
+    assert not any(value.requires_grad for value in output.metrics.values())
+    assert all(torch.isfinite(value).all() for value in output.metrics.values())
+    for term, floor in output.lower_bounds.items():
+        assert float(output.losses[term].detach()) >= floor - 1e-5, term
 
 
 @every_method
@@ -123,19 +123,23 @@ def test_every_trainable_parameter_has_a_gradient(setting, name: str) -> None:
     assert trained
     assert [n for n, p in trained.items() if p.grad is None] == []
     assert all(p.grad.isfinite().all() for p in trained.values())
-    assert all(n.startswith(task.fixed) for n, p in task.named_parameters() if not p.requires_grad)
+    assert all(
+        n.startswith(task.frozen_prefixes)
+        for n, p in task.named_parameters()
+        if not p.requires_grad
+    )
 
 
 @every_method
 def test_every_term_has_a_gradient_on_the_encoder_and_changes_its_step(setting, name: str) -> None:
     task, batch = setting(name)
     steps = {}
-    for term in [None, *run(task, batch).terms]:
+    for term in [None, *run(task, batch).losses]:
         copied = copy.deepcopy(task)
         output = run(copied, batch)
         if term is not None:
             alone = torch.autograd.grad(
-                output.terms[term],
+                output.losses[term],
                 list(copied.encoder.backbone.parameters()),
                 retain_graph=True,
                 allow_unused=True,
@@ -152,14 +156,14 @@ def test_every_term_has_a_gradient_on_the_encoder_and_changes_its_step(setting, 
 def test_twenty_steps_on_one_batch_lower_its_loss(setting, name: str) -> None:
     task, batch = setting(name)
     task.train()
-    optimiser = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)
     losses = []
     for step in range(20):
         loss = run(task, batch, progress=0.0).loss
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
-        task.after_step(step / 20)
+        optimizer.step()
+        task.on_step_end(step / 20)
         losses.append(float(loss.detach()))
     assert all(math.isfinite(loss) for loss in losses)
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
@@ -172,28 +176,28 @@ def test_bfloat16_is_close_to_float32(setting, name: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = run(task, batch)
     assert rough.loss.dtype == torch.float32
-    for term, value in exact.terms.items():
-        assert float(rough.terms[term].detach()) == pytest.approx(
+    for term, value in exact.losses.items():
+        assert float(rough.losses[term].detach()) == pytest.approx(
             float(value.detach()), rel=0.1, abs=0.02
         ), term
 
 
 @every_method
-def test_its_encoder_takes_grey_images_of_one_channel(setting, name: str) -> None:
+def test_its_encoder_takes_gray_images_of_one_channel(setting, name: str) -> None:
     task, batch = setting(name)
     assert batch.images.shape[2] == 1
     features = task.encoder.eval()(*batch.view(0))
     assert features.pooled.shape == (batch.size, task.encoder.num_features)
     assert features.spatial.ndim == 4
     first = next(m for m in task.encoder.backbone.modules() if isinstance(m, nn.Conv2d))
-    # Two where the mask is an input; never three copies of the same grey.
+    # Two where the mask is an input; never three copies of the same gray.
     assert first.in_channels <= 2
 
 
 @every_method
 def test_what_it_shows_of_its_views_has_their_shape(setting, name: str) -> None:
     task, batch = setting(name)
-    seen = task.seen(batch)
+    seen = task.encoder_input(batch)
     assert seen.shape[0] == batch.size
     assert seen.shape[2:] == batch.images.shape[2:]
 
@@ -206,8 +210,8 @@ def test_the_direct_twin_has_the_same_encoder_and_loads_it_strictly(
     from medsgssl.models.weights import load_weights, save_weights
 
     pretrained = task_of(config_of(name)).encoder
-    twin_config = config_of(name, direct=True)
-    assert twin_config.direct
+    twin_config = config_of(name, no_pretrain=True)
+    assert twin_config.no_pretrain
     torch.manual_seed(7)
     twin = method_of(twin_config).encoder()
     assert list(twin.state_dict()) == list(pretrained.state_dict())
@@ -254,7 +258,7 @@ def test_masks_move_the_gradient_of_methods_with_masks_and_of_no_other(setting, 
 # methods that draw numbers. Terms that are ratios within a rank (e.g. means over its hidden
 # patches) are left out.
 CERTAIN: dict[str, dict[str, Any]] = {
-    "masked-contrastive": {"hidden_low": 1.0, "hidden_high": 1.0, "fill_noise": 0.0},
+    "masked-contrastive": {"mask_ratio": (1.0, 1.0), "fill_noise": 0.0},
     "anatomy-masked-attention": {
         "mask_ratio": 1.0,
         "curriculum": False,

@@ -50,7 +50,7 @@ def test_switching_a_term_off_changes_the_step_and_leaves_it_out(
 ) -> None:
     batch, task = guided_batch(), make_task(NAME, CNN)
     without = make_task(NAME, CNN, **{TERMS[term]: 0.0})
-    assert term not in without(batch, 0.0).terms
+    assert term not in without(batch, 0.0).losses
     assert term_checks.changes_step(task, without, batch)
 
 

@@ -37,7 +37,7 @@ def test_contrast_from_scratch_falls_below_chance_on_views_never_seen_before(
         )
     )
     task = method.task(method.encoder()).train().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(task.parameters(), lr=3e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3, weight_decay=0.05)
     losses = []
     for step in range(STEPS):
         start = step * BATCH % len(images)
@@ -52,10 +52,10 @@ def test_contrast_from_scratch_falls_below_chance_on_views_never_seen_before(
         both = torch.cat([views[:, 0], views[:, 1]]).unsqueeze(1)
         projections = task.projector(task.encoder(both, torch.empty(0)).pooled)
         loss = nt_xent(*projections.chunk(2), 0.2)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(task.parameters(), 3.0)
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
 
     chance = math.log(2 * BATCH - 1)

@@ -31,7 +31,7 @@ def test_after_one_step_the_mask_matters(lung_batch, make_task) -> None:
 
 def test_each_view_enters_with_its_own_mask(lung_batch, make_task) -> None:
     task, batch = make_task(NAME, CNN), lung_batch()
-    images, masks = task.prepare(batch)
+    images, masks = task.augment_views(batch)
     assert torch.equal(images, torch.cat([batch.images[:, 0], batch.images[:, 1]]))
     assert torch.equal(masks, torch.cat([batch.masks[:, 0], batch.masks[:, 1]]))
 
@@ -44,8 +44,8 @@ def test_whole_image_masks_of_no_trust_work(lung_batch, make_task, mode) -> None
 
 def test_fine_tuning_and_test_are_given_masks() -> None:
     tree = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": 64}}
-    for direct in (False, True):
-        assert method_of(configure(NAME, tree, direct=direct)).encoder().needs_masks
+    for no_pretrain in (False, True):
+        assert method_of(configure(NAME, tree, no_pretrain=no_pretrain)).encoder().needs_masks
 
 
 def test_masks_are_dropped_with_probability_one_half_by_default() -> None:
@@ -54,5 +54,5 @@ def test_masks_are_dropped_with_probability_one_half_by_default() -> None:
 
 def test_declares_what_it_is() -> None:
     method = find_method(NAME)
-    assert method.sentence.count(".") == 1
+    assert method.summary.count(".") == 1
     assert "ICML" in method.citation

@@ -63,7 +63,7 @@ def test_the_two_views_hide_different_cells_even_of_the_same_picture(lung_batch)
 
 def test_the_hidden_share_of_lung_cells_lies_between_its_bounds(lung_batch) -> None:
     default = configure(NAME).method
-    assert (default.hidden_low, default.hidden_high) == (0.2, 0.5)
+    assert default.mask_ratio == (0.2, 0.5)
     shares = []
     for seed in range(6):
         _, _, masks, hidden = hidden_of(lung_batch(count=8, seed=seed))
@@ -122,7 +122,7 @@ def test_each_view_is_hidden_by_its_own_mask(lung_batch, make_task) -> None:
     masks = torch.zeros_like(batch.masks)
     masks[:, 0, : SIZE // 2], masks[:, 1, SIZE // 2 :] = True, True
     torch.manual_seed(0)
-    changed = (task.seen(replace(batch, masks=masks)) != batch.images)[:, :, 0]
+    changed = (task.encoder_input(replace(batch, masks=masks)) != batch.images)[:, :, 0]
     assert changed[:, 0, : SIZE // 2].any()
     assert changed[:, 1, SIZE // 2 :].any()
     assert not changed[:, 0, SIZE // 2 :].any()
@@ -138,7 +138,7 @@ def loss_of(task, batch, quality: list[float]) -> torch.Tensor:
 def test_equal_quality_gives_exactly_nt_xent(lung_batch, make_task) -> None:
     task, batch = make_task(NAME, CNN), lung_batch()
     torch.manual_seed(5)
-    images, masks = task.prepare(batch)
+    images, masks = task.augment_views(batch)
     with torch.no_grad():
         first, second = task.projector(task.encoder(images, masks).pooled).chunk(2)
         wanted = nt_xent(first, second, task.temperature)
@@ -159,7 +159,7 @@ def test_the_loss_is_the_weighted_mean_of_each_images_terms(lung_batch, make_tas
     quality = torch.tensor([1.0, 0.3, 0.6, 0.2])
     torch.manual_seed(5)
     with torch.no_grad():
-        images, masks = task.prepare(batch)
+        images, masks = task.augment_views(batch)
         first, second = task.projector(task.encoder(images, masks).pooled).chunk(2)
         terms = nt_xent_terms(first, second, task.temperature).view(2, 4).mean(dim=0)
     wanted = (quality * terms).sum() / quality.sum()
@@ -191,5 +191,5 @@ def test_the_weights_carry_no_gradient(lung_batch, make_task) -> None:
 
 def test_its_encoder_needs_no_mask_at_fine_tuning_and_test() -> None:
     tree = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": 64}}
-    for direct in (False, True):
-        assert not method_of(configure(NAME, tree, direct=direct)).encoder().needs_masks
+    for no_pretrain in (False, True):
+        assert not method_of(configure(NAME, tree, no_pretrain=no_pretrain)).encoder().needs_masks

@@ -19,7 +19,7 @@ from medsgssl.ops.regions import ZONES
 
 NAME = "multi-region"
 CNN = "test_efficientnet"
-TERMS = {"contrast": "alpha", "regions": "beta"}
+TERMS = {"contrast": "lambda_global", "regions": "lambda_regions"}
 REGIONS = ("lung", "zones")
 
 
@@ -58,13 +58,13 @@ def test_switching_a_term_off_changes_the_step_and_leaves_it_out(
 ) -> None:
     batch, task = batch_for("lung"), make_task(NAME, CNN)
     without = make_task(NAME, CNN, **{TERMS[term]: 0.0})
-    assert term not in without(batch, 0.0).terms
+    assert term not in without(batch, 0.0).losses
     assert term_checks.changes_step(task, without, batch)
 
 
 def test_both_terms_off_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="alpha and beta"):
-        configure(NAME, {"method": {"alpha": 0.0, "beta": 0.0}})
+    with pytest.raises(ConfigError, match="lambda_global and lambda_regions"):
+        configure(NAME, {"method": {"lambda_global": 0.0, "lambda_regions": 0.0}})
 
 
 @pytest.mark.parametrize("regions", REGIONS)
@@ -72,7 +72,7 @@ def test_gradient_reaches_the_encoder_through_every_region(batch_for, make_task,
     task, batch = make_task(NAME, CNN, regions=regions), batch_for(regions)
     for number in range(len(task.names)):
         task.zero_grad(set_to_none=True)
-        images, masks = task.prepare(batch)
+        images, masks = task.augment_views(batch)
         losses_R, present_BR = task.region_losses(batch, task.encoder(images, masks).spatial)
         assert present_BR[:, number].any(), task.names[number]
         losses_R[number].backward()
@@ -132,7 +132,7 @@ def test_constant_masks_do_not_reduce_the_loss_to_a_constant_factor(batch_for, m
         gradients, losses = [], []
         for term in TERMS:
             task.zero_grad(set_to_none=True)
-            loss = task(replace(batch, masks=half), 0.0).terms[term]
+            loss = task(replace(batch, masks=half), 0.0).losses[term]
             loss.backward()
             losses.append(float(loss.detach()))
             gradients.append(
@@ -161,7 +161,7 @@ def test_an_absent_region_gives_no_loss_and_no_gradient(batch_for, make_task) ->
 def test_a_batch_without_any_region_gives_zero_loss_and_gradient(batch_for, make_task) -> None:
     task, batch = make_task(NAME, CNN, min_area=0.99), batch_for("lung")
     task.zero_grad(set_to_none=True)
-    term = task(batch, 0.0).terms["regions"]
+    term = task(batch, 0.0).losses["regions"]
     term.backward()
     assert term == 0
     grads = [p.grad for p in task.encoder.parameters() if p.grad is not None]
@@ -173,4 +173,4 @@ def test_whole_image_masks_without_quality_work(batch_for, make_task, regions) -
     task = make_task(NAME, CNN, regions=regions)
     output = task(batch_for(regions, whole_mask=True, quality=0.0), 0.0)
     assert output.loss.isfinite()
-    assert output.terms["regions"] > 0
+    assert output.losses["regions"] > 0

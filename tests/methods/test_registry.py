@@ -60,7 +60,7 @@ class ToyTask(Task):
 @register
 class Toy(Method):
     name = "toy"
-    sentence = "Tells the second view from the first."
+    summary = "Tells the second view from the first."
     citation = "Nobody, 2024"
     settings = ToySettings
     defaults = {"pretrain.lr": 3e-3, "views.pretrain.blur": 0.0}
@@ -126,9 +126,9 @@ def test_a_method_of_one_file_takes_one_training_step(
     method = method_of(configure("toy", tree))
     task = method.task(method.encoder())
     before = [p.detach().clone() for p in task.parameters()]
-    optimiser = torch.optim.SGD(task.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.1)
     task(lung_batch(plan=method.pretrain_views()), 0.0).loss.backward()
-    optimiser.step()
+    optimizer.step()
     assert all(not torch.equal(a, b) for a, b in zip(before, task.parameters(), strict=True))
 
 
@@ -162,9 +162,9 @@ def test_an_unknown_method_is_refused_with_the_list_of_the_known() -> None:
 
 
 def test_a_method_without_pretext_task_is_always_direct() -> None:
-    assert configure("direct").direct
-    assert not configure("simclr").direct
-    assert configure("simclr", direct=True).direct
+    assert configure("direct").no_pretrain
+    assert not configure("simclr").no_pretrain
+    assert configure("simclr", no_pretrain=True).no_pretrain
 
 
 def test_every_pretraining_method_of_the_package_has_a_measured_cost() -> None:

@@ -27,10 +27,10 @@ def test_its_loss_is_nt_xent_of_the_two_views_projections(lung_batch, make_task)
     task, batch = make_task(NAME, CNN, temperature=0.3), lung_batch()
     output = task(batch, 0.0)
     both = torch.cat([batch.images[:, 0], batch.images[:, 1]])
-    pooled = task.encoder.features(task.encoder.normalise(both)).pooled
+    pooled = task.encoder.features(task.encoder.normalize(both)).pooled
     first, second = task.projector(pooled).chunk(2)
     assert torch.equal(output.loss, nt_xent(first, second, 0.3))
-    assert output.floor == {"contrast": nt_xent_floor(4, 0.3)}
+    assert output.lower_bounds == {"contrast": nt_xent_floor(4, 0.3)}
 
 
 @pytest.mark.parametrize("reconstruction", [0.0, 1.0])
@@ -46,7 +46,7 @@ def test_changing_the_masks_changes_nothing(lung_batch, make_task, reconstructio
 
 def test_it_shows_its_views_to_the_encoder_as_they_are(lung_batch, make_task) -> None:
     task, batch = make_task(NAME, CNN), lung_batch()
-    assert torch.equal(task.seen(batch), batch.images)
+    assert torch.equal(task.encoder_input(batch), batch.images)
 
 
 def test_it_asks_for_no_mask_at_any_stage() -> None:
@@ -58,7 +58,7 @@ def test_it_asks_for_no_mask_at_any_stage() -> None:
 def test_reconstruction_is_off_by_default_and_then_absent(lung_batch, make_task) -> None:
     assert configure(NAME).method.reconstruction == 0
     task = make_task(NAME, CNN)
-    assert set(task(lung_batch(), 0.0).terms) == {"contrast"}
+    assert set(task(lung_batch(), 0.0).losses) == {"contrast"}
     assert [name for name, _ in task.named_children()] == ["encoder", "projector"]
 
 
@@ -75,11 +75,11 @@ def test_reconstruction_is_of_each_views_own_pixels(lung_batch, make_task) -> No
         for parameter in task.decoder.parameters():
             parameter.zero_()
     black = replace(batch, images=torch.zeros_like(batch.images))
-    assert float(task(black, 0.0).terms["reconstruction"].detach()) == 0
+    assert float(task(black, 0.0).losses["reconstruction"].detach()) == 0
     one = batch.images.clone()
     one[2, 1] = 0.0
     parts = [
-        float(task(replace(batch, images=images), 0.0).terms["reconstruction"].detach())
+        float(task(replace(batch, images=images), 0.0).losses["reconstruction"].detach())
         for images in (batch.images, one)
     ]
     assert 0 < parts[1] < parts[0]

@@ -57,7 +57,7 @@ def test_with_masks_off_the_wrapped_vit_equals_stock_timm_layer_by_layer(name: s
     encoder = build(name, size)
     images = torch.rand(2, 1, size, size)
     mine = block_outputs(encoder, lambda: encoder.encode(images, align_layers=encoder.layers))
-    stock = block_outputs(encoder, lambda: encoder.backbone(encoder.normalise(images)))
+    stock = block_outputs(encoder, lambda: encoder.backbone(encoder.normalize(images)))
     assert len(mine) == len(stock) == len(encoder.backbone.blocks)
     for one, other in zip(mine, stock, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
@@ -73,7 +73,7 @@ def test_a_whole_image_mask_leaves_stock_attention_layer_by_layer(name: str) -> 
     encoder = build(name, size, gamma=0.6)
     images, whole = torch.rand(2, 1, size, size), torch.ones(2, size, size, dtype=torch.bool)
     mine = block_outputs(encoder, lambda: encoder(images, whole))
-    stock = block_outputs(encoder, lambda: encoder.backbone(encoder.normalise(images)))
+    stock = block_outputs(encoder, lambda: encoder.backbone(encoder.normalize(images)))
     for one, other in zip(mine, stock, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
@@ -125,10 +125,10 @@ def test_the_bias_is_its_formula_at_every_pair_of_patches() -> None:
 def test_gamma_starts_at_its_first_value_in_every_layer_and_has_no_decay() -> None:
     bias = AnatomyBias(layers=5)
     torch.testing.assert_close(bias.gamma, torch.full((5,), 0.6))
-    assert bias.u.ndim == 1  # the optimiser spares vectors
+    assert bias.u.ndim == 1  # the optimizer spares vectors
 
 
-def test_the_bias_moves_patch_attention_towards_the_lungs() -> None:
+def test_the_bias_moves_patch_attention_toward_the_lungs() -> None:
     encoder = build(gamma=0.9)
     cover = half_cover(2, 4).ceil()
     images = torch.rand(2, 1, 64, 64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medsgssl.models.ema_teacher import MeanTeacher, momentum_at
+from medsgssl.models.ema_teacher import EMATeacher, momentum_at
 from medsgssl.models.projector import Projector
 
 
@@ -17,7 +17,7 @@ def student() -> nn.Sequential:
 
 def test_it_shares_no_tensor_and_no_module_with_the_student() -> None:
     model = student()
-    teacher = MeanTeacher(model)
+    teacher = EMATeacher(model)
     own = {tensor.data_ptr() for tensor in teacher.state_dict().values()}
     assert own.isdisjoint(tensor.data_ptr() for tensor in model.state_dict().values())
     assert {id(module) for module in teacher.modules()}.isdisjoint(map(id, model.modules()))
@@ -25,7 +25,7 @@ def test_it_shares_no_tensor_and_no_module_with_the_student() -> None:
 
 def test_changing_the_student_leaves_its_output_unchanged_until_it_follows() -> None:
     model = student()
-    teacher, x = MeanTeacher(model), torch.randn(5, 6)
+    teacher, x = EMATeacher(model), torch.randn(5, 6)
     before = teacher.model(x)
     with torch.no_grad():
         model[0].weight.add_(1.0)
@@ -36,7 +36,7 @@ def test_changing_the_student_leaves_its_output_unchanged_until_it_follows() -> 
 
 def test_it_follows_by_the_exponential_moving_average() -> None:
     model = student()
-    teacher = MeanTeacher(model)
+    teacher = EMATeacher(model)
     old = model[0].weight.detach().clone()
     with torch.no_grad():
         model[0].weight.add_(2.0)
@@ -47,7 +47,7 @@ def test_it_follows_by_the_exponential_moving_average() -> None:
 
 
 def test_it_has_no_gradient_and_stays_in_eval_mode() -> None:
-    task = nn.ModuleDict({"student": student(), "teacher": MeanTeacher(student())})
+    task = nn.ModuleDict({"student": student(), "teacher": EMATeacher(student())})
     task.train()
     assert task["student"].training
     assert not any(module.training for module in task["teacher"].modules())
@@ -56,7 +56,7 @@ def test_it_has_no_gradient_and_stays_in_eval_mode() -> None:
 
 def test_its_batch_norm_uses_the_batch_and_keeps_no_state() -> None:
     projector = Projector(6, 8, 4)
-    teacher, x = MeanTeacher(projector), torch.randn(16, 6)
+    teacher, x = EMATeacher(projector), torch.randn(16, 6)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     torch.testing.assert_close(teacher.model(x), projector.train()(x))
     assert teacher.state_dict().keys() == before.keys()
@@ -71,9 +71,9 @@ def test_momentum_rises_to_one_along_a_cosine(progress: float, wanted: float) ->
     assert momentum_at(0.25, 0.996) == pytest.approx(quarter)
 
 
-def test_its_batch_norm_gathers_over_processes_once_it_is_synchronised() -> None:
+def test_its_batch_norm_gathers_over_processes_once_it_is_synchronized() -> None:
     task = nn.ModuleDict(
-        {"teacher": MeanTeacher(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)))}
+        {"teacher": EMATeacher(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)))}
     )
     task = nn.SyncBatchNorm.convert_sync_batchnorm(task).train()
     (norm,) = (m for m in task.modules() if isinstance(m, nn.SyncBatchNorm))

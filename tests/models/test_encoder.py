@@ -1,4 +1,4 @@
-"""The encoder: grey input, its own pooling and normalisation, ImageNet weights."""
+"""The encoder: gray input, its own pooling and normalization, ImageNet weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_any_timm_model_gives_pooled_and_spatial_features(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_100", "vit_tiny_patch16_224"])
-def test_grey_input_equals_the_three_channel_network_on_the_replicated_image(
+def test_gray_input_equals_the_three_channel_network_on_the_replicated_image(
     name: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -41,11 +41,11 @@ def test_grey_input_equals_the_three_channel_network_on_the_replicated_image(
     classifier = timm.create_model(name, pretrained=False)
     save_file({**classifier.state_dict(), **rgb.state_dict()}, weights)
     encoder = build_encoder(EncoderSettings(name=name, weights=weights), 224).eval()
-    grey = torch.rand(2, 1, 224, 224)
+    gray = torch.rand(2, 1, 224, 224)
     masks = torch.ones(2, 224, 224, dtype=torch.bool)
     with torch.no_grad():
-        wanted = rgb(encoder.normalise(grey).expand(-1, 3, -1, -1))
-        torch.testing.assert_close(encoder(grey, masks).pooled, wanted, rtol=1e-4, atol=1e-4)
+        wanted = rgb(encoder.normalize(gray).expand(-1, 3, -1, -1))
+        torch.testing.assert_close(encoder(gray, masks).pooled, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_pretrained_position_embeddings_are_resized_for_other_image_sizes(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_patches_that_do_not_fit_are_an_error(settings: EncoderSettings, words: 
         build_encoder(settings, 72)
 
 
-def test_the_normalisation_is_the_backbones_own() -> None:
+def test_the_normalization_is_the_backbones_own() -> None:
     vit = build_encoder(scratch("vit_small_patch16_224"), 64)
     cnn = build_encoder(scratch("mobilenetv2_100"), 64)
     assert vit.mean.item() == pytest.approx(0.5)

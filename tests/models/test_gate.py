@@ -58,13 +58,13 @@ def test_features_are_multiplied_by_one_plus_map(name: str) -> None:
     with stage.register_forward_hook(lambda m, i, out: seen.append(out.clone())), torch.no_grad():
         lung_map = encoder(images, masks).extra["lung_map"]
     with torch.no_grad():
-        stock = encoder.backbone(encoder.normalise(images))
+        stock = encoder.backbone(encoder.normalize(images))
         prefix = 1 if name == "test_vit" else 0
         factor = 1 + (lung_map.flatten(1)[..., None] if prefix else lung_map[:, None])
         wanted = seen[0].clone()
         wanted[:, prefix:] *= factor
         with stage.register_forward_hook(lambda m, i, out: wanted):
-            by_hand = encoder.backbone(encoder.normalise(images))
+            by_hand = encoder.backbone(encoder.normalize(images))
         torch.testing.assert_close(encoder(images, masks).pooled, by_hand)
     assert not torch.allclose(stock, by_hand)
 
@@ -76,7 +76,7 @@ def test_a_closed_gate_is_the_stock_network() -> None:
         encoder.lung_map.layers[-1].bias.fill_(-60.0)
         images = torch.rand(2, 1, SIZE, SIZE)
         pooled = encoder(images, images[:, 0] > 0).pooled
-        torch.testing.assert_close(pooled, encoder.backbone(encoder.normalise(images)))
+        torch.testing.assert_close(pooled, encoder.backbone(encoder.normalize(images)))
 
 
 def test_the_map_starts_as_a_quarter_of_lung() -> None:

@@ -69,14 +69,14 @@ def test_at_init_the_output_equals_the_three_channel_network_whatever_the_mask(
     torch.manual_seed(0)
     torch.set_num_threads(1)
     size = {"img_size": SIZE} if name.startswith("vit") else {}
-    colour = timm.create_model(name, in_chans=3, **size).eval()
-    save_file(colour.state_dict(), tmp_path / "weights.safetensors")
+    color = timm.create_model(name, in_chans=3, **size).eval()
+    save_file(color.state_dict(), tmp_path / "weights.safetensors")
     settings = EncoderSettings(name=name, weights=tmp_path / "weights.safetensors")
     encoder = build_mask_channel_encoder(settings, SIZE, 0.5, 0.05, True).eval()
     images = torch.rand(2, 1, SIZE, SIZE)
     with torch.no_grad():
-        wanted = colour.forward_head(
-            colour.forward_features(encoder.normalise(images).expand(-1, 3, -1, -1)),
+        wanted = color.forward_head(
+            color.forward_features(encoder.normalize(images).expand(-1, 3, -1, -1)),
             pre_logits=True,
         )
         # Relative to the spread of the features, which may be tiny without training.
@@ -157,7 +157,7 @@ def test_without_reach_masks_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("resnetv2_50x1_bit", "standardised"), ("tresnet_m", "image itself")]
+    ("name", "reason"), [("resnetv2_50x1_bit", "standardized"), ("tresnet_m", "image itself")]
 )
 def test_a_first_layer_that_cannot_be_widened_is_refused(name: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):

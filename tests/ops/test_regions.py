@@ -80,8 +80,8 @@ def test_a_flip_puts_the_patients_left_on_the_left_of_the_view() -> None:
     for flip in (False, True):
         crop = Crop(47.5, 47.5, SIZE, SIZE, flip=flip)
         zone = zones_of_views(mask, affine_of(crop), frame, SIZE, SIZE)[0, left]
-        centre = (zone.sum(dim=0) * columns).sum() / zone.sum()
-        assert (centre < SIZE / 2) == flip
+        center = (zone.sum(dim=0) * columns).sum() / zone.sum()
+        assert (center < SIZE / 2) == flip
 
 
 def test_a_whole_image_mask_has_six_zones_and_no_mediastinum() -> None:

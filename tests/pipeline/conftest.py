@@ -29,7 +29,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_run(phantom_set: Path, cache_dir: Path) -> Callable[..., Config]:
     """Build the configuration of a method for the phantom set: 32 pixels, two epochs each."""
 
-    def build(name: str, *, direct: bool = False, **tree: Any) -> Config:
+    def build(name: str, *, no_pretrain: bool = False, **tree: Any) -> Config:
         small: dict[str, Any] = {
             "data": {
                 "root": str(phantom_set),
@@ -43,6 +43,6 @@ def small_run(phantom_set: Path, cache_dir: Path) -> Callable[..., Config]:
             "finetune": {"epochs": 2, "lr": 1e-3, "accelerator": "cpu"},
             "evaluate": {"bootstrap": 50},
         }
-        return configure(name, merge(small, tree), direct=direct)
+        return configure(name, merge(small, tree), no_pretrain=no_pretrain)
 
     return build

@@ -77,7 +77,7 @@ def test_the_audit_tells_mask_quality_and_how_many_labels_are_used(
 
 
 def test_a_complete_run_is_left_as_it_is(tmp_path: Path, small_run: Build) -> None:
-    config = small_run("simclr", direct=True)
+    config = small_run("simclr", no_pretrain=True)
     run = run_method(config, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (run.classifier, run.predictions, run.metrics)}
     run_method(config, tmp_path / "run")
@@ -87,7 +87,7 @@ def test_a_complete_run_is_left_as_it_is(tmp_path: Path, small_run: Build) -> No
 def test_a_direct_twin_has_no_pretraining_but_the_same_classifier(
     tmp_path: Path, small_run: Build
 ) -> None:
-    twin = run_method(small_run("masked-contrastive", direct=True), tmp_path / "twin")
+    twin = run_method(small_run("masked-contrastive", no_pretrain=True), tmp_path / "twin")
     guided = run_method(small_run("masked-contrastive"), tmp_path / "guided")
     assert not twin.pretrained.exists()
     assert load_file(twin.classifier).keys() == load_file(guided.classifier).keys()

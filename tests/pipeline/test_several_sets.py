@@ -53,7 +53,7 @@ def test_all_sets_are_pretrained_on_and_the_domain_term_is_logged(
 ) -> None:
     config = small_run(
         "anatomy-masked-attention",
-        data={"also": [str(folder), str(chexpert)], "batch_size": 12},
+        data={"extra_roots": [str(folder), str(chexpert)], "batch_size": 12},
         encoder={"name": "vit_tiny_patch16_224", "patch_size": 8},
     )
     run = run_method(config, tmp_path / "run")
@@ -70,16 +70,16 @@ def test_all_sets_are_pretrained_on_and_the_domain_term_is_logged(
 def test_further_sets_change_the_encoder_and_nothing_of_the_direct_twin(
     tmp_path: Path, small_run: Build, folder: Path
 ) -> None:
-    also = {"data": {"also": [str(folder)]}}
+    also = {"data": {"extra_roots": [str(folder)]}}
     stages = {}
-    for name, tree, direct in (
+    for name, tree, no_pretrain in (
         ("alone", {}, False),
         ("also", also, False),
         ("direct", {}, True),
         ("direct-also", also, True),
     ):
         run = RunFolder(tmp_path / name)
-        run_method(small_run("simclr", direct=direct, **tree), run.path, until="finetune")
+        run_method(small_run("simclr", no_pretrain=no_pretrain, **tree), run.path, until="finetune")
         stages[name] = (run.key_of("pretrain"), run.key_of("finetune"))
     assert stages["alone"][0] != stages["also"][0]
     assert stages["direct"] == stages["direct-also"]
@@ -92,7 +92,7 @@ def test_images_of_the_first_set_are_set_aside_wherever_they_lie(
     root = tmp_path / "more"
     shutil.copytree(folder, root)
     shutil.copytree(phantom_set / "images", root / place)
-    config = small_run("simclr", data={"also": [str(root)]})
+    config = small_run("simclr", data={"extra_roots": [str(root)]})
     data = prepare_data(config, Console(quiet=True), needs_masks=True)
     found = data.facts["also"]["1: more"]
     held = (data.catalog.table["split"] != "train").sum()
@@ -114,7 +114,7 @@ def test_patients_held_out_are_set_aside_in_another_part_of_nih(
         shutil.copy(path, root / "images" / path.name.replace(".png", "_later.png"))
     lines = [table[0], *(line.replace(".png", "_later.png", 1) for line in table[1:])]
     (root / "Data_Entry_2017.csv").write_text("\n".join(lines))
-    config = small_run("simclr", data={"also": [str(root)]})
+    config = small_run("simclr", data={"extra_roots": [str(root)]})
     data = prepare_data(config, Console(quiet=True), needs_masks=True)
     patients = data.catalog.table.groupby("split")["patient_id"].agg(set)
     seen = {name.removeprefix("nih ").lstrip("0") for name in data.pretrained_on["patient"]}
@@ -127,7 +127,7 @@ def test_a_set_of_which_nothing_is_left_is_an_error(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(phantom_set / "images", copy)
-    config = small_run("simclr", data={"also": [str(copy)]})
+    config = small_run("simclr", data={"extra_roots": [str(copy)]})
     with pytest.raises(DataError, match="can be pretrained on beside"):
         run_method(config, tmp_path / "run", until="pretrain")
 
@@ -147,14 +147,16 @@ def test_a_users_own_masks_are_those_of_the_first_set_alone(
     tmp_path: Path, small_run: Build, phantom_set: Path, folder: Path
 ) -> None:
     masks = phantom_set / "lung_masks"
-    config = small_run("mask-channel", data={"also": [str(folder)]}, masks={"source": str(masks)})
+    config = small_run(
+        "mask-channel", data={"extra_roots": [str(folder)]}, masks={"source": str(masks)}
+    )
     data = prepare_data(config, Console(quiet=True), needs_masks=True)
     assert data.facts["masks"]["source"] == str(masks)
     assert data.facts["also"]["1: plain"]["mask_source"] == "rules"
 
 
 def test_a_set_named_twice_is_refused(tmp_path: Path, small_run: Build, phantom_set: Path) -> None:
-    config = small_run("simclr", data={"also": [str(phantom_set)]})
+    config = small_run("simclr", data={"extra_roots": [str(phantom_set)]})
     with pytest.raises(ConfigError, match="again"):
         run_method(config, tmp_path / "run", until="pretrain")
 
@@ -162,7 +164,7 @@ def test_a_set_named_twice_is_refused(tmp_path: Path, small_run: Build, phantom_
 def test_batches_that_cannot_be_balanced_are_refused(
     tmp_path: Path, small_run: Build, folder: Path
 ) -> None:
-    config = small_run("simclr", data={"also": [str(folder)], "batch_size": 15})
+    config = small_run("simclr", data={"extra_roots": [str(folder)], "batch_size": 15})
     with pytest.raises(ConfigError, match="balanced over 2 data sets"):
         run_method(config, tmp_path / "run", until="pretrain")
 
@@ -170,7 +172,7 @@ def test_batches_that_cannot_be_balanced_are_refused(
 def test_a_set_smaller_than_its_part_of_a_batch_is_refused(
     tmp_path: Path, small_run: Build, folder: Path
 ) -> None:
-    config = small_run("simclr", data={"also": [str(folder)], "batch_size": 32})
+    config = small_run("simclr", data={"extra_roots": [str(folder)], "batch_size": 32})
     with pytest.raises(ConfigError, match="12 training images, fewer than its 16"):
         run_method(config, tmp_path / "run", until="pretrain")
 
@@ -189,7 +191,9 @@ def test_patient_ids_of_another_hospital_mean_nothing_here(
         lines.append(f"{scan},{rest}")
     (root / "Data_Entry_2017.csv").write_text("\n".join(lines))
     data = prepare_data(
-        small_run("simclr", data={"also": [str(root)]}), Console(quiet=True), needs_masks=True
+        small_run("simclr", data={"extra_roots": [str(root)]}),
+        Console(quiet=True),
+        needs_masks=True,
     )
     found = data.facts["also"]["1: hospital"]
     assert found["trained_on"] == found["images"]
@@ -198,13 +202,15 @@ def test_patient_ids_of_another_hospital_mean_nothing_here(
 def test_folders_of_one_name_that_hold_other_images_are_no_seeds_of_one_arm(
     tmp_path: Path, small_run: Build, folder: Path
 ) -> None:
-    identities = []
+    image_identity_keys = []
     for place in ("one", "two"):
         more = tmp_path / place / "more"
         shutil.copytree(folder, more)
         if place == "two":
             (more / "p0.png").unlink()
-        config = small_run("simclr", data={"also": [str(more)]}, seed=len(identities))
+        config = small_run(
+            "simclr", data={"extra_roots": [str(more)]}, seed=len(image_identity_keys)
+        )
         run = run_method(config, tmp_path / f"run-{place}")
-        identities.append(collect([run.path]).runs[0].identity())
-    assert identities[0] != identities[1]
+        image_identity_keys.append(collect([run.path]).runs[0].identity())
+    assert image_identity_keys[0] != image_identity_keys[1]

@@ -48,9 +48,13 @@ def predictions(images: int, seed: int = 0) -> Predictions:
     return Predictions(table)
 
 
-def write_run(folder: Path, images: int = 600, epochs: int = 12, direct: bool = False) -> RunFolder:
+def write_run(
+    folder: Path, images: int = 600, epochs: int = 12, no_pretrain: bool = False
+) -> RunFolder:
     run = RunFolder(folder)
-    config = Config(name="simclr", direct=direct, evaluate=EvaluateSettings(bootstrap=60))
+    config = Config(
+        method_name="simclr", no_pretrain=no_pretrain, evaluate=EvaluateSettings(bootstrap=60)
+    )
     run.claim(config)
     found = predictions(images)
     found.write(run.predictions)
@@ -61,17 +65,17 @@ def write_run(folder: Path, images: int = 600, epochs: int = 12, direct: bool = 
     )
     pd.concat([split, train]).to_parquet(run.split, index=False)
     write_json(run.data, _data(images))
-    write_logs(run, epochs, direct)
-    np.savez_compressed(run.examples, **_examples(direct))
+    write_logs(run, epochs, no_pretrain)
+    np.savez_compressed(run.examples, **_examples(no_pretrain))
     for stage, seconds in (("data", 31.2), ("pretrain", 4210.0), ("finetune", 812.0)):
-        if stage != "pretrain" or not direct:
+        if stage != "pretrain" or not no_pretrain:
             run.mark(stage, "key", seconds)  # type: ignore[arg-type]
     run.mark("predict", "key", 21.0)
     run.mark("evaluate", "key", 3.4)
     return run
 
 
-def write_logs(run: RunFolder, epochs: int, direct: bool) -> None:
+def write_logs(run: RunFolder, epochs: int, no_pretrain: bool) -> None:
     epoch = np.arange(epochs)
     common = {"epoch": epoch, "lr": 1e-4 * np.cos(epoch / epochs * 1.5)}
     speed = {"images_per_second": 812.0, "data_wait": 0.03, "seconds": 33.1}
@@ -80,7 +84,7 @@ def write_logs(run: RunFolder, epochs: int, direct: bool) -> None:
     auc = 0.5 + 0.3 * (1 - np.exp(-epoch / 3)) - 0.001 * epoch
     log = pd.DataFrame(common | fine | speed | {"val_mean_auc": auc})
     log.to_csv(run.finetune_log, index=False)
-    if direct:
+    if no_pretrain:
         return
     contrast, attention = 1.9 + 3 * np.exp(-epoch / 5), 0.8 * np.exp(-epoch / 9)
     terms = {"loss": contrast + 0.5 * attention, "contrast": contrast, "attention": attention}
@@ -96,7 +100,7 @@ def _data(images: int) -> dict[str, object]:
     return {
         "catalog": {
             "source": "nih",
-            "labelled": True,
+            "labeled": True,
             "label_revision": "2020",
             "split": {"kind": "official", "drawn": ["val"]},
             "files": {"rows": 2 * images, "usable": 2 * images - 2, "unreadable": 2},
@@ -126,7 +130,7 @@ def _data(images: int) -> dict[str, object]:
     }
 
 
-def _examples(direct: bool, side: int = 64) -> dict[str, np.ndarray]:
+def _examples(no_pretrain: bool, side: int = 64) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] / side
     left = ((x - 0.3) / 0.15) ** 2 + ((y - 0.5) / 0.3) ** 2 < 1
@@ -142,7 +146,7 @@ def _examples(direct: bool, side: int = 64) -> dict[str, np.ndarray]:
         "finetune_views": images[:, :, ::-1],
         "test_views": images,
     }
-    if not direct:
+    if not no_pretrain:
         views = np.stack([images, images[:, :, ::-1]], axis=1)
         hidden = np.zeros((side, side), dtype=bool)
         hidden[20:36, 12:24] = True

@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from medsgssl.report.charts import Chart, write_figure
 from medsgssl.report.run_charts import thin
 from medsgssl.report.run_pictures import examples, outline
-from medsgssl.report.theme import COLOURS, FIRST, follow_theme
-from medsgssl.utils.formatting import NONE, count, duration, listed, number, percent, size, span
+from medsgssl.report.theme import COLORS, FIRST, follow_theme
+from medsgssl.utils.formatting import NONE, count, duration, join_names, number, percent, size, span
 
 
 def test_thin_keeps_the_area_and_both_ends() -> None:
@@ -50,21 +50,21 @@ def test_name_of_a_chart_cannot_become_markup() -> None:
         _chart('"><script>')
 
 
-def test_light_colours_are_told_apart() -> None:
-    assert len({light for light, _ in COLOURS.values()}) == len(COLOURS)
+def test_light_colors_are_told_apart() -> None:
+    assert len({light for light, _ in COLORS.values()}) == len(COLORS)
 
 
 @pytest.mark.parametrize("theme", [0, 1])
 @pytest.mark.parametrize("name", ["ink", "muted", "first", "second", "third", "fourth"])
-def test_colours_stand_out_from_the_card(name: str, theme: int) -> None:
+def test_colors_stand_out_from_the_card(name: str, theme: int) -> None:
     # WCAG 2.2: 4.5 for text, 3 for graphics.
     least = 4.5 if name in ("ink", "muted") else 3
-    assert _contrast(COLOURS[name][theme], COLOURS["card"][theme]) >= least
+    assert _contrast(COLORS[name][theme], COLORS["card"][theme]) >= least
 
 
 def _contrast(one: str, other: str) -> float:
-    def luminance(colour: str) -> float:
-        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    def luminance(color: str) -> float:
+        parts = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
@@ -72,8 +72,8 @@ def _contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_follow_theme_changes_palette_colours_alone() -> None:
-    ink = COLOURS["ink"][0]
+def test_follow_theme_changes_palette_colors_alone() -> None:
+    ink = COLORS["ink"][0]
     assert follow_theme(f"fill: {ink}; stroke: #123456") == "fill: var(--ink); stroke: #123456"
 
 
@@ -117,4 +117,4 @@ def test_how_numbers_are_written() -> None:
     )
     assert (duration(3.21), duration(250), duration(7500)) == ("3.2 s", "4 min 10 s", "2 h 5 min")
     assert (size(12), size(1_200), size(3.4e9)) == ("12 B", "1.2 kB", "3.4 GB")
-    assert listed(["a", "b", "c"], most=2) == "a, b and 1 more"
+    assert join_names(["a", "b", "c"], most=2) == "a, b and 1 more"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from medsgssl.report.checklist import write_checklist
 from medsgssl.report.model_card import write_card
-from medsgssl.study.analysis import analyse
+from medsgssl.study.analysis import analyze
 from medsgssl.utils.formatting import number
 from medsgssl.utils.io import read_json
 from tests.study.synthetic import write_run
@@ -33,7 +33,7 @@ def test_checklist_tells_what_files_tell_and_leaves_the_rest_open(tmp_path: Path
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "mask-channel", 1.3, 4),
     ]
-    analysis = analyse([run.path for run in runs], resamples=50)
+    analysis = analyze([run.path for run in runs], resamples=50)
     text = write_checklist(analysis, tmp_path).read_text()
     assert f"{len(analysis.bench.test)} images, {analysis.bench.patients} patients" in text
     assert "| Seeds | 0, 4 |" in text

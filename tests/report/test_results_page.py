@@ -15,7 +15,7 @@ from medsgssl.cli.options import resolve
 from medsgssl.config.loading import dump
 from medsgssl.report.results_page import command, write_results
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
-from medsgssl.study.analysis import analyse
+from medsgssl.study.analysis import analyze
 from medsgssl.study.collect import collect
 from medsgssl.study.planning import make_plan
 from tests.study.synthetic import write_run
@@ -38,11 +38,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan.save(folder)
     skills = {"direct": 0.6, "simclr": 1.0, "guided-crop": 1.5, "masked-contrastive": 0.9}
     for number, (name, skill) in enumerate(skills.items()):
-        direct = name == "direct"
+        no_pretrain = name == "direct"
         run = folder / "runs" / f"{name}-s0-f1"
-        write_run(run, name, skill, seed=number, direct=direct, settings=SETTINGS)
-    twin = folder / "runs" / "guided-crop-direct-s0-f1"
-    write_run(twin, "guided-crop", 0.7, seed=9, direct=True, settings=SETTINGS)
+        write_run(run, name, skill, seed=number, no_pretrain=no_pretrain, settings=SETTINGS)
+    twin = folder / "runs" / "guided-crop-no_pretrain-s0-f1"
+    write_run(twin, "guided-crop", 0.7, seed=9, no_pretrain=True, settings=SETTINGS)
     for name, seconds in SECONDS.items():
         log = RunFolder(folder / "runs" / f"{name}-s0-pretrain").pretrain_log
         log.parent.mkdir()
@@ -64,7 +64,7 @@ def rows(page: str) -> dict[str, dict[str, str]]:
 
 
 def test_means_are_those_of_the_analysis(page: str, study: Path) -> None:
-    analysis = analyse([study])
+    analysis = analyze([study])
     for arm in analysis.arms:
         found = analysis.means[arm.key]["auc"]
         low, high = found.interval
@@ -75,7 +75,7 @@ def test_means_are_those_of_the_analysis(page: str, study: Path) -> None:
 def test_gains_are_over_the_own_twin_or_over_direct_where_that_is_the_same(
     page: str, study: Path
 ) -> None:
-    analysis, shown = analyse([study]), rows(page)
+    analysis, shown = analyze([study]), rows(page)
     means = {arm.label: analysis.means[arm.key]["auc"].value for arm in analysis.arms}
     for name, twin in (
         ("guided-crop", "guided-crop direct"),
@@ -99,9 +99,13 @@ def test_every_command_gives_the_configuration_of_its_run(study: Path) -> None:
     for run in collect([study]).runs:
         words = shlex.split(command(run))
         settings = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
-        again = flatten(dump(resolve(words[2], None, settings, direct="--direct" in words)))
+        again = flatten(
+            dump(resolve(words[2], None, settings, no_pretrain="--no-pretrain" in words))
+        )
         for key, value in run.settings.items():
-            unused = run.settings["direct"] and key.startswith(("pretrain.", "data.also"))
+            unused = run.settings["no_pretrain"] and key.startswith(
+                ("pretrain.", "data.extra_roots")
+            )
             if key not in WITHOUT_EFFECT and not unused:
                 assert again[key] == value, key
 
@@ -109,7 +113,8 @@ def test_every_command_gives_the_configuration_of_its_run(study: Path) -> None:
 def test_costs_can_be_measured_side_by_side(study: Path, tmp_path: Path, monkeypatch) -> None:
     taken = {"simclr": 2.0, "guided-crop": 5.0, "masked-contrastive": 3.0}
     monkeypatch.setattr(
-        "medsgssl.report.results_page.seconds_per_image", lambda config, stage: taken[config.name]
+        "medsgssl.report.results_page.seconds_per_image",
+        lambda config, stage: taken[config.method_name],
     )
     path = write_results([study], tmp_path / "results.md", measure=True)
     shown = rows(path.read_text(encoding="utf-8"))

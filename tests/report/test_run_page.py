@@ -175,7 +175,7 @@ def test_any_file_may_be_missing(finished: RunFolder, tmp_path: Path, missing: s
 
 @pytest.mark.usefixtures("undrawn")
 def test_direct_run_says_that_it_goes_without_pretraining(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", direct=True)
+    run = write_run(tmp_path / "run", no_pretrain=True)
     page = Page.read(write_report(run))
     assert "simclr, direct twin" in page.text
     assert "This run goes without pretraining" in page.text
@@ -217,7 +217,7 @@ def test_chart_of_a_log_names_floor_and_best_epoch(finished: RunFolder, page: Pa
 
 def test_one_epoch_is_enough(finished: RunFolder, tmp_path: Path) -> None:
     run = _copy(finished, tmp_path)
-    write_logs(run, 1, direct=False)
+    write_logs(run, 1, no_pretrain=False)
     assert not Page.read(write_report(run)).unclosed
 
 

@@ -11,7 +11,7 @@ from medsgssl.evaluation.calibration import reliability
 from medsgssl.report.localization_examples import looked_examples
 from medsgssl.report.study_charts import reliability_chart
 from medsgssl.report.study_tables import decisions_table
-from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.arms import DECISIONS
 from medsgssl.study.localize import EXAMPLES_FILE
 from medsgssl.utils.formatting import number
@@ -29,7 +29,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def analysis(folders: list[Path]) -> Analysis:
-    return analyse(folders, resamples=100)
+    return analyze(folders, resamples=100)
 
 
 def looked(run: Path, image_id: str = "a.png", bright: int = 0) -> None:

@@ -63,7 +63,7 @@ def write_run(
     seed: int = 0,
     *,
     table: pd.DataFrame | None = None,
-    direct: bool = False,
+    no_pretrain: bool = False,
     fraction: float = 1.0,
     masks: str = "rules",
     settings: dict[str, Any] | None = None,
@@ -78,7 +78,7 @@ def write_run(
         "masks": {"source": masks},
         "evaluate": {"bootstrap": 0},
     }  # fmt: skip
-    config = configure(method, merge(tree, settings or {}), direct=direct)
+    config = configure(method, merge(tree, settings or {}), no_pretrain=no_pretrain)
     run.claim(config)
     found = Predictions(scored(cohort() if table is None else table, skill, seed))
     found.write(run.predictions)

@@ -11,10 +11,10 @@ from medsgssl.data.labels import DISEASES
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.paired import compare
 from medsgssl.evaluation.predictions import Predictions
-from medsgssl.evaluation.seeds import compare_methods, summarise
+from medsgssl.evaluation.seeds import compare_methods, summarize
 from medsgssl.report.study_frames import make_tables, write_tables
 from medsgssl.runs.folder import RunFolder
-from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.planning import make_plan
 from medsgssl.utils.io import write_json
 from tests.study.synthetic import RARE, cohort, write_run
@@ -22,15 +22,15 @@ from tests.study.synthetic import RARE, cohort, write_run
 DRAWS = 200
 
 
-def _analyse(*runs: RunFolder) -> Analysis:
-    return analyse([run.path for run in runs], resamples=DRAWS)
+def _analyze(*runs: RunFolder) -> Analysis:
+    return analyze([run.path for run in runs], resamples=DRAWS)
 
 
 def test_better_scores_help_worse_ones_hurt_and_equal_ones_show_nothing(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / f"simclr{s}", "simclr", 1.0, s) for s in range(3)]
     for method, skill in (("masked-contrastive", 1.5), ("multi-region", 0.5), ("mask-channel", 1)):
         runs += [write_run(tmp_path / f"{method}{s}", method, skill, 3 + s) for s in range(3)]
-    found = _analyse(*runs)
+    found = _analyze(*runs)
     words = {verdict.label: verdict.word for verdict in found.verdicts}
     assert words == {
         "masked-contrastive": "helps",
@@ -46,7 +46,7 @@ def test_better_scores_help_worse_ones_hurt_and_equal_ones_show_nothing(tmp_path
 def test_one_seed_equals_the_paired_evaluation(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", "masked-contrastive", 1.2, 1)
     b = write_run(tmp_path / "b", "simclr", 1.0, 0)
-    found = _analyse(a, b)
+    found = _analyze(a, b)
     (comparison,) = found.comparisons
     wanted = compare(
         Predictions.read(a.predictions), Predictions.read(b.predictions),
@@ -66,7 +66,7 @@ def test_one_seed_equals_the_paired_evaluation(tmp_path: Path) -> None:
 def test_several_seeds_equal_the_evaluation_over_seeds(tmp_path: Path) -> None:
     ours = [write_run(tmp_path / f"a{s}", "masked-contrastive", 1.2, s) for s in range(3)]
     theirs = [write_run(tmp_path / f"b{s}", "simclr", 1.0, s) for s in range(3)]
-    found = _analyse(*ours, *theirs)
+    found = _analyze(*ours, *theirs)
     test = found.bench.test
     scores = [[run.test.scores for run in arm.runs] for arm in found.arms]
     assert [arm.label for arm in found.arms] == ["masked-contrastive", "simclr"]
@@ -76,7 +76,7 @@ def test_several_seeds_equal_the_evaluation_over_seeds(tmp_path: Path) -> None:
     assert comparison.mean.value == pytest.approx(both.difference, abs=1e-12)
     assert comparison.mean.interval == pytest.approx(both.interval.pair(), abs=1e-12)
     assert comparison.mean.p == pytest.approx(both.p)
-    alone = summarise(test.labels, scores[0], test.patients, **kwargs)  # type: ignore[arg-type]
+    alone = summarize(test.labels, scores[0], test.patients, **kwargs)  # type: ignore[arg-type]
     mean = found.means["masked-contrastive", 1.0]["auc"]
     assert mean.value == pytest.approx(alone.mean, abs=1e-12)
     assert mean.sd == pytest.approx(alone.sd)
@@ -94,7 +94,7 @@ def test_anatomy_is_claimed_against_mask_controls_alone(tmp_path: Path) -> None:
         if shuffled is not None:
             control = write_run(place / "c", "masked-contrastive", shuffled, 5, masks="shuffled")
             runs.append(control)
-        verdict = next(v for v in _analyse(*runs).verdicts if v.label == "masked-contrastive")
+        verdict = next(v for v in _analyze(*runs).verdicts if v.label == "masked-contrastive")
         assert verdict.word == "helps"
         return " ".join(verdict.cautions)
 
@@ -104,9 +104,9 @@ def test_anatomy_is_claimed_against_mask_controls_alone(tmp_path: Path) -> None:
 
 
 def test_twins_controls_and_plain_training_are_compared(tmp_path: Path) -> None:
-    found = _analyse(
+    found = _analyze(
         write_run(tmp_path / "a", "masked-contrastive", 1.2),
-        write_run(tmp_path / "b", "masked-contrastive", 1.1, direct=True),
+        write_run(tmp_path / "b", "masked-contrastive", 1.1, no_pretrain=True),
         write_run(tmp_path / "c", "masked-contrastive", 1.1, masks="random-blob"),
         write_run(tmp_path / "d", "simclr", 1.0),
         write_run(tmp_path / "e", "direct", 0.9),
@@ -132,7 +132,7 @@ def test_fractions_are_compared_one_by_one(tmp_path: Path) -> None:
             write_run(tmp_path / f"s{fraction}", "simclr", 1.0, fraction=fraction),
             write_run(tmp_path / f"m{fraction}", "mask-channel", skill, 1, fraction=fraction),
         ]
-    (verdict,) = _analyse(*runs).verdicts
+    (verdict,) = _analyze(*runs).verdicts
     assert [part.word for part in verdict.parts] == ["no difference shown", "helps"]
     assert "; helps with 10\u202f% of the labels" in verdict.sentence
 
@@ -155,7 +155,7 @@ def test_runs_that_do_not_compare_are_refused(tmp_path: Path, what: str) -> None
         table.loc[table["split"] == "val", "split"] = "train"
         table.to_parquet(b.split)
     with pytest.raises(DataError) as error:
-        _analyse(a, b)
+        _analyze(a, b)
     assert str(a.path) in error.value.problem
     assert str(b.path) in error.value.problem
 
@@ -164,12 +164,12 @@ def test_a_run_given_twice_is_no_second_seed(tmp_path: Path) -> None:
     a = write_run(tmp_path / "one", "simclr", 1.0)
     b = write_run(tmp_path / "two", "simclr", 1.0)
     with pytest.raises(DataError, match="same configuration with the same seed"):
-        _analyse(a, b)
+        _analyze(a, b)
 
 
 def test_runs_that_differ_in_a_setting_are_two_arms(tmp_path: Path) -> None:
     warmer = {"method": {"temperature": 0.5}}
-    found = _analyse(
+    found = _analyze(
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "simclr", 1.0, 1, settings=warmer),
     )
@@ -179,7 +179,7 @@ def test_runs_that_differ_in_a_setting_are_two_arms(tmp_path: Path) -> None:
 
 
 def test_unequal_budgets_are_said(tmp_path: Path) -> None:
-    found = _analyse(
+    found = _analyze(
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "mask-channel", 1.0, settings={"finetune": {"epochs": 7}}),
     )
@@ -189,7 +189,7 @@ def test_unequal_budgets_are_said(tmp_path: Path) -> None:
 def test_a_disease_too_rare_for_intervals_leaves_the_mean(tmp_path: Path) -> None:
     table = cohort(rare=True)
     table.loc[table["patient_id"].isin(["1"]), f"label_{RARE}"] = 1
-    found = _analyse(
+    found = _analyze(
         write_run(tmp_path / "one", "simclr", 1.0, table=table),
         write_run(tmp_path / "two", "mask-channel", 2.0, table=table),
     )
@@ -203,7 +203,7 @@ def test_a_study_says_what_is_missing(tmp_path: Path) -> None:
     plan.save(tmp_path)
     write_run(tmp_path / "runs" / "simclr-s0-f1", "simclr", 1.0)
     write_json(tmp_path / "failures.json", {"mask-channel-s0-f1": {"problem": "no room"}})
-    found = analyse([tmp_path], resamples=DRAWS)
+    found = analyze([tmp_path], resamples=DRAWS)
     assert found.collected.missing == {"mask-channel-s0-f1": "no room"}
     assert any("mask-channel-s0-f1 is missing: no room" in text for text, _ in found.warnings)
 
@@ -211,11 +211,11 @@ def test_a_study_says_what_is_missing(tmp_path: Path) -> None:
 def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
     make_plan(tmp_path / "data", ["simclr"], seeds=1).save(tmp_path)
     with pytest.raises(ConfigError, match="no finished run"):
-        analyse([tmp_path])
+        analyze([tmp_path])
 
 
 def test_tables_hold_the_numbers_of_the_analysis(tmp_path: Path) -> None:
-    found = _analyse(
+    found = _analyze(
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "mask-channel", 1.3, 1),
     )

@@ -36,7 +36,7 @@ def test_estimate_writes_nothing_and_says_where_it_comes_from(
     assert sorted(phantoms.rglob("*")) == before
     assert sum(found.images.values()) == 60
     assert {run.basis for run in found.runs} == {"measured"}
-    assert all(run.seconds > 0 and run.octets > 0 for run in found.runs)
+    assert all(run.seconds > 0 and run.num_bytes > 0 for run in found.runs)
     half, whole = (run for run in found.runs if run.run.seed == 0 and not run.run.pretrains)
     assert half.seconds < whole.seconds
 

@@ -38,16 +38,16 @@ def test_controls_are_for_methods_with_masks_alone() -> None:
 
 def test_a_method_without_pretraining_has_none() -> None:
     plan = _plan(methods=["direct"], seeds=1, twins=True, controls=["none"])
-    assert [(run.name, run.direct, run.start) for run in plan.runs] == [
+    assert [(run.name, run.no_pretrain, run.start) for run in plan.runs] == [
         ("direct-s0-f1", True, None)
     ]
 
 
 def test_twins_are_direct() -> None:
     plan = _plan(methods=["masked-contrastive"], seeds=1, twins=True)
-    (twin,) = [run for run in plan.runs if run.direct]
+    (twin,) = [run for run in plan.runs if run.no_pretrain]
     assert twin.name == "masked-contrastive-direct-s0-f1"
-    assert plan.config(twin).direct
+    assert plan.config(twin).no_pretrain
 
 
 def test_every_run_has_its_own_seed_masks_and_fraction() -> None:
@@ -130,7 +130,7 @@ def test_the_distance_between_data_sets_is_a_part_where_there_are_several() -> N
         plan = make_ablation(Path("data"), "anatomy-masked-attention", items=items)
         return {run.without for run in plan.runs}
 
-    assert left("data.also=[other]") - left() == {"domains"}
+    assert left("data.extra_roots=[other]") - left() == {"domains"}
 
 
 def test_a_method_without_parts_cannot_be_ablated() -> None:
@@ -148,10 +148,10 @@ def test_the_control_of_an_ablation_has_the_methods_backbone_unless_one_is_named
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [(n, p) for n, m in all_methods().items() for p in m.parts]
+    ("name", "part"), [(n, p) for n, m in all_methods().items() for p in m.components]
 )
-def test_every_part_of_every_method_can_be_left_out_and_is_recognised(name: str, part: str) -> None:
-    plan = make_ablation(Path("data"), name, seeds=1, items=["data.also=[other]"])
+def test_every_part_of_every_method_can_be_left_out_and_is_recognized(name: str, part: str) -> None:
+    plan = make_ablation(Path("data"), name, seeds=1, items=["data.extra_roots=[other]"])
     (run,) = [run for run in plan.runs if run.without == part and not run.pretrains]
     assert left_out(flatten(dump(plan.config(run)))) == part
     whole = next(run for run in plan.runs if run.method == name and not run.without)

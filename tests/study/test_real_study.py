@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from medsgssl.data.synthetic.dataset import generate_phantoms
-from medsgssl.models.weights import read_facts
+from medsgssl.models.weights import read_header
 from medsgssl.report.study_page import write_study_report
-from medsgssl.study.analysis import analyse
+from medsgssl.study.analysis import analyze
 from medsgssl.study.collect import collect, run_folders
 from medsgssl.study.localize import look_all
 from medsgssl.study.plan import run_folder
@@ -43,11 +43,11 @@ def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
         for name in ("simclr-s0-pretrain", "simclr-s0-f0.5", "simclr-s0-f1")
     }
     assert len(weights) == 1
-    assert read_facts(run_folder(folder, "simclr-s0-f1").classifier)["method"] == "simclr"
+    assert read_header(run_folder(folder, "simclr-s0-f1").classifier)["method"] == "simclr"
     # Masks were drawn once for all.
     assert len(list((tmp_path / "cache").glob("*/masks/*/store.json"))) == 1
     assert {outcome.status for outcome in run_study(plan, folder, quiet)} == {"skipped"}
-    found = analyse([folder], resamples=100)
+    found = analyze([folder], resamples=100)
     assert len(found.collected.runs) == 8
     labels = {arm.label for arm in found.arms}
     assert labels == {
@@ -64,4 +64,4 @@ def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
     assert look_all(run_folders([folder]), console=quiet) == []
     page = write_study_report([folder], resamples=100)
     assert f"{scores['boxes']} boxes" in page.read_text()
-    assert (folder / "report" / "localisation.csv").is_file()
+    assert (folder / "report" / "localization.csv").is_file()

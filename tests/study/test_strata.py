@@ -10,7 +10,7 @@ from medsgssl.data.catalog import cache_place
 from medsgssl.masks.build import build_store
 from medsgssl.masks.store import MaskStore, Row, pack_row
 from medsgssl.masks.types import LungMask
-from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.strata import quality_parts
 from tests.study.synthetic import cohort, store_identity, write_run
 
@@ -44,7 +44,7 @@ def _study(place: Path, store: MaskStore | None, skill: np.ndarray | float) -> A
         write_run(place / "simclr", "simclr", 1.0),
         write_run(place / "guided", "mask-channel", skill, identity=identity),
     ]
-    return analyse([run.path for run in runs], resamples=200)
+    return analyze([run.path for run in runs], resamples=200)
 
 
 def test_without_the_store_the_report_says_what_is_missing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.training import knn_probe as probe
 from medsgssl.training.knn_probe import Probe
 from medsgssl.training.pretraining import pretrain
@@ -29,7 +29,7 @@ def column(path: Path, name: str) -> list[str]:
 
 
 def test_a_run_with_probes_ends_with_the_weights_of_one_without(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Callable[..., Config]
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Callable[..., Config]
 ) -> None:
     weights = {}
     for every in (0, 2):
@@ -44,7 +44,9 @@ def test_a_run_with_probes_ends_with_the_weights_of_one_without(
 
 
 def test_features_that_tell_the_diseases_apart_score_one(
-    view_source: ViewSource, tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+    view_source: ImageMaskDataset,
+    tiny_config: Callable[..., Config],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rng = np.random.default_rng(0)
     labels = (rng.random((20, 14)) < 0.5).astype(np.float32)
@@ -55,13 +57,15 @@ def test_features_that_tell_the_diseases_apart_score_one(
         rows = arguments[-1]
         return np.concatenate([labels[rows], np.full((len(rows), 1), 0.1, np.float32)], axis=1)
 
-    monkeypatch.setattr(probe, "read_out", perfect)
-    config = tiny_config("simclr", finetune__neighbours=1)
+    monkeypatch.setattr(probe, "run_inference", perfect)
+    config = tiny_config("simclr", finetune__neighbors=1)
     assert Probe(Fabric(accelerator="cpu"), config, source).mean_auc(None) == 1.0  # type: ignore[arg-type]
 
 
 def test_no_more_training_images_are_read_than_asked_for(
-    view_source: ViewSource, tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+    view_source: ImageMaskDataset,
+    tiny_config: Callable[..., Config],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[np.ndarray] = []
 
@@ -69,7 +73,7 @@ def test_no_more_training_images_are_read_than_asked_for(
         read.append(arguments[-1])
         return np.ones((len(arguments[-1]), 3), np.float32)
 
-    monkeypatch.setattr(probe, "read_out", features)
+    monkeypatch.setattr(probe, "run_inference", features)
     config = tiny_config("simclr", pretrain__probe_images=4)
     Probe(Fabric(accelerator="cpu"), config, view_source).mean_auc(None)  # type: ignore[arg-type]
     (rows,) = read

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.errors import CheckpointError, MedsgsslError
 from medsgssl.training.finetuning import finetune
 from medsgssl.training.pretraining import pretrain
@@ -55,7 +55,7 @@ def assert_same_weights(a: Path, b: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole_pretraining(
-    tmp_path_factory: pytest.TempPathFactory, view_source: ViewSource, tiny_config: Build
+    tmp_path_factory: pytest.TempPathFactory, view_source: ImageMaskDataset, tiny_config: Build
 ) -> Path:
     """A pretraining that was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
@@ -71,7 +71,7 @@ def pretraining(tiny_config: Build, **changes: Any) -> Config:
 @pytest.mark.parametrize(("killed_after", "workers"), [(3, 0), (10, 0), (13, 2)])
 def test_pretraining_goes_on_exactly(
     tmp_path: Path,
-    view_source: ViewSource,
+    view_source: ImageMaskDataset,
     tiny_config: Build,
     whole_pretraining: Path,
     killed_after: int,
@@ -91,16 +91,16 @@ def test_pretraining_goes_on_exactly(
 
 @pytest.mark.parametrize("killed_after", [2, 8])
 def test_fine_tuning_goes_on_exactly_frozen_epochs_and_dropout_included(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build, killed_after: int
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build, killed_after: int
 ) -> None:
     config = tiny_config(
         "masked-contrastive",
-        direct=True,
+        no_pretrain=True,
         finetune__epochs=3,
         finetune__freeze_epochs=1,
         finetune__dropout=0.2,
         finetune__checkpoint_minutes=0,
-        finetune__accumulate=2,
+        finetune__accumulate_grad_batches=2,
     )
     finetune(config, view_source, tmp_path / "whole", FACTS)
     with pytest.MonkeyPatch.context() as patch:
@@ -114,7 +114,7 @@ def test_fine_tuning_goes_on_exactly_frozen_epochs_and_dropout_included(
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     config = tiny_config("simclr", pretrain__checkpoint_minutes=0)
     with pytest.MonkeyPatch.context() as patch:
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(
 
 
 def test_a_damaged_checkpoint_is_an_error_that_names_the_file(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     (tmp_path / "pretrain.checkpoint").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"pretrain\.checkpoint is damaged"):
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     config = tiny_config("simclr", pretrain__lr=1e30, pretrain__clip_grad=None)
     with pytest.raises(MedsgsslError, match=r"no longer finite.*\n.*lower pretrain\.lr"):

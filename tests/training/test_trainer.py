@@ -1,4 +1,4 @@
-"""The loop trains what it should: optimiser, freezing, accumulation, selection by validation."""
+"""The loop trains what it should: optimizer, freezing, accumulation, selection by validation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from safetensors.torch import load_file
 
 from medsgssl.config.loading import Config
 from medsgssl.config.schema import FinetuneSettings, LoopSettings
-from medsgssl.data.dataset import ViewSource
-from medsgssl.data.loader import ViewSteps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.loader import BatchDataset
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.errors import CheckpointError
 from medsgssl.inference.forward import mean_auc
 from medsgssl.inference.predict import predict
 from medsgssl.losses.multilabel import FocalLoss
 from medsgssl.methods.registry import method_of
-from medsgssl.models.classifier import Classifier, Neighbours
-from medsgssl.models.weights import load_weights, read_facts
+from medsgssl.models.classifier import Classifier, KNNClassifier
+from medsgssl.models.weights import load_weights, read_header
 from medsgssl.training.finetuning import finetune
-from medsgssl.training.optim import build_optimiser, set_modes
+from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.training.pretraining import pretrain
 from medsgssl.transforms.crops import WholeImage
 from medsgssl.transforms.view_spec import ViewSpec
@@ -37,11 +37,11 @@ def classifier_of(config: Config) -> Classifier:
     return Classifier(method_of(config).encoder(), FocalLoss(2.0))
 
 
-def test_the_optimiser_holds_every_parameter_once_frozen_or_not(tiny_config: Build) -> None:
+def test_the_optimizer_holds_every_parameter_once_frozen_or_not(tiny_config: Build) -> None:
     task = classifier_of(tiny_config("simclr"))
     set_modes(task, frozen=True)
-    optimiser = build_optimiser(task, LoopSettings())
-    held = [id(p) for group in optimiser.param_groups for p in group["params"]]
+    optimizer = build_optimizer(task, LoopSettings())
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in task.parameters())
 
 
@@ -50,7 +50,7 @@ def test_norms_and_biases_have_no_weight_decay_and_the_backbone_its_own_rate(
 ) -> None:
     task = classifier_of(tiny_config("simclr"))
     settings = LoopSettings(weight_decay=0.1, backbone_lr_factor=0.25)
-    for group in build_optimiser(task, settings).param_groups:
+    for group in build_optimizer(task, settings).param_groups:
         for parameter in group["params"]:
             assert (parameter.ndim > 1) == (group["weight_decay"] == 0.1)
             in_backbone = any(parameter is p for p in task.encoder.backbone.parameters())
@@ -58,13 +58,13 @@ def test_norms_and_biases_have_no_weight_decay_and_the_backbone_its_own_rate(
 
 
 def test_a_frozen_backbone_does_not_move_and_neither_does_its_batch_norm(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
-    config = tiny_config("simclr", direct=True, finetune__epochs=2, finetune__freeze_epochs=2)
+    config = tiny_config("simclr", no_pretrain=True, finetune__epochs=2, finetune__freeze_epochs=2)
     torch.manual_seed(0)
     finetune(config, view_source, tmp_path, FACTS)
     after = load_file(tmp_path / "classifier.safetensors")
-    again = tiny_config("simclr", direct=True, finetune__epochs=1, finetune__freeze_epochs=1)
+    again = tiny_config("simclr", no_pretrain=True, finetune__epochs=1, finetune__freeze_epochs=1)
     finetune(again, view_source, tmp_path / "short", FACTS)
     before = load_file(tmp_path / "short" / "classifier.safetensors")
     backbone = [name for name in after if name.startswith("encoder.")]
@@ -73,12 +73,12 @@ def test_a_frozen_backbone_does_not_move_and_neither_does_its_batch_norm(
 
 
 def test_an_unfrozen_backbone_does_move(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     weights = []
     for epochs, freeze in ((1, 1), (2, 1)):
         config = tiny_config(
-            "simclr", direct=True, finetune__epochs=epochs, finetune__freeze_epochs=freeze,
+            "simclr", no_pretrain=True, finetune__epochs=epochs, finetune__freeze_epochs=freeze,
             finetune__patience=5,
         )  # fmt: skip
         task = _finetuned_task(config, view_source, tmp_path / str(epochs))
@@ -87,7 +87,9 @@ def test_an_unfrozen_backbone_does_move(
     assert any(name.startswith("encoder.backbone") for name in moved)
 
 
-def _finetuned_task(config: Config, source: ViewSource, folder: Path) -> dict[str, torch.Tensor]:
+def _finetuned_task(
+    config: Config, source: ImageMaskDataset, folder: Path
+) -> dict[str, torch.Tensor]:
     """The last state, not the best: read from the checkpoint by stopping its removal."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
@@ -97,7 +99,7 @@ def _finetuned_task(config: Config, source: ViewSource, folder: Path) -> dict[st
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         pretrain(tiny_config("simclr", seed=seed), view_source, tmp_path / name, FACTS)
@@ -107,19 +109,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 
 def test_weights_of_another_method_are_refused(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     config = tiny_config("simclr")
     pretrain(config, view_source, tmp_path, FACTS)
     encoder = method_of(config).encoder()
     path = tmp_path / "pretrained.safetensors"
-    assert read_facts(path)["method"] == "simclr"
+    assert read_header(path)["method"] == "simclr"
     with pytest.raises(CheckpointError, match=r"method='simclr'.*'masked-contrastive'"):
         load_weights(path, encoder, {"method": "masked-contrastive"})
 
 
 def test_weights_that_do_not_fit_are_never_dropped_silently(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     config = tiny_config("simclr")
     pretrain(config, view_source, tmp_path, FACTS)
@@ -129,14 +131,14 @@ def test_weights_that_do_not_fit_are_never_dropped_silently(
 
 
 def test_the_model_is_chosen_by_validation_labels_alone(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
-    config = tiny_config("simclr", direct=True)
+    config = tiny_config("simclr", no_pretrain=True)
     finetune(config, view_source, tmp_path / "a", FACTS)
     scrambled = view_source.labels.copy()
     test = view_source.splits == "test"
     scrambled[test] = 1 - scrambled[test]
-    changed = ViewSource(**{**vars(view_source), "labels": scrambled})
+    changed = ImageMaskDataset(**{**vars(view_source), "labels": scrambled})
     finetune(config, changed, tmp_path / "b", FACTS)
     a, b = (load_file(tmp_path / name / "classifier.safetensors") for name in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -163,7 +165,7 @@ def test_accumulated_steps_equal_one_large_batch() -> None:
 
 
 def test_asking_for_two_processes_trains_on_both(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     config = tiny_config("simclr", pretrain__devices=2, pretrain__epochs=1)
     pretrain(config, view_source, tmp_path, FACTS)
@@ -177,11 +179,11 @@ def test_fine_tuning_settings_reject_what_does_not_exist() -> None:
         FinetuneSettings(loss="mse")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("read_out", ["linear", "knn"])
+@pytest.mark.parametrize("mode", ["linear", "knn"])
 def test_cheaper_read_outs_leave_the_encoder_alone_and_can_be_scored(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Build, read_out: str
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build, mode: str
 ) -> None:
-    config = tiny_config("simclr", direct=True, finetune__read_out=read_out)
+    config = tiny_config("simclr", no_pretrain=True, finetune__mode=mode)
     torch.manual_seed(0)
     finetune(config, view_source, tmp_path, FACTS)
     rows, scores = predict(config, view_source, tmp_path / "classifier.safetensors")
@@ -190,13 +192,15 @@ def test_cheaper_read_outs_leave_the_encoder_alone_and_can_be_scored(
     assert scores.std(axis=0).max() > 0
 
 
-def test_neighbours_vote_with_the_labels_of_the_nearest(
-    view_source: ViewSource, tiny_config: Build
+def test_neighbors_vote_with_the_labels_of_the_nearest(
+    view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     encoder = method_of(tiny_config("simclr")).encoder().eval()
-    steps = ViewSteps(view_source, (ViewSpec(WholeImage()),), EpochOrder(np.arange(6), 6, 0), 32, 0)
+    steps = BatchDataset(
+        view_source, (ViewSpec(WholeImage()),), EpochSampler(np.arange(6), 6, 0), 32, 0
+    )
     batch = steps.render(0, np.arange(6)).to_device(torch.device("cpu"))
-    knn = Neighbours(encoder, count=6, neighbours=1).eval()
+    knn = KNNClassifier(encoder, count=6, neighbors=1).eval()
     with torch.no_grad():
         knn.bank.copy_(torch.nn.functional.normalize(knn.features(batch).pooled, dim=1))
         knn.bank_labels.copy_(batch.labels)

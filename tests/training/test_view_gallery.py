@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.training.pretraining import pretrain
 
 FACTS = {"key": "k", "encoder": "test_efficientnet"}
@@ -21,7 +21,7 @@ FACTS = {"key": "k", "encoder": "test_efficientnet"}
 )
 def test_views_and_maps_are_shown_at_every_probe(
     tmp_path: Path,
-    view_source: ViewSource,
+    view_source: ImageMaskDataset,
     tiny_config: Callable[..., Config],
     name: str,
     tags: set[str],
@@ -41,7 +41,7 @@ def test_views_and_maps_are_shown_at_every_probe(
 
 
 def test_no_probe_no_pictures(
-    tmp_path: Path, view_source: ViewSource, tiny_config: Callable[..., Config]
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Callable[..., Config]
 ) -> None:
     config = tiny_config("simclr", pretrain__probe_every=0)
     pretrain(config, view_source, tmp_path, FACTS | {"method": "simclr"})

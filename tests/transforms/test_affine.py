@@ -36,7 +36,7 @@ def test_image_and_mask_stay_aligned_under_any_affine(crop: Crop) -> None:
     mask = (image >= 128).astype(np.uint8)
     affine = crop.affine(SIZE)
     moved, moved_mask = warp_image(image, affine, SIZE), warp_mask(mask, affine, SIZE)
-    # Nearest neighbour may differ from bilinear within one source pixel of the outline only.
+    # Nearest neighbor may differ from bilinear within one source pixel of the outline only.
     inside, outside = (cv2.distanceTransform(m, cv2.DIST_L2, 5) for m in (mask, 1 - mask))
     distance = warp_distance(inside + outside, affine)
     away = distance > 2
@@ -54,7 +54,7 @@ def warp_distance(distance: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=100, deadline=None)
 @given(crop=crops, u=st.integers(0, SIZE - 1), v=st.integers(0, SIZE - 1))
-def test_the_affine_maps_a_view_pixel_to_where_its_grey_came_from(
+def test_the_affine_maps_a_view_pixel_to_where_its_gray_came_from(
     crop: Crop, u: int, v: int
 ) -> None:
     columns = np.tile(np.arange(SIZE, dtype=np.uint8) * 3 + 30, (SIZE, 1))
@@ -84,7 +84,7 @@ def test_a_box_crop_includes_both_of_its_bounds() -> None:
     assert (view == 200).all()
 
 
-def test_a_checkerboard_shrinks_to_grey_and_not_to_a_moire() -> None:
+def test_a_checkerboard_shrinks_to_gray_and_not_to_a_moire() -> None:
     board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
     small = warp_image(board, whole(256).affine(64), 64)
     assert np.abs(small[4:-4, 4:-4].astype(int) - 127).max() <= 16

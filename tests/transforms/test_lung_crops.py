@@ -53,7 +53,7 @@ def test_coverage_constraint_holds_on_1000_draws(masks) -> None:
     shares = [
         lung_share(masks[n % 8], rule.draw(masks[n % 8], 1.0, rng_of(n))) for n in range(1000)
     ]
-    # Nearest neighbour on a rotated grid counts pixels of the rim a little differently.
+    # Nearest neighbor on a rotated grid counts pixels of the rim a little differently.
     assert min(shares) >= 0.45 - 0.015
 
 

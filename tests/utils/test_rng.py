@@ -34,7 +34,7 @@ def test_seed_purpose_and_every_counter_give_other_numbers(other: tuple[object, 
     assert not set(draw(3, "views", 1, 2, 3)) & set(draw(*other))
 
 
-def test_streams_of_neighbouring_counters_do_not_overlap() -> None:
+def test_streams_of_neighboring_counters_do_not_overlap() -> None:
     streams = [generator(0, "views", epoch, 7, 1).random(4096) for epoch in range(3)]
     assert len(np.unique(np.concatenate(streams))) == 3 * 4096
     cross = np.corrcoef(streams) - np.eye(3)

@@ -54,7 +54,7 @@ def _data_settings(data: Path, split: str | None, items: list[str]) -> DataSetti
     if split is not None:
         tree = merge(tree, nest("data.split", split))
     # The name is that of a method, which a catalog has none of; every key is checked all the same.
-    return build(merge(tree, {"name": "catalog"}), MethodSettings).data
+    return build(merge(tree, {"method_name": "catalog"}), MethodSettings).data
 
 
 def phantom(

@@ -7,9 +7,9 @@ import typer
 from medsgssl.cli.options import (
     ConfigFile,
     DataFolder,
-    Direct,
     MaskSource,
     MethodName,
+    NoPretrain,
     Settings,
     resolve,
 )
@@ -28,14 +28,14 @@ def methods() -> None:
     for name, method in all_methods().items():
         # Methods of other packages have not been measured; a direct one has no pretraining.
         cost = f"{costs[name]:.1f} x" if name in costs else "-"
-        table.add_row(name, method.sentence, configure(name).encoder.name, cost, method.citation)
+        table.add_row(name, method.summary, configure(name).encoder.name, cost, method.citation)
     Console().print(table)
 
 
 def config(
     method: MethodName,
     data: DataFolder = None,
-    direct: Direct = False,
+    no_pretrain: NoPretrain = False,
     mask_source: MaskSource = None,
     file: ConfigFile = None,
     settings: Settings = None,
@@ -43,5 +43,7 @@ def config(
     """Print every setting of a method with its value, as YAML that --config takes."""
     from medsgssl.config.loading import to_yaml
 
-    resolved = resolve(method, file, settings, data=data, mask_source=mask_source, direct=direct)
+    resolved = resolve(
+        method, file, settings, data=data, mask_source=mask_source, no_pretrain=no_pretrain
+    )
     typer.echo(to_yaml(resolved), nl=False)

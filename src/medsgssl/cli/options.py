@@ -32,7 +32,10 @@ MaskSource = Annotated[
         help="rules, none, shuffled, random-blob, mean-template, or a folder of your own masks."
     ),
 ]
-Direct = Annotated[bool, typer.Option("--direct", help="The method's twin without pretraining.")]
+NoPretrain = Annotated[
+    bool,
+    typer.Option("--no-pretrain", "--direct", help="The no-pretraining baseline of the method."),
+]
 RunOut = Annotated[Path, typer.Option("--out", help="The run folder.")]
 
 
@@ -44,7 +47,7 @@ def resolve(
     data: Path | None = None,
     also: list[Path] | None = None,
     mask_source: str | None = None,
-    direct: bool = False,
+    no_pretrain: bool = False,
 ) -> Any:
     """Return the ``Config`` of a command line: defaults, then the file, then the options."""
     from medsgssl.config.loading import merge, nest, parse_overrides, read_yaml
@@ -55,7 +58,11 @@ def resolve(
     if data is not None:
         options = merge(options, nest("data.root", str(data.absolute())))
     if also:
-        options = merge(options, nest("data.also", [str(folder.absolute()) for folder in also]))
+        options = merge(
+            options, nest("data.extra_roots", [str(folder.absolute()) for folder in also])
+        )
     if mask_source is not None:
         options = merge(options, nest("masks.source", mask_source))
-    return configure(name, file, options, direct=direct or bool(file.get("direct", False)))
+    return configure(
+        name, file, options, no_pretrain=no_pretrain or bool(file.get("no_pretrain", False))
+    )

@@ -11,9 +11,9 @@ from medsgssl.cli.options import (
     AlsoFolders,
     ConfigFile,
     DataFolder,
-    Direct,
     MaskSource,
     MethodName,
+    NoPretrain,
     RunOut,
     Settings,
     resolve,
@@ -37,7 +37,7 @@ def run(
     out: RunOut,
     data: DataFolder = None,
     also: AlsoFolders = None,
-    direct: Direct = False,
+    no_pretrain: NoPretrain = False,
     mask_source: MaskSource = None,
     start: Pretrained = None,
     config: ConfigFile = None,
@@ -51,7 +51,13 @@ def run(
     from medsgssl.pipeline.runner import run_method
 
     resolved = resolve(
-        method, config, settings, data=data, also=also, mask_source=mask_source, direct=direct
+        method,
+        config,
+        settings,
+        data=data,
+        also=also,
+        mask_source=mask_source,
+        no_pretrain=no_pretrain,
     )
     _report_and_show(run_method(resolved, out, pretrained=_weights(start)))
 
@@ -78,7 +84,7 @@ def finetune(
     out: RunOut,
     data: DataFolder = None,
     also: AlsoFolders = None,
-    direct: Direct = False,
+    no_pretrain: NoPretrain = False,
     mask_source: MaskSource = None,
     start: Pretrained = None,
     config: ConfigFile = None,
@@ -90,10 +96,16 @@ def finetune(
     from medsgssl.runs.folder import RunFolder
 
     resolved = resolve(
-        method, config, settings, data=data, also=also, mask_source=mask_source, direct=direct
+        method,
+        config,
+        settings,
+        data=data,
+        also=also,
+        mask_source=mask_source,
+        no_pretrain=no_pretrain,
     )
     weights = _weights(start)
-    if weights is None and not resolved.direct and not RunFolder(out).pretrained.is_file():
+    if weights is None and not resolved.no_pretrain and not RunFolder(out).pretrained.is_file():
         raise CheckpointError(
             f"{out} holds no pretrained encoder",
             f"run `medsgssl pretrain {method}` first, name one with --from, or give --direct",
@@ -148,7 +160,9 @@ def evaluate(folder: RunArgument, settings: Settings = None) -> None:
             f"evaluate cannot change {', '.join(sorted(changes.keys() - {'evaluate'}))}",
             "give settings below evaluate., e.g. --set evaluate.bootstrap=2000",
         )
-    config = configure(stored["name"], merge(stored, changes), direct=bool(stored["direct"]))
+    config = configure(
+        stored["method_name"], merge(stored, changes), no_pretrain=bool(stored["no_pretrain"])
+    )
     evaluate_run(run, config)
     write_report(run)
     show_result(run)

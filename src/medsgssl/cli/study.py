@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 StudyData = Annotated[Path, typer.Option("--data", help="Folder of the data set.")]
 StudyFolder = Annotated[Path, typer.Option("--out", help="Folder of the study.")]
 Seeds = Annotated[int, typer.Option(help="How many seeds: 0, 1, ...", min=1)]
-LabelFractions = Annotated[str, typer.Option(help="Shares of the labelled patients, with commas.")]
+LabelFractions = Annotated[str, typer.Option(help="Shares of the labeled patients, with commas.")]
 StudySettings = Annotated[
     list[str] | None,
     typer.Option(
@@ -77,10 +77,10 @@ def run(
 
     plan = make_plan(
         data,
-        listed(methods),
+        split_list(methods),
         seeds=seeds,
         fractions=numbers(label_fractions),
-        controls=listed(controls),
+        controls=split_list(controls),
         twins=twins,
         items=settings or [],
         file=read_yaml(config) if config else None,
@@ -173,7 +173,7 @@ def look(
     from medsgssl.study.localize import look_all
 
     for path in look_all(run_folders(folders), boxes):
-        typer.echo(f"Localisation: {path}")
+        typer.echo(f"Localization: {path}")
 
 
 @compare_app.command()
@@ -187,7 +187,7 @@ def card(
     typer.echo(f"Model card: {write_card(RunFolder(folder))}")
 
 
-def listed(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """Return the parts of a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -195,7 +195,7 @@ def listed(text: str) -> list[str]:
 def numbers(text: str) -> list[float]:
     """Return the numbers of a list with commas."""
     try:
-        return [float(part) for part in listed(text)]
+        return [float(part) for part in split_list(text)]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a list of numbers such as 0.1,1") from None
 
@@ -208,7 +208,7 @@ def _show_plan(plan: StudyPlan, found: Estimate) -> None:
 
     table = Table("run", "time", "from", "room")
     for item in found.runs:
-        table.add_row(item.run.name, duration(item.seconds), item.basis, size(item.octets))
+        table.add_row(item.run.name, duration(item.seconds), item.basis, size(item.num_bytes))
     console = Console()
     console.print(table)
     splits = ", ".join(f"{count} {name}" for name, count in found.images.items())
@@ -219,10 +219,10 @@ def _show_plan(plan: StudyPlan, found: Estimate) -> None:
         "are in the cache."
     )
     console.print(
-        f"Room: about {size(found.octets)}, of it {size(found.cache_octets)} for decoded images "
+        f"Room: about {size(found.num_bytes)}, of it {size(found.cache_octets)} for decoded images "
         f"and masks; {size(found.free_octets)} are free."
     )
-    if found.octets > found.free_octets:
+    if found.num_bytes > found.free_octets:
         console.print("Warning: the disk is too small for this study.", style="yellow")
 
 

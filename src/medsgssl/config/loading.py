@@ -26,8 +26,10 @@ from medsgssl.errors import ConfigError
 class Config(Settings):
     """Everything that decides the result of one run."""
 
-    name: str = Field(description="the method, e.g. simclr")
-    direct: bool = Field(False, description="the method's twin without pretraining")
+    method_name: str = Field(description="the method, e.g. simclr")
+    no_pretrain: bool = Field(
+        False, description="leave pretraining out: the baseline of the method"
+    )
     seed: int = Field(0, ge=0)
     data: DataSettings = DataSettings()
     masks: MaskSettings = MaskSettings()
@@ -112,7 +114,7 @@ def build(tree: Mapping[str, Any], method_settings: type[MethodSettings]) -> Con
 
     Args:
         tree: Nested plain values, e.g. from YAML and overrides.
-        method_settings: The settings class of the method named in ``tree["name"]``.
+        method_settings: The settings class of the method named in ``tree["method_name"]``.
 
     Raises:
         ConfigError: One or more keys or values are wrong; all of them are listed.
@@ -131,7 +133,9 @@ def build(tree: Mapping[str, Any], method_settings: type[MethodSettings]) -> Con
     if problems:
         raise ConfigError(
             "the configuration has mistakes:\n" + "\n".join(f"  - {line}" for line in problems),
-            f"see `medsgssl config {tree.get('name', 'METHOD')}` for every key and its default",
+            "see `medsgssl config {}` for every key and its default".format(
+                tree.get("method_name", "METHOD")
+            ),
         )
     return config
 

@@ -24,7 +24,7 @@ class DataSettings(Settings):
     """Which images are used, how they are split, and how they are loaded."""
 
     root: Path | None = Field(None, description="folder of the data set (`--data`)")
-    also: tuple[Path, ...] = Field(
+    extra_roots: tuple[Path, ...] = Field(
         (), description="folders of further data sets to pretrain on, without labels (`--also`)"
     )
     labels: str | None = Field(
@@ -52,10 +52,10 @@ class DataSettings(Settings):
         "else random",
     )
     split_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of drawn splits")
-    val_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+    val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.1, description="share of the training patients drawn for validation"
     )
-    test_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.2, description="share of the patients drawn for test by the random split"
     )
     label_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -115,7 +115,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 class LoopSettings(Settings):
-    """What both training stages share: schedule, optimiser, devices."""
+    """What both training stages share: schedule, optimizer, devices."""
 
     epochs: Annotated[int, Field(ge=0)] = Field(50, description="passes over the training images")
     lr: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate (AdamW)")
@@ -130,7 +130,9 @@ class LoopSettings(Settings):
         0, description="epochs with a frozen backbone (its BatchNorm then in eval mode)"
     )
     clip_grad: Annotated[float, Field(gt=0)] | None = Field(3.0, description="gradient norm limit")
-    accumulate: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
+    accumulate_grad_batches: Annotated[int, Field(ge=1)] = Field(
+        1, description="batches per optimizer step"
+    )
     precision: Precision = Field("auto", description="auto: bf16 or fp16 on GPUs, fp32 on CPUs")
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(1, description="per machine")
@@ -159,7 +161,7 @@ class PretrainSettings(LoopSettings):
 class FinetuneSettings(LoopSettings):
     """Supervised fine-tuning for the 14 diseases."""
 
-    read_out: Literal["finetune", "linear", "knn"] = Field(
+    mode: Literal["finetune", "linear", "knn"] = Field(
         "finetune", description="full fine-tuning, linear probe or k-NN on frozen features"
     )
     loss: Literal["focal", "bce", "asymmetric"] = "focal"
@@ -168,7 +170,7 @@ class FinetuneSettings(LoopSettings):
     patience: Annotated[int, Field(ge=1)] = Field(
         10, description="epochs without a better validation mean AUC before stopping"
     )
-    neighbours: Annotated[int, Field(ge=1)] = Field(50, description="k of the k-NN read-out")
+    neighbors: Annotated[int, Field(ge=1)] = Field(50, description="k of the k-NN read-out")
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -181,7 +183,7 @@ class AugmentSettings(Settings):
     ratio: tuple[float, float] = Field((0.85, 1.18), description="crop width / height")
     rotation: float = Field(10.0, ge=0, le=45, description="largest rotation in degrees")
     flip: Share = Field(0.5, description="probability of a horizontal flip")
-    brightness: float = Field(0.2, ge=0, lt=1, description="largest shift of the grey level")
+    brightness: float = Field(0.2, ge=0, lt=1, description="largest shift of the gray level")
     contrast: float = Field(0.4, ge=0, lt=1, description="largest relative change of contrast")
     gamma: float = Field(0.3, ge=0, lt=1, description="largest |log2 gamma|")
     blur: Share = Field(0.3, description="probability of a Gaussian blur")

@@ -18,7 +18,7 @@ def audit(table: pd.DataFrame, images: pd.DataFrame, facts: dict[str, Any]) -> d
     Args:
         table: The catalog's table.
         images: Every image file of the data folder, as ``scan_images`` gives them.
-        facts: ``labelled``, and the facts of the source and of the split.
+        facts: ``labeled``, and the facts of the source and of the split.
 
     Returns:
         JSON-like: ``files``, ``labels`` (images by disease), ``splits`` (by split: patients,
@@ -38,8 +38,8 @@ def audit(table: pd.DataFrame, images: pd.DataFrame, facts: dict[str, Any]) -> d
             "not_in_table": len(extra),
             "not_in_table_first": extra[:_SHOWN].tolist(),
         },
-        "labels": _label_counts(table) if facts["labelled"] else {},
-        "splits": {name: _split_counts(table, name, facts["labelled"]) for name in SPLITS},
+        "labels": _label_counts(table) if facts["labeled"] else {},
+        "splits": {name: _split_counts(table, name, facts["labeled"]) for name in SPLITS},
         "duplicates": _duplicates(table),
     }
     numbers["warnings"] = _warnings(table, numbers, facts)
@@ -52,9 +52,9 @@ def _label_counts(table: pd.DataFrame) -> dict[str, int]:
     return counts | {NO_FINDING: int((~labels.any(axis=1)).sum())}
 
 
-def _split_counts(table: pd.DataFrame, name: str, labelled: bool) -> dict[str, Any]:
+def _split_counts(table: pd.DataFrame, name: str, labeled: bool) -> dict[str, Any]:
     rows = table[table["split"] == name]
-    positives = {disease: int(rows[disease].sum()) for disease in DISEASES} if labelled else {}
+    positives = {disease: int(rows[disease].sum()) for disease in DISEASES} if labeled else {}
     return {
         "patients": int(rows["patient_id"].nunique()),
         "images": len(rows),
@@ -105,7 +105,7 @@ def _warnings(table: pd.DataFrame, numbers: dict[str, Any], facts: dict[str, Any
             f"labels are read from {facts['labels_file']}; "
             f"{_some(facts['other_labels_files'])} is there too and not used"
         )
-    if facts["labelled"] and files["usable"] and facts["split"]["kind"] != "train":
+    if facts["labeled"] and files["usable"] and facts["split"]["kind"] != "train":
         found += _rare(table)
     duplicates = numbers["duplicates"]
     if duplicates and duplicates["groups_across_splits"]:

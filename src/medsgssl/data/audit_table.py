@@ -54,7 +54,7 @@ def _splits(facts: dict[str, Any]) -> Table:
         shown.add_column(name, justify="right")
     for key in ("patients", "images", "usable"):
         shown.add_row(key, *(f"{numbers[key]:,}" for numbers in splits.values()))
-    if facts["labelled"]:
+    if facts["labeled"]:
         shown.add_section()
         for disease in DISEASES:
             shown.add_row(disease, *(f"{n['positives'][disease]:,}" for n in splits.values()))

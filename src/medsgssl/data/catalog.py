@@ -106,9 +106,9 @@ class Catalog:
         usable = self.usable()
         rows = usable[usable["split"] == split]
         if rows.empty:
-            listed = int((self.table["split"] == split).sum())
+            in_split = int((self.table["split"] == split).sum())
             raise DataError(
-                f"none of the {listed} images of the {split} split below {self.root} can be used",
+                f"none of the {in_split} images of the {split} split below {self.root} can be used",
                 "look at `medsgssl catalog`; fetch the images or choose another data.split",
             )
         return rows
@@ -287,7 +287,7 @@ def _build(
 def _inputs(source: Source, settings: DataSettings) -> str:
     read = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.inputs]
     split = settings.model_dump(
-        mode="json", include={"split", "split_seed", "val_share", "test_share"}
+        mode="json", include={"split", "split_seed", "val_fraction", "test_fraction"}
     )
     images = _image_hash(source.images, "path", "size", "changed")
     return fingerprint([FORMAT, INTENSITY, source.name, str(source.root), read, split, images])

@@ -18,7 +18,7 @@ from medsgssl.errors import DataError
 from medsgssl.utils.rng import generator, stable_hash
 
 
-class StepSource(ABC):
+class BatchSource(ABC):
     """What steps are rendered from: N images with their masks, and what is known of each.
 
     Attributes:
@@ -58,7 +58,7 @@ class StepSource(ABC):
 
 
 @dataclass(frozen=True)
-class ViewSource(StepSource):
+class ImageMaskDataset(BatchSource):
     """One data set; row i of all parts is the same image.
 
     Attributes:
@@ -76,7 +76,7 @@ class ViewSource(StepSource):
     patients: NDArray[np.str_]
 
     @classmethod
-    def of(cls, catalog: Catalog, cache: DecodedCache, masks: MaskArray) -> ViewSource:
+    def of(cls, catalog: Catalog, cache: DecodedCache, masks: MaskArray) -> ImageMaskDataset:
         """Bring together what was made from one catalog."""
         table = catalog.table
         keys = [stable_hash(image_id) for image_id in table["image_id"]]
@@ -108,7 +108,7 @@ class ViewSource(StepSource):
 
 
 @dataclass(frozen=True)
-class JoinedSource(StepSource):
+class ConcatDataset(BatchSource):
     """Several data sets as one, one domain each; the rows of the first come first.
 
     Attributes:
@@ -116,7 +116,7 @@ class JoinedSource(StepSource):
         starts: (P,) int64 first row of each.
     """
 
-    parts: tuple[ViewSource, ...]
+    parts: tuple[ImageMaskDataset, ...]
     starts: NDArray[np.int64]
     keys: NDArray[np.uint64]
     labels: NDArray[np.float32]
@@ -124,7 +124,7 @@ class JoinedSource(StepSource):
     splits: NDArray[np.str_]
 
     @classmethod
-    def of(cls, parts: Sequence[ViewSource]) -> JoinedSource:
+    def of(cls, parts: Sequence[ImageMaskDataset]) -> ConcatDataset:
         """Join data sets whose images are decoded at one size."""
         counts = [len(part.keys) for part in parts]
         # Two sets may hold images of one name; the first keeps the keys it has alone.

@@ -26,7 +26,7 @@ from medsgssl.utils.io import atomic_path, fingerprint, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
-class SquareFit:
+class Letterbox:
     """How an image of any shape lies in the cached square.
 
     Attributes:
@@ -44,8 +44,8 @@ class SquareFit:
     size: int
 
     @classmethod
-    def of(cls, shape: tuple[int, int], size: int) -> SquareFit:
-        """Fit ``shape`` (height, width) into a square of ``size`` pixels, aspect kept, centred."""
+    def of(cls, shape: tuple[int, int], size: int) -> Letterbox:
+        """Fit ``shape`` (height, width) into a square of ``size`` pixels, aspect kept, centered."""
         scale = size / max(shape)
         height, width = (max(1, round(side * scale)) for side in shape)
         return cls(height, width, (size - height) // 2, (size - width) // 2, size)
@@ -237,7 +237,7 @@ def _decode_chunk(job: tuple[Path, Path, NDArray[np.int64], list[Path]]) -> int:
         except ImageError:
             states[place] = UNUSABLE
             continue
-        images[row] = SquareFit.of((image.shape[0], image.shape[1]), images.shape[1]).image(image)
+        images[row] = Letterbox.of((image.shape[0], image.shape[1]), images.shape[1]).image(image)
     images.flush()
     state = np.lib.format.open_memmap(flags, mode="r+")
     state[rows] = states

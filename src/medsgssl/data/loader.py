@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from medsgssl.data.dataset import StepSource
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import BatchSource
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import ViewPlan, make_view
 from medsgssl.utils.rng import stable_hash
 
 
-class ViewSteps(Dataset[ViewBatch]):
+class BatchDataset(Dataset[ViewBatch]):
     """Item ``i`` is the batch of global step ``i``.
 
     Args:
@@ -33,7 +33,7 @@ class ViewSteps(Dataset[ViewBatch]):
     """
 
     def __init__(
-        self, source: StepSource, plan: ViewPlan, order: EpochOrder, size: int, seed: int
+        self, source: BatchSource, plan: ViewPlan, order: EpochSampler, size: int, seed: int
     ) -> None:
         self._source, self._plan, self._order = source, plan, order
         self._size, self._seed = size, seed
@@ -88,8 +88,8 @@ def _again(key: int, turn: int) -> int:
     return key ^ stable_hash("turn", turn) if turn else key
 
 
-def load_steps(
-    steps: ViewSteps, start: int, stop: int, *, workers: int, pin_memory: bool
+def load_batches(
+    steps: BatchDataset, start: int, stop: int, *, workers: int, pin_memory: bool
 ) -> Iterator[ViewBatch]:
     """Yield the batches of global steps ``start`` to ``stop - 1`` in order.
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from medsgssl.config.schema import MaskControl
 from medsgssl.data.catalog import Catalog
-from medsgssl.data.image_cache import SquareFit
+from medsgssl.data.image_cache import Letterbox
 from medsgssl.masks.store import MaskStore
 from medsgssl.utils.io import atomic_path, fingerprint
 from medsgssl.utils.rng import generator
@@ -149,7 +149,7 @@ def _from_store(catalog: Catalog, store: MaskStore, size: int) -> MaskArray:
         if found.status == "failed":
             continue
         height, width = found.mask.shape
-        packed[row] = _pack(SquareFit.of((height, width), size).mask(found.mask))
+        packed[row] = _pack(Letterbox.of((height, width), size).mask(found.mask))
         quality[row], usable[row] = found.quality, True
     return MaskArray(packed, quality, usable, size)
 

@@ -17,25 +17,27 @@ _SUFFIX = r"\.[^.]*$"
 _NIH_NAME = r"(?:^|_)(\d{8})_\d{3}(?!\d)"
 
 
-def further_sets(settings: DataSettings) -> list[DataSettings]:
-    """Return the settings under which each folder of ``data.also`` is read: all for training.
+def extra_datasets(settings: DataSettings) -> list[DataSettings]:
+    """Return the settings under which each folder of ``data.extra_roots`` is read.
+
+    All of their images are for training.
 
     Raises:
         ConfigError: A folder is named twice, or is the data set itself.
     """
     seen = {settings.root.expanduser().resolve()} if settings.root else set()
     found = []
-    for folder in settings.also:
+    for folder in settings.extra_roots:
         root = folder.expanduser().resolve()
         if root in seen:
-            raise ConfigError(f"data.also names {folder} again", "name every data set once")
+            raise ConfigError(f"data.extra_roots names {folder} again", "name every data set once")
         seen.add(root)
-        changes = {"root": folder, "also": (), "labels": None, "split": "train"}
+        changes = {"root": folder, "extra_roots": (), "labels": None, "split": "train"}
         found.append(settings.model_copy(update=changes))
     return found
 
 
-def identities(table: pd.DataFrame) -> pd.DataFrame:
+def image_identity_keys(table: pd.DataFrame) -> pd.DataFrame:
     """Return what an image is known by across folders, one row per row of a catalog's table.
 
     Returns:
@@ -59,19 +61,19 @@ def held_out_rows(catalog: Catalog, others: pd.DataFrame) -> NDArray[np.bool_]:
 
     Args:
         catalog: The data set with the splits.
-        others: ``identities`` of the others.
+        others: ``image_identity_keys`` of the others.
 
     Returns:
         (N,) bool: the image, or another one of its patient, is in validation or test here.
     """
-    mine = identities(catalog.table)
+    mine = image_identity_keys(catalog.table)
     held = mine[(catalog.table["split"] != "train").to_numpy()]
     patients = held.loc[held["patient"] != "", "patient"]
     same = others["name"].isin(held["name"]) | others["patient"].isin(patients)
     return np.asarray(same, dtype=bool)
 
 
-def without_shared(first: Catalog, other: Catalog) -> tuple[Catalog, dict[str, int]]:
+def drop_overlap(first: Catalog, other: Catalog) -> tuple[Catalog, dict[str, int]]:
     """Set aside what a further data set shares with the first one.
 
     Args:
@@ -83,9 +85,11 @@ def without_shared(first: Catalog, other: Catalog) -> tuple[Catalog, dict[str, i
         validation and test; and how many usable images these are: ``held_out``,
         ``already_there`` (in the training split of the first).
     """
-    known = identities(other.table)
+    known = image_identity_keys(other.table)
     held = held_out_rows(first, known)
-    repeated = np.asarray(known["name"].isin(identities(first.table)["name"]), dtype=bool) & ~held
+    repeated = (
+        np.asarray(known["name"].isin(image_identity_keys(first.table)["name"]), dtype=bool) & ~held
+    )
     usable = (other.table["status"] == "ok").to_numpy()
     table = other.table.assign(split=other.table["split"].mask(held | repeated, ""))
     counts = {

@@ -16,10 +16,10 @@ from rich.console import Console
 from medsgssl.config.loading import Config
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import Catalog, cache_place, load_or_build
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import decode
 from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, whole_masks
-from medsgssl.data.overlap import further_sets, identities, without_shared
+from medsgssl.data.overlap import drop_overlap, extra_datasets, image_identity_keys
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.build import build_store
@@ -43,15 +43,15 @@ class PreparedData:
         key: Fingerprint of everything above.
         facts: JSON-like: the audit, the masks' counts, what else is pretrained on, warnings.
         more: Further data sets to pretrain on.
-        pretrained_on: ``identities`` of every image that pretraining sees.
+        pretrained_on: ``image_identity_keys`` of every image that pretraining sees.
         pretrain_key: Fingerprint of all data sets that pretraining draws from.
     """
 
     catalog: Catalog
-    source: ViewSource
+    source: ImageMaskDataset
     key: str
     facts: dict[str, Any]
-    more: tuple[ViewSource, ...]
+    more: tuple[ImageMaskDataset, ...]
     pretrained_on: pd.DataFrame
     pretrain_key: str
 
@@ -77,8 +77,8 @@ def prepare_data(config: Config, console: Console, *, needs_masks: bool) -> Prep
     if not needs_masks:
         masks = config.masks.model_copy(update={"source": "none"})
         config = config.model_copy(update={"masks": masks})
-    # Looked for before anything long begins.
-    folders = [] if config.direct else further_sets(config.data)
+    # LocalizedBoxes for before anything long begins.
+    folders = [] if config.no_pretrain else extra_datasets(config.data)
     first = _prepare_set(config, console)
     more = [_prepare_set(_further(config, data), console, first.catalog) for data in folders]
     facts = first.facts | {"also": _also_facts(more)} if more else first.facts
@@ -101,7 +101,7 @@ class _PreparedSet:
     """One data set, as the attributes of ``PreparedData``."""
 
     catalog: Catalog
-    source: ViewSource
+    source: ImageMaskDataset
     key: str
     facts: dict[str, Any]
 
@@ -119,7 +119,7 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
     shared: dict[str, int] = {}
     if first is not None:
         # Before the masks, whose controls mix images of one split.
-        catalog, shared = without_shared(first, catalog)
+        catalog, shared = drop_overlap(first, catalog)
         if not (catalog.usable()["split"] == "train").any():
             raise DataError(
                 f"no image of {catalog.root} can be pretrained on beside {first.root}: they are "
@@ -141,7 +141,7 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
             "set aside"
         )
     key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_facts["identity"]])
-    return _PreparedSet(catalog, ViewSource.of(catalog, cache, masks), key, facts)
+    return _PreparedSet(catalog, ImageMaskDataset.of(catalog, cache, masks), key, facts)
 
 
 def _further(config: Config, data: DataSettings) -> Config:
@@ -155,7 +155,7 @@ def _further(config: Config, data: DataSettings) -> Config:
 
 def _trained_on(found: _PreparedSet) -> pd.DataFrame:
     rows = np.flatnonzero(found.source.splits == "train")
-    return identities(found.catalog.table).iloc[rows]
+    return image_identity_keys(found.catalog.table).iloc[rows]
 
 
 def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
@@ -192,12 +192,12 @@ def _masks(
         "recipe": store.header.recipe,
         "counts": store.counts,
         "whole_image_instead": masks.missing,
-        "quality_of_usable": _tenths(masks.quality[masks.usable]),
+        "quality_of_usable": decile_counts(masks.quality[masks.usable]),
         "identity": fingerprint([store.fingerprint, control, seed]),
     }
 
 
-def _tenths(quality: NDArray[np.float32]) -> dict[str, int]:
+def decile_counts(quality: NDArray[np.float32]) -> dict[str, int]:
     """Count mask qualities in tenths of [0, 1]."""
     counts, edges = np.histogram(quality, bins=10, range=(0, 1))
     spans = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(edges)]

@@ -13,7 +13,7 @@ from medsgssl.utils.rng import generator
 Rows = NDArray[np.int64]
 
 
-class EpochOrder:
+class EpochSampler:
     """The order of the images, epoch by epoch, split over ranks.
 
     Every epoch is a new permutation. With several domains (data sets) batches are balanced: each

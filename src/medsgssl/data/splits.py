@@ -28,7 +28,7 @@ def assign_splits(
 
     Args:
         table: Catalog rows: ``image_id``, ``patient_id`` and the diseases are used.
-        settings: ``split``, ``split_seed``, ``val_share``, ``test_share``.
+        settings: ``split``, ``split_seed``, ``val_fraction``, ``test_fraction``.
         lists: The list files of the data set.
         source: Name of the data set.
 
@@ -48,9 +48,9 @@ def assign_splits(
         return pd.Series("train", index=table.index, dtype="str"), facts
     if kind == "random":
         shares = (
-            (1 - settings.test_share) * (1 - settings.val_share),
-            (1 - settings.test_share) * settings.val_share,
-            settings.test_share,
+            (1 - settings.test_fraction) * (1 - settings.val_fraction),
+            (1 - settings.test_fraction) * settings.val_fraction,
+            settings.test_fraction,
         )
         split = _draw(table, shares, settings.split_seed)
     else:
@@ -150,7 +150,7 @@ def _draw_validation(table: pd.DataFrame, split: pd.Series, settings: DataSettin
     rows = table[split == "train"]
     if rows["patient_id"].nunique() < 2:
         return
-    shares = (1 - settings.val_share, settings.val_share)
+    shares = (1 - settings.val_fraction, settings.val_fraction)
     split[rows.index] = _draw(rows, shares, settings.split_seed)
 
 

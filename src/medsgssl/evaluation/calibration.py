@@ -86,7 +86,7 @@ def brier_score(labels: NDArray[np.bool_], scores: Floats) -> float:
 
 
 def fit_temperature(val_labels: NDArray[np.bool_], val_scores: Floats) -> float | None:
-    """Find the temperature that minimises the log loss of one disease on validation.
+    """Find the temperature that minimizes the log loss of one disease on validation.
 
     Args:
         val_labels: ``(N,)`` bool of the validation split.

@@ -160,7 +160,7 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
 
     Args:
         p_values: Name to p value in [0, 1]; None for a test that could not be made, which does
-            not count towards the family.
+            not count toward the family.
 
     Returns:
         Adjusted p values in the same order, None where there was none.

@@ -39,7 +39,7 @@ class BoxScores:
 
 
 def box_mask(box: tuple[float, float, float, float], size: int) -> NDArray[np.bool_]:
-    """Return the pixels of a cached image whose centre lies in a box, at least one.
+    """Return the pixels of a cached image whose center lies in a box, at least one.
 
     Args:
         box: ``x``, ``y``, width and height in the 1024 x 1024 frame.
@@ -47,12 +47,12 @@ def box_mask(box: tuple[float, float, float, float], size: int) -> NDArray[np.bo
     """
     x, y, width, height = (value * size / BOX_FRAME for value in box)
     mask = np.zeros((size, size), dtype=bool)
-    columns, rows = _centres(x, width, size), _centres(y, height, size)
+    columns, rows = _centers(x, width, size), _centers(y, height, size)
     mask[rows, columns] = True
     return mask
 
 
-def _centres(start: float, length: float, size: int) -> slice:
+def _centers(start: float, length: float, size: int) -> slice:
     first = min(max(math.ceil(start - 0.5), 0), size - 1)
     return slice(first, max(min(math.ceil(start + length - 0.5), size), first + 1))
 

@@ -2,7 +2,7 @@
 
 The scores of a disease are sorted once. A resample only changes how often each cluster (patient)
 counts, so both statistics become sparse products: positives per cluster at each distinct positive
-score, and negatives per cluster between neighbouring ones. Work and memory follow the number of
+score, and negatives per cluster between neighboring ones. Work and memory follow the number of
 positives, which is small for most diseases, and not the number of images.
 """
 

@@ -84,7 +84,7 @@ class MethodRuns:
         return float(apart.var(axis=0, ddof=1).mean()) * count / (count - 1) / count
 
 
-def summarise(
+def summarize(
     labels: NDArray[np.bool_],
     runs: Sequence[Floats],
     patients: NDArray[np.int64],
@@ -93,7 +93,7 @@ def summarise(
     confidence: float,
     seed: int,
 ) -> SeedSummary:
-    """Summarise one method trained with several seeds.
+    """Summarize one method trained with several seeds.
 
     Args:
         labels: ``(N, D)`` bool.
@@ -159,7 +159,7 @@ def _run_means(
 ) -> MethodRuns:
     """Compute each run's mean AUC; resamples that lack a disease are left out (NaN in all)."""
     if not runs:
-        raise ValueError("no run to summarise")
+        raise ValueError("no run to summarize")
     counts = patient_counts(int(patients.max()) + 1, resamples, seed)
     values, draws = [], []
     for scores in runs:

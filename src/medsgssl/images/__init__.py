@@ -1,4 +1,4 @@
-"""Reading image files: PNG, JPEG and DICOM become one grey uint8 array."""
+"""Reading image files: PNG, JPEG and DICOM become one gray uint8 array."""
 
 from medsgssl.images.reading import read_image
 

@@ -19,7 +19,7 @@ _CLIPPED_AT_MOST = 0.5
 def dicom_array(content: bytes, path: Path) -> NDArray[Any]:
     """Decode one radiograph: rescaled, windowed, MONOCHROME1 inverted.
 
-    8-bit unsigned grey without a rescale or window stays 8-bit, so that it passes the intensity
+    8-bit unsigned gray without a rescale or window stays 8-bit, so that it passes the intensity
     contract unchanged. A window is applied as the display that the vendor meant, unless it would
     clip more than half of the pixels: such windows are left-overs of other images.
 
@@ -28,7 +28,7 @@ def dicom_array(content: bytes, path: Path) -> NDArray[Any]:
         path: The file's path, for messages.
 
     Returns:
-        ``H x W`` grey or ``H x W x 3`` RGB of any integer or floating type, bright = dense.
+        ``H x W`` gray or ``H x W x 3`` RGB of any integer or floating type, bright = dense.
 
     Raises:
         ImageError: The file is damaged, holds no single image, or its compression has no decoder.
@@ -39,7 +39,7 @@ def dicom_array(content: bytes, path: Path) -> NDArray[Any]:
         return pixels
     if not photometric.startswith("MONOCHROME"):
         raise ImageError(
-            f"{path} has the colour model {photometric or '(none)'}", "convert it to grey PNG"
+            f"{path} has the color model {photometric or '(none)'}", "convert it to gray PNG"
         )
     shown = _windowed(_rescaled(pixels, dataset), dataset)
     inverted = photometric == "MONOCHROME1"

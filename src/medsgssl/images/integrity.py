@@ -1,6 +1,6 @@
 """Cheap checks of an image file's structure: a damaged file is found before it is decoded.
 
-OpenCV decodes a truncated PNG or JPEG without a word and leaves the rest grey or black, so the end
+OpenCV decodes a truncated PNG or JPEG without a word and leaves the rest gray or black, so the end
 mark of the file has to be looked for.
 """
 

@@ -1,4 +1,4 @@
-"""The one intensity contract: whatever an array holds becomes one grey ``uint8`` image."""
+"""The one intensity contract: whatever an array holds becomes one gray ``uint8`` image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
 
-INTENSITY = "grey8-v1"
-"""Name of the contract; it changes whenever ``to_grey8`` would give other values."""
+INTENSITY = "gray8-v1"
+"""Name of the contract; it changes whenever ``to_gray8`` would give other values."""
 
 PERCENTILES = (0.1, 99.9)
 SMALLEST_SIDE = 16
 
 
-def to_grey8(array: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
-    """Turn any image array into grey levels under the intensity contract.
+def to_gray8(array: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
+    """Turn any image array into gray levels under the intensity contract.
 
-    8-bit grey passes unchanged. Colour becomes grey by the luma weights of ITU-R BT.601, which
-    leave grey stored as RGB as it was; alpha is ignored. Every deeper type (16-bit, float) is
+    8-bit gray passes unchanged. Color becomes gray by the luma weights of ITU-R BT.601, which
+    leave gray stored as RGB as it was; alpha is ignored. Every deeper type (16-bit, float) is
     mapped linearly so that its 0.1 and 99.9 percentiles become 0 and 255, and clipped.
 
     Args:
@@ -36,15 +36,15 @@ def to_grey8(array: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
         ImageError: The shape or type is not that of an image, the image is tiny, or a deep image
             holds one value only or values that are not finite.
     """
-    grey = _one_channel(np.asarray(array), name)
-    if min(grey.shape) < SMALLEST_SIDE:
+    gray = _one_channel(np.asarray(array), name)
+    if min(gray.shape) < SMALLEST_SIDE:
         raise ImageError(
-            f"{name} is {grey.shape[1]} x {grey.shape[0]} pixels",
+            f"{name} is {gray.shape[1]} x {gray.shape[0]} pixels",
             f"give images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels",
         )
-    if grey.dtype == np.uint8:
-        return np.ascontiguousarray(grey, dtype=np.uint8)
-    return _stretched(grey, name)
+    if gray.dtype == np.uint8:
+        return np.ascontiguousarray(gray, dtype=np.uint8)
+    return _stretched(gray, name)
 
 
 def _one_channel(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -61,12 +61,12 @@ def _one_channel(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.ndim == 2:
         return array
     raise ImageError(
-        f"{name} has the shape {array.shape}", "give H x W grey, H x W x 3 RGB or H x W x 4 RGBA"
+        f"{name} has the shape {array.shape}", "give H x W gray, H x W x 3 RGB or H x W x 4 RGBA"
     )
 
 
-def _stretched(grey: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    values = grey.astype(np.float32)
+def _stretched(gray: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    values = gray.astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError(
             f"{name} has pixels that are not finite", "replace NaN and infinity before use"

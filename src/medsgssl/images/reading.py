@@ -1,4 +1,4 @@
-"""One image file becomes one grey ``uint8`` image, or an error that names the file."""
+"""One image file becomes one gray ``uint8`` image, or an error that names the file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.images.integrity import damaged, read_checked
-from medsgssl.images.intensity import to_grey8
+from medsgssl.images.intensity import to_gray8
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG or DICOM file under the intensity contract (see ``to_grey8``).
+    """Read a PNG, JPEG or DICOM file under the intensity contract (see ``to_gray8``).
 
     The kind is told by the content, not by the suffix; a rotation tag (EXIF) is not followed.
 
@@ -32,8 +32,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         # pydicom takes a noticeable part of a second to import, and most data sets are PNG.
         from medsgssl.images.dicom import dicom_array
 
-        return to_grey8(dicom_array(content, path), str(path))
-    return to_grey8(_decoded(content, path), str(path))
+        return to_gray8(dicom_array(content, path), str(path))
+    return to_gray8(_decoded(content, path), str(path))
 
 
 def _decoded(content: bytes, path: Path) -> NDArray[Any]:

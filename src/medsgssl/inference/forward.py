@@ -13,9 +13,9 @@ from torch import Tensor
 
 from medsgssl.config.loading import Config
 from medsgssl.config.schema import LoopSettings
-from medsgssl.data.dataset import ViewSource
-from medsgssl.data.loader import ViewSteps, load_steps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.loader import BatchDataset, load_batches
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.transforms.batch import ViewBatch
@@ -25,13 +25,13 @@ Floats = NDArray[np.float32]
 
 
 @torch.inference_mode()
-def read_out(
+def run_inference(
     fabric: Fabric,
     task: Task,
     read: Callable[[ViewBatch], Tensor],
     config: Config,
     settings: LoopSettings,
-    source: ViewSource,
+    source: ImageMaskDataset,
     rows: NDArray[np.int64],
 ) -> Floats:
     """Apply ``read`` to the test view of each row.
@@ -49,7 +49,7 @@ def read_out(
         float32, (N, K), in the order of ``rows``.
     """
     task.eval()
-    order = EpochOrder(
+    order = EpochSampler(
         rows,
         config.data.batch_size,
         config.seed,
@@ -58,10 +58,10 @@ def read_out(
         world=fabric.world_size,
     )
     views = method_of(config).test_views()
-    steps = ViewSteps(source, views, order, config.data.img_size, config.seed)
+    steps = BatchDataset(source, views, order, config.data.img_size, config.seed)
     workers = loader_workers(config.data.num_workers, fabric.world_size // settings.num_nodes)
     mine: list[tuple[NDArray[np.int64], Floats]] = []
-    for batch in load_steps(steps, 0, len(steps), workers=workers, pin_memory=False):
+    for batch in load_batches(steps, 0, len(steps), workers=workers, pin_memory=False):
         if batch.size == 0:
             continue
         with fabric.autocast():

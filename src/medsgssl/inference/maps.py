@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from medsgssl.config.loading import Config
 from medsgssl.data.boxes import BOX_FRAME
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.labels import DISEASES
-from medsgssl.data.loader import ViewSteps
+from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import MaskArray
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.evaluation.localization import THRESHOLDS, Map, box_mask, energy_inside, score_box
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
-from medsgssl.models.weights import encoder_facts, load_weights
+from medsgssl.models.weights import load_weights, weights_identity
 from medsgssl.transforms.batch import ViewBatch
 
 
@@ -124,7 +124,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Looked:
+class LocalizedBoxes:
     """Where a classifier looked.
 
     Attributes:
@@ -148,14 +148,14 @@ class Looked:
     grid: tuple[int, int]
 
 
-def localise(
+def localize(
     config: Config,
-    source: ViewSource,
+    source: ImageMaskDataset,
     image_ids: list[str],
     weights: Path,
     boxes: pd.DataFrame,
     lungs: MaskArray,
-) -> Looked:
+) -> LocalizedBoxes:
     """Score the maps of a classifier against boxes and lungs.
 
     The maps are those of the method's own test view, so a method that crops is scored where its
@@ -201,7 +201,9 @@ def localise(
         )
     examples = np.flatnonzero(~boxes["disease"].duplicated().to_numpy())
     shares = boxes.loc[examples, list(_BOX)].to_numpy(np.float64) / BOX_FRAME
-    return Looked(pd.DataFrame(table), found[examples], examples, rows[examples], shares, grid)
+    return LocalizedBoxes(
+        pd.DataFrame(table), found[examples], examples, rows[examples], shares, grid
+    )
 
 
 _BOX = ("x", "y", "width", "height")
@@ -209,7 +211,7 @@ _BOX = ("x", "y", "width", "height")
 
 def _maps(
     config: Config,
-    source: ViewSource,
+    source: ImageMaskDataset,
     weights: Path,
     rows: NDArray[np.int64],
     diseases: NDArray[np.int64],
@@ -217,13 +219,13 @@ def _maps(
 ) -> tuple[Map, tuple[int, int]]:
     method = method_of(config)
     classifier = Classifier(method.encoder())
-    load_weights(weights, classifier, encoder_facts(config))
+    load_weights(weights, classifier, weights_identity(config))
     gpu = torch.cuda.is_available() and config.finetune.accelerator != "cpu"
     device = torch.device("cuda" if gpu else "cpu")
     classifier.to(device).eval()
     side = config.data.img_size
-    order = EpochOrder(rows, _BATCH, config.seed, shuffle=False)
-    steps = ViewSteps(source, method.test_views(), order, side, config.seed)
+    order = EpochSampler(rows, _BATCH, config.seed, shuffle=False)
+    steps = BatchDataset(source, method.test_views(), order, side, config.seed)
     found = np.zeros((len(rows), size, size), np.float32)
     grid = (0, 0)
     for start in range(0, len(rows), _BATCH):

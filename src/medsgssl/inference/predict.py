@@ -9,15 +9,18 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
-from medsgssl.inference.forward import Floats, read_out
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.inference.forward import Floats, run_inference
 from medsgssl.methods.registry import method_of
-from medsgssl.models.classifier import Classifier, Neighbours
-from medsgssl.models.weights import encoder_facts, load_weights, read_facts
+from medsgssl.models.classifier import Classifier, KNNClassifier
+from medsgssl.models.weights import load_weights, read_header, weights_identity
 
 
 def predict(
-    config: Config, source: ViewSource, weights: Path, splits: tuple[str, ...] = ("val", "test")
+    config: Config,
+    source: ImageMaskDataset,
+    weights: Path,
+    splits: tuple[str, ...] = ("val", "test"),
 ) -> tuple[NDArray[np.int64], Floats]:
     """Score every usable image of the splits with a classifier.
 
@@ -34,12 +37,14 @@ def predict(
         CheckpointError: The weights are unusable or of another method.
     """
     classifier = Classifier(method_of(config).encoder())
-    if config.finetune.read_out == "knn":
-        images = read_facts(weights)["bank"]
-        classifier = Neighbours(classifier.encoder, images, config.finetune.neighbours)
-    load_weights(weights, classifier, encoder_facts(config))
+    if config.finetune.mode == "knn":
+        images = read_header(weights)["bank"]
+        classifier = KNNClassifier(classifier.encoder, images, config.finetune.neighbors)
+    load_weights(weights, classifier, weights_identity(config))
     fabric = Fabric(accelerator=config.finetune.accelerator, devices=1)
     classifier.to(fabric.device)
     rows = np.concatenate([source.rows(split) for split in splits])
-    scores = read_out(fabric, classifier, classifier.scores, config, config.finetune, source, rows)
+    scores = run_inference(
+        fabric, classifier, classifier.scores, config, config.finetune, source, rows
+    )
     return rows, scores

@@ -1,4 +1,4 @@
-"""Attention drawn towards the lungs: the prior over patches and the loss that compares with it.
+"""Attention drawn toward the lungs: the prior over patches and the loss that compares with it.
 
 Source: Li et al., "Tell me where to look: guided attention inference network", CVPR 2018, for
 supervising attention; here as a cross-entropy between two distributions over patches.
@@ -14,7 +14,7 @@ _LAYER_TEMPERATURE = 2.0
 
 
 def lung_prior(cover_BN: Tensor, floor: float) -> Tensor:
-    """Return p = ((1 - floor) m + floor), normalised over the patches, (B, N).
+    """Return p = ((1 - floor) m + floor), normalized over the patches, (B, N).
 
     Args:
         cover_BN: m, the lung share of each patch, (B, N) in [0, 1].
@@ -29,7 +29,7 @@ def layer_weights(layers: int, device: torch.device | None = None) -> Tensor:
     return torch.softmax(torch.arange(layers, device=device) / _LAYER_TEMPERATURE, dim=0)
 
 
-def attention_loss(attention_BLN: Tensor, prior_BN: Tensor, quality_B: Tensor) -> Tensor:
+def attention_alignment_loss(attention_BLN: Tensor, prior_BN: Tensor, quality_B: Tensor) -> Tensor:
     """Return mean_b q_b sum_l w_l CE(p_b, a_bl), a scalar.
 
     Args:
@@ -46,7 +46,7 @@ def attention_on_lung(attention_BLN: Tensor, cover_BN: Tensor) -> Tensor:
     """Return the share of CLS attention that falls on lung, layers weighted alike, (B,).
 
     Args:
-        attention_BLN: As in ``attention_loss``.
+        attention_BLN: As in ``attention_alignment_loss``.
         cover_BN: Lung share of each patch, (B, N) in [0, 1].
     """
     share_BL = (attention_BLN.detach() * cover_BN[:, None]).sum(dim=2)

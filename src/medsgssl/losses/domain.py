@@ -30,8 +30,8 @@ def coral(first_ND: Tensor, second_MD: Tensor) -> Tensor:
 
 
 def _covariance(features: Tensor) -> Tensor:
-    centred = features - features.mean(dim=0)
-    return centred.T @ centred / max(len(features) - 1, 1)
+    centered = features - features.mean(dim=0)
+    return centered.T @ centered / max(len(features) - 1, 1)
 
 
 def mmd(first_ND: Tensor, second_MD: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ def equivariance_loss(
     """Return the mean squared difference of two maps in the image frame, where both see it.
 
     Both maps are read at the same points: a regular grid over the box, in image coordinates, that
-    the two views share. Reading is bilinear between cell centres, and points outside the outermost
-    centres of either map are left out, so that nothing is extrapolated: any two maps that
+    the two views share. Reading is bilinear between cell centers, and points outside the outermost
+    centers of either map are left out, so that nothing is extrapolated: any two maps that
     agree on the image give 0, exactly where bilinear reading is (constant and linear maps, and any
     map where cells fall on cells).
 
@@ -86,7 +86,7 @@ def _read(
     affines = affines.float()
     back = _inverse(affines[:, :, :2])
     pixels = _times(back, points_BP2 - affines[:, None, :, 2])
-    # Pixel centres at integers; grid_sample wants the view's outer edges at -1 and 1.
+    # Pixel centers at integers; grid_sample wants the view's outer edges at -1 and 1.
     places = (2 * pixels + 1) / size - 1
     cells = torch.tensor([maps_BHW.shape[2], maps_BHW.shape[1]], device=places.device)
     # A little room for rounding, so that maps that coincide cell by cell count to their edge.

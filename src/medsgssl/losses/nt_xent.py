@@ -38,7 +38,7 @@ def nt_xent(
     nll_2B = nt_xent_terms(z1_BD, z2_BD, temperature)
     if weights_B is None:
         return nll_2B.mean()
-    weights = mean_one(weights_B)
+    weights = normalize_weights(weights_B)
     return ((weights if len(weights) == len(nll_2B) else weights.repeat(2)) * nll_2B).mean()
 
 
@@ -98,7 +98,7 @@ class _Gather(torch.autograd.Function):
         return summed[first : first + ctx.rows]
 
 
-def mean_one(weights: Tensor) -> Tensor:
+def normalize_weights(weights: Tensor) -> Tensor:
     """Return weights divided by their mean over all ranks, without gradient; all zero become one.
 
     Args:

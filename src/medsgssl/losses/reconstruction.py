@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def reconstruction_loss(predicted: Tensor, taught: Tensor, hidden: Tensor) -> Tensor:
-    """Return the mean smooth-L1 distance to the layer-normalised teacher tokens where hidden.
+    """Return the mean smooth-L1 distance to the layer-normalized teacher tokens where hidden.
 
     Args:
         predicted: The predictor's output, (B, N, D) float.

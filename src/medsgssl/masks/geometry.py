@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from medsgssl.masks.types import Grey, Mask, require_mask
+from medsgssl.masks.types import Gray, Mask, require_mask
 
 
 def grid_shape(shape: tuple[int, int], long_side: int) -> tuple[int, int]:
@@ -20,8 +20,8 @@ def grid_shape(shape: tuple[int, int], long_side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def to_grid(image: Grey, shape: tuple[int, int]) -> Grey:
-    """Resize a grey image, by area where it shrinks and linearly where it grows.
+def to_grid(image: Gray, shape: tuple[int, int]) -> Gray:
+    """Resize a gray image, by area where it shrinks and linearly where it grows.
 
     Args:
         image: uint8, ``H x W``.
@@ -32,7 +32,7 @@ def to_grid(image: Grey, shape: tuple[int, int]) -> Grey:
     return _scaled(image, shape)
 
 
-def _scaled(image: Grey, shape: tuple[int, int]) -> Grey:
+def _scaled(image: Gray, shape: tuple[int, int]) -> Gray:
     """Average areas along every axis that shrinks, then interpolate along those that grow."""
     least = (min(shape[0], image.shape[0]), min(shape[1], image.shape[1]))
     if least != image.shape:
@@ -46,7 +46,7 @@ def resize_mask(mask: Mask, shape: tuple[int, int]) -> Mask:
     """Resize a mask: a new pixel is inside when at least half of it is.
 
     Shrinking averages areas and growing interpolates linearly, so that neither stairs nor lost
-    thin parts appear as with nearest neighbours.
+    thin parts appear as with nearest neighbors.
 
     Args:
         mask: bool, ``H x W``.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.masks.geometry import grid_shape, resize_mask, to_grid
-from medsgssl.masks.types import Grey, Mask
+from medsgssl.masks.types import Gray, Mask
 
 CYAN, MAGENTA = (0, 229, 255), (255, 64, 200)
 
@@ -51,7 +51,7 @@ class Figure:
 
 
 def draw_overlay(
-    image: Grey, mask: Mask, reference: Mask | None = None, long_side: int = 320
+    image: Gray, mask: Mask, reference: Mask | None = None, long_side: int = 320
 ) -> NDArray[np.uint8]:
     """Draw the outline of a mask (cyan), and of a reference (magenta), over the image.
 
@@ -66,11 +66,11 @@ def draw_overlay(
     """
     shape = grid_shape((image.shape[0], image.shape[1]), long_side)
     picture = cv2.cvtColor(to_grid(image, shape), cv2.COLOR_GRAY2RGB)
-    for outline, colour in ((reference, MAGENTA), (mask, CYAN)):
+    for outline, color in ((reference, MAGENTA), (mask, CYAN)):
         if outline is not None:
             drawn = resize_mask(outline, shape).astype(np.uint8)
             contours, _ = cv2.findContours(drawn, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(picture, contours, -1, colour, 1)
+            cv2.drawContours(picture, contours, -1, color, 1)
     return np.asarray(picture, dtype=np.uint8)
 
 

@@ -66,11 +66,11 @@ class RecipeMaker:
     def make(self, image_id: str, path: Path, grid: int) -> Row:
         """Read the image and draw its mask."""
         try:
-            grey = read_image(path)
+            gray = read_image(path)
         except ImageError as error:
             return unreadable_row(image_id, error)
-        lungs = find_recipe(self.recipe).draw(grey)
-        height, width = grey.shape
+        lungs = find_recipe(self.recipe).draw(gray)
+        height, width = gray.shape
         return pack_row(image_id, (height, width), lungs, grid)
 
 
@@ -99,10 +99,10 @@ class FolderMaker:
     def make(self, image_id: str, path: Path, grid: int) -> Row:
         """Read the mask that belongs to the image."""
         try:
-            grey = read_image(path)
+            gray = read_image(path)
         except ImageError as error:
             return unreadable_row(image_id, error)
-        height, width = grey.shape
+        height, width = gray.shape
         source = self.folder / f"{Path(image_id).stem}.png"
         if not source.is_file():
             lungs = LungMask.failed((height, width), f"{source.name} is not in the folder of masks")
@@ -117,7 +117,7 @@ class FolderMaker:
         if not mask.any():
             lungs = LungMask.failed(mask.shape, "the given mask is empty")
         else:
-            lungs = _compared(mask, find_recipe("anatomic").draw(grey))
+            lungs = _compared(mask, find_recipe("anatomic").draw(gray))
         return pack_row(image_id, (height, width), lungs, grid)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Grey: TypeAlias = NDArray[np.uint8]
+Gray: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.bool_]
 Status: TypeAlias = Literal["ok", "doubtful", "failed"]
 

@@ -8,10 +8,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.losses.nt_xent import mean_one, nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_floor
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
-from medsgssl.methods.base import Method, Part
-from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, global_batch, stack_views
+from medsgssl.methods.base import Component, Method
+from medsgssl.methods.contrastive import (
+    ContrastiveSettings,
+    ContrastiveTask,
+    global_batch,
+    stack_views,
+)
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
 from medsgssl.models.projector import Projector
@@ -31,8 +36,8 @@ class AdaptivePathologySettings(ContrastiveSettings):
     """Settings of ``adaptive-pathology``."""
 
     weighted: bool = Field(True, description="weigh each view by its saliency")
-    softness: float = Field(
-        2.0, ge=0.2, description="temperature of the softmax over saliency scores, in grey units"
+    saliency_temperature: float = Field(
+        2.0, ge=0.2, description="temperature of the softmax over saliency scores, in gray units"
     )
     lambda_salient: float = Field(
         0.5, ge=0, description="weight of NT-Xent on saliency-weighted pooling"
@@ -45,7 +50,7 @@ class AdaptivePathologySettings(ContrastiveSettings):
     top: float = Field(
         0.005, gt=0, le=1, description="share of the lung whose mean saliency is a view's score"
     )
-    cap: float = Field(6.0, gt=0, le=10, description="largest saliency of a pixel, in grey units")
+    cap: float = Field(6.0, gt=0, le=10, description="largest saliency of a pixel, in gray units")
 
 
 def midline_columns(batch: ViewBatch) -> Tensor:
@@ -59,19 +64,19 @@ def midline_columns(batch: ViewBatch) -> Tensor:
     return frame[:, 0, 0] * (first + last) / 2 + frame[:, 0, 2]
 
 
-def anchor_weights(scores_2B: Tensor, quality_B: Tensor, softness: float) -> Tensor:
+def anchor_weights(scores_2B: Tensor, quality_B: Tensor, saliency_temperature: float) -> Tensor:
     """Return the weight of each view, (2B,), with mean 1 over all ranks and without gradient.
 
-    w = 2B softmax(q score / softness): a score from a mask that is not trusted counts as none, so
-    with q = 0 throughout all weights are 1.
+    w = 2B softmax(q score / saliency_temperature): a score from a mask that is not trusted
+    counts as none, so with q = 0 throughout all weights are 1.
 
     Args:
         scores_2B: Saliency scores, first views first, (2B,).
         quality_B: q of each image, in [0, 1].
-        softness: Temperature of the softmax.
+        saliency_temperature: Temperature of the softmax.
     """
-    # Scores are capped, so that exp needs no shift, and mean_one divides by the global mean.
-    return mean_one(torch.exp(quality_B.repeat(2) * scores_2B / softness))
+    # Scores are capped: exp needs no shift; normalize_weights divides by the global mean.
+    return normalize_weights(torch.exp(quality_B.repeat(2) * scores_2B / saliency_temperature))
 
 
 def pooling_weights(maps_2BWW: Tensor, quality_B: Tensor, cells: tuple[int, int]) -> Tensor:
@@ -89,7 +94,7 @@ def pooling_weights(maps_2BWW: Tensor, quality_B: Tensor, cells: tuple[int, int]
     return quality * salient + (1 - quality) + _EVERYWHERE
 
 
-class AdaptivePathologyTask(TwoViewTask):
+class AdaptivePathologyTask(ContrastiveTask):
     """L = sum_a w_a nll_a / 2B + lambda NT-Xent(saliency-weighted pooling), a over the views.
 
     Args:
@@ -110,30 +115,30 @@ class AdaptivePathologyTask(TwoViewTask):
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Weigh NT-Xent by each view's saliency, and contrast what is salient."""
-        images, masks = self.prepare(batch)
+        images, masks = self.augment_views(batch)
         features = self.encoder(images, masks)
         own, saliency = self._settings, self.saliency(batch)
-        weights = anchor_weights(saliency.scores, batch.quality, own.softness)
+        weights = anchor_weights(saliency.scores, batch.quality, own.saliency_temperature)
         output = self.contrast(batch, features, weights if own.weighted else None)
         if own.lambda_salient:
             height, width = features.spatial.shape[-2:]
             cells = pooling_weights(saliency.maps, batch.quality, (height, width))
             pooled = weighted_pool(features.spatial, cells)[:, 0]
             first, second = self.salient_projector(pooled).chunk(2)
-            output.terms["salient"] = nt_xent(first, second, self.temperature)
+            output.losses["salient"] = nt_xent(first, second, self.temperature)
             output.weights["salient"] = own.lambda_salient
-            output.floor["salient"] = nt_xent_floor(global_batch(batch), self.temperature)
-        output.figures["largest_weight"] = weights.max()
-        output.figures["saliency_score"] = saliency.scores.mean()
+            output.lower_bounds["salient"] = nt_xent_floor(global_batch(batch), self.temperature)
+        output.metrics["largest_weight"] = weights.max()
+        output.metrics["saliency_score"] = saliency.scores.mean()
         return output
 
-    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+    def attention_maps(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Return the saliency of the first views."""
         return {"saliency": self.saliency(batch).maps.chunk(2)[0]}
 
     def saliency(self, batch: ViewBatch) -> Saliency:
         """Return the saliency of both views, first views first."""
-        images, masks = self.prepare(batch)
+        images, masks = self.augment_views(batch)
         mirrors = view_to_mirror(
             stack_views(batch.affines), midline_columns(batch).repeat(2), images.shape[-1]
         )
@@ -146,7 +151,7 @@ class AdaptivePathology(Method):
     """Contrastive learning that attends to what looks abnormal inside the lungs."""
 
     name = "adaptive-pathology"
-    sentence = (
+    summary = (
         "Weighs each view by how salient its lungs are (local contrast, left-right asymmetry) and "
         "contrasts saliency-weighted embeddings."
     )
@@ -155,9 +160,9 @@ class AdaptivePathology(Method):
         "subtraction: Tsukuda et al., Radiology 2002; NT-Xent: Chen et al., ICML 2020"
     )
     settings = AdaptivePathologySettings
-    parts: ClassVar[dict[str, Part]] = {
-        "weighting": Part("anchors weighted by saliency", {"weighted": False}),
-        "pooling": Part("contrast of salient pooling", {"lambda_salient": 0.0}),
+    components: ClassVar[dict[str, Component]] = {
+        "weighting": Component("anchors weighted by saliency", {"weighted": False}),
+        "pooling": Component("contrast of salient pooling", {"lambda_salient": 0.0}),
     }
 
     def pretrain_views(self) -> ViewPlan:

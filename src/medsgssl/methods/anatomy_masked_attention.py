@@ -8,15 +8,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medsgssl.losses.alignment import attention_loss, attention_on_lung, lung_prior
+from medsgssl.losses.alignment import attention_alignment_loss, attention_on_lung, lung_prior
 from medsgssl.losses.domain import DomainDistance, domain_distance
-from medsgssl.losses.nt_xent import mean_one, nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_floor
 from medsgssl.losses.reconstruction import reconstruction_loss
-from medsgssl.methods.base import Method, Part
+from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, stack_views
 from medsgssl.methods.registry import register
 from medsgssl.models.anatomy_vit import AnatomyBias, AnatomyViT, build_anatomy_vit
-from medsgssl.models.ema_teacher import MeanTeacher, momentum_at
+from medsgssl.models.ema_teacher import EMATeacher, momentum_at
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
@@ -36,7 +36,9 @@ class AnatomyMaskedAttentionSettings(ContrastiveSettings):
     mask_ratio: float = Field(0.75, ge=0, le=1, description="share r of lung patches hidden")
     curriculum: bool = Field(True, description="let r rise linearly from curriculum_start")
     curriculum_start: float = Field(0.3, ge=0, le=1, description="r at the start")
-    lung_cover: float = Field(0.3, gt=0, le=1, description="lung share that makes a lung patch")
+    min_lung_fraction: float = Field(
+        0.3, gt=0, le=1, description="lung share that makes a lung patch"
+    )
     prior_floor: float = Field(0.1, gt=0, le=1, description="attention prior outside the lungs")
     align_layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
         "all", description="how many of the last layers the attention prior acts on"
@@ -76,7 +78,7 @@ class AnatomyMaskedAttentionTask(Task):
         settings: The option's settings.
     """
 
-    fixed = ("teacher",)
+    frozen_prefixes = ("teacher",)
     encoder: AnatomyViT
 
     def __init__(self, encoder: AnatomyViT, settings: AnatomyMaskedAttentionSettings) -> None:
@@ -85,12 +87,12 @@ class AnatomyMaskedAttentionTask(Task):
         width = int(encoder.backbone.num_features)
         self.mask_token = nn.Parameter(torch.empty(width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        self.teacher = MeanTeacher(encoder)
+        self.teacher = EMATeacher(encoder)
         # A bias that is distilled away is no part of the encoder that is kept.
         self.bias: AnatomyBias | None = None
         if settings.bias == "distilled":
             self.bias = AnatomyBias(encoder.layers, settings.gamma)
-            self.teacher_bias = MeanTeacher(self.bias)
+            self.teacher_bias = EMATeacher(self.bias)
         if settings.lambda_recon:
             self.predictor = nn.Sequential(
                 nn.Linear(width, settings.predictor_hidden),
@@ -104,7 +106,7 @@ class AnatomyMaskedAttentionTask(Task):
                 settings.projector_out,
                 settings.projector_layers,
             )
-            self.teacher_projector = MeanTeacher(self.projector)
+            self.teacher_projector = EMATeacher(self.projector)
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Compute the terms whose weight is not 0."""
@@ -123,32 +125,32 @@ class AnatomyMaskedAttentionTask(Task):
         if own.lambda_recon or own.lambda_ctr:
             taught = self._teach(images, cover)
         if own.lambda_recon:
-            output.terms["reconstruction"] = reconstruction_loss(
+            output.losses["reconstruction"] = reconstruction_loss(
                 self.predictor(_patches(student)), _patches(taught), hidden.flatten(1)
             )
             output.weights["reconstruction"] = own.lambda_recon
         if own.lambda_attn:
             self._attend(output, student.extra["attention"], cover.flatten(1), batch)
         if own.lambda_ctr:
-            output.terms["contrast"] = self._contrast(student.extra["cls"], taught.extra["cls"])
+            output.losses["contrast"] = self._contrast(student.extra["cls"], taught.extra["cls"])
             output.weights["contrast"] = own.lambda_ctr
-            output.floor["contrast"] = nt_xent_floor(global_batch(batch), own.temperature)
+            output.lower_bounds["contrast"] = nt_xent_floor(global_batch(batch), own.temperature)
         if own.lambda_dom:
             distance = domain_distance(
                 student.extra["cls"], batch.domains.repeat(2), own.domain_distance
             )
             if distance is not None:
-                output.terms["domain"], output.weights["domain"] = distance, own.lambda_dom
+                output.losses["domain"], output.weights["domain"] = distance, own.lambda_dom
         return output
 
-    def seen(self, batch: ViewBatch) -> Tensor:
-        """Return the two views with the patches that the student misses at the end in grey."""
+    def encoder_input(self, batch: ViewBatch) -> Tensor:
+        """Return the two views with the patches that the student misses at the end in gray."""
         images, masks = stack_views(batch.images), stack_views(batch.masks)
         hidden = self._choose(self.encoder.cover(masks), progress=1.0)
         painted = paint_cells(hidden, images.shape[-1])[:, None]
         return torch.stack(torch.where(painted, 0.5, images).chunk(2), dim=1)
 
-    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+    def attention_maps(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Return the class token's attention in the last layer, on the first views."""
         images, masks = batch.view(0)
         vit = self.encoder
@@ -156,13 +158,13 @@ class AnatomyMaskedAttentionTask(Task):
         attention = vit.encode(images, bias=vit.bias, cover=cover, align_layers=1)
         return {"attention": attention.extra["attention"][:, 0].reshape(cover.shape)}
 
-    def frozen(self) -> list[nn.Module]:
+    def freezable_modules(self) -> list[nn.Module]:
         """Return blocks and norms; patch embedding, mask token, gammas and heads go on training."""
         backbone = self.encoder.backbone
         return [backbone.blocks, backbone.norm, backbone.fc_norm]
 
-    def after_step(self, progress: float) -> None:
-        """Move the teacher towards the student."""
+    def on_step_end(self, progress: float) -> None:
+        """Move the teacher toward the student."""
         momentum = momentum_at(progress, self._own.teacher_momentum)
         self.teacher.follow(self.encoder, momentum)
         if self.bias is not None:
@@ -178,7 +180,7 @@ class AnatomyMaskedAttentionTask(Task):
 
     def _choose(self, cover: Tensor, progress: float) -> Tensor:
         share = torch.full((len(cover),), self._own.ratio(progress), device=cover.device)
-        return choose_cells(cover >= self._own.lung_cover, share)
+        return choose_cells(cover >= self._own.min_lung_fraction, share)
 
     def _student_cover(self, cover: Tensor, progress: float) -> Tensor:
         """Drop the masks of a growing share of views; the teacher keeps them to the end."""
@@ -198,12 +200,12 @@ class AnatomyMaskedAttentionTask(Task):
     ) -> None:
         quality = batch.quality.repeat(2)
         prior = lung_prior(cover, self._own.prior_floor)
-        output.terms["attention"] = attention_loss(attention, prior, quality)
+        output.losses["attention"] = attention_alignment_loss(attention, prior, quality)
         output.weights["attention"] = self._own.lambda_attn
-        trust = mean_one(quality)
-        output.figures["attention_on_lung"] = (trust * attention_on_lung(attention, cover)).mean()
+        trust = normalize_weights(quality)
+        output.metrics["attention_on_lung"] = (trust * attention_on_lung(attention, cover)).mean()
         # What attention without any preference would give.
-        output.figures["lung_share"] = (trust * cover.mean(dim=1)).mean()
+        output.metrics["lung_share"] = (trust * cover.mean(dim=1)).mean()
 
     def _contrast(self, student_cls: Tensor, teacher_cls: Tensor) -> Tensor:
         student = self.projector(student_cls).chunk(2)
@@ -224,7 +226,7 @@ class AnatomyMaskedAttention(Method):
     """Masked distillation in the lungs, for vision transformers."""
 
     name = "anatomy-masked-attention"
-    sentence = (
+    summary = (
         "Hides lung patches from a ViT, rebuilds them from a mean teacher, and draws attention "
         "to the lungs."
     )
@@ -233,14 +235,14 @@ class AnatomyMaskedAttention(Method):
         "teacher: Tarvainen and Valpola, NeurIPS 2017; attention guidance: Li et al., CVPR 2018"
     )
     settings = AnatomyMaskedAttentionSettings
-    parts: ClassVar[dict[str, Part]] = {
-        "bias": Part("anatomy bias on attention", {"bias": "absent"}),
-        "layers": Part("prior on every layer, not the last alone", {"align_layers": 1}),
-        "curriculum": Part("curriculum of the hidden share", {"curriculum": False}),
-        "reconstruction": Part("rebuilding of hidden patches", {"lambda_recon": 0.0}),
-        "alignment": Part("attention's lung prior", {"lambda_attn": 0.0}),
-        "contrast": Part("contrast of student and teacher", {"lambda_ctr": 0.0}),
-        "domains": Part("distance between data sets", {"lambda_dom": 0.0}, several_sets=True),
+    components: ClassVar[dict[str, Component]] = {
+        "bias": Component("anatomy bias on attention", {"bias": "absent"}),
+        "layers": Component("prior on every layer, not the last alone", {"align_layers": 1}),
+        "curriculum": Component("curriculum of the hidden share", {"curriculum": False}),
+        "reconstruction": Component("rebuilding of hidden patches", {"lambda_recon": 0.0}),
+        "alignment": Component("attention's lung prior", {"lambda_attn": 0.0}),
+        "contrast": Component("contrast of student and teacher", {"lambda_ctr": 0.0}),
+        "domains": Component("distance between data sets", {"lambda_dom": 0.0}, several_sets=True),
     }
     defaults: ClassVar[dict[str, Any]] = {
         "encoder.name": "vit_small_patch16_224",

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from medsgssl.losses.equivariance import equivariance_loss
-from medsgssl.losses.nt_xent import mean_one
+from medsgssl.losses.nt_xent import normalize_weights
 from medsgssl.losses.segmentation import cross_entropy_per_image, dice_per_image, iou_per_image
-from medsgssl.methods.base import Method, Part
-from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.methods.base import Component, Method
+from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.gate import GatedEncoder, build_gated_encoder
@@ -32,7 +32,7 @@ class AttentionPriorSettings(ContrastiveSettings):
     map_hidden: int = Field(64, ge=1, description="width of the head that predicts the lung map")
 
 
-class AttentionPriorTask(TwoViewTask):
+class AttentionPriorTask(ContrastiveTask):
     """NT-Xent on gated features, with a supervised and an equivariant lung map.
 
     Args:
@@ -44,27 +44,27 @@ class AttentionPriorTask(TwoViewTask):
         super().__init__(encoder, settings)
         self._lambda_seg, self._lambda_eq = settings.lambda_seg, settings.lambda_eq
 
-    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+    def attention_maps(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Return the lung map that the encoder predicts for the first views."""
         return {"predicted_lungs": self.encoder(*batch.view(0)).extra["lung_map"]}
 
-    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+    def extra_losses(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
         """Add the terms of the lung map whose weight is not 0, and its overlap with the mask."""
         lung_map = features.extra["lung_map"]
         target = cell_cover(stack_views(batch.masks), lung_map.shape[-1])
         quality = batch.quality.repeat(2)
         if self._lambda_seg:
             logits = features.extra["lung_logits"]
-            output.terms["segmentation"] = segmentation_loss(logits, target, quality)
+            output.losses["segmentation"] = segmentation_loss(logits, target, quality)
             output.weights["segmentation"] = self._lambda_seg
         if self._lambda_eq:
             first, second = lung_map.chunk(2)
-            output.terms["equivariance"] = equivariance_loss(
+            output.losses["equivariance"] = equivariance_loss(
                 first, second, batch.affines[:, 0], batch.affines[:, 1], batch.images.shape[-1]
             )
             output.weights["equivariance"] = self._lambda_eq
         overlap = iou_per_image(lung_map.detach(), target)
-        output.figures["lung_map_iou"] = (mean_one(quality) * overlap).mean()
+        output.metrics["lung_map_iou"] = (normalize_weights(quality) * overlap).mean()
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, quality: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class AttentionPrior(Method):
     """Contrastive learning of an encoder that learns to look at the lungs."""
 
     name = "attention-prior"
-    sentence = (
+    summary = (
         "Predicts a lung map from a middle stage and gates the features with it, at test as well."
     )
     citation = (
@@ -93,9 +93,9 @@ class AttentionPrior(Method):
         "CVPR 2020"
     )
     settings = AttentionPriorSettings
-    parts: ClassVar[dict[str, Part]] = {
-        "segmentation": Part("loss of the predicted lung map", {"lambda_seg": 0.0}),
-        "equivariance": Part("equivariance of the maps", {"lambda_eq": 0.0}),
+    components: ClassVar[dict[str, Component]] = {
+        "segmentation": Component("loss of the predicted lung map", {"lambda_seg": 0.0}),
+        "equivariance": Component("equivariance of the maps", {"lambda_eq": 0.0}),
     }
 
     def encoder(self) -> GatedEncoder:

@@ -20,7 +20,7 @@ from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """A part of a method that can be left out, for its leave-one-out table.
 
     Attributes:
@@ -48,7 +48,7 @@ class Method(ABC):
     #: What users type.
     name: ClassVar[str]
     #: One sentence: what it computes.
-    sentence: ClassVar[str]
+    summary: ClassVar[str]
     #: Where the idea comes from.
     citation: ClassVar[str]
     #: The type of ``config.method``.
@@ -56,7 +56,7 @@ class Method(ABC):
     #: Defaults of other settings that differ for this method, by dotted key.
     defaults: ClassVar[dict[str, Any]] = {}
     #: What `medsgssl ablate` leaves out one by one, by name.
-    parts: ClassVar[dict[str, Part]] = {}
+    components: ClassVar[dict[str, Component]] = {}
     #: False where neither views, input path nor loss look at a mask.
     uses_masks: ClassVar[bool] = True
     #: False for a method without a pretext task.

@@ -23,11 +23,11 @@ class ContrastiveSettings(MethodSettings):
     projector_layers: int = Field(2, ge=2, le=3, description="linear layers of the projector")
 
 
-class TwoViewTask(Task):
+class ContrastiveTask(Task):
     """NT-Xent between the first two views of each image.
 
-    Subclasses change what the encoder sees (``prepare``), how much each image counts
-    (``image_weights``) or add terms (``more_terms``).
+    Subclasses change what the encoder sees (``augment_views``), how much each image counts
+    (``image_weights``) or add terms (``extra_losses``).
 
     Args:
         encoder: The encoder to pretrain.
@@ -46,10 +46,10 @@ class TwoViewTask(Task):
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode both views in one pass, as SimCLR does, and contrast them."""
-        images, masks = self.prepare(batch)
+        images, masks = self.augment_views(batch)
         features = self.encoder(images, masks)
         output = self.contrast(batch, features, self.image_weights(batch))
-        self.more_terms(output, batch, features)
+        self.extra_losses(output, batch, features)
         return output
 
     def contrast(self, batch: ViewBatch, features: Features, weights: Tensor | None) -> TaskOutput:
@@ -63,27 +63,27 @@ class TwoViewTask(Task):
         first, second = self.projector(features.pooled).chunk(2)
         contrast = nt_xent(first, second, self.temperature, weights)
         return TaskOutput(
-            terms={"contrast": contrast},
+            losses={"contrast": contrast},
             weights={"contrast": 1.0},
             embedding=features.pooled.chunk(2)[0].detach(),
-            floor={"contrast": nt_xent_floor(global_batch(batch), self.temperature)},
-            figures={},
+            lower_bounds={"contrast": nt_xent_floor(global_batch(batch), self.temperature)},
+            metrics={},
         )
 
-    def prepare(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+    def augment_views(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Return images (2B, 1, S, S) and masks (2B, S, S): first views, then second views."""
         return stack_views(batch.images), stack_views(batch.masks)
 
-    def seen(self, batch: ViewBatch) -> Tensor:
-        """Return the two views as ``prepare`` leaves them, and further views as they are."""
-        prepared = torch.stack(self.prepare(batch)[0].chunk(2), dim=1)
+    def encoder_input(self, batch: ViewBatch) -> Tensor:
+        """Return the two views as ``augment_views`` leaves them, and further views as they are."""
+        prepared = torch.stack(self.augment_views(batch)[0].chunk(2), dim=1)
         return torch.cat([prepared, batch.images[:, 2:]], dim=1)
 
     def image_weights(self, batch: ViewBatch) -> Tensor | None:
         """Return the weight of each image, (B,), or None for equal weights."""
         return None
 
-    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+    def extra_losses(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
         """Add terms to ``output``; none by default."""
 
 

@@ -13,7 +13,7 @@ class Direct(Method):
     """The plain twin: the whole image into the plain encoder, straight to fine-tuning."""
 
     name = "direct"
-    sentence = "Supervised training only: what every pretraining has to beat."
+    summary = "Supervised training only: what every pretraining has to beat."
     citation = "Rajpurkar et al., CheXNet, arXiv 1711.05225, 2017"
     uses_masks = False
     pretrains = False

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
-from medsgssl.methods.base import Method, Part
+from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
@@ -23,7 +23,9 @@ from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 class GuidedCropSettings(ContrastiveSettings):
     """Settings of ``guided-crop``."""
 
-    cover: float = Field(0.4, gt=0, le=0.9, description="tau: smallest lung share of a crop")
+    min_lung_fraction: float = Field(
+        0.4, gt=0, le=0.9, description="tau: smallest lung share of a crop"
+    )
     cover_of: Literal["crop", "lungs"] = Field(
         "crop", description="tau is a share of the crop's area or of the lungs' area"
     )
@@ -82,11 +84,11 @@ class GuidedCropTask(Task):
             weights["global"] = own.lambda_global
         floor = nt_xent_floor(global_batch(batch), own.temperature)
         return TaskOutput(
-            terms=terms,
+            losses=terms,
             weights=weights,
             embedding=pooled.chunk(count)[0].detach(),
-            floor=dict.fromkeys(terms, floor),
-            figures={"lung_cover": batch.masks[:, :2].float().mean()},
+            lower_bounds=dict.fromkeys(terms, floor),
+            metrics={"lung_cover": batch.masks[:, :2].float().mean()},
         )
 
 
@@ -100,7 +102,7 @@ class GuidedCrop(Method):
     """Contrastive learning between crops of the lungs and their common box."""
 
     name = "guided-crop"
-    sentence = (
+    summary = (
         "Contrasts two random crops that must show lung with each other and with the box of both "
         "lungs, which is also the input at fine-tuning and test."
     )
@@ -110,15 +112,15 @@ class GuidedCrop(Method):
         "transformers (DINO), ICCV 2021; NT-Xent: Chen et al., ICML 2020"
     )
     settings = GuidedCropSettings
-    parts: ClassVar[dict[str, Part]] = {
-        "crops": Part("contrast between the two crops", {"lambda_crops": 0.0}),
-        "global": Part("contrast of each crop with the lung box", {"lambda_global": 0.0}),
+    components: ClassVar[dict[str, Component]] = {
+        "crops": Component("contrast between the two crops", {"lambda_crops": 0.0}),
+        "global": Component("contrast of each crop with the lung box", {"lambda_global": 0.0}),
     }
 
     def pretrain_views(self) -> ViewPlan:
         """Return two crops with enough lung, and the lung box where a term needs it."""
         own, augment = self._own(), self.config.views.pretrain
-        crop = LungCrop(augment, own.cover, own.cover_of, own.context, self._box())
+        crop = LungCrop(augment, own.min_lung_fraction, own.cover_of, own.context, self._box())
         crops = (ViewSpec(crop, augment),) * 2
         return (*crops, ViewSpec(self._box(), augment)) if own.lambda_global else crops
 

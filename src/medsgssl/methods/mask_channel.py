@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from medsgssl.methods.base import Method, Part
-from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask
+from medsgssl.methods.base import Component, Method
+from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
 from medsgssl.models.mask_channel import MaskChannelEncoder, build_mask_channel_encoder
@@ -33,16 +33,16 @@ class MaskChannel(Method):
     """NT-Xent with image and mask as input."""
 
     name = "mask-channel"
-    sentence = "Feeds the lung mask as a second channel, dropped half of the time and perturbed."
+    summary = "Feeds the lung mask as a second channel, dropped half of the time and perturbed."
     citation = (
-        "NT-Xent: Chen et al., ICML 2020; zero-initialised condition: Zhang et al., Adding "
+        "NT-Xent: Chen et al., ICML 2020; zero-initialized condition: Zhang et al., Adding "
         "conditional control to text-to-image diffusion models, ICCV 2023"
     )
     settings = MaskChannelSettings
-    parts: ClassVar[dict[str, Part]] = {
-        "dropping": Part("masks dropped in training", {"mask_drop": 0.0}),
-        "perturbing": Part("masks grown, shrunk and shifted in training", {"mask_noise": 0.0}),
-        "test-mask": Part("masks at test", {"mask_at_test": False}),
+    components: ClassVar[dict[str, Component]] = {
+        "dropping": Component("masks dropped in training", {"mask_drop": 0.0}),
+        "perturbing": Component("masks grown, shrunk and shifted in training", {"mask_noise": 0.0}),
+        "test-mask": Component("masks at test", {"mask_at_test": False}),
     }
 
     def encoder(self) -> MaskChannelEncoder:
@@ -56,9 +56,9 @@ class MaskChannel(Method):
             own.mask_at_test,
         )
 
-    def task(self, encoder: Encoder) -> TwoViewTask:
+    def task(self, encoder: Encoder) -> ContrastiveTask:
         """Build the contrastive task; all that is special lies in the encoder."""
-        return TwoViewTask(encoder, self._own())
+        return ContrastiveTask(encoder, self._own())
 
     def _own(self) -> MaskChannelSettings:
         assert isinstance(self.config.method, MaskChannelSettings)

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.methods.base import Method, Part
-from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.methods.base import Component, Method
+from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
 from medsgssl.ops.patch_grid import cell_cover, choose_cells, paint_cells
@@ -19,10 +19,13 @@ from medsgssl.transforms.batch import ViewBatch
 class MaskedContrastiveSettings(ContrastiveSettings):
     """Settings of ``masked-contrastive``."""
 
-    hidden_low: float = Field(0.2, ge=0, le=1, description="smallest hidden share of lung blocks")
-    hidden_high: float = Field(0.5, ge=0, le=1, description="largest hidden share of lung blocks")
+    mask_ratio: tuple[float, float] = Field(
+        (0.2, 0.5), description="smallest and largest share of the lung blocks that is hidden"
+    )
     cells: int = Field(14, ge=2, description="grid cells per side of a view")
-    lung_cover: float = Field(0.3, gt=0, le=1, description="lung share that makes a lung block")
+    min_lung_fraction: float = Field(
+        0.3, gt=0, le=1, description="lung share that makes a lung block"
+    )
     fill_noise: float = Field(0.05, ge=0, description="sd of the noise in hidden blocks")
     quality_floor: float = Field(
         0.1, ge=0, le=1, description="quality below which an image counts no less"
@@ -43,9 +46,9 @@ def hide_lung_blocks(
         The images with hidden blocks, and the hidden pixels (B, S, S) bool. A view without a lung
         block comes back unchanged.
     """
-    lung_cells = cell_cover(masks, settings.cells) >= settings.lung_cover
-    span = settings.hidden_high - settings.hidden_low
-    share = settings.hidden_low + span * torch.rand(images.shape[0], device=images.device)
+    lung_cells = cell_cover(masks, settings.cells) >= settings.min_lung_fraction
+    low, high = settings.mask_ratio
+    share = low + (high - low) * torch.rand(images.shape[0], device=images.device)
     hidden = paint_cells(choose_cells(lung_cells, share), images.shape[-1])
     lung = masks[:, None].to(images.dtype)
     mean = (images * lung).sum((1, 2, 3)) / lung.sum((1, 2, 3)).clamp_min(1)
@@ -54,7 +57,7 @@ def hide_lung_blocks(
     return torch.where(hidden[:, None], fill, images), hidden
 
 
-class MaskedContrastiveTask(TwoViewTask):
+class MaskedContrastiveTask(ContrastiveTask):
     """NT-Xent between views with hidden lung blocks, weighted by mask quality.
 
     Args:
@@ -66,7 +69,7 @@ class MaskedContrastiveTask(TwoViewTask):
         super().__init__(encoder, settings)
         self._settings = settings
 
-    def prepare(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+    def augment_views(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
         """Hide blocks in each view, independently."""
         masks = stack_views(batch.masks)
         images, _ = hide_lung_blocks(stack_views(batch.images), masks, self._settings)
@@ -82,7 +85,7 @@ class MaskedContrastive(Method):
     """Contrastive learning from the lung context of hidden lung blocks."""
 
     name = "masked-contrastive"
-    sentence = (
+    summary = (
         "Hides a random share of the lung blocks in each view and weights images by mask quality."
     )
     citation = (
@@ -90,9 +93,9 @@ class MaskedContrastive(Method):
         "arXiv 2206.07700, 2022"
     )
     settings = MaskedContrastiveSettings
-    parts: ClassVar[dict[str, Part]] = {
-        "hiding": Part("hidden lung blocks", {"hidden_low": 0.0, "hidden_high": 0.0}),
-        "weighting": Part("images weighted by mask quality", {"quality_floor": 1.0}),
+    components: ClassVar[dict[str, Component]] = {
+        "hiding": Component("hidden lung blocks", {"mask_ratio": [0.0, 0.0]}),
+        "weighting": Component("images weighted by mask quality", {"quality_floor": 1.0}),
     }
 
     def task(self, encoder: Encoder) -> MaskedContrastiveTask:

@@ -14,8 +14,8 @@ from medsgssl.losses.region_contrast import (
     replace_absent,
     weighted_pool,
 )
-from medsgssl.methods.base import Method, Part
-from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.methods.base import Component, Method
+from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
@@ -32,21 +32,23 @@ class MultiRegionSettings(ContrastiveSettings):
     regions: Literal["lung", "zones"] = Field(
         "lung", description="lung: lung and non-lung; zones: six lung zones and the mediastinum"
     )
-    alpha: float = Field(1.0, ge=0, description="weight of NT-Xent on the whole view")
-    beta: float = Field(1.0, ge=0, description="weight of the mean NT-Xent of the regions")
+    lambda_global: float = Field(1.0, ge=0, description="weight of NT-Xent on the whole view")
+    lambda_regions: float = Field(
+        1.0, ge=0, description="weight of the mean NT-Xent of the regions"
+    )
     min_area: float = Field(
         0.01, gt=0, lt=1, description="share of a view below which a region is left out"
     )
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> MultiRegionSettings:
-        if not (self.alpha or self.beta):
-            raise ValueError("alpha and beta must not both be 0")
+        if not (self.lambda_global or self.lambda_regions):
+            raise ValueError("lambda_global and lambda_regions must not both be 0")
         return self
 
 
-class MultiRegionTask(TwoViewTask):
-    """L = alpha NT-Xent(view) + beta mean_r NT-Xent(region r).
+class MultiRegionTask(ContrastiveTask):
+    """L = lambda_global NT-Xent(view) + lambda_regions mean_r NT-Xent(region r).
 
     Args:
         encoder: The encoder to pretrain.
@@ -58,8 +60,8 @@ class MultiRegionTask(TwoViewTask):
         self._settings = settings
         self.names = ZONES if settings.regions == "zones" else LUNG_REGIONS
         # A projector that no term uses would wait for its gradient in distributed training.
-        self.projector.requires_grad_(settings.alpha > 0)
-        if settings.beta:
+        self.projector.requires_grad_(settings.lambda_global > 0)
+        if settings.lambda_regions:
             self.region_projector = Projector(
                 encoder.backbone.num_features,
                 settings.projector_hidden,
@@ -67,16 +69,20 @@ class MultiRegionTask(TwoViewTask):
                 settings.projector_layers,
             )
 
-    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+    def extra_losses(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
         """Weigh the term of the views, and add that of the regions."""
-        output.weights["contrast"] = self._settings.alpha
-        if not self._settings.alpha:
-            del output.terms["contrast"], output.weights["contrast"], output.floor["contrast"]
-        if self._settings.beta:
+        output.weights["contrast"] = self._settings.lambda_global
+        if not self._settings.lambda_global:
+            del (
+                output.losses["contrast"],
+                output.weights["contrast"],
+                output.lower_bounds["contrast"],
+            )
+        if self._settings.lambda_regions:
             losses_R, present_BR = self.region_losses(batch, features.spatial)
-            output.terms["regions"] = mean_over_present(losses_R, present_BR)
-            output.weights["regions"] = self._settings.beta
-            output.figures["regions_present"] = present_BR.float().mean()
+            output.losses["regions"] = mean_over_present(losses_R, present_BR)
+            output.weights["regions"] = self._settings.lambda_regions
+            output.metrics["regions_present"] = present_BR.float().mean()
 
     def region_losses(self, batch: ViewBatch, spatial: Tensor) -> tuple[Tensor, Tensor]:
         """Return NT-Xent of each region, (R,), and which regions take part, (B, R) bool.
@@ -115,7 +121,7 @@ class MultiRegion(Method):
     """Contrastive learning of whole views and of anatomical regions at once."""
 
     name = "multi-region"
-    sentence = (
+    summary = (
         "Contrasts embeddings of lung and non-lung, or of seven zones, pooled from the last "
         "feature map, beside those of the whole views."
     )
@@ -124,9 +130,9 @@ class MultiRegion(Method):
         "2021; NT-Xent: Chen et al., ICML 2020"
     )
     settings = MultiRegionSettings
-    parts: ClassVar[dict[str, Part]] = {
-        "regions": Part("contrast of regions", {"beta": 0.0}),
-        "whole-view": Part("contrast of whole views", {"alpha": 0.0}),
+    components: ClassVar[dict[str, Component]] = {
+        "regions": Component("contrast of regions", {"lambda_regions": 0.0}),
+        "whole-view": Component("contrast of whole views", {"lambda_global": 0.0}),
     }
 
     def pretrain_views(self) -> ViewPlan:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medsgssl.config.loading import Config, build, merge, nest
+from medsgssl.config.renamed import with_new_names
 from medsgssl.errors import ConfigError
 from medsgssl.methods.base import Method
 from medsgssl.utils.io import read_json
@@ -61,13 +62,13 @@ def find_method(name: str) -> type[Method]:
     return methods[name]
 
 
-def configure(name: str, *layers: Mapping[str, Any], direct: bool = False) -> Config:
+def configure(name: str, *layers: Mapping[str, Any], no_pretrain: bool = False) -> Config:
     """Build the configuration of a method.
 
     Args:
         name: The method.
         *layers: Nested settings, later ones win: YAML file, then command line.
-        direct: Configure the twin without pretraining.
+        no_pretrain: Configure the no-pretraining baseline.
 
     Raises:
         ConfigError: The method or a setting is unknown, or a value is out of range.
@@ -77,14 +78,14 @@ def configure(name: str, *layers: Mapping[str, Any], direct: bool = False) -> Co
     for key, value in method.defaults.items():
         tree = merge(tree, nest(key, value))
     for layer in layers:
-        tree = merge(tree, layer)
-    tree = merge(tree, {"name": name, "direct": direct or not method.pretrains})
+        tree = merge(tree, with_new_names({**layer, "method_name": name}))
+    tree = merge(tree, {"method_name": name, "no_pretrain": no_pretrain or not method.pretrains})
     return build(tree, method.settings)
 
 
 def method_of(config: Config) -> Method:
     """Return the method that a configuration names."""
-    return find_method(config.name)(config)
+    return find_method(config.method_name)(config)
 
 
 #: The measured ratios and what they were measured on; written by the benchmark alone.

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medsgssl.methods.base import Method
-from medsgssl.methods.contrastive import ContrastiveSettings, TwoViewTask, stack_views
+from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.task import TaskOutput
@@ -21,7 +21,7 @@ class SimclrSettings(ContrastiveSettings):
     reconstruction_size: int = Field(32, ge=8, description="side of the reconstructed image")
 
 
-class SimclrTask(TwoViewTask):
+class SimclrTask(ContrastiveTask):
     """NT-Xent, and on request the reconstruction of the shrunken view from its features.
 
     Args:
@@ -37,10 +37,10 @@ class SimclrTask(TwoViewTask):
                 nn.Linear(encoder.num_features, 512), nn.GELU(), nn.Linear(512, self._side**2)
             )
 
-    def more_terms(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
+    def extra_losses(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
         """Add the mean squared error of the reconstruction, where its weight is not 0."""
         if self._weight:
-            output.terms["reconstruction"] = self._reconstruction(batch, features.pooled)
+            output.losses["reconstruction"] = self._reconstruction(batch, features.pooled)
             output.weights["reconstruction"] = self._weight
 
     def _reconstruction(self, batch: ViewBatch, pooled: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Simclr(Method):
     """Plain SimCLR with the same backbone, views, batch, epochs and schedule as the options."""
 
     name = "simclr"
-    sentence = "Plain NT-Xent between two random views; no mask anywhere (the control)."
+    summary = "Plain NT-Xent between two random views; no mask anywhere (the control)."
     citation = (
         "Chen et al., A simple framework for contrastive learning of visual representations, "
         "ICML 2020"

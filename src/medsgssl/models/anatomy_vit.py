@@ -1,4 +1,4 @@
-"""A vision transformer that can hide patches, be biased towards lungs, and show where CLS looks.
+"""A vision transformer that can hide patches, be biased toward lungs, and show where CLS looks.
 
 Sources: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, through timm's own blocks;
 mask tokens before the blocks as in Bao et al., "BEiT", ICLR 2022; an additive bias on attention
@@ -120,7 +120,7 @@ class AnatomyViT(Encoder):
         Returns:
             Features whose ``extra`` holds ``cls`` (B, D), the class token behind the final norm,
             and, where asked for, ``attention`` (B, align_layers, N): CLS-to-patch attention,
-            normalised over the patches, mean over the heads, with gradient.
+            normalized over the patches, mean over the heads, with gradient.
         """
         tokens = self._embed(images, hidden, mask_token)
         prefix: int = self.backbone.num_prefix_tokens
@@ -142,7 +142,7 @@ class AnatomyViT(Encoder):
 
     def _embed(self, images: Tensor, hidden: Tensor | None, mask_token: Tensor | None) -> Tensor:
         vit = self.backbone
-        patches = vit.patch_embed(self.normalise(images))
+        patches = vit.patch_embed(self.normalize(images))
         if hidden is not None:
             assert mask_token is not None
             # (B, N, D), or (B, h, w, D) in models that take images of any size.

@@ -11,7 +11,7 @@ from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.task import Task, TaskOutput
 from medsgssl.transforms.batch import ViewBatch
 
-# Temperature of the neighbours' votes, as in Wu et al., "Unsupervised feature learning via
+# Temperature of the neighbors' votes, as in Wu et al., "Unsupervised feature learning via
 # non-parametric instance discrimination", CVPR 2018.
 _VOTE_TEMPERATURE = 0.07
 
@@ -50,15 +50,15 @@ class Classifier(Task):
         pooled = self.features(batch).pooled
         logits = self.head(self.dropout(pooled)).float()
         return TaskOutput(
-            terms={"supervised": self.loss(logits, batch.labels)},
+            losses={"supervised": self.loss(logits, batch.labels)},
             weights={"supervised": 1.0},
             embedding=pooled.detach(),
-            floor={},
-            figures={},
+            lower_bounds={},
+            metrics={},
         )
 
 
-class Neighbours(Classifier):
+class KNNClassifier(Classifier):
     """Scores an image by the labels of its nearest training images in cosine similarity.
 
     Source: Wu et al., CVPR 2018, section 3.4, with a vote per disease.
@@ -66,36 +66,36 @@ class Neighbours(Classifier):
     Args:
         encoder: The frozen encoder.
         count: Number of training images N.
-        neighbours: Images that vote, k; at most N.
+        neighbors: Images that vote, k; at most N.
     """
 
     bank: Tensor
     bank_labels: Tensor
 
-    def __init__(self, encoder: Encoder, count: int, neighbours: int) -> None:
+    def __init__(self, encoder: Encoder, count: int, neighbors: int) -> None:
         super().__init__(encoder)
-        self.neighbours = min(neighbours, count)
+        self.neighbors = min(neighbors, count)
         self.register_buffer("bank", torch.zeros(count, encoder.num_features))
         self.register_buffer("bank_labels", torch.zeros(count, len(DISEASES)))
 
     def scores(self, batch: ViewBatch) -> Tensor:
         """Return the share of the weighted votes for each disease, (B, 14) in [0, 1]."""
         found = self.features(batch).pooled.float()
-        return vote(found, self.bank, self.bank_labels, self.neighbours)
+        return vote(found, self.bank, self.bank_labels, self.neighbors)
 
 
-def vote(features: Tensor, bank: Tensor, labels: Tensor, neighbours: int) -> Tensor:
+def vote(features: Tensor, bank: Tensor, labels: Tensor, neighbors: int) -> Tensor:
     """Return the share of the nearest images' weighted votes for each disease.
 
     Args:
         features: (B, D) of the images to score.
         bank: (N, D) of the images that vote, of length 1 each.
         labels: (N, 14) of 0 and 1.
-        neighbours: Images that vote, k <= N.
+        neighbors: Images that vote, k <= N.
 
     Returns:
         (B, 14) in [0, 1].
     """
-    similarity, nearest = (F.normalize(features, dim=1) @ bank.T).topk(neighbours, dim=1)
+    similarity, nearest = (F.normalize(features, dim=1) @ bank.T).topk(neighbors, dim=1)
     votes = F.softmax(similarity / _VOTE_TEMPERATURE, dim=1)
     return (votes[..., None] * labels[nearest]).sum(dim=1).clamp(0, 1)

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 M = TypeVar("M", bound=nn.Module)
 
 
-class MeanTeacher(nn.Module, Generic[M]):
+class EMATeacher(nn.Module, Generic[M]):
     """Owns a deep copy of a student that shares no tensor and no callable with it.
 
     The copy never trains: it has no gradient and stays in eval mode. Its BatchNorm layers use the
@@ -39,7 +39,7 @@ class MeanTeacher(nn.Module, Generic[M]):
             module.running_mean = module.running_var = module.num_batches_tracked = None
         self.train()
 
-    def train(self, mode: bool = True) -> MeanTeacher[M]:
+    def train(self, mode: bool = True) -> EMATeacher[M]:
         """Stay in eval mode, whatever the mode of the task."""
         del mode
         super().train(False)

@@ -1,4 +1,4 @@
-"""The encoder: a timm backbone for grey images, with its own pooling and normalisation."""
+"""The encoder: a timm backbone for gray images, with its own pooling and normalization."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Features:
 
 
 class Encoder(nn.Module):
-    """A timm backbone that takes grey images in [0, 1] and normalises them itself.
+    """A timm backbone that takes gray images in [0, 1] and normalizes them itself.
 
-    Grey images see the mean over the three channels of the backbone's normalisation constants, and
+    Gray images see the mean over the three channels of the backbone's normalization constants, and
     the first convolution is the sum of its RGB filters: the output equals that of the 3-channel
-    network on the replicated, equally normalised grey image.
+    network on the replicated, equally normalized gray image.
 
     Subclasses that let a mask into the network override ``forward``.
 
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         """Whether the backbone is a transformer over patch tokens."""
         return hasattr(self.backbone, "blocks") and hasattr(self.backbone, "cls_token")
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Return images (B, 1, S, S) in [0, 1] as the backbone expects them."""
         return (images - self.mean) / self.std
 
@@ -80,10 +80,10 @@ class Encoder(nn.Module):
             images: (B, 1, S, S) float in [0, 1].
             masks: (B, S, S) bool; not used here.
         """
-        return self.features(self.normalise(images))
+        return self.features(self.normalize(images))
 
     def features(self, inputs: Tensor) -> Features:
-        """Run the backbone on normalised inputs (B, C, S, S)."""
+        """Run the backbone on normalized inputs (B, C, S, S)."""
         last = self.backbone.forward_features(inputs)
         return self.pool(last)
 
@@ -140,7 +140,7 @@ def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
 
 def _create(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
     if not settings.pretrained:
-        return _calm(timm.create_model(settings.name, pretrained=False, **options))
+        return _zero_init_residual(timm.create_model(settings.name, pretrained=False, **options))
     if settings.weights is not None:
         return _from_file(settings, options)
     try:
@@ -154,7 +154,7 @@ def _create(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
         ) from error
 
 
-def _calm(model: nn.Module) -> nn.Module:
+def _zero_init_residual(model: nn.Module) -> nn.Module:
     """Let the residual branches of MobileNet-like models start at zero; return the model.
 
     Without it a fresh MobileNetV2 is chaotic: the two views of an image are no more alike than
@@ -229,5 +229,5 @@ def _takes_img_size(name: str) -> bool:
 
 
 def build_encoder(settings: EncoderSettings, img_size: int) -> Encoder:
-    """Return the plain encoder: grey image in, pooled features out."""
+    """Return the plain encoder: gray image in, pooled features out."""
     return Encoder(build_backbone(settings, img_size))

@@ -84,7 +84,7 @@ class GatedEncoder(Encoder):
             return self._gated(output, logits.sigmoid().to(output.dtype))
 
         with self.backbone.get_submodule(self.stage).register_forward_hook(gate):
-            features = self.features(self.normalise(images))
+            features = self.features(self.normalize(images))
         features.extra["lung_logits"] = found[0]
         features.extra["lung_map"] = found[0].sigmoid()
         return features

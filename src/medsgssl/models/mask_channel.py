@@ -1,6 +1,6 @@
 """A second input channel for the lung mask, and the noise that keeps it from being a shortcut.
 
-Source: zero-initialised new filters follow Zhang et al., "Adding conditional control to
+Source: zero-initialized new filters follow Zhang et al., "Adding conditional control to
 text-to-image diffusion models", ICCV 2023; dropping an input follows Ho and Salimans,
 "Classifier-free diffusion guidance", 2022. Rank filters as graded erosion and dilation: Serra,
 "Image analysis and mathematical morphology", 1982.
@@ -46,11 +46,11 @@ def add_zero_channel(backbone: nn.Module) -> None:
     for convolution in convolutions:
         if not isinstance(convolution, nn.Conv2d) or convolution.in_channels != 1:
             raise _unfit(backbone, "its first layer is not a convolution of the image itself")
-        # Filters that are standardised together would change as soon as zeros join them.
+        # Filters that are standardized together would change as soon as zeros join them.
         if isinstance(
             convolution, (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
         ):
-            raise _unfit(backbone, "its first filters are standardised (BiT, NFNet)")
+            raise _unfit(backbone, "its first filters are standardized (BiT, NFNet)")
         image = convolution.weight.detach()
         convolution.weight = nn.Parameter(torch.cat([image, torch.zeros_like(image)], dim=1))
         convolution.in_channels = 2
@@ -66,8 +66,8 @@ def _unfit(backbone: nn.Module, reason: str) -> ConfigError:
 def perturb_masks(masks_BSS: Tensor, reach: float) -> Tensor:
     """Grow or shrink each mask, then shift it, by random amounts of its own.
 
-    A pixel stays lung where more than a random share of its square neighbourhood is: a share near
-    0 dilates by the neighbourhood's radius, one near 1 erodes by it. Borders repeat, so that a
+    A pixel stays lung where more than a random share of its square neighborhood is: a share near
+    0 dilates by the neighborhood's radius, one near 1 erodes by it. Borders repeat, so that a
     whole-image mask stays one.
 
     Args:
@@ -126,7 +126,7 @@ class MaskChannelEncoder(Encoder):
             masks: (B, S, S) bool.
         """
         channel = self._channel(masks)[:, None].to(images.dtype)
-        return self.features(torch.cat([self.normalise(images), channel], dim=1))
+        return self.features(torch.cat([self.normalize(images), channel], dim=1))
 
     def _channel(self, masks: Tensor) -> Tensor:
         if not self.training:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Projector(nn.Module):
-    """An MLP with BatchNorm between its layers, whose output is L2-normalised.
+    """An MLP with BatchNorm between its layers, whose output is L2-normalized.
 
     No BatchNorm follows the last layer, as in the paper's formula. It would take away what the
     projections of a fresh encoder share, which is most of them, and blow up the rest, which is

@@ -18,24 +18,24 @@ class TaskOutput:
     """What a task returns for one batch.
 
     Attributes:
-        terms: Loss terms by name, scalars with gradient, before weighting.
+        losses: Loss terms by name, scalars with gradient, before weighting.
         weights: The weight of each term in the loss; terms of weight 0 are not computed.
         embedding: (B, D) detached features of the encoder, watched for collapse. Not projections:
             the projector's BatchNorm would hide it.
-        floor: The smallest value that each of some terms can take, by name.
-        figures: Scalars to log beside the loss, without gradient.
+        lower_bounds: The smallest value that each of some terms can take, by name.
+        metrics: Scalars to log beside the loss, without gradient.
     """
 
-    terms: dict[str, Tensor]
+    losses: dict[str, Tensor]
     weights: dict[str, float]
     embedding: Tensor
-    floor: dict[str, float]
-    figures: dict[str, Tensor]
+    lower_bounds: dict[str, float]
+    metrics: dict[str, Tensor]
 
     @property
     def loss(self) -> Tensor:
         """The weighted sum of the terms, a scalar."""
-        return torch.stack([self.weights[name] * term for name, term in self.terms.items()]).sum()
+        return torch.stack([self.weights[name] * term for name, term in self.losses.items()]).sum()
 
 
 class Task(nn.Module, ABC):
@@ -46,7 +46,7 @@ class Task(nn.Module, ABC):
     """
 
     #: Name prefixes of parameters that no gradient trains, e.g. an EMA teacher's.
-    fixed: ClassVar[tuple[str, ...]] = ()
+    frozen_prefixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -61,11 +61,11 @@ class Task(nn.Module, ABC):
             progress: Share of the training done, in [0, 1); for schedules of the method's own.
         """
 
-    def seen(self, batch: ViewBatch) -> Tensor:
+    def encoder_input(self, batch: ViewBatch) -> Tensor:
         """Return the views as this task shows them to its encoder, (B, V, 1, S, S)."""
         return batch.images
 
-    def maps(self, batch: ViewBatch) -> dict[str, Tensor]:
+    def attention_maps(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Return what the report shows of the first views, by name; nothing by default.
 
         Maps (B, h, w), not negative, over the whole view: where the method looks, or what it has
@@ -73,9 +73,9 @@ class Task(nn.Module, ABC):
         """
         return {}
 
-    def frozen(self) -> list[nn.Module]:
+    def freezable_modules(self) -> list[nn.Module]:
         """Return the modules that rest during ``pretrain.freeze_epochs``: the backbone."""
         return [self.encoder.backbone]
 
-    def after_step(self, progress: float) -> None:
-        """Do what follows an optimiser step, e.g. move a teacher; nothing by default."""
+    def on_step_end(self, progress: float) -> None:
+        """Do what follows an optimizer step, e.g. move a teacher; nothing by default."""

@@ -33,7 +33,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
     """Return the facts in the header of a weights file.
 
     Raises:
@@ -66,7 +66,7 @@ def load_weights(path: Path, module: nn.Module, must_match: dict[str, Any]) -> d
     Raises:
         CheckpointError: The file is unusable, of another method, or does not fit the module.
     """
-    facts = read_facts(path)
+    facts = read_header(path)
     for name, wanted in must_match.items():
         if facts.get(name) != wanted:
             raise CheckpointError(
@@ -83,6 +83,6 @@ def load_weights(path: Path, module: nn.Module, must_match: dict[str, Any]) -> d
     return facts
 
 
-def encoder_facts(config: Config) -> dict[str, Any]:
+def weights_identity(config: Config) -> dict[str, Any]:
     """Return the facts in which weights and configuration must agree."""
-    return {"method": config.name, "encoder": config.encoder.name}
+    return {"method": config.method_name, "encoder": config.encoder.name}

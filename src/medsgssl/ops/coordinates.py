@@ -1,6 +1,6 @@
 """Reading maps of the whole image, or of a view itself, at the pixels of a view.
 
-All maps here are in *normalised* coordinates: -1 and 1 are the outer edges of the first and the
+All maps here are in *normalized* coordinates: -1 and 1 are the outer edges of the first and the
 last pixel, so that maps of any resolution share them (``align_corners=False`` in PyTorch).
 """
 
@@ -20,10 +20,10 @@ def view_to_frame(affines_B23: Tensor, frames_B23: Tensor, size: int) -> Tensor:
         size: Side S of all views in pixels.
 
     Returns:
-        (B, 2, 3) float32 in normalised coordinates, as ``affine_grid`` takes it.
+        (B, 2, 3) float32 in normalized coordinates, as ``affine_grid`` takes it.
     """
     with _full_precision(affines_B23):
-        return _normalised(_inverse(frames_B23) @ _square(affines_B23), size)
+        return _normalized(_inverse(frames_B23) @ _square(affines_B23), size)
 
 
 def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
@@ -37,13 +37,13 @@ def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
         size: Side S of the views in pixels.
 
     Returns:
-        (B, 2, 3) float32 in normalised coordinates, as ``affine_grid`` takes it.
+        (B, 2, 3) float32 in normalized coordinates, as ``affine_grid`` takes it.
     """
     mirror = torch.eye(3, device=columns_B.device).repeat(len(columns_B), 1, 1)
     mirror[:, 0, 0] = -1
     mirror[:, 0, 2] = 2 * columns_B.float()
     with _full_precision(affines_B23):
-        return _normalised(_inverse(affines_B23) @ mirror @ _square(affines_B23), size)
+        return _normalized(_inverse(affines_B23) @ mirror @ _square(affines_B23), size)
 
 
 def read_map(maps_BCHW: Tensor, theta_B23: Tensor, side: int, mode: str) -> Tensor:
@@ -51,7 +51,7 @@ def read_map(maps_BCHW: Tensor, theta_B23: Tensor, side: int, mode: str) -> Tens
 
     Args:
         maps_BCHW: Maps to read, (B, C, H, W) float.
-        theta_B23: From the views to the maps, (B, 2, 3), in normalised coordinates.
+        theta_B23: From the views to the maps, (B, 2, 3), in normalized coordinates.
         side: Points per side.
         mode: ``"nearest"`` or ``"bilinear"``.
 
@@ -80,7 +80,7 @@ def _inverse(affines: Tensor) -> Tensor:
     return inverse
 
 
-def _normalised(pixels_B33: Tensor, size: int) -> Tensor:
+def _normalized(pixels_B33: Tensor, size: int) -> Tensor:
     half, middle = size / 2, (size - 1) / 2
     to_pixels = pixels_B33.new_tensor([[half, 0, middle], [0, half, middle], [0, 0, 1]])
     to_unit = pixels_B33.new_tensor([[1, 0, -middle], [0, 1, -middle], [0, 0, half]]) / half

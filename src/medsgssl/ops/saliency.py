@@ -27,7 +27,7 @@ _WORK_SIDE = 112
 _RIM = 1 / 56
 # Width of the window over which the two lungs are compared, as a share of the side.
 _COMPARED = 1 / 12
-# A grey unit is never smaller than this, or noise would be salient in an even lung.
+# A gray unit is never smaller than this, or noise would be salient in an even lung.
 _SMALLEST_UNIT = 0.03
 
 
@@ -36,7 +36,7 @@ class Saliency:
     """What ``lung_saliency`` returns for N views.
 
     Attributes:
-        maps: (N, W, W) float, saliency in grey units, 0 outside the lungs.
+        maps: (N, W, W) float, saliency in gray units, 0 outside the lungs.
         scores: (N,) float, mean of the most salient pixels of each view; 0 without lung.
     """
 
@@ -55,7 +55,7 @@ def lung_saliency(
 ) -> Saliency:
     """Return maps and scores of saliency inside the lungs.
 
-    Grey levels are brought to units of the image's own aerated lung, (x - p50) / (p50 - p10) over
+    Gray levels are brought to units of the image's own aerated lung, (x - p50) / (p50 - p10) over
     lung pixels: percentiles of the darker half, which neither exposure nor an opacity of less than
     half of the lungs moves much. In these units
 
@@ -70,16 +70,16 @@ def lung_saliency(
             from ``frames.view_to_mirror``.
         scales: Widths s of the windows as shares of a view.
         top: Share of the lung pixels whose mean saliency is the score, in (0, 1].
-        cap: Largest saliency of a pixel, in grey units.
+        cap: Largest saliency of a pixel, in gray units.
     """
     side = min(_WORK_SIDE, images_N1SS.shape[-1])
-    lung, grey = _lung_and_grey(images_N1SS, masks_NSS, side)
-    contrast = torch.stack([_contrast(grey, lung, _odd(s * side)) for s in scales]).amax(dim=0)
-    maps = ((contrast + _asymmetry(grey, lung, mirrors_N23)).clamp_max(cap) * lung)[:, 0]
+    lung, gray = _lung_and_gray(images_N1SS, masks_NSS, side)
+    contrast = torch.stack([_contrast(gray, lung, _odd(s * side)) for s in scales]).amax(dim=0)
+    maps = ((contrast + _asymmetry(gray, lung, mirrors_N23)).clamp_max(cap) * lung)[:, 0]
     return Saliency(maps, _top_mean(maps.flatten(1), lung.flatten(1) > 0, top))
 
 
-def _lung_and_grey(images: Tensor, masks: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def _lung_and_gray(images: Tensor, masks: Tensor, side: int) -> tuple[Tensor, Tensor]:
     mask = masks[:, None].float()
     share = F.adaptive_avg_pool2d(mask, side)
     # The mean over the lung pixels of each cell: cells at the rim must not see the outside.
@@ -88,17 +88,17 @@ def _lung_and_grey(images: Tensor, masks: Tensor, side: int) -> tuple[Tensor, Te
     lung = -F.max_pool2d(-(share >= 0.5).float(), rim, stride=1, padding=rim // 2)
     low, middle = _percentiles(level.flatten(1), lung.flatten(1) > 0, (0.1, 0.5))
     unit = (middle - low).clamp_min(_SMALLEST_UNIT)
-    grey = (level - middle[:, None, None, None]) / unit[:, None, None, None]
-    return lung, grey * lung
+    gray = (level - middle[:, None, None, None]) / unit[:, None, None, None]
+    return lung, gray * lung
 
 
-def _contrast(grey: Tensor, lung: Tensor, width: int) -> Tensor:
-    return (_local_mean(grey, lung, width) - _local_mean(grey, lung, 3 * width)).clamp_min(0)
+def _contrast(gray: Tensor, lung: Tensor, width: int) -> Tensor:
+    return (_local_mean(gray, lung, width) - _local_mean(gray, lung, 3 * width)).clamp_min(0)
 
 
-def _asymmetry(grey: Tensor, lung: Tensor, mirrors: Tensor) -> Tensor:
-    level = _local_mean(grey, lung, _odd(_COMPARED * grey.shape[-1])) * lung
-    mirrored = read_map(torch.cat([level, lung], dim=1), mirrors, grey.shape[-1], "bilinear")
+def _asymmetry(gray: Tensor, lung: Tensor, mirrors: Tensor) -> Tensor:
+    level = _local_mean(gray, lung, _odd(_COMPARED * gray.shape[-1])) * lung
+    mirrored = read_map(torch.cat([level, lung], dim=1), mirrors, gray.shape[-1], "bilinear")
     other, other_lung = mirrored[:, :1], mirrored[:, 1:]
     denser: Tensor = (level - other / other_lung.clamp_min(0.5)).clamp_min(0)
     return denser * (other_lung > 0.5)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from medsgssl.config.loading import Config
-from medsgssl.data.loader import ViewSteps
+from medsgssl.data.loader import BatchDataset
 from medsgssl.data.prepare import PreparedData
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.models.weights import load_weights
@@ -35,14 +35,14 @@ def write_examples(path: Path, config: Config, data: PreparedData) -> None:
         .numpy(),
         "test_views": _render(config, data, method.test_views(), rows).images[:, 0, 0].numpy(),
     }
-    if not config.direct:
+    if not config.no_pretrain:
         batch = _render(config, data, method.pretrain_views(), rows)
         arrays["pretrain_views"] = batch.images[:, :, 0].numpy()
         arrays["pretrain_masks"] = batch.masks.numpy()
         torch.manual_seed(config.seed)
         task = method.task(method.encoder())
         shown = batch.to_device(torch.device("cpu"))
-        seen = task.seen(shown)
+        seen = task.encoder_input(shown)
         if not torch.equal(seen, shown.images):
             arrays["prepared"] = seen[:, :, 0].numpy()
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -68,7 +68,7 @@ def write_maps(path: Path, config: Config, data: PreparedData, weights: Path) ->
     before = _maps(task, batch)
     if not before:
         return
-    load_weights(weights, task.encoder, {"method": config.name})
+    load_weights(weights, task.encoder, {"method": config.method_name})
     arrays: dict[str, NDArray[np.generic]] = {
         "image_ids": data.catalog.table["image_id"].to_numpy(dtype=str)[rows],
         "views": rendered.images[:, 0, 0].numpy(),
@@ -82,11 +82,11 @@ def write_maps(path: Path, config: Config, data: PreparedData, weights: Path) ->
 
 @torch.inference_mode()
 def _maps(task: Task, batch: ViewBatch) -> dict[str, NDArray[np.float32]]:
-    return {name: found.float().numpy() for name, found in task.maps(batch).items()}
+    return {name: found.float().numpy() for name, found in task.attention_maps(batch).items()}
 
 
 def _render(
     config: Config, data: PreparedData, plan: ViewPlan, rows: NDArray[np.int64]
 ) -> ViewBatch:
-    order = EpochOrder(rows, len(rows), config.seed, shuffle=False)
-    return ViewSteps(data.source, plan, order, config.data.img_size, config.seed).render(0, rows)
+    order = EpochSampler(rows, len(rows), config.seed, shuffle=False)
+    return BatchDataset(data.source, plan, order, config.data.img_size, config.seed).render(0, rows)

@@ -24,10 +24,10 @@ from medsgssl.images.intensity import INTENSITY
 from medsgssl.inference.predict import predict
 from medsgssl.methods.registry import find_method
 from medsgssl.models.encoder import build_backbone
-from medsgssl.models.weights import encoder_facts, read_facts
+from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, StageName, flatten
-from medsgssl.training.finetuning import finetune, labelled_rows
+from medsgssl.training.finetuning import finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
 from medsgssl.utils.io import atomic_path, fingerprint, write_json
 from medsgssl.utils.system import loader_workers, rank, shared_memory_warning
@@ -66,8 +66,8 @@ def run_method(
         run.claim(config)
     else:
         _wait_for_data(run)
-    data = prepare_data(config, console, needs_masks=find_method(config.name).uses_masks)
-    if pretrained is not None and not config.direct:
+    data = prepare_data(config, console, needs_masks=find_method(config.method_name).uses_masks)
+    if pretrained is not None and not config.no_pretrain:
         warnings = [*data.facts["warnings"], *_check_apart(data, pretrained)]
         data = replace(data, facts=data.facts | {"warnings": warnings})
     keys = _keys(config, data, pretrained)
@@ -75,17 +75,19 @@ def run_method(
     if rank() == 0:
         _say_warnings(config, data, console)
         _write_data(run, config, data, keys)
-    if last >= 1 and not config.direct:
+    if last >= 1 and not config.no_pretrain:
         _pretrain(run, config, data, facts | {"key": keys["pretrain"]}, pretrained)
     if last >= 2:
         _require_labels(data)
         finetune_facts = facts | {"key": keys["finetune"]}
-        _once(run, "finetune", keys, lambda: finetune(config, data.source, out, finetune_facts))
+        run_stage_if_needed(
+            run, "finetune", keys, lambda: finetune(config, data.source, out, finetune_facts)
+        )
     if rank() > 0:
         return run
     if last >= 3:
-        _once(run, "predict", keys, lambda: _predict(run, config, data))
-        _once(run, "evaluate", keys, lambda: evaluate_run(run, config))
+        run_stage_if_needed(run, "predict", keys, lambda: _predict(run, config, data))
+        run_stage_if_needed(run, "evaluate", keys, lambda: evaluate_run(run, config))
     return run
 
 
@@ -101,8 +103,8 @@ def _check_early(config: Config, pretrained: Path | None) -> None:
     if pretrained is None:
         build_backbone(config.encoder, config.data.img_size)
         return
-    facts = read_facts(pretrained)
-    for name, wanted in encoder_facts(config).items():
+    facts = read_header(pretrained)
+    for name, wanted in weights_identity(config).items():
         if facts.get(name) != wanted:
             raise CheckpointError(
                 f"{pretrained} was pretrained with {name}={facts.get(name)!r}, this run has "
@@ -144,11 +146,11 @@ def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
 
 
 def _require_labels(data: PreparedData) -> None:
-    if not data.catalog.facts.get("labelled", True):
+    if not data.catalog.facts.get("labeled", True):
         raise DataError(
             f"{data.catalog.root} has no labels of the {len(DISEASES)} NIH diseases: there is "
             "nothing to fine-tune for",
-            "stop at `medsgssl pretrain`, then fine-tune on labelled data with --from",
+            "stop at `medsgssl pretrain`, then fine-tune on labeled data with --from",
         )
 
 
@@ -164,13 +166,13 @@ def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[s
     def part(*prefixes: str) -> dict[str, Any]:
         return {key: value for key, value in flat.items() if key.startswith(prefixes)}
 
-    common = part("name", "seed", "encoder.", "method.", "data.img_size", "data.batch_size")
+    common = part("method_name", "seed", "encoder.", "method.", "data.img_size", "data.batch_size")
     keys = {"data": data.key}
-    start = read_facts(pretrained)["key"] if pretrained else None
+    start = read_header(pretrained)["key"] if pretrained else None
     keys["pretrain"] = fingerprint(
         [data.pretrain_key, common, part("pretrain.", "views.pretrain."), start, __version__]
     )
-    begin = "direct" if config.direct else keys["pretrain"]
+    begin = "direct" if config.no_pretrain else keys["pretrain"]
     keys["finetune"] = fingerprint(
         [
             data.key, common, begin, part("finetune.", "views.finetune.", "data.label_fraction"),
@@ -183,8 +185,8 @@ def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[s
 
 
 def _facts(config: Config, data: PreparedData) -> dict[str, Any]:
-    return encoder_facts(config) | {
-        "direct": config.direct,
+    return weights_identity(config) | {
+        "direct": config.no_pretrain,
         "img_size": config.data.img_size,
         "intensity": INTENSITY,
         "label_revision": data.catalog.facts.get("label_revision"),
@@ -211,14 +213,14 @@ def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[s
             data.split_table().to_parquet(temporary, index=False)
         write_examples(run.examples, config, data)
 
-    _once(run, "data", keys, write)
+    run_stage_if_needed(run, "data", keys, write)
 
 
 def _labels_used(config: Config, data: PreparedData) -> dict[str, int]:
     """Count what ``data.label_fraction`` leaves of the training split."""
-    if not data.catalog.facts.get("labelled", True):
+    if not data.catalog.facts.get("labeled", True):
         return {"patients": 0, "images": 0}
-    rows = labelled_rows(config, data.source)
+    rows = labeled_rows(config, data.source)
     return {"patients": len(set(data.source.patients[rows])), "images": len(rows)}
 
 
@@ -247,10 +249,10 @@ def _pretrain(
         else:
             _copy_along(_origin(pretrained).maps, run.maps)
 
-    _once(run, "pretrain", {"pretrain": facts["key"]}, work)
+    run_stage_if_needed(run, "pretrain", {"pretrain": facts["key"]}, work)
     if rank() == 0:
         # Apart, so that a run killed here need not pretrain again.
-        _once(run, "maps", {"maps": facts["key"]}, maps)
+        run_stage_if_needed(run, "maps", {"maps": facts["key"]}, maps)
 
 
 def _copy_along(source: Path, target: Path) -> None:
@@ -271,12 +273,13 @@ def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:
     Predictions(pd.DataFrame(frame)).write(run.predictions)
 
 
-def _once(
+def run_stage_if_needed(
     run: RunFolder,
     stage: StageName,
     keys: dict[str, str],
     work: Callable[[], Any],
 ) -> None:
+    """Do the work of a stage and mark it complete, unless it is complete already."""
     found = run.key_of(stage)
     if found == keys[stage]:
         return

@@ -79,7 +79,7 @@ class Chart:
             raise ValueError(f"{self.name!r} is no name of a chart")
 
     def svg(self) -> Markup:
-        """Return the panel as SVG for the inside of a page; its colours follow the theme."""
+        """Return the panel as SVG for the inside of a page; its colors follow the theme."""
         with _style():
             figure = Figure(figsize=self.size)
             width, height = self.size
@@ -132,7 +132,7 @@ def _style() -> Iterator[None]:
 
 
 def _for_page(svg: str, name: str, label: str) -> Markup:
-    """Fit a figure of matplotlib into a page: unique ids, theme colours, no foreign addresses."""
+    """Fit a figure of matplotlib into a page: unique ids, theme colors, no foreign addresses."""
     body = svg[svg.index("<svg") :]
     box = re.search(r'viewBox="([^"]+)"', body)
     assert box is not None

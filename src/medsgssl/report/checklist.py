@@ -17,7 +17,7 @@ from medsgssl.data.labels import DISEASES
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.report.model_card import OPEN, pretrained_on, software, split_kind
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.localize import LOOK_FILE
+from medsgssl.study.localize import LOCALIZATION_FILE
 from medsgssl.utils.formatting import percent, words
 from medsgssl.utils.io import read_json, write_text
 
@@ -88,7 +88,10 @@ def _sizes(catalog: dict[str, Any]) -> str:
 
 def _pretrained_on(analysis: Analysis) -> str:
     found = [
-        pretrained_on(run.folder) for arm in analysis.arms if not arm.direct for run in arm.runs
+        pretrained_on(run.folder)
+        for arm in analysis.arms
+        if not arm.no_pretrain
+        for run in arm.runs
     ]
     return "; or ".join(dict.fromkeys(found)) or "nothing"
 
@@ -107,9 +110,9 @@ def _budgets(analysis: Analysis) -> str:
     for arm in analysis.arms:
         kept = arm.settings
         start = "ImageNet weights" if kept.get("encoder.pretrained") else "random weights"
-        head = kept.get("finetune.read_out", "finetune")
+        head = kept.get("finetune.run_inference", "finetune")
         trained = f"{kept.get('finetune.epochs')} epochs" if head == "finetune" else str(head)
-        before = "" if arm.direct else f"{kept.get('pretrain.epochs')} + "
+        before = "" if arm.no_pretrain else f"{kept.get('pretrain.epochs')} + "
         budget = f"{kept.get('encoder.name')} from {start}, {before}{trained}"
         found.setdefault(budget, []).append(arm.label)
     told = [f"{budget}: {', '.join(dict.fromkeys(arms))}" for budget, arms in found.items()]
@@ -118,7 +121,7 @@ def _budgets(analysis: Analysis) -> str:
 
 def _input(settings: dict[str, Any]) -> str:
     return (
-        f"grey, {settings.get('data.img_size')} pixels square; 0.1 and 99.9 percentiles of deeper "
+        f"gray, {settings.get('data.img_size')} pixels square; 0.1 and 99.9 percentiles of deeper "
         "images to 8 bits; augmentation in `config.yaml`"
     )
 
@@ -143,8 +146,10 @@ def _controls(analysis: Analysis) -> str:
 
 
 def _looked(analysis: Analysis) -> str:
-    there = [run for run in analysis.collected.runs if (run.folder.path / LOOK_FILE).is_file()]
-    return "`localisation.csv`" if there else "not looked at"
+    there = [
+        run for run in analysis.collected.runs if (run.folder.path / LOCALIZATION_FILE).is_file()
+    ]
+    return "`localization.csv`" if there else "not looked at"
 
 
 def _positives(analysis: Analysis) -> dict[str, int]:

@@ -27,7 +27,7 @@ _OTHERS = {
     "data_wait": None,
     "seconds": None,
 }
-#: A collapse is a fall towards zero, so zero has to be in sight.
+#: A collapse is a fall toward zero, so zero has to be in sight.
 _FROM_ZERO = ("embedding_std", "embedding_rank", "lr")
 
 

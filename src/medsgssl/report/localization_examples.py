@@ -14,7 +14,7 @@ from medsgssl.report.run_pictures import Example, Picture, outline
 from medsgssl.study.arms import Arm
 from medsgssl.study.localize import EXAMPLES_FILE
 from medsgssl.utils.formatting import words
-from medsgssl.utils.heatmap import paint_map
+from medsgssl.utils.heatmap import overlay_heatmap
 
 _SIDE = 160
 Arrays = Mapping[str, NDArray[Any]]
@@ -51,10 +51,10 @@ def _example(first: Arrays, found: Mapping[str, Arrays], row: int) -> Example:
         "lungs": "" if lungs.all() else outline(lungs),
         "box": _box_outline(first["boxes"][row] * image.shape[0]),
     }
-    grey = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    shown = {"image": np.asarray(grey, np.uint8)}
+    gray = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    shown = {"image": np.asarray(gray, np.uint8)}
     for label, arrays in found.items():
-        shown[label] = paint_map(arrays["images"][row], arrays["maps"][row], _SIDE)
+        shown[label] = overlay_heatmap(arrays["images"][row], arrays["maps"][row], _SIDE)
     disease = words(str(first["diseases"][row]))
     pictures = [
         Picture(label, f"{image_id}, {disease}: {label}", png_uri(pixels), image.shape[0], **marks)

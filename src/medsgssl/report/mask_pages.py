@@ -20,7 +20,7 @@ from medsgssl.masks.recipes.anatomic.recipe import Trace, draw, trace
 from medsgssl.masks.recipes.anatomic.template import Outline
 from medsgssl.masks.regions import Region, label_regions
 from medsgssl.masks.store import MaskStore
-from medsgssl.masks.types import STATUSES, Grey, LungMask
+from medsgssl.masks.types import STATUSES, Gray, LungMask
 from medsgssl.utils.io import atomic_path, write_json, write_text
 
 
@@ -87,7 +87,7 @@ def plot_quality(scores: Scores) -> Plot:
     axes = figure.subplots()
     for status, group in scores.table.groupby("status"):
         axes.scatter(group["quality"], group["dice"], s=14, alpha=0.6, label=str(status))
-    axes.axhline(GOOD_DICE, color="grey", linewidth=0.8, linestyle="--")
+    axes.axhline(GOOD_DICE, color="gray", linewidth=0.8, linestyle="--")
     axes.set(xlabel="quality score", ylabel="Dice", xlim=(-0.02, 1.02), ylim=(0.0, 1.02))
     said = scores.summary()
     auc = said["quality_auc_dice_below_0.8"]
@@ -119,7 +119,7 @@ def _worst_page(scores: Scores, images: Path, references: Path) -> str:
 Picture = NDArray[np.uint8]
 
 _SIDE = 384
-_COLOURS = {
+_COLORS = {
     Region.RIGHT_UPPER: (90, 180, 250), Region.RIGHT_MIDDLE: (60, 130, 220),
     Region.RIGHT_LOWER: (40, 80, 180), Region.LEFT_UPPER: (250, 200, 90),
     Region.LEFT_MIDDLE: (230, 150, 50), Region.LEFT_LOWER: (190, 100, 30),
@@ -140,18 +140,18 @@ def write_explanation(image: Path, out: Path) -> LungMask:
     Raises:
         ImageError: The image cannot be read.
     """
-    grey = read_image(image)
-    lungs = draw(grey)
-    steps = trace(grey)
+    gray = read_image(image)
+    lungs = draw(gray)
+    steps = trace(gray)
     introduction = (
         f"{image.name}: {lungs.status}, quality {lungs.quality:.2f}. {lungs.reason}".rstrip()
     )
     figures = [] if steps is None else list(step_figures(steps))
-    result = draw_overlay(grey, lungs.mask, long_side=_SIDE)
+    result = draw_overlay(gray, lungs.mask, long_side=_SIDE)
     heading = "Result: the mask for the image as stored"
     figures.append(Figure(result, heading, f"{lungs.status} {lungs.reason}"))
     if lungs.mask.any():
-        figures.append(Figure(_regions(grey, lungs), "Regions", "zones and mediastinum"))
+        figures.append(Figure(_regions(gray, lungs), "Regions", "zones and mediastinum"))
     write_text(out, page("How the lungs were found", introduction, figures))
     return lungs
 
@@ -183,11 +183,11 @@ def step_figures(steps: Trace) -> Iterator[Figure]:
     yield Figure(draw_overlay(fine, steps.mask, long_side=_SIDE), heading, said)
 
 
-def _rgb(image: Grey) -> Picture:
+def _rgb(image: Gray) -> Picture:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
 
 
-def _stretched(image: FloatImage) -> Grey:
+def _stretched(image: FloatImage) -> Gray:
     low, high = np.percentile(image, (1, 99))
     return np.asarray(np.clip((image - low) / (high - low + 1e-6) * 255, 0, 255), dtype=np.uint8)
 
@@ -198,10 +198,10 @@ def _large(picture: Picture) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _with_outlines(fine: Grey, outlines: Outline, colour: tuple[int, int, int]) -> Picture:
+def _with_outlines(fine: Gray, outlines: Outline, color: tuple[int, int, int]) -> Picture:
     picture = _large(_rgb(fine))
     points = np.round((outlines + 0.5) * (_SIDE / max(fine.shape))).astype(np.int32)
-    cv2.polylines(picture, list(points), isClosed=True, color=colour, lineType=cv2.LINE_AA)
+    cv2.polylines(picture, list(points), isClosed=True, color=color, lineType=cv2.LINE_AA)
     return picture
 
 
@@ -210,16 +210,16 @@ def _with_edges(steps: Trace) -> Picture:
     scale = _SIDE / max(steps.frame.fine.shape)
     for outline, edges in zip(steps.refined.outlines, steps.refined.edges, strict=True):
         for (x, y), edge in zip((outline + 0.5) * scale, np.clip(edges, 0, 1), strict=True):
-            colour = (int(255 * (1 - edge)), int(255 * edge), 40)
-            cv2.circle(picture, (round(x), round(y)), 3, colour, cv2.FILLED, cv2.LINE_AA)
+            color = (int(255 * (1 - edge)), int(255 * edge), 40)
+            cv2.circle(picture, (round(x), round(y)), 3, color, cv2.FILLED, cv2.LINE_AA)
     return picture
 
 
-def _regions(grey: Grey, lungs: LungMask) -> Picture:
+def _regions(gray: Gray, lungs: LungMask) -> Picture:
     labels = label_regions(lungs.mask)
     size = (labels.shape[1], labels.shape[0])
-    picture = _rgb(np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8))
-    for region, colour in _COLOURS.items():
+    picture = _rgb(np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8))
+    for region, color in _COLORS.items():
         here = labels == region
-        picture[here] = picture[here] // 2 + np.array(colour, np.uint8) // 2
+        picture[here] = picture[here] // 2 + np.array(color, np.uint8) // 2
     return _large(picture)

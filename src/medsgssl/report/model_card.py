@@ -29,7 +29,7 @@ def write_card(run: RunFolder) -> Path:
     """
     results = Results.read(run)
     parts = [
-        f"# Model card: {results.setting('name')}",
+        f"# Model card: {results.setting('method_name')}",
         _model(results),
         _uses(),
         _data(results, run),
@@ -42,12 +42,14 @@ def write_card(run: RunFolder) -> Path:
 
 def _model(results: Results) -> str:
     start = "ImageNet weights" if results.setting("encoder.pretrained") else "random weights"
-    way = "supervised training alone" if results.direct else "self-supervised pretraining first"
+    way = (
+        "supervised training alone" if results.no_pretrain else "self-supervised pretraining first"
+    )
     versions = results.environment or {}
     lines = {
         "Backbone": f"{results.setting('encoder.name')}, from {start}",
         "Training": f"{way}; seed {results.setting('seed')}",
-        "Input": f"one grey chest X-ray, {results.setting('data.img_size')} pixels square",
+        "Input": f"one gray chest X-ray, {results.setting('data.img_size')} pixels square",
         "Output": "14 probabilities, one per finding of ChestX-ray14; not exclusive",
         "Lung masks": str((results.data or {}).get("masks", {}).get("source", "not told")),
         "Made with": software(versions),
@@ -92,7 +94,7 @@ def _data(results: Results, run: RunFolder) -> str:
     }
     for name, found in splits.items():
         lines[name] = f"{found['usable']} usable images of {found['patients']} patients"
-    if not results.direct:
+    if not results.no_pretrain:
         lines["Pretrained on"] = pretrained_on(run)
     text = "## Data\n\n" + _list(lines)
     return text + (
@@ -138,7 +140,7 @@ def _limits(results: Results) -> str:
     told = "\n".join(f"- {text}" for text in found) or "- The run gave no warning."
     return (
         f"## Limits\n\n{told}\n- Tested on one data set; how it does elsewhere is not known.\n"
-        f"- Ethical considerations and licence of the data: {OPEN}"
+        f"- Ethical considerations and license of the data: {OPEN}"
     )
 
 

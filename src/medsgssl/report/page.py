@@ -20,7 +20,7 @@ from medsgssl.utils.io import write_text
 
 
 def png_uri(picture: NDArray[np.uint8]) -> str:
-    """Return a grey or RGB picture as a ``data:`` address, PNG."""
+    """Return a gray or RGB picture as a ``data:`` address, PNG."""
     ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
     encoded = cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     return f"data:image/png;base64,{base64.b64encode(encoded.tobytes()).decode()}"
@@ -28,7 +28,7 @@ def png_uri(picture: NDArray[np.uint8]) -> str:
 
 @functools.cache
 def templates() -> jinja2.Environment:
-    """Return the environment of every page: templates, filters and colours."""
+    """Return the environment of every page: templates, filters and colors."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medsgssl.report"),
         autoescape=True,

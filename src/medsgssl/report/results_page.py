@@ -14,7 +14,7 @@ from medsgssl.data.labels import DISEASES
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure, find_method
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
-from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.cost import seconds_per_image
@@ -25,8 +25,8 @@ from medsgssl.utils.formatting import percent
 from medsgssl.utils.io import write_text
 
 _NONE = "-"
-# Settings that a direct run never looks at.
-_PRETRAINING = ("pretrain.", "views.pretrain.", "data.also")
+# Settings that a no_pretrain run never looks at.
+_PRETRAINING = ("pretrain.", "views.pretrain.", "data.extra_roots")
 # Settings that a twin shares.
 _FINE_TUNING = ("encoder.", "finetune.", "views.finetune.", "data.img_size", "data.batch_size")
 # What an arm shares with the control that its cost is compared with.
@@ -51,7 +51,7 @@ def write_results(
         ConfigError: A folder holds no run.
         DataError: A file is damaged, or the runs do not compare.
     """
-    analysis = analyse(folders, control=control)
+    analysis = analyze(folders, control=control)
     seconds = _measured(analysis) if measure else _logged(analysis)
     sections = [_head(analysis, measure), _table(analysis, seconds), _commands(analysis)]
     write_text(path, "\n\n".join(sections) + "\n")
@@ -89,7 +89,7 @@ def _table(analysis: Analysis, costs: dict[str, float]) -> str:
     for arm in analysis.arms:
         seconds, cost = _epoch_seconds(arm), costs.get(arm.label)
         epochs = str(arm.settings["finetune.epochs"])
-        if not arm.direct:
+        if not arm.no_pretrain:
             epochs = f"{arm.settings['pretrain.epochs']} + {epochs}"
         rows.append(
             [
@@ -118,22 +118,27 @@ def _commands(analysis: Analysis) -> str:
 
 def command(run: FinishedRun) -> str:
     """Return the command line that makes a run: every setting that is not its method's default."""
-    name, direct = str(run.settings["name"]), bool(run.settings["direct"])
+    name, no_pretrain = str(run.settings["method_name"]), bool(run.settings["no_pretrain"])
     try:
-        usual = flatten(dump(configure(name, direct=direct)))
+        usual = flatten(dump(configure(name, no_pretrain=no_pretrain)))
     except ConfigError:  # a method that is not installed here
         usual = {}
     apart = {
         key: value
         for key, value in run.settings.items()
         if value != usual.get(key)
-        and key not in (*WITHOUT_EFFECT, "name", "direct")
-        and not (direct and key.startswith(_PRETRAINING))
+        and key not in (*WITHOUT_EFFECT, "method_name", "no_pretrain")
+        and not (no_pretrain and key.startswith(_PRETRAINING))
     }
     data = Path(str(run.settings["data.root"])).name
-    words = ["medsgssl", "run", name, *(["--direct"] if direct and name != "direct" else [])]
+    words = [
+        "medsgssl",
+        "run",
+        name,
+        *(["--no-pretrain"] if no_pretrain and name != "direct" else []),
+    ]
     words += ["--data", data, "--out", f"runs/{run.name}"]
-    if not direct and not _pretraining(run).pretrain_log.is_file():
+    if not no_pretrain and not _pretraining(run).pretrain_log.is_file():
         words += ["--from", "WEIGHTS"]  # it was pretrained elsewhere
     for key, value in apart.items():
         words += ["--set", f"{key}={_plain(value)}"]
@@ -182,7 +187,7 @@ def _measured(analysis: Analysis) -> dict[str, float]:
 
 def _pairs(analysis: Analysis) -> Iterator[tuple[Arm, Arm]]:
     """Yield each pretrained arm with the control of its backbone and label fraction."""
-    pretrained = [arm for arm in analysis.arms if not arm.direct]
+    pretrained = [arm for arm in analysis.arms if not arm.no_pretrain]
     controls = [arm for arm in pretrained if analysis.control in (arm.method, arm.label)]
     for arm in pretrained:
         for control in controls:
@@ -193,7 +198,7 @@ def _pairs(analysis: Analysis) -> Iterator[tuple[Arm, Arm]]:
 
 def _config(arm: Arm) -> Config:
     stored = arm.runs[0].folder.read_config()
-    return configure(str(stored["name"]), stored)
+    return configure(str(stored["method_name"]), stored)
 
 
 def _epoch_seconds(arm: Arm) -> float | None:
@@ -220,7 +225,7 @@ def _gain(arm: Arm, analysis: Analysis) -> str:
     twins = [other for other in analysis.arms if _is_twin(other, arm)]
     if not twins:
         return _NONE
-    # Its own where that was run; for others `direct` is the same.
+    # Its own where that was run; for others `no_pretrain` is the same.
     twin = next((other for other in twins if other.method == arm.method), twins[0])
     bench = analysis.bench
     sides = [each(a.drawn, lambda run: run.mean_auc(bench.headline)) for a in (arm, twin)]
@@ -230,7 +235,7 @@ def _gain(arm: Arm, analysis: Analysis) -> str:
 
 def _is_twin(other: Arm, arm: Arm) -> bool:
     """Tell whether one arm is the other without pretraining: same network, same input path."""
-    if arm.direct or not other.direct or other.fraction != arm.fraction:
+    if arm.no_pretrain or not other.no_pretrain or other.fraction != arm.fraction:
         return False
     if other.method != arm.method and not _has_plain_input(arm.method):
         return False

@@ -40,16 +40,16 @@ class _Row:
 
     def draw(self, axes: Axes, place: int) -> None:
         mean = self.name == _MEAN
-        colour = SECOND if mean else FIRST
+        color = SECOND if mean else FIRST
         if self.interval:
-            axes.plot(self.interval, [place] * 2, color=colour, linewidth=2.2 if mean else 1.6)
+            axes.plot(self.interval, [place] * 2, color=color, linewidth=2.2 if mean else 1.6)
             text = f"{number(self.auc)}  ({span(self.interval)})"
         else:
             text = number(self.auc)
             text += "" if self.positives is None else f"  ({self.positives} positives)"
-        fill = colour if self.interval else "none"
+        fill = color if self.interval else "none"
         marker = "D" if mean else "o"
-        axes.plot([self.auc], [place], marker, color=colour, markersize=5, markerfacecolor=fill)
+        axes.plot([self.auc], [place], marker, color=color, markersize=5, markerfacecolor=fill)
         axes.text(
             1.02, place, text, transform=axes.get_yaxis_transform(), va="center",
             fontweight="bold" if mean else "normal",

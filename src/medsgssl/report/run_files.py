@@ -98,9 +98,9 @@ class Results:
         )
 
     @property
-    def direct(self) -> bool:
+    def no_pretrain(self) -> bool:
         """Whether the run goes without pretraining."""
-        return bool(self.config.get("direct", False))
+        return bool(self.config.get("no_pretrain", False))
 
     def setting(self, dotted: str) -> Any:
         """Return a setting by its dotted name, None where there is none."""
@@ -112,7 +112,7 @@ class Results:
     def absent(self, path: Path) -> str:
         """Say why there is nothing to show for a file."""
         stage = FILES[path.name][0]
-        if stage == "pretrain" and self.direct:
+        if stage == "pretrain" and self.no_pretrain:
             return "This run goes without pretraining: fine-tuning starts from the first weights."
         if stage in self.stages:
             if stage == "pretrain":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medsgssl.report.page import png_uri
 from medsgssl.utils.formatting import number, words
-from medsgssl.utils.heatmap import paint_map
+from medsgssl.utils.heatmap import overlay_heatmap
 
 _SIDE = 160
 _MAX_EXAMPLES = 6
@@ -21,7 +21,7 @@ _CHANGED = 0.02
 # Outlines of changes that are nearly the whole view would say nothing.
 _MOST = 0.95
 
-Grey = NDArray[np.uint8]
+Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
@@ -83,12 +83,12 @@ def _example(arrays: Mapping[str, NDArray[Any]], row: int, without_masks: bool) 
     if views is not None:
         masks = arrays["pretrain_masks"][row]
         for v, view in enumerate(views[row]):
-            shown = _grey(view)
+            shown = _gray(view)
             # The outline of a whole-image mask is the frame of the image, not lungs.
             lungs = None if whole else masks[v]
             pictures.append(_picture(f"pretraining view {v + 1}", image_id, shown, lungs))
             if prepared is not None and v < prepared.shape[1]:
-                left = _grey(prepared[row, v])
+                left = _gray(prepared[row, v])
                 changed = _changed(shown, left)
                 pictures.append(
                     _picture(f"view {v + 1} as encoded", image_id, left, lungs, changed)
@@ -105,27 +105,27 @@ def _example(arrays: Mapping[str, NDArray[Any]], row: int, without_masks: bool) 
 def _picture(
     caption: str, image_id: str, image: NDArray[Any], mask: Mask | None, changed: Mask | None = None
 ) -> Picture:
-    grey = _grey(image)
-    shrink = min(1.0, _SIDE / max(grey.shape))
-    small = cv2.resize(grey, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    gray = _gray(image)
+    shrink = min(1.0, _SIDE / max(gray.shape))
+    small = cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     return Picture(
         caption=caption,
         alt=f"{image_id}: {caption}",
         address=png_uri(np.asarray(small, dtype=np.uint8)),
-        side=grey.shape[0],
+        side=gray.shape[0],
         lungs="" if mask is None else outline(mask),
         hidden="" if changed is None else outline(changed),
     )
 
 
-def _grey(image: NDArray[Any]) -> Grey:
+def _gray(image: NDArray[Any]) -> Gray:
     """Return an image as uint8; floats are in [0, 1]."""
     if image.dtype == np.uint8:
         return image
     return np.asarray(np.clip(image, 0, 1) * 255 + 0.5, dtype=np.uint8)
 
 
-def _changed(before: Grey, after: Grey) -> Mask | None:
+def _changed(before: Gray, after: Gray) -> Mask | None:
     changed = np.abs(before.astype(np.int16) - after) > _CHANGED * 255
     # Noise in a filled block leaves single pixels unchanged; blocks are larger than that.
     kernel = np.ones((5, 5), np.uint8)
@@ -177,7 +177,7 @@ def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) ->
                 Picture(
                     caption=caption if mask.all() else caption + share,
                     alt=f"{image_id}: {caption} pretraining" if when else f"{image_id}: {caption}",
-                    address=png_uri(paint_map(view, found, _SIDE_maps)),
+                    address=png_uri(overlay_heatmap(view, found, _SIDE_maps)),
                     side=view.shape[0],
                     lungs="" if mask.all() else outline(mask),
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medsgssl.report.run_files import FILES, Results
-from medsgssl.utils.formatting import listed, words
+from medsgssl.utils.formatting import join_names, words
 
 #: So many warnings of one kind are told as one.
 _ALIKE = 3
@@ -19,8 +19,8 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 
 def title(results: Results) -> str:
     """Return the name of the method, and of its twin without pretraining."""
-    name = str(results.config.get("name", "run"))
-    return f"{name}, direct twin" if results.direct and name != "direct" else name
+    name = str(results.config.get("method_name", "run"))
+    return f"{name}, direct twin" if results.no_pretrain and name != "direct" else name
 
 
 def data_set(results: Results) -> str:
@@ -58,7 +58,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     unsure = [words(name) for name in with_interval if name not in above]
     total = len(metrics["per_disease"])
     text = f"Better than chance, with an interval above 0.5, for {len(above)} of {total} diseases"
-    text += f"; not for {listed(unsure, most=4)}" if unsure else ""
+    text += f"; not for {join_names(unsure, most=4)}" if unsure else ""
     without = total - len(with_interval)
     return f"{text}; {without} without an interval." if without else f"{text}."
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from medsgssl.data.labels import DISEASES
 from medsgssl.report.run_files import Results
-from medsgssl.utils.formatting import NONE, count, listed, number, span, words
+from medsgssl.utils.formatting import NONE, count, join_names, number, span, words
 
 _SPLITS = ("train", "val", "test")
 
@@ -118,7 +118,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return listed([_text(item) for item in value]) if value else NONE
+        return join_names([_text(item) for item in value]) if value else NONE
     return str(value) if value != {} else NONE
 
 

@@ -24,16 +24,16 @@ from medsgssl.study.strata import Stratum
 from medsgssl.study.verdict import reach
 from medsgssl.utils.formatting import number, percent, signed
 
-# Colours repeat after four, so dash and marker change with them.
-_COLOURS = (FIRST, SECOND, THIRD, FOURTH)
+# Colors repeat after four, so dash and marker change with them.
+_COLORS = (FIRST, SECOND, THIRD, FOURTH)
 _DASHES = ((None, None), (5, 2), (2, 1.5), (6, 1.5, 1.5, 1.5))
 _MARKERS = "osD^vPX*"
 
 
 def line_style(place: int) -> dict[str, Any]:
-    """Return colour, marker and dashes of the arm at that place, different for the first 16."""
+    """Return color, marker and dashes of the arm at that place, different for the first 16."""
     return {
-        "color": _COLOURS[place % 4],
+        "color": _COLORS[place % 4],
         "marker": _MARKERS[place % len(_MARKERS)],
         "markersize": 5,
         "dashes": _DASHES[(place // 4 + place) % 4],

@@ -12,7 +12,7 @@ from medsgssl.report.ablation import part_rows
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import calibration, decisions
 from medsgssl.study.comparisons import Comparison
-from medsgssl.study.localize import LOOK_FILE, MEASURES
+from medsgssl.study.localize import LOCALIZATION_FILE, MEASURES
 from medsgssl.study.statistics import Estimate, each
 from medsgssl.study.strata import Stratum
 from medsgssl.utils.io import read_json, write_text
@@ -44,7 +44,7 @@ def make_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
             ]
         ),
         "parts": pd.DataFrame(part_rows(analysis)),
-        "localisation": pd.DataFrame(_localisation(analysis)),
+        "localization": pd.DataFrame(_localization(analysis)),
         "runs": pd.DataFrame(_runs(analysis)),
     }  # fmt: skip
 
@@ -169,11 +169,11 @@ def _stratum(found: Comparison, part: Stratum) -> Row:
     }
 
 
-def _localisation(analysis: Analysis) -> list[Row]:
+def _localization(analysis: Analysis) -> list[Row]:
     """Average where the runs of each arm look; arms of which none was scored are left out."""
     rows = []
     for arm in analysis.arms:
-        paths = [run.folder.path / LOOK_FILE for run in arm.runs]
+        paths = [run.folder.path / LOCALIZATION_FILE for run in arm.runs]
         found = [read_json(path) for path in paths if path.is_file()]
         if not found:
             continue

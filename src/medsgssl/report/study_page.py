@@ -33,12 +33,12 @@ from medsgssl.report.study_tables import (
     shortcuts_table,
     subgroups_table,
 )
-from medsgssl.study.analysis import Analysis, analyse
+from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import RULE, reach
-from medsgssl.utils.formatting import listed, percent, signed, words
+from medsgssl.utils.formatting import join_names, percent, signed, words
 from medsgssl.utils.io import write_text
 
 PAGE = "report.html"
@@ -75,7 +75,7 @@ def write_study_report(
         ConfigError: A folder holds no run.
         DataError: A file is damaged, or the runs do not compare.
     """
-    analysis = analyse(folders, control=control, resamples=resamples, confidence=confidence)
+    analysis = analyze(folders, control=control, resamples=resamples, confidence=confidence)
     place = out or report_place(folders)
     tables = make_tables(analysis)
     write_tables(tables, place)
@@ -84,7 +84,7 @@ def write_study_report(
     for name, chart in charts.items():
         write_figure([chart], place / "figures", name, columns=1)
     shown = _content(analysis, charts) | {
-        "looked": looked_table(tables["localisation"]),
+        "looked": looked_table(tables["localization"]),
         "left_out": parts_table(tables["parts"]),
     }
     page = templates().get_template("study.html.jinja").render(shown)
@@ -118,7 +118,7 @@ def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
         "bench": bench,
         "data_set": _data_set(first.data, first.settings.get("data.root")),
         "methods": list(dict.fromkeys(arm.method for arm in analysis.arms)),
-        "fractions": listed(
+        "fractions": join_names(
             [percent(share) for share in sorted({arm.fraction for arm in analysis.arms})]
         ),
         "rule": RULE,
@@ -155,7 +155,7 @@ def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
 
 
 def _methods_first(found: Comparison) -> tuple[float, bool, str]:
-    return -found.arm.fraction, found.arm.direct, found.arm.label
+    return -found.arm.fraction, found.arm.no_pretrain, found.arm.label
 
 
 def _data_set(data: dict[str, Any] | None, root: Any) -> str:

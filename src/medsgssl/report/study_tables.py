@@ -17,7 +17,7 @@ from medsgssl.study.localize import MEASURES
 from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import QualityStrata, Stratum
 from medsgssl.study.verdict import decide, reach
-from medsgssl.utils.formatting import count, listed, number, percent, signed, span, words
+from medsgssl.utils.formatting import count, join_names, number, percent, signed, span, words
 
 
 def p_text(value: float | None) -> str:
@@ -126,7 +126,7 @@ def quality_table(analysis: Analysis) -> tuple[list[tuple[Table, str]], str]:
             shown.append((table, _trend(quality, len(analysis.quality))))
     if not absent:
         return shown, ""
-    names = listed([title for title, _ in absent], most=3)
+    names = join_names([title for title, _ in absent], most=3)
     return shown, f"No strata by mask quality for {names}: {absent[0][1]}."
 
 
@@ -157,7 +157,7 @@ def looked_table(found: pd.DataFrame) -> Table | None:
     ]  # fmt: skip
     boxes, patients = int(found["boxes"].iloc[0]), int(found["patients"].iloc[0])
     caption = f"{boxes} boxes of {patients} patients"
-    return Table(caption, columns, rows, "localisation.csv, from localisation.json of the runs")
+    return Table(caption, columns, rows, "localization.csv, from localization.json of the runs")
 
 
 def _ends(value: float | None, low: float | None, high: float | None) -> str:

@@ -1,8 +1,8 @@
-"""The colours of pages and figures: one set of names, a light and a dark value for each.
+"""The colors of pages and figures: one set of names, a light and a dark value for each.
 
 Figures are drawn with the light values; on a page every one of them becomes the CSS variable of
-its name, so figures follow the theme without being drawn twice. The series colours are told apart
-with red-green and blue-yellow colour blindness (after Okabe and Ito, "Color universal design",
+its name, so figures follow the theme without being drawn twice. The series colors are told apart
+with red-green and blue-yellow color blindness (after Okabe and Ito, "Color universal design",
 2008), and lines that share a panel differ in dash or marker too.
 """
 
@@ -13,8 +13,8 @@ import re
 INK, MUTED, GRID, CARD = "#1b2127", "#5a6672", "#dbe1e7", "#fefefe"
 FIRST, SECOND, THIRD, FOURTH = "#0a67a8", "#c2510c", "#12805c", "#a3478a"
 
-#: Name of each colour with its light and its dark value; the light ones are all different.
-COLOURS: dict[str, tuple[str, str]] = {
+#: Name of each color with its light and its dark value; the light ones are all different.
+COLORS: dict[str, tuple[str, str]] = {
     "ink": (INK, "#e9edf1"),
     "muted": (MUTED, "#a3afbb"),
     "grid": (GRID, "#39434d"),
@@ -28,16 +28,16 @@ COLOURS: dict[str, tuple[str, str]] = {
     "warn-edge": ("#b97a00", "#e0a63a"),
 }
 
-_NAMES = {light: name for name, (light, _) in COLOURS.items()}
+_NAMES = {light: name for name, (light, _) in COLORS.items()}
 
 
 def variables(dark: bool) -> dict[str, str]:
-    """Return the CSS variables of one theme, name to colour."""
-    return {f"--{name}": pair[int(dark)] for name, pair in COLOURS.items()}
+    """Return the CSS variables of one theme, name to color."""
+    return {f"--{name}": pair[int(dark)] for name, pair in COLORS.items()}
 
 
 def follow_theme(svg: str) -> str:
-    """Replace every colour of the palette in an SVG by its CSS variable."""
+    """Replace every color of the palette in an SVG by its CSS variable."""
     return re.sub(
         r"#[0-9a-f]{6}\b",
         lambda found: f"var(--{_NAMES[found[0]]})" if found[0] in _NAMES else found[0],

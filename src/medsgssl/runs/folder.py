@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from medsgssl.config.loading import Config, dump, read_yaml, to_yaml
+from medsgssl.config.renamed import with_new_names
 from medsgssl.errors import ConfigError
 from medsgssl.utils.io import read_json, write_json, write_text
 from medsgssl.utils.system import environment
@@ -142,7 +144,10 @@ class RunFolder:
         """
         if not self.config.is_file():
             raise ConfigError(f"{self.path} holds no run", "give the --out folder of a run")
-        return read_yaml(self.config)
+        with warnings.catch_warnings():
+            # An older run's names are not the reader's concern.
+            warnings.simplefilter("ignore", FutureWarning)
+            return with_new_names(read_yaml(self.config))
 
     def _require_same(self, config: Config) -> None:
         old, new = (by_name(flatten(tree)) for tree in (self.read_config(), dump(config)))
@@ -186,8 +191,8 @@ def by_name(flat: dict[str, Any]) -> dict[str, Any]:
 
     Folders may move: where they lie changes no result, and what they hold is in the stage's key.
     """
-    named = [Path(str(folder)).name for folder in flat.get("data.also") or ()]
-    return flat | {"data.also": named}
+    named = [Path(str(folder)).name for folder in flat.get("data.extra_roots") or ()]
+    return flat | {"data.extra_roots": named}
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from medsgssl.study.arms import Arm, arm_means, gather_arms
 from medsgssl.study.collect import Collected, collect
 from medsgssl.study.comparisons import Comparison, compare_arms
-from medsgssl.study.statistics import Bench, Estimate
+from medsgssl.study.statistics import Estimate, ResampledTestSet
 from medsgssl.study.strata import QualityStrata, Strata, Stratum
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import MethodVerdict, verdicts
@@ -34,7 +34,7 @@ class Analysis:
 
     collected: Collected
     control: str
-    bench: Bench
+    bench: ResampledTestSet
     arms: list[Arm]
     means: dict[tuple[str, float], dict[str, Estimate]]
     comparisons: list[Comparison]
@@ -48,7 +48,7 @@ class Analysis:
         return [found for found in self.comparisons if found.kind == "control"]
 
 
-def analyse(
+def analyze(
     folders: Sequence[Path],
     *,
     control: str = CONTROL,
@@ -68,7 +68,7 @@ def analyse(
         DataError: A file is damaged, or the runs do not compare.
     """
     collected = collect(folders)
-    bench = Bench(collected.runs[0].test, resamples, confidence)
+    bench = ResampledTestSet(collected.runs[0].test, resamples, confidence)
     arms = gather_arms(collected.runs, bench)
     comparisons = compare_arms(arms, control, bench)
     strata = Strata(bench)
@@ -76,7 +76,7 @@ def analyse(
     asked = [
         found
         for found in comparisons
-        if found.kind == "control" and not found.arm.is_mask_control and not found.arm.direct
+        if found.kind == "control" and not found.arm.is_mask_control and not found.arm.no_pretrain
     ]
     return Analysis(
         collected=collected,
@@ -93,7 +93,7 @@ def analyse(
 
 
 def _warnings(
-    collected: Collected, arms: Sequence[Arm], control: str, bench: Bench
+    collected: Collected, arms: Sequence[Arm], control: str, bench: ResampledTestSet
 ) -> list[tuple[str, str]]:
     reasons: dict[str, list[str]] = {}
     for name, reason in collected.missing.items():

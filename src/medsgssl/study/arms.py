@@ -12,7 +12,7 @@ import numpy as np
 
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.study.collect import FinishedRun
-from medsgssl.study.statistics import Bench, Drawn, Estimate, each
+from medsgssl.study.statistics import BootstrapDraws, Estimate, ResampledTestSet, each
 from medsgssl.study.variants import left_out
 
 
@@ -23,7 +23,7 @@ class Arm:
     Attributes:
         label: Unique among the arms of one label fraction.
         method: Its method.
-        direct: Whether it goes without pretraining.
+        no_pretrain: Whether it has no pretraining stage.
         masks: Mask source; empty for a method that looks at no mask.
         fraction: Label fraction.
         runs: One per seed, by seed.
@@ -32,11 +32,11 @@ class Arm:
 
     label: str
     method: str
-    direct: bool
+    no_pretrain: bool
     masks: str
     fraction: float
     runs: tuple[FinishedRun, ...]
-    drawn: tuple[Drawn, ...]
+    drawn: tuple[BootstrapDraws, ...]
 
     @property
     def key(self) -> tuple[str, float]:
@@ -59,7 +59,7 @@ class Arm:
         return self.runs[0].identity()
 
 
-def gather_arms(runs: Sequence[FinishedRun], bench: Bench) -> list[Arm]:
+def gather_arms(runs: Sequence[FinishedRun], bench: ResampledTestSet) -> list[Arm]:
     """Put runs that differ in the seed alone into one arm, and resample them.
 
     Arms of the same method, masks and fraction get the settings in which they differ into their
@@ -76,8 +76,8 @@ def gather_arms(runs: Sequence[FinishedRun], bench: Bench) -> list[Arm]:
         arms.append(
             Arm(
                 label=label,
-                method=str(ordered[0].settings.get("name")),
-                direct=bool(ordered[0].settings.get("direct")),
+                method=str(ordered[0].settings.get("method_name")),
+                no_pretrain=bool(ordered[0].settings.get("no_pretrain")),
                 masks=ordered[0].masks,
                 fraction=_fraction(ordered[0]),
                 runs=ordered,
@@ -107,8 +107,8 @@ def _labels(first: Sequence[FinishedRun]) -> list[str]:
 
 
 def _label(run: FinishedRun) -> str:
-    label = str(run.settings.get("name"))
-    if run.settings.get("direct") and label != "direct":
+    label = str(run.settings.get("method_name"))
+    if run.settings.get("no_pretrain") and label != "direct":
         label += " direct"
     elif without := left_out(run.settings):
         label += f" without {without}"
@@ -124,7 +124,7 @@ def differing(trees: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({str(tree.get(key)) for tree in trees}) > 1]
 
 
-def arm_means(arm: Arm, bench: Bench) -> dict[str, Estimate]:
+def arm_means(arm: Arm, bench: ResampledTestSet) -> dict[str, Estimate]:
     """Return the means of one arm: ``auc``, ``auc_20`` and ``ap``."""
     head, frequent = bench.headline, bench.frequent()
     return {

@@ -60,7 +60,7 @@ class FinishedRun:
             for key, value in self.settings.items()
             if key != "seed" and key not in WITHOUT_EFFECT and not key.startswith("evaluate.")
         }
-        return kept | {"data.also": also}
+        return kept | {"data.extra_roots": also}
 
 
 @dataclass(frozen=True)

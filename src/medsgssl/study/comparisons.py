@@ -9,7 +9,7 @@ from typing import Literal
 from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.delong import compare_aucs, holm
 from medsgssl.study.arms import Arm, differing
-from medsgssl.study.statistics import Bench, Estimate, each
+from medsgssl.study.statistics import Estimate, ResampledTestSet, each
 
 Kind = Literal["control", "twin", "direct", "masks", "part"]
 
@@ -25,7 +25,7 @@ QUESTIONS: dict[Kind, str] = {
 
 
 # What a method is allowed to differ in from what it is compared with.
-_OWN = ("name", "direct", "method.", "masks.", "data.label_fraction")
+_OWN = ("method_name", "no_pretrain", "method.", "masks.", "data.label_fraction")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Comparison:
     unlike: tuple[str, ...]
 
 
-def compare_arms(arms: Sequence[Arm], control: str, bench: Bench) -> list[Comparison]:
+def compare_arms(arms: Sequence[Arm], control: str, bench: ResampledTestSet) -> list[Comparison]:
     """Make every comparison that the arms allow, fraction by fraction."""
     return [
         _compare(kind, arm, against, bench)
@@ -86,21 +86,21 @@ def _opponents(arm: Arm, arms: Sequence[Arm], control: str) -> Iterator[tuple[Ki
     same = [other for other in arms if other.fraction == arm.fraction and other is not arm]
     for other in same:
         own = other.method == arm.method
-        if other.label == control and not (arm.direct and arm.method == control):
+        if other.label == control and not (arm.no_pretrain and arm.method == control):
             yield "control", other
-        elif arm.direct or arm.without:
+        elif arm.no_pretrain or arm.without:
             continue
         elif own and other.without and other.masks == arm.masks:
             yield "part", other
-        elif own and other.direct and not arm.is_mask_control:
+        elif own and other.no_pretrain and not arm.is_mask_control:
             yield "twin", other
         elif other.method == "direct" and arm.method == control:
             yield "direct", other
-        elif own and not other.direct and other.is_mask_control and not arm.is_mask_control:
+        elif own and not other.no_pretrain and other.is_mask_control and not arm.is_mask_control:
             yield "masks", other
 
 
-def _compare(kind: Kind, arm: Arm, against: Arm, bench: Bench) -> Comparison:
+def _compare(kind: Kind, arm: Arm, against: Arm, bench: ResampledTestSet) -> Comparison:
     a, b = arm.drawn, against.drawn
     head, frequent = bench.headline, bench.frequent()
     raw = [_disease(d, arm, against, bench) for d in range(len(DISEASES))]
@@ -129,7 +129,7 @@ def _compare(kind: Kind, arm: Arm, against: Arm, bench: Bench) -> Comparison:
     )
 
 
-def _disease(d: int, arm: Arm, against: Arm, bench: Bench) -> DiseaseDifference:
+def _disease(d: int, arm: Arm, against: Arm, bench: ResampledTestSet) -> DiseaseDifference:
     ap = bench.difference(
         each(arm.drawn, lambda run: run.disease_ap(d)),
         each(against.drawn, lambda run: run.disease_ap(d)),
@@ -169,4 +169,4 @@ def _unlike(arm: Arm, against: Arm) -> tuple[str, ...]:
 
 
 def _one_is_direct(arm: Arm, against: Arm) -> bool:
-    return arm.direct or against.direct
+    return arm.no_pretrain or against.no_pretrain

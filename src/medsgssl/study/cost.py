@@ -15,12 +15,12 @@ import torch
 
 from medsgssl.config.loading import Config
 from medsgssl.data.catalog import Catalog, current_catalog
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import DecodedCache
-from medsgssl.data.loader import ViewSteps
+from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import MaskArray
-from medsgssl.data.overlap import further_sets, without_shared
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.overlap import drop_overlap, extra_datasets
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
@@ -66,7 +66,7 @@ def seconds_per_image(config: Config, stage: Step) -> float:
         task.to(memory_format=torch.channels_last)
     task.to(device).train(stage != "predict")
     rows = np.arange(size)
-    steps = ViewSteps(source, views, EpochOrder(rows, size, 0), config.data.img_size, 0)
+    steps = BatchDataset(source, views, EpochSampler(rows, size, 0), config.data.img_size, 0)
 
     def step(number: int) -> None:
         batch = steps.render(number, rows).to_device(device)
@@ -94,13 +94,13 @@ def _fastest(step: Callable[[int], None]) -> float:
     return min(seconds)
 
 
-def _made_up(config: Config, count: int) -> ViewSource:
+def _made_up(config: Config, count: int) -> ImageMaskDataset:
     rng = np.random.default_rng(0)
     side = config.data.cache_size or config.data.img_size
     masks = np.zeros((side, side), bool)
     masks[side // 5 : -side // 5, side // 5 : -side // 5] = True
     bits = np.tile(np.packbits(masks), (count, 1))
-    return ViewSource(
+    return ImageMaskDataset(
         cache=DecodedCache(
             images=rng.integers(0, 256, (count, side, side), dtype=np.uint8),
             usable=np.ones(count, bool),
@@ -137,13 +137,13 @@ class RunEstimate:
         seconds: About how long it takes; masks and decoding come once on top, see ``Estimate``.
         basis: ``measured``: a few steps on made-up images of the same size; ``complete runs``:
             seconds that runs of the same method took in this study.
-        octets: About how much it leaves on the disk.
+        num_bytes: About how much it leaves on the disk.
     """
 
     run: PlannedRun
     seconds: float
     basis: str
-    octets: int
+    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ class Estimate:
         return sum(run.seconds for run in self.runs)
 
     @property
-    def octets(self) -> int:
+    def num_bytes(self) -> int:
         """Everything that will be written."""
-        return sum(run.octets for run in self.runs) + self.cache_octets
+        return sum(run.num_bytes for run in self.runs) + self.cache_octets
 
 
 def estimate(plan: StudyPlan, folder: Path) -> Estimate:
@@ -189,8 +189,8 @@ def estimate(plan: StudyPlan, folder: Path) -> Estimate:
     catalog = current_catalog(first.data, first.data.labels)
     images = _images(catalog)
     further = [
-        _images(without_shared(catalog, current_catalog(settings))[0])
-        for settings in further_sets(first.data)
+        _images(drop_overlap(catalog, current_catalog(settings))[0])
+        for settings in extra_datasets(first.data)
     ]
     meter = _Meter(plan, folder, images, sum(counts["train"] for counts in further))
     waiting, complete = [], []
@@ -220,7 +220,7 @@ class _Meter:
 
     def __init__(self, plan: StudyPlan, folder: Path, images: dict[str, int], further: int) -> None:
         self._plan, self._folder, self._images = plan, folder, images
-        self._unlabelled = images["train"] + further
+        self._unlabeled = images["train"] + further
         self._measured: dict[tuple[str, Step], float] = {}
         self._weights: dict[str, int] = {}
 
@@ -232,7 +232,7 @@ class _Meter:
             basis = "measured" if seconds is None else "complete runs"
             if seconds is None:
                 per_image = self._per_image(config, "pretrain")
-                seconds = per_image * self._unlabelled * config.pretrain.epochs
+                seconds = per_image * self._unlabeled * config.pretrain.epochs
             return RunEstimate(planned, seconds, basis, weights + _EXAMPLES_BYTES)
         seconds = self._from_runs(planned, ("finetune", "predict", "evaluate"))
         basis = "measured" if seconds is None else "complete runs"
@@ -243,15 +243,15 @@ class _Meter:
             seconds = (train + self._images["val"] * scored) * config.finetune.epochs
             seconds += read * scored
         kept = weights if planned.start is None else 2 * weights
-        octets = kept + _EXAMPLES_BYTES + _ROW_BYTES * (read + sum(self._images.values()))
-        return RunEstimate(planned, seconds, basis, octets)
+        num_bytes = kept + _EXAMPLES_BYTES + _ROW_BYTES * (read + sum(self._images.values()))
+        return RunEstimate(planned, seconds, basis, num_bytes)
 
     def _from_runs(self, planned: PlannedRun, stages: tuple[StageName, ...]) -> float | None:
         """Median seconds of complete runs that differ from this one in seed or masks alone."""
         found = []
         for other in self._plan.runs:
-            like = (other.method, other.direct, other.fraction, other.pretrains)
-            if like != (planned.method, planned.direct, planned.fraction, planned.pretrains):
+            like = (other.method, other.no_pretrain, other.fraction, other.pretrains)
+            if like != (planned.method, planned.no_pretrain, planned.fraction, planned.pretrains):
                 continue
             run = run_folder(self._folder, other.name)
             if is_complete(run, other):
@@ -260,15 +260,15 @@ class _Meter:
         return statistics.median(found) if found else None
 
     def _weight_octets(self, config: Config) -> int:
-        if config.name not in self._weights:
+        if config.method_name not in self._weights:
             encoder = method_of(without_weights(config)).encoder()
-            self._weights[config.name] = sum(
+            self._weights[config.method_name] = sum(
                 value.numel() * value.element_size() for value in encoder.state_dict().values()
             )
-        return self._weights[config.name]
+        return self._weights[config.method_name]
 
     def _per_image(self, config: Config, stage: Step) -> float:
-        key = (config.name, stage)
+        key = (config.method_name, stage)
         if key not in self._measured:
             self._measured[key] = seconds_per_image(config, stage)
         return self._measured[key]

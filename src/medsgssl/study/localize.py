@@ -14,17 +14,17 @@ from rich.console import Console
 from medsgssl.config.loading import merge
 from medsgssl.data.boxes import read_boxes
 from medsgssl.data.catalog import cache_place
-from medsgssl.data.dataset import ViewSource
+from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.mask_cache import MaskArray, mask_array
 from medsgssl.data.prepare import mask_store, prepare_data
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import interval, patient_counts
-from medsgssl.inference.maps import Looked, localise
+from medsgssl.inference.maps import LocalizedBoxes, localize
 from medsgssl.methods.registry import configure, find_method
 from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.io import atomic_path, write_json
 
-LOOK_FILE = "localisation.json"
+LOCALIZATION_FILE = "localization.json"
 EXAMPLES_FILE = "looked.npz"
 BOX_FILE = "BBox_List_2017.csv"
 #: What is averaged over the boxes, with its words.
@@ -44,7 +44,7 @@ _RESAMPLES = 1000
 def look(run: RunFolder, boxes: Path | None = None, console: Console | None = None) -> Path:
     """Score one run's classifier against boxes and lungs; needs its data and weights.
 
-    Writes ``localisation.json``, ``localisation.parquet`` (one row per box) and ``looked.npz`` (one
+    Writes ``localization.json``, ``localization.parquet`` (one row per box) and ``looked.npz`` (one
     example per disease) into its folder.
 
     Args:
@@ -53,7 +53,7 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
         console: Shows progress.
 
     Returns:
-        ``localisation.json``.
+        ``localization.json``.
 
     Raises:
         ConfigError: The folder holds no run.
@@ -61,14 +61,14 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
         CheckpointError: The weights are unusable.
     """
     stored = run.read_config()
-    config = configure(stored["name"], stored, direct=bool(stored["direct"]))
+    config = configure(stored["method_name"], stored, no_pretrain=bool(stored["no_pretrain"]))
     console = console or Console()
     # Further data sets of its pretraining are not looked at.
-    alone = config.data.model_copy(update={"also": ()})
+    alone = config.data.model_copy(update={"extra_roots": ()})
     data = prepare_data(
         config.model_copy(update={"data": alone}),
         console,
-        needs_masks=find_method(config.name).uses_masks,
+        needs_masks=find_method(config.method_name).uses_masks,
     )
     path = boxes or data.catalog.root / BOX_FILE
     if not path.is_file():
@@ -77,28 +77,33 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
     rules = merge(stored, {"masks": {"source": "rules"}})
     place = cache_place(config.data)
     store = mask_store(
-        configure(stored["name"], rules, direct=config.direct), data.catalog, place, console
+        configure(stored["method_name"], rules, no_pretrain=config.no_pretrain),
+        data.catalog,
+        place,
+        console,
     )
     size = config.data.cache_size or config.data.img_size
     lungs = mask_array(data.catalog, store, place, size)
     ids = data.catalog.table["image_id"].tolist()
-    found = localise(config, data.source, ids, run.classifier, read_boxes(path), lungs)
+    found = localize(config, data.source, ids, run.classifier, read_boxes(path), lungs)
     if found.table.empty:
         raise DataError(
             f"{path} holds no box of a test image of {data.catalog.root}",
             "the boxes of NIH lie in the official test split: use data.split=official",
         )
-    with atomic_path(run.path / "localisation.parquet") as temporary:
+    with atomic_path(run.path / "localization.parquet") as temporary:
         found.table.to_parquet(temporary, index=False)
     table = data.catalog.table.set_index("image_id")
     patients = table.loc[found.table["image_id"], "patient_id"]
     facts = {"grid": list(found.grid), **_summary(found.table, patients, config.seed)}
     _write_examples(run.path / EXAMPLES_FILE, found, data.source, lungs)
-    write_json(run.path / LOOK_FILE, facts)
-    return run.path / LOOK_FILE
+    write_json(run.path / LOCALIZATION_FILE, facts)
+    return run.path / LOCALIZATION_FILE
 
 
-def _write_examples(path: Path, found: Looked, source: ViewSource, lungs: MaskArray) -> None:
+def _write_examples(
+    path: Path, found: LocalizedBoxes, source: ImageMaskDataset, lungs: MaskArray
+) -> None:
     """Write one image per disease with its box, its lungs and the map of the classifier."""
     chosen = found.table.iloc[found.examples]
     arrays: dict[str, NDArray[Any]] = {
@@ -115,7 +120,7 @@ def _write_examples(path: Path, found: Looked, source: ViewSource, lungs: MaskAr
 
 def _summary(table: pd.DataFrame, patients: pd.Series, seed: int) -> dict[str, Any]:
     codes = pd.factorize(patients, sort=True)[0]
-    counts = patient_counts(int(codes.max()) + 1, _RESAMPLES, seed, "localisation")
+    counts = patient_counts(int(codes.max()) + 1, _RESAMPLES, seed, "localization")
     measures = {name: _mean(table[name].to_numpy(float), codes, counts) for name in MEASURES}
     return {
         "boxes": len(table),
@@ -157,5 +162,5 @@ def look_all(
     return [
         look(run, boxes, console)
         for run in runs
-        if run.classifier.is_file() and not (run.path / LOOK_FILE).is_file()
+        if run.classifier.is_file() and not (run.path / LOCALIZATION_FILE).is_file()
     ]

@@ -25,7 +25,7 @@ class PlannedRun:
     Attributes:
         name: Name of its folder below ``runs/``.
         method: What it runs.
-        direct: Whether it is the method's twin without pretraining.
+        no_pretrain: Whether it is the no-pretraining baseline of the method.
         masks: Mask source; the study's own, or one of the controls.
         seed: Its seed.
         fraction: Share of the training patients whose labels are used.
@@ -36,7 +36,7 @@ class PlannedRun:
 
     name: str
     method: str
-    direct: bool
+    no_pretrain: bool
     masks: str
     seed: int
     fraction: float
@@ -76,7 +76,7 @@ class StudyPlan:
         own = self.own_settings.get(run.method, {})
         less = part_of(run.method, run.without).settings() if run.without else {}
         off = [nest(key, value) for key, value in less.items()]
-        return configure(run.method, self.settings, own, *off, decided, direct=run.direct)
+        return configure(run.method, self.settings, own, *off, decided, no_pretrain=run.no_pretrain)
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""

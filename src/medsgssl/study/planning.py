@@ -16,7 +16,7 @@ from medsgssl.study.plan import PlannedRun, StudyPlan
 from medsgssl.study.variants import CONTROL, Variant, variants_of, variants_without
 
 # What a plan decides run by run; a setting for all runs would contradict it.
-_DECIDED = ("name", "direct", "seed", "data.root", "data.label_fraction")
+_DECIDED = ("method_name", "no_pretrain", "seed", "data.root", "data.label_fraction")
 
 
 def make_plan(
@@ -115,11 +115,11 @@ def make_ablation(
 
 def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings whose further data sets are found from any working directory."""
-    also = settings.get("data", {}).get("also")
-    if not isinstance(also, list | tuple):
+    extra = settings.get("data", {}).get("extra_roots")
+    if not isinstance(extra, list | tuple):
         return settings
-    folders = [str(Path(str(folder)).expanduser().absolute()) for folder in also]
-    return merge(settings, nest("data.also", folders))
+    folders = [str(Path(str(folder)).expanduser().absolute()) for folder in extra]
+    return merge(settings, nest("data.extra_roots", folders))
 
 
 def _no_backbone(items: Sequence[str], file: Mapping[str, Any] | None) -> bool:
@@ -182,7 +182,7 @@ def _runs(
 ) -> Iterator[PlannedRun]:
     stem = f"{variant.stem(main)}-s{seed}"
     own = {**asdict(variant), "seed": seed}
-    start = None if variant.direct else f"{stem}-pretrain"
+    start = None if variant.no_pretrain else f"{stem}-pretrain"
     if start is not None:
         yield PlannedRun(start, fraction=1.0, pretrains=True, **own)
     for share in fractions:

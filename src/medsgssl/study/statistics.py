@@ -27,7 +27,7 @@ Chosen = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class BootstrapDraws:
     """AUC and average precision of one run: ``(D,)``, and ``(R, D)`` of the resamples."""
 
     auc: Floats
@@ -76,7 +76,7 @@ class Estimate:
         return {name: self.value, f"{name}_low": low, f"{name}_high": high}
 
 
-class Bench:
+class ResampledTestSet:
     """The common test images, and the resamples of their patients.
 
     Args:
@@ -93,7 +93,9 @@ class Bench:
         self.patients = int(test.patients.max()) + 1
         self._counts = patient_counts(self.patients, resamples, seed)
 
-    def drawn(self, scores: Floats, rows: Chosen | None = None, resamples: int = -1) -> Drawn:
+    def drawn(
+        self, scores: Floats, rows: Chosen | None = None, resamples: int = -1
+    ) -> BootstrapDraws:
         """Resample one run.
 
         Args:
@@ -107,7 +109,7 @@ class Bench:
         ranked = RankedScores(self.test.labels[keep], scores[keep], owners)
         counts = self._counts[: resamples if resamples >= 0 else None, : ranked.clusters]
         auc, ap = ranked.auc_and_ap()
-        return Drawn(auc[0], ap[0], *ranked.auc_and_ap(counts))
+        return BootstrapDraws(auc[0], ap[0], *ranked.auc_and_ap(counts))
 
     def defined(self, rows: Chosen | None = None) -> Chosen:
         """Return the ``(D,)`` diseases with both classes among the images."""
@@ -174,7 +176,9 @@ def minus(high: Sequence[Statistic], low: Sequence[Statistic]) -> list[Statistic
     ]
 
 
-def each(runs: Sequence[Drawn], pick: Callable[[Drawn], Statistic]) -> list[Statistic]:
+def each(
+    runs: Sequence[BootstrapDraws], pick: Callable[[BootstrapDraws], Statistic]
+) -> list[Statistic]:
     """Pick the same statistic of every run."""
     return [pick(run) for run in runs]
 

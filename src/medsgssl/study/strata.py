@@ -18,7 +18,15 @@ from medsgssl.masks.store import MaskStore
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
-from medsgssl.study.statistics import Bench, Chosen, Drawn, Estimate, Statistic, each, minus
+from medsgssl.study.statistics import (
+    BootstrapDraws,
+    Chosen,
+    Estimate,
+    ResampledTestSet,
+    Statistic,
+    each,
+    minus,
+)
 from medsgssl.utils.io import fingerprint
 
 # Side questions: fewer resamples give the same ends to the second decimal of a standard error.
@@ -69,9 +77,9 @@ class QualityStrata:
 class Strata:
     """Comparisons within parts of the test images; each part of a run is resampled once."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: ResampledTestSet) -> None:
         self._bench = bench
-        self._drawn: dict[tuple[str, bytes], Drawn] = {}
+        self._drawn: dict[tuple[str, bytes], BootstrapDraws] = {}
 
     def subgroups(self, comparison: Comparison) -> list[Stratum]:
         """Compare within each sex, age band and view."""
@@ -131,7 +139,7 @@ class Strata:
         drawn = [self._of(run, rows) for run in arm.runs]
         return each(drawn, lambda one: one.mean_auc(among))
 
-    def _of(self, run: FinishedRun, rows: Chosen) -> Drawn:
+    def _of(self, run: FinishedRun, rows: Chosen) -> BootstrapDraws:
         key = (str(run.folder.path), np.packbits(rows).tobytes())
         if key not in self._drawn:
             self._drawn[key] = self._bench.drawn(run.test.scores, rows, _RESAMPLES)

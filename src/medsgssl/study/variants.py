@@ -8,7 +8,7 @@ from typing import Any
 
 from medsgssl.config.loading import Config, dump
 from medsgssl.errors import ConfigError
-from medsgssl.methods.base import Part
+from medsgssl.methods.base import Component
 from medsgssl.methods.registry import find_method
 from medsgssl.runs.folder import flatten
 
@@ -22,32 +22,32 @@ class Variant:
 
     Attributes:
         method: Its name.
-        direct: Whether it goes without pretraining.
+        no_pretrain: Whether it has no pretraining stage.
         masks: Mask source.
         without: Name of the part that is left out; empty for the whole method.
     """
 
     method: str
-    direct: bool
+    no_pretrain: bool
     masks: str
     without: str = ""
 
     def stem(self, main: str) -> str:
         """Return what its runs are called; ``main`` is the mask source that goes unsaid."""
         parts = [self.method]
-        parts += ["direct"] if self.direct and find_method(self.method).pretrains else []
+        parts += ["direct"] if self.no_pretrain and find_method(self.method).pretrains else []
         parts += [self.masks] if self.masks != main else []
         parts += ["without", self.without] if self.without else []
         return "-".join(parts)
 
 
-def part_of(method: str, name: str) -> Part:
+def part_of(method: str, name: str) -> Component:
     """Return a part of a method.
 
     Raises:
         ConfigError: The method has no such part.
     """
-    parts = find_method(method).parts
+    parts = find_method(method).components
     if name not in parts:
         raise ConfigError(
             f"{method} has no part {name!r}", f"choose among: {', '.join(parts) or 'none'}"
@@ -77,15 +77,15 @@ def variants_without(config: Config, main: str) -> list[Variant]:
         ConfigError: There is no such part.
     """
     settings = flatten(dump(config))
-    parts = _acting_parts(config.name, settings)
+    parts = _acting_parts(config.method_name, settings)
     on = [name for name, part in parts.items() if not _is_off(part, settings)]
     if not on:
         able = "none of its parts is switched on" if parts else "it has no parts to leave out"
         raise ConfigError(
-            f"{config.name} cannot be ablated: {able}",
+            f"{config.method_name} cannot be ablated: {able}",
             "choose a method with parts that can be left out, or take the settings back",
         )
-    return [Variant(config.name, False, main, name) for name in on]
+    return [Variant(config.method_name, False, main, name) for name in on]
 
 
 def left_out(settings: Mapping[str, Any]) -> str:
@@ -95,18 +95,18 @@ def left_out(settings: Mapping[str, Any]) -> str:
         settings: The run's configuration by dotted key.
     """
     try:
-        parts = _acting_parts(str(settings.get("name")), settings)
+        parts = _acting_parts(str(settings.get("method_name")), settings)
     except ConfigError:  # a method that is not installed here
         return ""
     off = [name for name, part in parts.items() if _is_off(part, settings)]
     return off[0] if len(off) == 1 else ""
 
 
-def _acting_parts(name: str, settings: Mapping[str, Any]) -> dict[str, Part]:
-    several = bool(settings.get("data.also"))
-    parts = find_method(name).parts
+def _acting_parts(name: str, settings: Mapping[str, Any]) -> dict[str, Component]:
+    several = bool(settings.get("data.extra_roots"))
+    parts = find_method(name).components
     return {key: part for key, part in parts.items() if several or not part.several_sets}
 
 
-def _is_off(part: Part, settings: Mapping[str, Any]) -> bool:
+def _is_off(part: Component, settings: Mapping[str, Any]) -> bool:
     return all(settings.get(key) == value for key, value in part.settings().items())

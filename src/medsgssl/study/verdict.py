@@ -9,7 +9,7 @@ from typing import Literal
 from medsgssl.evaluation.delong import holm
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
-from medsgssl.study.statistics import Bench, Estimate
+from medsgssl.study.statistics import Estimate, ResampledTestSet
 from medsgssl.utils.formatting import percent, signed
 
 Word = Literal["helps", "no difference shown", "hurts", "not tested"]
@@ -69,13 +69,15 @@ def decide(difference: Estimate) -> Word:
     return "helps" if low > 0 else "hurts" if high < 0 else "no difference shown"
 
 
-def verdicts(comparisons: Sequence[Comparison], control: str, bench: Bench) -> list[MethodVerdict]:
+def verdicts(
+    comparisons: Sequence[Comparison], control: str, bench: ResampledTestSet
+) -> list[MethodVerdict]:
     """Judge every method, and the control against plain supervised training."""
     judged = [
         found
         for found in comparisons
         if not found.arm.is_mask_control
-        and not found.arm.direct
+        and not found.arm.no_pretrain
         and (found.kind == "control" or (found.kind == "direct" and found.arm.label == control))
     ]
     names = {f"{found.arm.key} {found.kind}": found.mean.p for found in judged}
@@ -100,7 +102,7 @@ def verdicts(comparisons: Sequence[Comparison], control: str, bench: Bench) -> l
     )
 
 
-def _sentence(label: str, parts: Sequence[Verdict], bench: Bench) -> str:
+def _sentence(label: str, parts: Sequence[Verdict], bench: ResampledTestSet) -> str:
     against = parts[0].comparison.against.label
     said = "; ".join(_part(part, bench, first=part is parts[0]) for part in parts)
     # In the sentence itself, because it is the sentence that gets quoted.
@@ -114,7 +116,7 @@ def _seeds(parts: Sequence[Verdict]) -> int:
     )
 
 
-def _part(part: Verdict, bench: Bench, first: bool) -> str:
+def _part(part: Verdict, bench: ResampledTestSet, first: bool) -> str:
     found = part.comparison
     where = f"with {percent(found.arm.fraction)} of the labels"
     if part.word == "not tested":
@@ -133,7 +135,7 @@ def reach(estimate: Estimate, digits: int = 3) -> str:
 
 
 def _cautions(
-    parts: Sequence[Verdict], comparisons: Sequence[Comparison], count: int, bench: Bench
+    parts: Sequence[Verdict], comparisons: Sequence[Comparison], count: int, bench: ResampledTestSet
 ) -> tuple[str, ...]:
     arm, found = parts[0].comparison.arm, []
     if parts[0].comparison.kind == "control" and arm.masks:

@@ -1,6 +1,6 @@
 """Checkpoints that can be resumed; reading one runs no code.
 
-A checkpoint holds the task, the optimiser, the gradient scaler, the step and the log. Data order,
+A checkpoint holds the task, the optimizer, the gradient scaler, the step and the log. Data order,
 augmentation, drop-out and the learning rate are pure functions of seed and step, so nothing else
 is needed for a run that goes on exactly as if it had never stopped.
 """

@@ -55,7 +55,7 @@ class EpochLog:
             images: Images in the batch, over all ranks.
             waited: Seconds the step waited for data.
         """
-        values = {"loss": loss, **output.terms, **output.figures}
+        values = {"loss": loss, **output.losses, **output.metrics}
         for name, value in values.items():
             before = self._sums.get(name)
             now = value.detach().float()

@@ -12,25 +12,25 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
-from medsgssl.data.loader import ViewSteps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.loader import BatchDataset
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.data.stratify import draw_label_fraction
 from medsgssl.errors import DataError
-from medsgssl.inference.forward import mean_auc, read_out
+from medsgssl.inference.forward import mean_auc, run_inference
 from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.task import Task
-from medsgssl.models.weights import encoder_facts, load_weights, save_weights
+from medsgssl.models.weights import load_weights, save_weights, weights_identity
 from medsgssl.training.csv_logger import Row
 from medsgssl.training.distributed import launch, seed_step
-from medsgssl.training.linear_probe import fit_read_out
+from medsgssl.training.linear_probe import fit_linear_or_knn
 from medsgssl.training.trainer import Stage, Trainer
 
 
 @dataclass
-class _KeepBest:
+class BestCheckpoint:
     """Validates after each epoch, keeps the best weights, and says when to stop.
 
     Only validation labels are seen here; the test split plays no part in the choice.
@@ -38,7 +38,7 @@ class _KeepBest:
 
     fabric: Fabric
     config: Config
-    source: ViewSource
+    source: ImageMaskDataset
     rows: NDArray[np.int64]
     path: Path
     facts: dict[str, Any]
@@ -46,8 +46,9 @@ class _KeepBest:
     best_epoch: int = -1
 
     def __call__(self, task: Task, row: Row) -> bool:
+        """Validate after an epoch; return whether to stop."""
         assert isinstance(task, Classifier)
-        scores = read_out(
+        scores = run_inference(
             self.fabric, task, task.scores, self.config, self.config.finetune, self.source,
             self.rows,
         )  # fmt: skip
@@ -68,13 +69,15 @@ class _KeepBest:
         return epoch - self.best_epoch >= self.config.finetune.patience
 
     def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
         return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
         self.best, self.best_epoch = state["best"], state["best_epoch"]
 
 
-def labelled_rows(config: Config, source: ViewSource) -> NDArray[np.int64]:
+def labeled_rows(config: Config, source: ImageMaskDataset) -> NDArray[np.int64]:
     """Return the training rows whose labels may be used: a share of the patients."""
     rows = source.rows("train")
     return rows[
@@ -84,7 +87,7 @@ def labelled_rows(config: Config, source: ViewSource) -> NDArray[np.int64]:
     ]
 
 
-def finetune(config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]) -> None:
+def finetune(config: Config, source: ImageMaskDataset, folder: Path, facts: dict[str, Any]) -> None:
     """Fine-tune the encoder of ``config`` and write the classifier.
 
     Starts from ``pretrained.safetensors`` in ``folder`` unless the run is a direct one. Writes
@@ -102,26 +105,26 @@ def finetune(config: Config, source: ViewSource, folder: Path, facts: dict[str, 
 
 
 def _finetune(
-    fabric: Fabric, config: Config, source: ViewSource, folder: Path, facts: dict[str, Any]
+    fabric: Fabric, config: Config, source: ImageMaskDataset, folder: Path, facts: dict[str, Any]
 ) -> None:
     method = method_of(config)
     stage = Stage.of(config, "finetune", folder, facts["key"])
-    rows = labelled_rows(config, source)
-    order = EpochOrder(
+    rows = labeled_rows(config, source)
+    order = EpochSampler(
         rows,
         min(config.data.batch_size, len(rows) // fabric.world_size),
         config.seed,
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    steps = ViewSteps(source, method.finetune_views(), order, config.data.img_size, config.seed)
+    steps = BatchDataset(source, method.finetune_views(), order, config.data.img_size, config.seed)
     seed_step(config.seed, "initial weights", 0, 0)
     task = start_classifier(config, folder, torch.from_numpy(source.labels[rows]))
-    if config.finetune.read_out != "finetune":
+    if config.finetune.mode != "finetune":
         path = folder / "classifier.safetensors"
-        fit_read_out(fabric, config, source, task, rows, path, facts)
+        fit_linear_or_knn(fabric, config, source, task, rows, path, facts)
         return
-    best = _KeepBest(
+    best = BestCheckpoint(
         fabric, config, source, source.rows("val"), folder / "classifier.safetensors", facts
     )
     Trainer(fabric, stage, task, steps, best).run()
@@ -133,6 +136,6 @@ def _finetune(
 def start_classifier(config: Config, folder: Path, train_labels: torch.Tensor) -> Classifier:
     """Return the classifier as fine-tuning starts it: the method's encoder and a new head."""
     encoder = method_of(config).encoder()
-    if not config.direct:
-        load_weights(folder / "pretrained.safetensors", encoder, encoder_facts(config))
+    if not config.no_pretrain:
+        load_weights(folder / "pretrained.safetensors", encoder, weights_identity(config))
     return Classifier(encoder, build_loss(config.finetune, train_labels), config.finetune.dropout)

@@ -13,8 +13,8 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
-from medsgssl.inference.forward import mean_auc, read_out
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.inference.forward import mean_auc, run_inference
 from medsgssl.models.classifier import vote
 from medsgssl.models.task import Task
 from medsgssl.transforms.batch import ViewBatch
@@ -22,7 +22,7 @@ from medsgssl.utils.rng import generator
 
 
 class Probe:
-    """Scores an encoder by its nearest neighbours, at the epochs that the settings ask for.
+    """Scores an encoder by its nearest neighbors, at the epochs that the settings ask for.
 
     Args:
         fabric: Device and processes; every process must probe at the same time.
@@ -30,7 +30,7 @@ class Probe:
         source: Images, masks and labels.
     """
 
-    def __init__(self, fabric: Fabric, config: Config, source: ViewSource) -> None:
+    def __init__(self, fabric: Fabric, config: Config, source: ImageMaskDataset) -> None:
         self._fabric, self._config, self._source = fabric, config, source
         train, self._val = source.rows("train"), np.flatnonzero(source.splits == "val")
         most = min(len(train), config.pretrain.probe_images)
@@ -55,10 +55,10 @@ class Probe:
         rows = np.concatenate([self._train, self._val])
         config = self._config
         found = torch.from_numpy(
-            read_out(self._fabric, task, pooled, config, config.pretrain, self._source, rows)
+            run_inference(self._fabric, task, pooled, config, config.pretrain, self._source, rows)
         )
         train, val = found[: len(self._train)], found[len(self._train) :]
         labels = torch.from_numpy(self._source.labels[self._train])
-        neighbours = min(config.finetune.neighbours, len(train))
-        scores = vote(val, F.normalize(train, dim=1), labels, neighbours)
+        neighbors = min(config.finetune.neighbors, len(train))
+        scores = vote(val, F.normalize(train, dim=1), labels, neighbors)
         return mean_auc(self._source.labels[self._val], scores.numpy())

@@ -1,4 +1,4 @@
-"""The cheaper read-outs: a linear probe and k nearest neighbours on frozen features.
+"""The cheaper read-outs: a linear probe and k nearest neighbors on frozen features.
 
 Each image is encoded once, in its test view. Both end in the same kind of file as fine-tuning, so
 that scoring, evaluation and report need not know the difference.
@@ -20,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
-from medsgssl.inference.forward import Floats, mean_auc, read_out
-from medsgssl.models.classifier import Classifier, Neighbours
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.inference.forward import Floats, mean_auc, run_inference
+from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import save_weights
 from medsgssl.transforms.batch import ViewBatch
 
@@ -30,16 +30,16 @@ from medsgssl.transforms.batch import ViewBatch
 _PENALTIES = (0.001, 0.01, 0.1, 1.0)
 
 
-def fit_read_out(
+def fit_linear_or_knn(
     fabric: Fabric,
     config: Config,
-    source: ViewSource,
+    source: ImageMaskDataset,
     classifier: Classifier,
     rows: NDArray[np.int64],
     path: Path,
     facts: dict[str, Any],
 ) -> None:
-    """Fit the read-out that ``config.finetune.read_out`` names and write its classifier.
+    """Fit the read-out that ``config.finetune.mode`` names and write its classifier.
 
     Args:
         fabric: Device.
@@ -56,11 +56,11 @@ def fit_read_out(
     def features(batch: ViewBatch) -> Tensor:
         return classifier.features(batch).pooled
 
-    found = read_out(fabric, classifier, features, config, config.finetune, source, every)
+    found = run_inference(fabric, classifier, features, config, config.finetune, source, every)
     train, val = found[: len(rows)], found[len(rows) :]
-    if config.finetune.read_out == "knn":
-        fitted: Classifier = Neighbours(classifier.encoder, len(rows), config.finetune.neighbours)
-        assert isinstance(fitted, Neighbours)
+    if config.finetune.mode == "knn":
+        fitted: Classifier = KNNClassifier(classifier.encoder, len(rows), config.finetune.neighbors)
+        assert isinstance(fitted, KNNClassifier)
         fitted.bank.copy_(F.normalize(torch.from_numpy(train), dim=1))
         fitted.bank_labels.copy_(torch.from_numpy(source.labels[rows]))
     else:
@@ -82,7 +82,7 @@ def _fit_linear(
             best, chosen = auc, (weights, biases)
     assert chosen is not None
     weights, biases = chosen
-    # The standardisation is folded in: the head takes the encoder's own features.
+    # The standardization is folded in: the head takes the encoder's own features.
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(weights / scale))
         classifier.head.bias.copy_(torch.from_numpy(biases - weights @ (mean / scale)))

@@ -13,12 +13,12 @@ def lr_factor(step: int, total: int, warmup: int) -> float:
     """Return the factor on the peak learning rate.
 
     Args:
-        step: Optimiser steps done, from 0.
-        total: Optimiser steps of the whole stage.
+        step: Optimizer steps done, from 0.
+        total: Optimizer steps of the whole stage.
         warmup: Steps of the linear rise; at most ``total``.
 
     Returns:
-        A number in (0, 1]: rising to 1 over ``warmup`` steps, then a half cosine towards 0.
+        A number in (0, 1]: rising to 1 over ``warmup`` steps, then a half cosine toward 0.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -32,7 +32,7 @@ def embedding_std(embeddings: Tensor) -> float:
 
 
 def effective_rank(embeddings: Tensor) -> float:
-    """Return exp(entropy of the normalised singular values), between 1 and min(N, D).
+    """Return exp(entropy of the normalized singular values), between 1 and min(N, D).
 
     Args:
         embeddings: (N, D) float.

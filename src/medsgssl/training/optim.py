@@ -14,19 +14,19 @@ from medsgssl.config.schema import LoopSettings
 from medsgssl.models.task import Task
 
 
-def build_optimiser(task: Task, settings: LoopSettings) -> AdamW:
-    """Return one optimiser whose groups hold every parameter of the task exactly once.
+def build_optimizer(task: Task, settings: LoopSettings) -> AdamW:
+    """Return one optimizer whose groups hold every parameter of the task exactly once.
 
     Each group carries ``factor``, its learning rate relative to the schedule's. Vectors and
     scalars (norms, biases, gates) and whatever the task names in ``no_decay`` (tokens) have no
     weight decay. Parameters that rest at first are members from the start: without a gradient
-    AdamW leaves them alone, and unfreezing needs no second optimiser.
+    AdamW leaves them alone, and unfreezing needs no second optimizer.
     """
     backbone = {id(parameter) for parameter in task.encoder.backbone.parameters()}
     skip = _no_decay_names(task)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
-        if name.startswith(task.fixed):
+        if name.startswith(task.frozen_prefixes):
             continue
         decays = parameter.ndim > 1 and name not in skip
         groups.setdefault((id(parameter) in backbone, decays), []).append(parameter)
@@ -55,13 +55,13 @@ def set_modes(task: Task, frozen: bool) -> None:
 
     Args:
         task: The task.
-        frozen: Whether ``task.frozen()`` rests.
+        frozen: Whether ``task.freezable_modules()`` rests.
     """
     task.train()
-    for module in task.frozen():
+    for module in task.freezable_modules():
         module.requires_grad_(not frozen)
         if frozen:
             module.eval()
     for name, parameter in task.named_parameters():
-        if name.startswith(task.fixed):
+        if name.startswith(task.frozen_prefixes):
             parameter.requires_grad_(False)

@@ -10,9 +10,9 @@ from typing import Any
 from lightning.fabric import Fabric
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import JoinedSource, StepSource, ViewSource
-from medsgssl.data.loader import ViewSteps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import BatchSource, ConcatDataset, ImageMaskDataset
+from medsgssl.data.loader import BatchDataset
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.models.weights import save_weights
@@ -26,7 +26,7 @@ from medsgssl.utils.io import write_json
 
 
 @dataclass
-class _Watch:
+class PretrainCallback:
     """Probes, shows, and collects warnings about collapse and saturation after each epoch."""
 
     probe: Probe
@@ -34,6 +34,7 @@ class _Watch:
     warnings: list[str] = field(default_factory=list)
 
     def __call__(self, task: Task, row: Row) -> bool:
+        """Note the warnings of an epoch; never stop."""
         suffix = "_floor"
         floors = {name.removesuffix(suffix): row[name] for name in row if name.endswith(suffix)}
         self.warnings += warnings_for(row, floors)
@@ -45,18 +46,20 @@ class _Watch:
         return False
 
     def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
         return {"warnings": self.warnings}
 
     def load(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
         self.warnings = list(state["warnings"])
 
 
 def pretrain(
     config: Config,
-    source: ViewSource,
+    source: ImageMaskDataset,
     folder: Path,
     facts: dict[str, Any],
-    more: Sequence[ViewSource] = (),
+    more: Sequence[ImageMaskDataset] = (),
 ) -> None:
     """Pretrain the encoder of ``config`` on the training split and write its weights.
 
@@ -76,16 +79,16 @@ def pretrain(
 def _pretrain(
     fabric: Fabric,
     config: Config,
-    source: ViewSource,
+    source: ImageMaskDataset,
     folder: Path,
     facts: dict[str, Any],
-    more: Sequence[ViewSource],
+    more: Sequence[ImageMaskDataset],
 ) -> None:
     method = method_of(config)
     stage = Stage.of(config, "pretrain", folder, facts["key"])
-    drawn: StepSource = JoinedSource.of([source, *more]) if more else source
+    drawn: BatchSource = ConcatDataset.of([source, *more]) if more else source
     rows = drawn.rows("train")
-    order = EpochOrder(
+    order = EpochSampler(
         rows,
         config.data.batch_size,
         config.seed,
@@ -93,10 +96,10 @@ def _pretrain(
         world=fabric.world_size,
         domains=drawn.domains[rows] if more else None,
     )
-    steps = ViewSteps(drawn, method.pretrain_views(), order, config.data.img_size, config.seed)
+    steps = BatchDataset(drawn, method.pretrain_views(), order, config.data.img_size, config.seed)
     seed_step(config.seed, "initial weights", 0, 0)
     task = method.task(method.encoder())
-    watch = _Watch(Probe(fabric, config, source), Gallery(fabric, config, source))
+    watch = PretrainCallback(Probe(fabric, config, source), Gallery(fabric, config, source))
     trainer = Trainer(fabric, stage, task, steps, watch)
     trainer.run()
     fabric.barrier()

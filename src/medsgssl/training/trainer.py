@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 
 from medsgssl.config.loading import Config
 from medsgssl.config.schema import LoopSettings
-from medsgssl.data.loader import ViewSteps, load_steps
+from medsgssl.data.loader import BatchDataset, load_batches
 from medsgssl.errors import MedsgsslError
 from medsgssl.models.task import Task, TaskOutput
 from medsgssl.training.checkpoint import load_checkpoint, save_checkpoint
@@ -22,7 +22,7 @@ from medsgssl.training.csv_logger import EpochLog, Row
 from medsgssl.training.display import TrainingDisplay
 from medsgssl.training.distributed import device_count, on_cpu, seed_step
 from medsgssl.training.lr_schedule import lr_factor
-from medsgssl.training.optim import build_optimiser, set_modes
+from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.utils.system import loader_workers
 
@@ -30,7 +30,7 @@ from medsgssl.utils.system import loader_workers
 _LOOK_EVERY = 20
 
 
-class EpochEnd(Protocol):
+class EpochCallback(Protocol):
     """What a stage does after each epoch."""
 
     def __call__(self, task: Task, row: Row) -> bool:
@@ -109,14 +109,19 @@ class Trainer:
     """
 
     def __init__(
-        self, fabric: Fabric, stage: Stage, task: Task, steps: ViewSteps, epoch_end: EpochEnd
+        self,
+        fabric: Fabric,
+        stage: Stage,
+        task: Task,
+        steps: BatchDataset,
+        epoch_end: EpochCallback,
     ) -> None:
         self.fabric, self.stage, self.task, self.steps = fabric, stage, task, steps
         self.epoch_end = epoch_end
         settings = stage.settings
         self.per_epoch = len(steps)
         self.total = settings.epochs * self.per_epoch
-        self.updates_per_epoch = math.ceil(self.per_epoch / settings.accumulate)
+        self.updates_per_epoch = math.ceil(self.per_epoch / settings.accumulate_grad_batches)
         self.log = EpochLog(stage.log, stage.monitor_batches)
         self.step = 0
         self.stopped = False
@@ -125,7 +130,7 @@ class Trainer:
         set_modes(task, frozen=False)
         if fabric.world_size > 1 and not on_cpu(fabric):
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
-        self.model, self.optimiser = fabric.setup(task, build_optimiser(task, settings))
+        self.model, self.optimizer = fabric.setup(task, build_optimizer(task, settings))
         self._resume()
 
     def run(self) -> EpochLog:
@@ -151,7 +156,8 @@ class Trainer:
                         break
                 minutes = (time.monotonic() - saved) / 60
                 if within == 0 or (
-                    minutes >= settings.checkpoint_minutes and within % settings.accumulate == 0
+                    minutes >= settings.checkpoint_minutes
+                    and within % settings.accumulate_grad_batches == 0
                 ):
                     self._save()
                     saved = time.monotonic()
@@ -161,7 +167,7 @@ class Trainer:
     def _batches(self) -> Iterator[ViewBatch]:
         stage = self.stage
         stop = self.step if self.stopped else self.total
-        return load_steps(
+        return load_batches(
             self.steps,
             self.step,
             stop,
@@ -174,33 +180,36 @@ class Trainer:
         epoch, within = divmod(self.step, self.per_epoch)
         set_modes(self.task, frozen=epoch < settings.freeze_epochs)
         seed_step(stage.seed, stage.name, self.step, self.fabric.global_rank)
-        first = within - within % settings.accumulate
-        parts = min(settings.accumulate, self.per_epoch - first)
+        first = within - within % settings.accumulate_grad_batches
+        parts = min(settings.accumulate_grad_batches, self.per_epoch - first)
         last = within == first + parts - 1
         progress = self.step / self.total
         with self.fabric.no_backward_sync(self.model, enabled=not last):
             output: TaskOutput = self.model(batch.to_device(self.fabric.device), progress)
             loss = output.loss
             self.fabric.backward(loss / parts)
-        self.floors = output.floor
+        self.floors = output.lower_bounds
         self.log.add(output, loss, batch.size * self.fabric.world_size, waited)
         if last:
-            self._update(epoch * self.updates_per_epoch + within // settings.accumulate, progress)
+            self._update(
+                epoch * self.updates_per_epoch + within // settings.accumulate_grad_batches,
+                progress,
+            )
 
     def _update(self, update: int, progress: float) -> None:
         settings = self.stage.settings
         warmup = round(settings.warmup_epochs * self.updates_per_epoch)
         total = settings.epochs * self.updates_per_epoch
         self.lr = settings.lr * lr_factor(update, total, min(warmup, total // 2))
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["factor"]
         if settings.clip_grad is not None:
             self.fabric.clip_gradients(
-                self.model, self.optimiser, max_norm=settings.clip_grad, error_if_nonfinite=False
+                self.model, self.optimizer, max_norm=settings.clip_grad, error_if_nonfinite=False
             )
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.task.after_step(progress)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.task.on_step_end(progress)
 
     def _require_finite(self) -> None:
         if self.step % self.per_epoch and not math.isfinite(self.log.loss()):
@@ -227,7 +236,7 @@ class Trainer:
             "step": self.step,
             "stopped": self.stopped,
             "task": self.task.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
             "log": self.log.state(),
             "epoch_end": self.epoch_end.state(),
@@ -243,7 +252,7 @@ class Trainer:
         if state is None:
             return
         self.task.load_state_dict(state["task"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.log.load(state["log"], self.fabric.device)
         self.epoch_end.load(state["epoch_end"])

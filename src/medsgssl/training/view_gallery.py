@@ -14,14 +14,14 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from medsgssl.config.loading import Config
-from medsgssl.data.dataset import ViewSource
-from medsgssl.data.loader import ViewSteps
-from medsgssl.data.sampler import EpochOrder
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.loader import BatchDataset
+from medsgssl.data.sampler import EpochSampler
 from medsgssl.masks.overlay import draw_overlay
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.training.distributed import seed_step
-from medsgssl.utils.heatmap import paint_map
+from medsgssl.utils.heatmap import overlay_heatmap
 
 _SIDE = 160
 
@@ -35,12 +35,12 @@ class Gallery:
         source: Images and masks.
     """
 
-    def __init__(self, fabric: Fabric, config: Config, source: ViewSource) -> None:
+    def __init__(self, fabric: Fabric, config: Config, source: ImageMaskDataset) -> None:
         self._fabric, self._seed = fabric, config.seed
         rows = source.examples(config.seed)
-        order = EpochOrder(rows, len(rows), config.seed, shuffle=False)
+        order = EpochSampler(rows, len(rows), config.seed, shuffle=False)
         plan = method_of(config).pretrain_views()
-        steps = ViewSteps(source, plan, order, config.data.img_size, config.seed)
+        steps = BatchDataset(source, plan, order, config.data.img_size, config.seed)
         self._batch = steps.render(0, rows)
 
     @torch.inference_mode()
@@ -52,13 +52,16 @@ class Gallery:
         seed_step(self._seed, "gallery", 0, 0)  # what a method hides is hidden there every time
         batch = self._batch.to_device(self._fabric.device)
         with self._fabric.autocast():
-            seen = task.seen(batch).float().cpu().numpy()
-            maps = {name: found.float().cpu().numpy() for name, found in task.maps(batch).items()}
+            seen = task.encoder_input(batch).float().cpu().numpy()
+            maps = {
+                name: found.float().cpu().numpy()
+                for name, found in task.attention_maps(batch).items()
+            }
         views, masks = (255 * seen.clip(0, 1)).astype(np.uint8), self._batch.masks.numpy()
         self._add("views", [_row(views[i], masks[i]) for i in range(len(views))], epoch)
         first = self._batch.images[:, 0, 0].numpy()
         for name, found in maps.items():
-            pictures = [paint_map(first[i], found[i], _SIDE) for i in range(len(found))]
+            pictures = [overlay_heatmap(first[i], found[i], _SIDE) for i in range(len(found))]
             self._add(f"maps/{name}", pictures, epoch)
 
     def _add(self, name: str, pictures: list[NDArray[np.uint8]], epoch: int) -> None:

@@ -1,6 +1,6 @@
 """Crops and the one affine map that moves an image and its mask together.
 
-Pixel centres lie at integer coordinates. An affine maps *view* pixels to *cached image* pixels,
+Pixel centers lie at integer coordinates. An affine maps *view* pixels to *cached image* pixels,
 so any view can be mapped back, and OpenCV can use it as it is (inverse map).
 """
 
@@ -25,8 +25,8 @@ class Crop:
     """A rotated rectangle in the cached image that becomes one view.
 
     Attributes:
-        x: Column of the centre, in pixels.
-        y: Row of the centre, in pixels.
+        x: Column of the center, in pixels.
+        y: Row of the center, in pixels.
         width: Width in pixels.
         height: Height in pixels.
         rotation: Degrees, counter-clockwise as seen on the screen.
@@ -95,7 +95,7 @@ def warp_image(image: UInt8, affine: Affine, size: int, out: UInt8 | None = None
 
 
 def warp_mask(mask: UInt8, affine: Affine, size: int, out: UInt8 | None = None) -> UInt8:
-    """Warp a mask of zeros and ones with nearest neighbour; outside the image it is 0.
+    """Warp a mask of zeros and ones with nearest neighbor; outside the image it is 0.
 
     Args:
         mask: uint8 of 0 and 1, (H, W).

@@ -80,7 +80,7 @@ class LungCrop(CropRule):
     """A random square window of which at least ``cover`` is lung, or which holds so much of them.
 
     The area is drawn as a share of the lung box; a context margin goes around it; then a place is
-    drawn among all that fulfil the constraint. Where there is none the window shrinks (grows, for a
+    drawn among all that satisfy the constraint. Where there is none the window shrinks (grows, for a
     share of the lungs) until there is; a rotation that would break the constraint is left out. So
     the constraint holds for the whole window, margin included, in every draw.
 
@@ -146,6 +146,6 @@ class LungCrop(CropRule):
         return share * crop.width * crop.height >= self.cover * cv2.countNonZero(mask)
 
 
-def _first_pixel(centre: float, side: int, size: int) -> int:
-    """Return where a window about ``centre`` begins, moved so that it lies in the image."""
-    return min(max(round(centre - (side - 1) / 2), 0), size - side)
+def _first_pixel(center: float, side: int, size: int) -> int:
+    """Return where a window about ``center`` begins, moved so that it lies in the image."""
+    return min(max(round(center - (side - 1) / 2), 0), size - side)

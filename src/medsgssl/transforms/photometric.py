@@ -1,4 +1,4 @@
-"""Photometric noise on one view: grey levels, blur and grain; geometry is never touched."""
+"""Photometric noise on one view: gray levels, blur and grain; geometry is never touched."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def tone_table(brightness: float, contrast: float, gamma: float) -> UInt8:
     """Return the look-up table of one change of exposure.
 
     Args:
-        brightness: Shift of the grey level, in units of the full range.
-        contrast: Factor about the middle grey.
+        brightness: Shift of the gray level, in units of the full range.
+        contrast: Factor about the middle gray.
         gamma: Exponent of the curve.
 
     Returns:
@@ -43,7 +43,7 @@ def tone_table(brightness: float, contrast: float, gamma: float) -> UInt8:
     return np.asarray(cv2.convertScaleAbs(np.maximum(level, 0)), dtype=np.uint8).ravel()
 
 
-def photometric(image: UInt8, augment: AugmentSettings, rng: np.random.Generator) -> UInt8:
+def apply_photometric(image: UInt8, augment: AugmentSettings, rng: np.random.Generator) -> UInt8:
     """Give a view random exposure, blur and grain, in place: new memory would cost more.
 
     Args:

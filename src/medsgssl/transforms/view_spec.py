@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medsgssl.config.schema import AugmentSettings
 from medsgssl.transforms.affine import Affine, UInt8, warp_image, warp_mask
 from medsgssl.transforms.crops import CropRule
-from medsgssl.transforms.photometric import photometric
+from medsgssl.transforms.photometric import apply_photometric
 from medsgssl.utils.rng import generator
 
 
@@ -66,5 +66,5 @@ def make_view(
     image_out, mask_out = out or (None, None)
     warped = warp_image(image, affine, size, image_out)
     if spec.augment is not None:
-        warped = photometric(warped, spec.augment, rng)
+        warped = apply_photometric(warped, spec.augment, rng)
     return View(warped, warp_mask(mask, affine, size, mask_out), affine, crop.flip)

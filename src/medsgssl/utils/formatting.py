@@ -43,13 +43,13 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def size(octets: float) -> str:
+def size(num_bytes: float) -> str:
     """Write the size of a file."""
     for unit in ("B", "kB", "MB"):
-        if octets < 1000:
-            return f"{octets:.0f} {unit}" if unit == "B" else f"{octets:.1f} {unit}"
-        octets /= 1000
-    return f"{octets:.1f} GB"
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"
 
 
 def words(name: str) -> str:
@@ -57,7 +57,7 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def listed(texts: Sequence[str], most: int = 14) -> str:
+def join_names(texts: Sequence[str], most: int = 14) -> str:
     """Write texts with commas; of more than ``most`` the rest is only counted."""
     shown = ", ".join(texts[:most])
     return f"{shown} and {len(texts) - most} more" if len(texts) > most else shown

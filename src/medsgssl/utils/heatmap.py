@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# How much of a pixel's colour is the map's.
+# How much of a pixel's color is the map's.
 _OPACITY = 0.55
 
 
-def paint_map(view: NDArray[np.uint8], found: NDArray[Any], side: int) -> NDArray[np.uint8]:
-    """Lay a map over a grey picture: bright where it is high, scaled to its own highest value.
+def overlay_heatmap(view: NDArray[np.uint8], found: NDArray[Any], side: int) -> NDArray[np.uint8]:
+    """Lay a map over a gray picture: bright where it is high, scaled to its own highest value.
 
     Args:
         view: (S, S), any S.
@@ -25,8 +25,8 @@ def paint_map(view: NDArray[np.uint8], found: NDArray[Any], side: int) -> NDArra
     """
     heat = cv2.resize(found.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
     levels = np.clip(255 * heat / max(float(heat.max()), 1e-12), 0, 255).astype(np.uint8)
-    colour = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    color = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     small = cv2.resize(view, (side, side), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
-    mixed = cv2.addWeighted(grey, 1 - _OPACITY, colour, _OPACITY, 0)
+    gray = cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
+    mixed = cv2.addWeighted(gray, 1 - _OPACITY, color, _OPACITY, 0)
     return np.asarray(mixed, dtype=np.uint8)

@@ -11,7 +11,7 @@ import pytest
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import build_catalog
 from medsgssl.data.labels import DISEASES
-from medsgssl.data.overlap import identities
+from medsgssl.data.overlap import image_identity_keys
 from medsgssl.data.readers.registry import find_source
 from medsgssl.errors import DataError
 
@@ -39,7 +39,7 @@ def test_tables_give_patients_views_and_paths(tmp_path: Path) -> None:
     rows = source.rows()
     table = rows.table
     assert source.name == "chexpert"
-    assert rows.facts["labelled"] is False
+    assert rows.facts["labeled"] is False
     assert table["image_id"].tolist()[0] == "train_patient00001_study1_view1_frontal.jpg"
     assert table["path"].tolist()[3] == "valid/patient64541/study1/view1_frontal.jpg"
     assert table["patient_id"].tolist() == [
@@ -62,7 +62,7 @@ def test_lateral_views_are_set_aside_and_counted(tmp_path: Path) -> None:
 
 def test_images_are_told_apart_though_their_files_are_called_alike(tmp_path: Path) -> None:
     table = build_catalog(DataSettings(root=chexpert(tmp_path), split="train")).table
-    assert identities(table)["name"].is_unique
+    assert image_identity_keys(table)["name"].is_unique
 
 
 def test_a_missing_image_stays_in_the_catalog(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_files_called_alike_in_a_plain_folder_are_told_apart(tmp_path: Path) -> 
         (tmp_path / str(patient)).mkdir()
         assert cv2.imwrite(str(tmp_path / f"{patient}/frontal.png"), np.full((16, 16), 9, np.uint8))
     table = build_catalog(DataSettings(root=tmp_path, split="train")).table
-    assert identities(table)["name"].tolist() == ["1_frontal", "2_frontal"]
+    assert image_identity_keys(table)["name"].tolist() == ["1_frontal", "2_frontal"]
 
 
 def test_patients_are_known_by_names_of_nih_in_any_folder(tmp_path: Path) -> None:
@@ -104,4 +104,4 @@ def test_patients_are_known_by_names_of_nih_in_any_folder(tmp_path: Path) -> Non
     for name in ("00000013_006.png", "00000013_007_small.jpg", "scan-7.png"):
         assert cv2.imwrite(str(tmp_path / "images" / name), np.full((16, 16), 9, np.uint8))
     table = build_catalog(DataSettings(root=tmp_path, split="train")).table
-    assert identities(table)["patient"].tolist() == ["nih 00000013", "nih 00000013", ""]
+    assert image_identity_keys(table)["patient"].tolist() == ["nih 00000013", "nih 00000013", ""]

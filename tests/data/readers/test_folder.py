@@ -39,7 +39,7 @@ def test_patients_are_told_by_the_file_names(tmp_path: Path) -> None:
 def test_a_folder_says_that_it_has_no_labels(tmp_path: Path) -> None:
     _images(tmp_path, "a.png")
     rows = find_source(tmp_path).rows()
-    assert rows.facts == {"labelled": False, "label_revision": "none"}
+    assert rows.facts == {"labeled": False, "label_revision": "none"}
     assert not rows.table[list(DISEASES)].to_numpy().any()
 
 

@@ -26,7 +26,7 @@ class SourceRows:
             file is missing), ``patient_id``, ``age``, ``sex``, ``view``, ``follow_up`` and the
             14 diseases, typed as in the catalog.
         facts: JSON-like remarks on the labels; always ``label_revision`` (``"none"`` where there
-            are no labels) and ``labelled``.
+            are no labels) and ``labeled``.
         lists: Image ids of the list files by part (``"trainval"``, ``"test"``), or ``None``.
     """
 

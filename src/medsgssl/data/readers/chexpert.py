@@ -68,7 +68,7 @@ class ChexpertSource:
             }
         )
         table[list(DISEASES)] = np.zeros((len(names), len(DISEASES)), np.uint8)
-        facts = {"labelled": False, "label_revision": "none", "ages_set_missing": lost}
+        facts = {"labeled": False, "label_revision": "none", "ages_set_missing": lost}
         return SourceRows(table, facts)
 
     def _read(self, path: Path) -> pd.DataFrame:
@@ -86,7 +86,7 @@ class ChexpertSource:
 
 
 def find_chexpert(root: Path) -> ChexpertSource | None:
-    """Recognise the CheXpert layout by the header of its tables."""
+    """Recognize the CheXpert layout by the header of its tables."""
     there = [root / name for name in _TABLES if (root / name).is_file()]
     tables = tuple(path for path in there if _is_table(path))
     return ChexpertSource(root, tables) if tables else None

@@ -1,4 +1,4 @@
-"""Columns of text as typed columns: labels, ages, sex, view; vectorised over the whole table."""
+"""Columns of text as typed columns: labels, ages, sex, view; vectorized over the whole table."""
 
 from __future__ import annotations
 

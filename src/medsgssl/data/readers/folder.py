@@ -53,7 +53,7 @@ class FolderSource:
             }
         )
         table[list(DISEASES)] = np.zeros((len(names), len(DISEASES)), np.uint8)
-        return SourceRows(table, {"labelled": False, "label_revision": "none"})
+        return SourceRows(table, {"labeled": False, "label_revision": "none"})
 
 
 def _patients(names: pd.Series) -> pd.Series:

@@ -83,7 +83,7 @@ class NihSource:
         )
         table = pd.concat([table, disease_columns(text["Finding Labels"], self.labels)], axis=1)
         facts = {
-            "labelled": True,
+            "labeled": True,
             "label_revision": REVISIONS.get(self.labels.name, "other"),
             "labels_file": self.labels.name,
             "other_labels_files": [
@@ -103,7 +103,7 @@ class NihSource:
 
 
 def find_nih(root: Path, labels: str | None = None) -> NihSource | None:
-    """Recognise the NIH layout by its label table.
+    """Recognize the NIH layout by its label table.
 
     Args:
         root: Folder of the data set.

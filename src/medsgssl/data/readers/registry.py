@@ -1,4 +1,4 @@
-"""Recognises which data set a folder holds."""
+"""Recognizes which data set a folder holds."""
 
 from __future__ import annotations
 

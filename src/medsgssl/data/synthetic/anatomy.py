@@ -102,7 +102,7 @@ class Anatomy:
         full = self.width * (1 - side * self.skew)
         power = 2.7
         rise = (1 - (1 - t) ** power) ** (1 / power)
-        # The cage still widens a little towards its base.
+        # The cage still widens a little toward its base.
         return _APEX_OFFSET + (full * (0.94 + 0.06 * t) - _APEX_OFFSET) * rise
 
     def diaphragm(self, side: int) -> Points:

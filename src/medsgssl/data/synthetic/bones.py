@@ -160,18 +160,18 @@ def _spine(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Flo
     bend = random.normal(0, 0.006)
     heights = np.arange(anatomy.apex - 4 * step, 1.1, step)
     middles = anatomy.mid + bend * np.sin(3 * heights)
-    centres = np.stack([middles, heights], axis=1)[:, None]
+    centers = np.stack([middles, heights], axis=1)[:, None]
     # The vertebrae grow downwards.
     sizes = np.stack([0.031 + 0.008 * heights, np.full_like(heights, 0.41 * step)], axis=1)[:, None]
-    bodies = canvas.fill(centres + sizes * _VERTEBRA, value=255)
-    wings = centres[:5] + sizes[:5] * np.array([(-1.75, 0.0), (0.0, -0.25), (1.75, 0.0)])
+    bodies = canvas.fill(centers + sizes * _VERTEBRA, value=255)
+    wings = centers[:5] + sizes[:5] * np.array([(-1.75, 0.0), (0.0, -0.25), (1.75, 0.0)])
     canvas.fill(_closed(edges(wings, 0.016)), value=110, onto=bodies)
-    processes = centres + ellipse((0.0, 0.3 * step), (0.007, 0.012))
+    processes = centers + ellipse((0.0, 0.3 * step), (0.007, 0.012))
     pedicle = ellipse((0.0, -0.1 * step), (0.007, 0.009))
-    pedicles = [centres + sizes * [side * 0.62, 0.0] + pedicle for side in (RIGHT, LEFT)]
+    pedicles = [centers + sizes * [side * 0.62, 0.0] + pedicle for side in (RIGHT, LEFT)]
     rims = canvas.stroke(np.concatenate([processes, *pedicles]), 0.004, 255)
     ends = np.array([(middles[0], -0.1), (middles[-1], 1.3)])
-    core = canvas.fill(band(np.vstack([ends[:1], centres[:, 0], ends[1:]]), 0.075))
+    core = canvas.fill(band(np.vstack([ends[:1], centers[:, 0], ends[1:]]), 0.075))
     return (
         canvas.soften(core, 0.011, 0.17 / 255)
         + canvas.soften(bodies, 0.003, 0.13 / 255)

@@ -53,7 +53,7 @@ class Canvas:
 
         Args:
             *polygons: One ``(n, 2)`` or many of equally many points ``(m, n, 2)``.
-            value: Grey value of their inside.
+            value: Gray value of their inside.
             onto: Raster to draw on; a new one when not given.
         """
         raster = self.blank() if onto is None else onto
@@ -115,16 +115,16 @@ class Canvas:
         large = cv2.resize(small, (self.side, self.side), interpolation=cv2.INTER_CUBIC)
         return large.astype(np.float32, copy=False)
 
-    def bump(self, centre: tuple[float, float], radii: tuple[float, float]) -> Floats:
+    def bump(self, center: tuple[float, float], radii: tuple[float, float]) -> Floats:
         """Return a Gaussian bump of height 1; ``radii`` are its standard deviations."""
-        a = (self._coarse_x - np.float32(centre[0])) / np.float32(radii[0])
-        b = (self._coarse_y - np.float32(centre[1])) / np.float32(radii[1])
+        a = (self._coarse_x - np.float32(center[0])) / np.float32(radii[0])
+        b = (self._coarse_y - np.float32(center[1])) / np.float32(radii[1])
         return self.spread(np.exp(np.float32(-0.5) * (a * a + b * b)))
 
-    def ball(self, centre: tuple[float, float], radii: tuple[float, float]) -> Floats:
-        """Return the thickness of an ellipsoid: 1 in its centre, 0 outside."""
-        a = (self.x - np.float32(centre[0])) / np.float32(radii[0])
-        b = (self.y - np.float32(centre[1])) / np.float32(radii[1])
+    def ball(self, center: tuple[float, float], radii: tuple[float, float]) -> Floats:
+        """Return the thickness of an ellipsoid: 1 in its center, 0 outside."""
+        a = (self.x - np.float32(center[0])) / np.float32(radii[0])
+        b = (self.y - np.float32(center[1])) / np.float32(radii[1])
         thickness: Floats = np.sqrt(np.maximum(np.float32(1.0) - a * a - b * b, np.float32(0.0)))
         return thickness
 
@@ -167,9 +167,9 @@ def band(line: Points, width: float | Points) -> Points:
     return np.vstack([one, other[::-1]])
 
 
-def ellipse(centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0) -> Points:
+def ellipse(center: tuple[float, float], radii: tuple[float, float], angle: float = 0.0) -> Points:
     """Return an ellipse as a polygon; ``angle`` in radians, clockwise in the image."""
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     x, y = radii[0] * np.cos(turn), radii[1] * np.sin(turn)
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([centre[0] + x * cos - y * sin, centre[1] + x * sin + y * cos], axis=1)
+    return np.stack([center[0] + x * cos - y * sin, center[1] + x * sin + y * cos], axis=1)

@@ -207,6 +207,6 @@ def _csv(rows: list[list[str]]) -> str:
 
 def _png(image: NDArray[np.uint8]) -> bytes:
     done, content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 4])
-    if not done:  # pragma: no cover - OpenCV always encodes 8-bit grey
+    if not done:  # pragma: no cover - OpenCV always encodes 8-bit gray
         raise RuntimeError("OpenCV could not encode a PNG")
     return content.tobytes()

@@ -115,7 +115,7 @@ def _pacemaker(
     canvas.fill(band(lead[-10:], 0.009), value=200, onto=metal)
 
 
-def add_markers(grey: Floats, canvas: Canvas, view: str, random: np.random.Generator) -> None:
+def add_markers(gray: Floats, canvas: Canvas, view: str, random: np.random.Generator) -> None:
     """Print side letter, operator's initials and view onto the film in place, in [0, 1]."""
     side = canvas.side
     film = np.zeros((side, side), np.uint8)
@@ -135,4 +135,4 @@ def add_markers(grey: Floats, canvas: Canvas, view: str, random: np.random.Gener
         cv2.putText(film, word, where, font, side / 1024, 230, max(1, side // 256), cv2.LINE_AA)
     turn = cv2.getRotationMatrix2D(place, random.normal(0, 8), 1.0)
     film = cv2.warpAffine(film, turn, (side, side)).astype(np.uint8)
-    np.maximum(grey, film.astype(np.float32) / np.float32(255), out=grey)
+    np.maximum(gray, film.astype(np.float32) / np.float32(255), out=gray)

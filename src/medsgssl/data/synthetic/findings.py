@@ -86,13 +86,13 @@ def _emphysema(scene: Scene) -> list[Lesion]:
     bulla: Bytes = canvas.blank()
     for _ in range(int(scene.random.integers(1, 4))):
         side = pick_side(scene.random)
-        centre = scene.anatomy.at(
+        center = scene.anatomy.at(
             side,
             scene.random.uniform(0.14, 0.24),
             scene.anatomy.level(scene.random.uniform(0.1, 0.35)),
         )
         radius = scene.random.uniform(0.025, 0.05)
-        rim = ellipse(centre, (radius, 1.2 * radius))
+        rim = ellipse(center, (radius, 1.2 * radius))
         canvas.stroke([np.vstack([rim, rim[:1]])], 0.0025, 255, bulla)
     rims = canvas.soften(cv2.min(bulla, lungs).astype(np.uint8), 0.0012, 0.07 / 255)
     thinned = np.float32(1.0) - canvas.soften(lungs, 0.01, 0.4 / 255)
@@ -102,15 +102,15 @@ def _emphysema(scene: Scene) -> list[Lesion]:
 def _hernia(scene: Scene) -> list[Lesion]:
     random, canvas = scene.random, scene.canvas
     radius = random.uniform(0.065, 0.1)
-    centre = scene.anatomy.at(
+    center = scene.anatomy.at(
         LEFT,
         random.uniform(0.0, 0.05),
         scene.anatomy.level(1.0) - random.uniform(0.2, 0.7) * radius,
     )
-    sac = ellipse(centre, (radius * random.uniform(0.95, 1.2), radius))
+    sac = ellipse(center, (radius * random.uniform(0.95, 1.2), radius))
     outline = canvas.fill(sac)
-    gas = sac * 0.88 + np.array(centre) * 0.12
-    fluid = centre[1] + random.uniform(-0.1, 0.35) * radius
+    gas = sac * 0.88 + np.array(center) * 0.12
+    fluid = center[1] + random.uniform(-0.1, 0.35) * radius
     gas[:, 1] = np.minimum(gas[:, 1], fluid)
     wall = canvas.soften(outline, 0.004, 0.26 / 255)
     inside = canvas.soften(canvas.fill(gas), 0.0035, random.uniform(0.5, 0.75) / 255)
@@ -134,7 +134,7 @@ _PAINT: dict[str, Callable[[Scene], list[Lesion]]] = {
     "Pneumonia": lesions.pneumonia,
     "Pneumothorax": lesions.pneumothorax,
     "Consolidation": lesions.consolidation,
-    "Edema": lesions.oedema,
+    "Edema": lesions.edema,
     "Emphysema": _emphysema,
     "Fibrosis": lesions.fibrosis,
     "Pleural_Thickening": lesions.thickening,

@@ -115,9 +115,9 @@ def pneumonia(scene: Scene) -> list[Lesion]:
     random = scene.random
     side = pick_side(random)
     lower = random.random() < 0.75
-    centre = place_in_lung(scene, side, *((0.68, 0.95) if lower else (0.25, 0.55)), (0.3, 0.65))
+    center = place_in_lung(scene, side, *((0.68, 0.95) if lower else (0.25, 0.55)), (0.3, 0.65))
     radii = (random.uniform(0.05, 0.075), random.uniform(0.05, 0.085))
-    field = np.float32(random.uniform(0.34, 0.46)) * _haze(scene, centre, radii)
+    field = np.float32(random.uniform(0.34, 0.46)) * _haze(scene, center, radii)
     return [Lesion(_cut(scene, side, field))]
 
 
@@ -126,20 +126,20 @@ def consolidation(scene: Scene) -> list[Lesion]:
     random, canvas = scene.random, scene.canvas
     side = pick_side(random)
     upper = random.random() < 0.4
-    centre = place_in_lung(scene, side, *((0.2, 0.35) if upper else (0.62, 0.88)), (0.35, 0.55))
+    center = place_in_lung(scene, side, *((0.2, 0.35) if upper else (0.62, 0.88)), (0.35, 0.55))
     radii = (random.uniform(0.065, 0.1), random.uniform(0.065, 0.1))
     lumps = 0.5 * canvas.noise(random, 9) + 0.3 * canvas.noise(random, 20)
-    distance = np.hypot((canvas.x - centre[0]) / radii[0], (canvas.y - centre[1]) / radii[1])
+    distance = np.hypot((canvas.x - center[0]) / radii[0], (canvas.y - center[1]) / radii[1])
     dense = expit((1.2 - distance - 0.22 * lumps) * 7)
     # The fissure bounds the lobe sharply where it meets the beam.
     fissure = (
-        (centre[1] + radii[1] * 0.75 - canvas.y)
+        (center[1] + radii[1] * 0.75 - canvas.y)
         if upper
-        else (canvas.y - centre[1] + radii[1] * 0.75)
+        else (canvas.y - center[1] + radii[1] * 0.75)
     )
     dense *= expit(fissure / 0.006)
     start = np.array(hilum(scene.anatomy, side))
-    aim = np.array(centre) - start
+    aim = np.array(center) - start
     bronchi = []
     for turn in random.normal(0, 0.35, 4):
         spin = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -156,9 +156,9 @@ def mass(scene: Scene) -> list[Lesion]:
     """One round, lobulated opacity of more than 3 cm."""
     random = scene.random
     side = pick_side(random)
-    centre = place_in_lung(scene, side, 0.2, 0.82, (0.35, 0.7))
+    center = place_in_lung(scene, side, 0.2, 0.82, (0.35, 0.7))
     radius = random.uniform(0.048, 0.078)
-    return [_round(scene, side, centre, radius, random.uniform(0.4, 0.52), lobes=0.1)]
+    return [_round(scene, side, center, radius, random.uniform(0.4, 0.52), lobes=0.1)]
 
 
 def nodules(scene: Scene) -> list[Lesion]:
@@ -167,13 +167,13 @@ def nodules(scene: Scene) -> list[Lesion]:
     lesions = []
     for _ in range(int(random.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))):
         side = pick_side(random)
-        centre = place_in_lung(scene, side, 0.2, 0.88)
+        center = place_in_lung(scene, side, 0.2, 0.88)
         radius = random.uniform(0.017, 0.034)
-        lesions.append(_round(scene, side, centre, radius, random.uniform(0.26, 0.36), lobes=0.05))
+        lesions.append(_round(scene, side, center, radius, random.uniform(0.26, 0.36), lobes=0.05))
     return lesions
 
 
-def oedema(scene: Scene) -> list[Lesion]:
+def edema(scene: Scene) -> list[Lesion]:
     """Perihilar haze in both lungs like a bat's wings, thick blurred vessels, septal lines."""
     random, canvas, anatomy = scene.random, scene.canvas, scene.anatomy
     field: Floats = np.zeros((canvas.side, canvas.side), np.float32)
@@ -212,22 +212,22 @@ def fibrosis(scene: Scene) -> list[Lesion]:
     return [Lesion(field.astype(np.float32))]
 
 
-def _haze(scene: Scene, centre: tuple[float, float], radii: tuple[float, float]) -> Floats:
+def _haze(scene: Scene, center: tuple[float, float], radii: tuple[float, float]) -> Floats:
     """Return a cloud of height about 1 with an uneven border."""
     canvas = scene.canvas
     mottle = 1 + 0.3 * canvas.noise(scene.random, 12) + 0.22 * canvas.noise(scene.random, 28)
-    cloud: Floats = canvas.bump(centre, radii) * np.clip(mottle, 0.25, 1.9).astype(np.float32)
+    cloud: Floats = canvas.bump(center, radii) * np.clip(mottle, 0.25, 1.9).astype(np.float32)
     return cloud
 
 
 def _round(
-    scene: Scene, side: int, centre: tuple[float, float], radius: float, dense: float, lobes: float
+    scene: Scene, side: int, center: tuple[float, float], radius: float, dense: float, lobes: float
 ) -> Lesion:
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     phases = scene.random.uniform(0, 2 * np.pi, 3)
     wave = sum(np.sin((k + 2) * turn + phase) / (k + 2) for k, phase in enumerate(phases))
-    outline = ellipse(centre, (radius, radius * scene.random.uniform(0.85, 1.1)))
-    outline = centre + (outline - centre) * (1 + lobes * wave)[:, None]
+    outline = ellipse(center, (radius, radius * scene.random.uniform(0.85, 1.1)))
+    outline = center + (outline - center) * (1 + lobes * wave)[:, None]
     shape = scene.canvas.fill(outline)
     # A ball is thick in the middle and still has a border that can be seen.
     ball = scene.canvas.soften(shape, 0.003, 0.5 / 255) + scene.canvas.soften(

@@ -21,7 +21,7 @@ from medsgssl.utils.rng import generator
 
 
 def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) -> Floats:
-    """Turn attenuation into grey values.
+    """Turn attenuation into gray values.
 
     Args:
         att: Attenuation, 0 in air, about 1 in the chest wall; changed in place.
@@ -30,7 +30,7 @@ def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) 
         random: Decides the exposure.
 
     Returns:
-        Grey values in [0, 1], bright = dense.
+        Gray values in [0, 1], bright = dense.
     """
     portable = view == "AP"
     strength = random.uniform(0.8, 1.12) * (0.85 if portable else 1.0)
@@ -41,43 +41,43 @@ def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) 
     grain = random.uniform(0.004, 0.012) * (1.25 if portable else 1.0)
     np.maximum(att, np.float32(0.0), out=att)
     att *= np.float32(strength)
-    grey: Floats = np.float32(1.0) - np.exp(-att)
-    blurred = canvas.soften(grey, 0.08, 1.0)
-    grey = grey * np.float32(1 - scatter) + blurred * np.float32(scatter)
+    gray: Floats = np.float32(1.0) - np.exp(-att)
+    blurred = canvas.soften(gray, 0.08, 1.0)
+    gray = gray * np.float32(1 - scatter) + blurred * np.float32(scatter)
     # Displays stretch each film to its darkest and brightest tissue.
-    grey = grey / np.float32(0.86)
-    grey += np.float32(ramp[0]) * (canvas.x - np.float32(0.5)) * grey
-    grey += np.float32(ramp[1]) * (canvas.y - np.float32(0.5)) * grey
-    grey = np.clip(grey, 0, 1) ** np.float32(gamma)
-    grey = np.float32(veil) + np.float32(1 - veil) * grey
+    gray = gray / np.float32(0.86)
+    gray += np.float32(ramp[0]) * (canvas.x - np.float32(0.5)) * gray
+    gray += np.float32(ramp[1]) * (canvas.y - np.float32(0.5)) * gray
+    gray = np.clip(gray, 0, 1) ** np.float32(gamma)
+    gray = np.float32(veil) + np.float32(1 - veil) * gray
     # Grain is drawn at a fixed size, so that a larger image shows the same film.
-    grey += np.float32(grain) * canvas.noise(random, 256)
+    gray += np.float32(grain) * canvas.noise(random, 256)
     top = random.uniform(0.86, 0.98)
-    film: Floats = np.clip(grey * np.float32(top), 0, 1)
+    film: Floats = np.clip(gray * np.float32(top), 0, 1)
     return film
 
 
-def collimate(grey: Floats, canvas: Canvas, random: np.random.Generator) -> None:
+def collimate(gray: Floats, canvas: Canvas, random: np.random.Generator) -> None:
     """Blacken or whiten the film beyond the beam, on some images, in place."""
     kind = random.random()
     margins = random.uniform(0.005, 0.05, 4) * (random.random(4) < 0.5)
     if kind < 0.22:
         value = np.float32(0.0 if random.random() < 0.75 else 0.97)
         low, high = (margins * canvas.side).astype(int)[:2], (margins * canvas.side).astype(int)[2:]
-        grey[: low[0]] = value
-        grey[canvas.side - high[0] :] = value
-        grey[:, : low[1]] = value
-        grey[:, canvas.side - high[1] :] = value
+        gray[: low[0]] = value
+        gray[canvas.side - high[0] :] = value
+        gray[:, : low[1]] = value
+        gray[:, canvas.side - high[1] :] = value
     elif kind < 0.3:
         # A film narrower than the square it is stored in.
         bar = int(random.uniform(0.02, 0.08) * canvas.side)
-        grey[:, :bar] = 0
-        grey[:, canvas.side - bar :] = 0
+        gray[:, :bar] = 0
+        gray[:, canvas.side - bar :] = 0
 
 
-def to_bytes(grey: Floats) -> Bytes:
-    """Round grey values in [0, 1] to ``uint8``."""
-    return np.round(grey * np.float32(255)).astype(np.uint8)
+def to_bytes(gray: Floats) -> Bytes:
+    """Round gray values in [0, 1] to ``uint8``."""
+    return np.round(gray * np.float32(255)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,13 @@ def render_phantom(
     devices.add_devices(att, canvas, anatomy, stream("devices"))
 
     film = stream("film")
-    grey = expose(att, canvas, view, film)
-    collimate(grey, canvas, film)
-    devices.add_markers(grey, canvas, view, film)
+    gray = expose(att, canvas, view, film)
+    collimate(gray, canvas, film)
+    devices.add_markers(gray, canvas, view, film)
     if size != canvas.side:
-        grey = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
+        gray = cv2.resize(gray, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
     right, left = tissue.lung_labels(canvas, regions, size)
-    return Phantom(to_bytes(grey), right, left, boxes, names, view, subject.sex, subject.age)
+    return Phantom(to_bytes(gray), right, left, boxes, names, view, subject.sex, subject.age)
 
 
 def draw_view(seed: int, index: int) -> str:
@@ -195,7 +195,7 @@ def _canvas_side(size: int) -> int:
 
 
 def _pose(view: str, random: np.random.Generator) -> Points:
-    """Draw how the body lies on the film: a 2 x 3 map about the centre."""
+    """Draw how the body lies on the film: a 2 x 3 map about the center."""
     angle = random.normal(0, 1.4) * (2.0 if view == "AP" else 1.0)
     scale = random.uniform(0.95, 1.12)
     pose: Points = np.asarray(cv2.getRotationMatrix2D((0.5, 0.5), angle, scale), np.float64)

@@ -113,18 +113,18 @@ def draw_abdomen(
     """Return the attenuation of liver, spleen and bowel with their gas."""
     solid = cv2.min(regions.abdomen, regions.body).astype(np.uint8)
     dense = canvas.soften(solid, 0.004, 0.38 / 255) + canvas.soften(solid, 0.05, 0.42 / 255)
-    # The belly is round, so the beam crosses less of it towards the flanks.
+    # The belly is round, so the beam crosses less of it toward the flanks.
     aside = (canvas.x - np.float32(anatomy.mid)) / np.float32(anatomy.width + 0.05)
     dense *= np.float32(1.12) - np.float32(0.75) * np.minimum(aside * aside, np.float32(1.2))
     gas = canvas.blank()
     floor = anatomy.dome(LEFT)
     if random.random() < 0.75:
-        centre = anatomy.at(LEFT, random.uniform(0.12, 0.2), floor + random.uniform(0.05, 0.07))
+        center = anatomy.at(LEFT, random.uniform(0.12, 0.2), floor + random.uniform(0.05, 0.07))
         radii = (random.uniform(0.035, 0.075), random.uniform(0.018, 0.035))
-        bubble = ellipse(centre, radii, random.normal(0, 0.15))
+        bubble = ellipse(center, radii, random.normal(0, 0.15))
         # Upright, fluid lies flat below the gas.
         if anatomy.view == "PA":
-            bubble[:, 1] = np.minimum(bubble[:, 1], centre[1] + 0.3 * radii[1])
+            bubble[:, 1] = np.minimum(bubble[:, 1], center[1] + 0.3 * radii[1])
         canvas.fill(bubble, value=int(random.integers(110, 230)), onto=gas)
     for _ in range(int(random.integers(0, 4))):
         where = anatomy.at(LEFT, random.uniform(-0.2, 0.28), floor + random.uniform(0.13, 0.35))
@@ -144,8 +144,8 @@ def draw_breasts(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) 
     drop = random.uniform(0.82, 0.98)
     for side in (RIGHT, LEFT):
         offset = anatomy.width * random.uniform(0.66, 0.74)
-        centre = anatomy.at(side, offset, anatomy.level(drop) - 0.3 * radius)
-        field += strength * canvas.ball(centre, (1.05 * radius, 0.95 * radius))
+        center = anatomy.at(side, offset, anatomy.level(drop) - 0.3 * radius)
+        field += strength * canvas.ball(center, (1.05 * radius, 0.95 * radius))
     return field
 
 
@@ -174,7 +174,7 @@ _STEPS = 6
 
 
 def hilum(anatomy: Anatomy, side: int) -> tuple[float, float]:
-    """Return the centre of one hilum; the left one lies higher."""
+    """Return the center of one hilum; the left one lies higher."""
     return anatomy.at(side, 0.082, anatomy.level(0.55 if side < 0 else 0.51))
 
 

@@ -1,6 +1,6 @@
 """The registry of mask recipes, and the one call that draws a mask.
 
-A recipe is a function of one grey image. Third parties add theirs by an entry point of the group
+A recipe is a function of one gray image. Third parties add theirs by an entry point of the group
 ``medsgssl.mask_recipes`` that names a `Recipe`.
 """
 
@@ -12,11 +12,11 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from medsgssl.errors import MaskError
-from medsgssl.images.intensity import to_grey8
+from medsgssl.images.intensity import to_gray8
 from medsgssl.masks.geometry import resize_mask
 from medsgssl.masks.recipes import threshold as classic
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
-from medsgssl.masks.types import Grey, LungMask
+from medsgssl.masks.types import Gray, LungMask
 from medsgssl.utils.io import fingerprint
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Recipe:
     name: str
     version: int
     parameters: Any
-    draw: Callable[[Grey], LungMask]
+    draw: Callable[[Gray], LungMask]
 
     @property
     def parameter_hash(self) -> str:
@@ -89,7 +89,7 @@ def segment_lungs(image: NDArray[np.generic], recipe: str = "anatomic") -> LungM
     """Draw the mask of both lungs of one frontal chest X-ray.
 
     Args:
-        image: ``H x W`` grey or ``H x W x 3 or 4`` colour, uint8, uint16 or float.
+        image: ``H x W`` gray or ``H x W x 3 or 4`` color, uint8, uint16 or float.
         recipe: Name of a recipe.
 
     Returns:
@@ -99,8 +99,8 @@ def segment_lungs(image: NDArray[np.generic], recipe: str = "anatomic") -> LungM
         ImageError: The array is no image.
         MaskError: No recipe has the name.
     """
-    grey = to_grey8(image)
-    drawn = find_recipe(recipe).draw(grey)
-    height, width = grey.shape
+    gray = to_gray8(image)
+    drawn = find_recipe(recipe).draw(gray)
+    height, width = gray.shape
     full = resize_mask(drawn.mask, (height, width))
     return LungMask(full, drawn.quality, drawn.status, drawn.reason)

@@ -1,4 +1,4 @@
-"""The simple recipe: one threshold and the two largest dark components near the centre.
+"""The simple recipe: one threshold and the two largest dark components near the center.
 
 Kept as the base line that the anatomic recipe is compared with.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.masks.geometry import grid_shape, to_grid
-from medsgssl.masks.types import Grey, LungMask, Mask, Status
+from medsgssl.masks.types import Gray, LungMask, Mask, Status
 
 VERSION = 1
 
@@ -24,7 +24,7 @@ class ClassicParameters:
     Attributes:
         grid: Longer side of the working image in pixels.
         clip_limit: Clip limit of CLAHE (8 x 8 tiles).
-        contrast_shift: How far low contrast lowers the threshold, in grey levels per level that
+        contrast_shift: How far low contrast lowers the threshold, in gray levels per level that
             the standard deviation lies below 64.
         kernel: Side of the square of closing and opening in pixels.
         level: Share of the blurred mask that counts as inside.
@@ -46,7 +46,7 @@ class ClassicParameters:
 PARAMETERS = ClassicParameters()
 
 
-def draw(image: Grey) -> LungMask:
+def draw(image: Gray) -> LungMask:
     """Draw the mask by one global threshold.
 
     Args:
@@ -57,16 +57,16 @@ def draw(image: Grey) -> LungMask:
     """
     p = PARAMETERS
     height, width = image.shape
-    grey = to_grid(image, grid_shape((height, width), p.grid))
-    if float(grey.std()) < 2.0:
-        return LungMask.failed(grey.shape, "the image is (nearly) uniform")
+    gray = to_grid(image, grid_shape((height, width), p.grid))
+    if float(gray.std()) < 2.0:
+        return LungMask.failed(gray.shape, "the image is (nearly) uniform")
 
-    dark = _threshold(grey) & ~_outside_air(grey)
+    dark = _threshold(gray) & ~_outside_air(gray)
     lungs = [_lung_of_side(dark, side) for side in ("left", "right")]
     mask = _smooth(lungs[0] | lungs[1])
     areas = [float(lung.mean()) for lung in lungs]
     if max(areas) < p.min_area:
-        return LungMask.failed(mask.shape, "no dark region near the centre is large enough")
+        return LungMask.failed(mask.shape, "no dark region near the center is large enough")
     if float(mask.mean()) > p.max_area:
         return LungMask.failed(mask.shape, "the dark region fills most of the image")
 
@@ -80,20 +80,20 @@ def draw(image: Grey) -> LungMask:
     return LungMask(mask, quality, status, reason)
 
 
-def _threshold(grey: Grey) -> Mask:
+def _threshold(gray: Gray) -> Mask:
     """Dark pixels after CLAHE: Otsu's threshold, lowered where the contrast is low."""
     p = PARAMETERS
-    flat = cv2.createCLAHE(p.clip_limit, (8, 8)).apply(grey)
+    flat = cv2.createCLAHE(p.clip_limit, (8, 8)).apply(gray)
     flat = cv2.GaussianBlur(flat, (5, 5), 0)
     otsu, _ = cv2.threshold(flat, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     shift = p.contrast_shift * max(0.0, 64.0 - float(flat.std()))
     return np.asarray(flat < otsu - shift, dtype=bool)
 
 
-def _outside_air(grey: Grey) -> Mask:
+def _outside_air(gray: Gray) -> Mask:
     """Air beside the body: very dark regions that touch the left or right border or the top."""
-    otsu, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    _, labels, _, _ = cv2.connectedComponentsWithStats((grey < otsu * 0.5).astype(np.uint8))
+    otsu, _ = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    _, labels, _, _ = cv2.connectedComponentsWithStats((gray < otsu * 0.5).astype(np.uint8))
     touching = np.unique(np.concatenate([labels[:, 0], labels[:, -1], labels[0]]))
     outside = np.isin(labels, touching[touching > 0])
     return np.asarray(cv2.dilate(outside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
@@ -109,8 +109,8 @@ def _lung_of_side(dark: Mask, side: str) -> Mask:
     else:
         half[:, :middle] = False
     count, labels, stats, _ = cv2.connectedComponentsWithStats(half.astype(np.uint8))
-    centre = labels[height // 4 : 3 * height // 4, width // 6 : 5 * width // 6]
-    central = np.unique(centre)
+    center = labels[height // 4 : 3 * height // 4, width // 6 : 5 * width // 6]
+    central = np.unique(center)
     candidates = [label for label in range(1, count) if label in central]
     if not candidates:
         return np.zeros_like(dark)

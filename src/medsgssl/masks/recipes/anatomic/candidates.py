@@ -27,7 +27,7 @@ class CandidateParameters:
         brightest: Last threshold of the smoothed image.
         brightest_flat: Last threshold of the flattened image.
         areas: Smallest and largest area worth a look.
-        usual: Usual distance of the centre from the spine, row of the centre, width, height,
+        usual: Usual distance of the center from the spine, row of the center, width, height,
             area, share of the bounding box and share of the convex hull.
         spread: How far each of them usually strays.
         most: Largest squared deviation that counts, so that one odd feature alone decides little.
@@ -136,9 +136,9 @@ def _collect(
     """Add the credible components of one threshold to the side they lie on."""
     height, width = dark.shape
     whole = height * width
-    _, labels, stats, centres = cv2.connectedComponentsWithStats(dark, connectivity=4)
+    _, labels, stats, centers = cv2.connectedComponentsWithStats(dark, connectivity=4)
     # Plain numbers from here on: for so few, arrays cost more than they save.
-    rows = zip(stats.tolist(), centres.tolist(), strict=True)
+    rows = zip(stats.tolist(), centers.tolist(), strict=True)
     for label, ((left, top, w, h, area), (x, y)) in enumerate(rows):
         if label == 0 or not p.areas[0] * whole <= area <= p.areas[1] * whole:
             continue
@@ -149,7 +149,7 @@ def _collect(
         part = (labels[top : top + h, left : left + w] == label).astype(np.uint8)
         contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         contour = max(contours, key=len)
-        # OpenCV measures through pixel centres; half the outline is the missing rim.
+        # OpenCV measures through pixel centers; half the outline is the missing rim.
         rim = 0.5 * len(contour)
         filled = cv2.contourArea(contour) + rim
         hull = cv2.contourArea(cv2.convexHull(contour)) + rim

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.masks.geometry import grid_shape, to_grid
-from medsgssl.masks.types import Grey, Mask
+from medsgssl.masks.types import Gray, Mask
 
 FloatImage = NDArray[np.float32]
 
@@ -22,7 +22,7 @@ class FrameParameters:
 
     Attributes:
         fine: Longer side of the grid that outlines are refined on, in pixels.
-        border_std: Standard deviation in grey levels below which a border row is uniform.
+        border_std: Standard deviation in gray levels below which a border row is uniform.
         border_most: Largest share of the image cut away at one side.
         smooth: Sigma of the smoothing of the coarse grid in pixels.
         background: Half width of the window of the background, as a share of the coarse grid.
@@ -46,7 +46,7 @@ class Frame:
         bottom: Row after the last kept.
         right: Column after the last kept.
         fine: uint8, longer side ``FrameParameters.fine``.
-        coarse: float32, half of the fine grid, smoothed; grey levels.
+        coarse: float32, half of the fine grid, smoothed; gray levels.
         flat: float32, likewise, minus its background.
     """
 
@@ -55,7 +55,7 @@ class Frame:
     left: int
     bottom: int
     right: int
-    fine: Grey
+    fine: Gray
     coarse: FloatImage
     flat: FloatImage
 
@@ -79,7 +79,7 @@ class Frame:
         return whole
 
 
-def make_frame(image: Grey, parameters: FrameParameters) -> Frame:
+def make_frame(image: Gray, parameters: FrameParameters) -> Frame:
     """Cut black bars and collimation away, then shrink and flatten.
 
     Args:
@@ -109,7 +109,7 @@ def make_frame(image: Grey, parameters: FrameParameters) -> Frame:
     )
 
 
-def reduce_image(image: Grey, fine: int) -> Grey:
+def reduce_image(image: Gray, fine: int) -> Gray:
     """Shrink by the whole factor that leaves a third more than the fine grid: fast and exact."""
     factor = max(1, max(image.shape) * 3 // (fine * 4))
     height, width = image.shape[0] // factor, image.shape[1] // factor
@@ -119,7 +119,7 @@ def reduce_image(image: Grey, fine: int) -> Grey:
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _content(image: Grey, p: FrameParameters) -> tuple[int, int, int, int]:
+def _content(image: Gray, p: FrameParameters) -> tuple[int, int, int, int]:
     """Top, bottom, left and right bound of what is not a uniform border."""
     thumb = cv2.resize(image, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
     bounds = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medsgssl.masks.types import Grey, Mask
+from medsgssl.masks.types import Gray, Mask
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Turn:
     inverted: bool
     said: str
 
-    def upright(self, image: Grey) -> Grey:
+    def upright(self, image: Gray) -> Gray:
         """Return the image as it should have been stored."""
         turned = np.rot90(image, self.quarters)
         return np.ascontiguousarray(255 - turned if self.inverted else turned)

@@ -82,14 +82,14 @@ REACH = 2
 
 
 def best_closed_path(gains: NDArray[np.float32], stiffness: float) -> NDArray[np.int64]:
-    """Choose one offset per point so that gains are high and neighbours agree.
+    """Choose one offset per point so that gains are high and neighbors agree.
 
     The path runs a quarter turn past its start; the part whose both ends are settled is kept,
     which closes the path without trying every start.
 
     Args:
         gains: float32, ``B x N x K``: gain of offset k at point n of outline b.
-        stiffness: Cost of a step of one offset between neighbours; it grows with the square, and
+        stiffness: Cost of a step of one offset between neighbors; it grows with the square, and
             steps beyond ``REACH`` are forbidden.
 
     Returns:
@@ -120,7 +120,7 @@ def best_closed_path(gains: NDArray[np.float32], stiffness: float) -> NDArray[np
 
 
 def best_offsets(gains: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Choose each offset by the gains of its point and its neighbours; no path, but fast.
+    """Choose each offset by the gains of its point and its neighbors; no path, but fast.
 
     Good enough where only a fit through all points follows.
 

@@ -19,7 +19,7 @@ class PairParameters:
         most: Largest squared deviation that counts.
         area_gain: Gain per share of the frame covered, as thresholds cut lungs too small.
         single_cost: Cost of a side without a candidate.
-        level_rows: How far the box of the shorter lung grows towards the longer one's.
+        level_rows: How far the box of the shorter lung grows toward the longer one's.
         level_sides: Likewise for the distance from the spine to the chest wall.
         grow: Shares of a box added at the chest wall, the spine, the top and the bottom, which
             thresholds miss.

@@ -19,7 +19,7 @@ from medsgssl.masks.recipes.anatomic.pairing import Pair, PairParameters, pair_u
 from medsgssl.masks.recipes.anatomic.quality import Appraisal, AppraiseParameters, appraise
 from medsgssl.masks.recipes.anatomic.refine import Refined, RefineParameters, refine
 from medsgssl.masks.recipes.anatomic.template import place_template
-from medsgssl.masks.types import Grey, LungMask, Mask, Status
+from medsgssl.masks.types import Gray, LungMask, Mask, Status
 
 VERSION = 1
 
@@ -36,7 +36,7 @@ class AnatomicParameters:
         appraise: Quality and status.
         longest: Longer side of an image at most, in shorter sides.
         poor_pair: Score of a pair below which the spine is also looked for in the middle.
-        least_spread: Standard deviation in grey levels below which an image is uniform.
+        least_spread: Standard deviation in gray levels below which an image is uniform.
         least_structure: Share of that deviation that must be left on the coarse grid.
         turn_gain: How much better a turned or inverted image must do to be believed.
     """
@@ -69,7 +69,7 @@ class Trace:
     appraisal: Appraisal
 
 
-def draw(image: Grey) -> LungMask:
+def draw(image: Gray) -> LungMask:
     """Draw the mask of both lungs.
 
     An image that makes no sense as stored is tried inverted and turned; when that does clearly
@@ -102,7 +102,7 @@ def draw(image: Grey) -> LungMask:
 
 
 def _best_turn(
-    image: Grey, found: Trace | None, p: AnatomicParameters
+    image: Gray, found: Trace | None, p: AnatomicParameters
 ) -> tuple[Trace | None, Turn]:
     best, chosen = found, AS_STORED
     needed = (found.appraisal.quality if found else 0.0) + p.turn_gain
@@ -137,7 +137,7 @@ def _judged(found: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
     return LungMask(mask, appraisal.quality, status, "; ".join(reasons))
 
 
-def trace(image: Grey, p: AnatomicParameters = PARAMETERS) -> Trace | None:
+def trace(image: Gray, p: AnatomicParameters = PARAMETERS) -> Trace | None:
     """Run the steps on one upright image; None when nothing in it looks like a lung."""
     frame = make_frame(image, p.frame)
     spine, pair = _find_pair(frame, p)

@@ -43,10 +43,10 @@ class RefineParameters:
         region: Weight of the region on the inner side looking like lung.
         outward: Gain per pixel outwards, as people draw outside the edge.
         stay: Cost per squared pixel of moving.
-        stiffness: Cost of a step between neighbouring points.
-        sigma: Width of the neighbourhood of the local means.
+        stiffness: Cost of a step between neighboring points.
+        sigma: Width of the neighborhood of the local means.
         ring: Width of the ring outside the lung in pixels of the coarse grid.
-        least_contrast: Smallest difference of the local means in grey levels.
+        least_contrast: Smallest difference of the local means in gray levels.
         smooth: Rounds of smoothing of the path.
     """
 
@@ -151,7 +151,7 @@ def _lung_likeness(
     p: RefineParameters,
 ) -> FloatImage:
     """How much each sample looks like lung: 1 as lung, 0 between, -1 as its surroundings."""
-    # Pixel centres of a grid half or a quarter as fine lie at other coordinates.
+    # Pixel centers of a grid half or a quarter as fine lie at other coordinates.
     means = (points + np.float32(0.5)) / np.float32(4) - np.float32(0.5)
     lung, around = sample(inner, means), sample(outer, means)
     contrast = np.maximum(around - lung, p.least_contrast)

@@ -80,8 +80,8 @@ class LungCrop(CropRule):
     """A random square window of which at least ``cover`` is lung, or which holds so much of them.
 
     The area is drawn as a share of the lung box; a context margin goes around it; then a place is
-    drawn among all that satisfy the constraint. Where there is none the window shrinks (grows, for a
-    share of the lungs) until there is; a rotation that would break the constraint is left out. So
+    drawn among all that satisfy the constraint. Where there is none the window shrinks (or grows, for
+    a share of the lungs) until there is; a rotation that would break it is left out. So
     the constraint holds for the whole window, margin included, in every draw.
 
     Attributes:

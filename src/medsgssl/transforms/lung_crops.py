@@ -80,9 +80,9 @@ class LungCrop(CropRule):
     """A random square window of which at least ``cover`` is lung, or which holds so much of them.
 
     The area is drawn as a share of the lung box; a context margin goes around it; then a place is
-    drawn among all that satisfy the constraint. Where there is none the window shrinks (or grows, for
-    a share of the lungs) until there is; a rotation that would break it is left out. So
-    the constraint holds for the whole window, margin included, in every draw.
+    drawn among all that satisfy the constraint. Where there is none the window shrinks (or grows,
+    for a share of the lungs) until there is; a rotation that would break it is left out. So the
+    constraint holds for the whole window, margin included, in every draw.
 
     Attributes:
         augment: ``scale`` is the area share of the lung box; ``ratio`` is not used.

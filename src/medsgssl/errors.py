@@ -1,26 +1,26 @@
-"""The errors a user can meet: each says what is wrong, names the file, and gives the remedy."""
+"""The errors a user can meet: each says what is wrong, names the file, and says how to fix it."""
 
 from __future__ import annotations
 
 
 class MedsgsslError(Exception):
-    """Base of every error that is the user's to mend.
+    """Base of every error that the user can fix.
 
     The command line prints it as one message without a traceback and exits with status 2.
 
     Args:
         problem: What is wrong, naming the file, option or value.
-        remedy: What to do about it, as an imperative sentence.
+        fix: What to do about it, as an imperative sentence.
     """
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}\n  Remedy: {remedy}")
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(f"{problem}\n  Fix: {fix}")
         self.problem = problem
-        self.remedy = remedy
+        self.fix = fix
 
     def __reduce__(self) -> tuple[type[MedsgsslError], tuple[str, str]]:
         """Survive pickling, so that worker processes can raise it."""
-        return type(self), (self.problem, self.remedy)
+        return type(self), (self.problem, self.fix)
 
 
 class ConfigError(MedsgsslError):

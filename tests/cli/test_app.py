@@ -117,5 +117,5 @@ def test_mistakes_get_one_message_and_no_traceback(
     assert medsgssl(*arguments) == 2
     shown = capsys.readouterr().err
     assert said in shown
-    assert "Remedy:" in shown
+    assert "Fix:" in shown
     assert "Traceback" not in shown

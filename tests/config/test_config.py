@@ -60,7 +60,7 @@ def test_every_mistake_is_reported_at_once() -> None:
     ):
         assert f"\n  - {line}" in text
     assert text.count("\n  - ") == 8
-    assert "medsgssl config simclr" in caught.value.remedy
+    assert "medsgssl config simclr" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -71,4 +71,4 @@ def test_what_is_no_image_is_refused_with_its_name(array: NDArray[np.uint8], say
     with pytest.raises(ImageError, match=says) as caught:
         to_gray8(array, "ward/7.png")
     assert "ward/7.png" in caught.value.problem
-    assert caught.value.remedy
+    assert caught.value.fix

@@ -124,7 +124,7 @@ def test_masks_of_another_recipe_are_never_mixed(tmp_path):
                          (Marker(log), 4)):  # fmt: skip
         with pytest.raises(MaskError, match="other masks") as caught:
             build_store(folder, listed(count), other)
-        assert "another folder" in caught.value.remedy
+        assert "another folder" in caught.value.fix
 
 
 def test_shards_join_to_the_same_store(tmp_path):
@@ -178,7 +178,7 @@ def test_ids_must_be_unique(tmp_path):
 def test_unknown_recipes_are_named(tmp_path):
     with pytest.raises(MaskError, match=r"no mask recipe 'none'") as caught:
         build_store(tmp_path / "store", listed(2), RecipeMaker("none"))
-    assert "anatomic, classic" in caught.value.remedy
+    assert "anatomic, classic" in caught.value.fix
 
 
 def test_the_quality_page_shows_the_worst_first_and_needs_no_other_file(tmp_path, items):

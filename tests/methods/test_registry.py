@@ -158,7 +158,7 @@ def test_a_file_may_be_read_twice(toy: type[Method], tmp_path: Path) -> None:
 def test_an_unknown_method_is_refused_with_the_list_of_the_known() -> None:
     with pytest.raises(ConfigError, match="there is no method 'simclrr'") as caught:
         configure("simclrr")
-    assert all(name in caught.value.remedy for name in all_methods())
+    assert all(name in caught.value.fix for name in all_methods())
 
 
 def test_a_method_without_pretext_task_is_always_direct() -> None:

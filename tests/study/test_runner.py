@@ -104,4 +104,4 @@ def test_a_users_error_is_recorded_with_its_remedy(
     monkeypatch.setattr(study_run, "run_method", refuse)
     outcome = run_study(plan, tmp_path / "study", QUIET)[0]
     assert "no images" in outcome.problem
-    assert "Remedy: fetch them" in outcome.problem
+    assert "Fix: fetch them" in outcome.problem

@@ -125,4 +125,4 @@ def test_errors_say_what_is_wrong_and_what_to_do_also_from_a_worker() -> None:
 
     error = pickle.loads(pickle.dumps(ImageError("a.png is cut short", "fetch it again")))
     assert type(error) is ImageError
-    assert str(error) == "a.png is cut short\n  Remedy: fetch it again"
+    assert str(error) == "a.png is cut short\n  Fix: fetch it again"

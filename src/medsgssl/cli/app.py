@@ -56,6 +56,6 @@ def main() -> None:
         app()
     except MedsgsslError as error:
         console = Console(stderr=True)
-        console.print(f"[bold red]Error:[/] {type(error).__name__}", highlight=False)
+        console.print("[bold red]Error:[/] ", end="", highlight=False)
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -30,7 +30,7 @@ SPLITS = ("train", "val", "test")
 VIEWS = ("PA", "AP", "LATERAL", "")
 SEXES = ("M", "F", "")
 
-_REMEDY = "predict again with the checkpoint, or mend the table that was written by hand"
+_FIX = "predict again with the checkpoint, or mend the table that was written by hand"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Predictions:
         try:
             table = pd.read_parquet(path)
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a Parquet table: {error}", _REMEDY) from error
+            raise DataError(f"{path} is not a Parquet table: {error}", _FIX) from error
         return cls(table, str(path))
 
     def write(self, path: Path) -> None:
@@ -151,23 +151,23 @@ def _check_columns(table: pd.DataFrame, origin: str) -> None:
         faults = [f"missing {missing}"] if missing else []
         faults += [f"unexpected {unexpected}"] if unexpected else []
         what = "; ".join(faults) or "a column occurs twice"
-        raise DataError(f"{origin} has the wrong columns: {what}", _REMEDY)
+        raise DataError(f"{origin} has the wrong columns: {what}", _FIX)
     if table.empty:
-        raise DataError(f"{origin} holds no image", _REMEDY)
+        raise DataError(f"{origin} holds no image", _FIX)
 
 
 def _check_values(table: pd.DataFrame, origin: str) -> None:
     for name in ("image_id", "patient_id"):
         text = np.array([isinstance(value, str) and value != "" for value in table[name]])
         if not text.all():
-            raise DataError(f"{origin}: {name} is not text in {(~text).sum()} rows", _REMEDY)
+            raise DataError(f"{origin}: {name} is not text in {(~text).sum()} rows", _FIX)
     for name, allowed in (("split", SPLITS), ("view", VIEWS), ("sex", SEXES)):
         bad = ~table[name].isin(allowed).to_numpy(dtype=bool)
         if bad.any():
             raise DataError(
                 f"{origin}: {name} is not one of {', '.join(map(repr, allowed))} "
                 f"in {bad.sum()} rows ({_examples(table, bad)})",
-                _REMEDY,
+                _FIX,
             )
     numbers = {name: _numbers(table, name, origin) for name in (*LABELS, *SCORES)}
     _numbers(table, "age", origin)
@@ -181,14 +181,14 @@ def _check_values(table: pd.DataFrame, origin: str) -> None:
             raise DataError(
                 f"{origin}: {name} is not {rule} in {(~good).sum()} rows "
                 f"({_examples(table, ~good)})",
-                _REMEDY,
+                _FIX,
             )
 
 
 def _numbers(table: pd.DataFrame, name: str, origin: str) -> NDArray[np.float64]:
     column: Any = table[name]
     if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
-        raise DataError(f"{origin}: {name} is {column.dtype}, not a number", _REMEDY)
+        raise DataError(f"{origin}: {name} is {column.dtype}, not a number", _FIX)
     values: NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return values
 
@@ -198,7 +198,7 @@ def _check_identity(table: pd.DataFrame, origin: str) -> None:
     if twice.any():
         raise DataError(
             f"{origin}: {twice.sum()} images occur more than once ({_examples(table, twice)})",
-            _REMEDY,
+            _FIX,
         )
     pairs = table[["patient_id", "split"]].drop_duplicates()
     shared = pairs.loc[pairs["patient_id"].duplicated(), "patient_id"].unique()

@@ -180,15 +180,15 @@ def cls_attention(block: Block, tokens: Tensor, prefix: int) -> Tensor:
 
 def _require_vit(backbone: nn.Module) -> None:
     name = type(backbone).__name__
-    remedy = "set encoder.name to a vision transformer of timm, e.g. vit_small_patch16_224"
+    fix = "set encoder.name to a vision transformer of timm, e.g. vit_small_patch16_224"
     if not isinstance(backbone, VisionTransformer):
-        raise ConfigError(f"{name} is not a vision transformer (timm's VisionTransformer)", remedy)
+        raise ConfigError(f"{name} is not a vision transformer (timm's VisionTransformer)", fix)
     if not backbone.has_class_token:
-        raise ConfigError("this vision transformer has no class token to look from", remedy)
+        raise ConfigError("this vision transformer has no class token to look from", fix)
     for block in backbone.blocks:
         # Other blocks add attention elsewhere, or compute it in another way.
         if type(block) is not Block or type(block.attn) is not Attention:
-            raise ConfigError("this vision transformer does not use timm's plain blocks", remedy)
+            raise ConfigError("this vision transformer does not use timm's plain blocks", fix)
 
 
 def build_anatomy_vit(

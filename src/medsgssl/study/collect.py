@@ -16,7 +16,7 @@ from medsgssl.study.plan import PLAN_FILE, StudyPlan
 from medsgssl.study.runner import FAILURES_FILE
 from medsgssl.utils.io import read_json
 
-_REMEDY = "compare runs of the same images, split and labels: run them from one catalog"
+_FIX = "compare runs of the same images, split and labels: run them from one catalog"
 
 
 @dataclass(frozen=True)
@@ -144,19 +144,19 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
     apart = set(left["image_id"]) ^ set(right["image_id"])
     both = f"{a.folder.path} and {b.folder.path}"
     if apart:
-        raise DataError(f"{both} differ in {len(apart)} test images ({min(apart)})", _REMEDY)
+        raise DataError(f"{both} differ in {len(apart)} test images ({min(apart)})", _FIX)
     revisions = [(run.data or {}).get("catalog", {}).get("label_revision") for run in (a, b)]
     if None not in revisions and revisions[0] != revisions[1]:
         raise DataError(
-            f"{both} were made from the label revisions {revisions[0]} and {revisions[1]}", _REMEDY
+            f"{both} were made from the label revisions {revisions[0]} and {revisions[1]}", _FIX
         )
     for column in ("patient_id", *LABELS):
         differing = int((left[column].to_numpy() != right[column].to_numpy()).sum())
         if differing:
-            raise DataError(f"{both} differ in {column} of {differing} test images", _REMEDY)
+            raise DataError(f"{both} differ in {column} of {differing} test images", _FIX)
     splits = [_split(run) for run in (a, b)]
     if splits[0] is not None and splits[1] is not None and not splits[0].equals(splits[1]):
-        raise DataError(f"{both} differ in split.parquet: other training images", _REMEDY)
+        raise DataError(f"{both} differ in split.parquet: other training images", _FIX)
 
 
 def _split(run: FinishedRun) -> pd.Series | None:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from medsgssl.evaluation.resampled_auc import RankedScores, mean_over
+from medsgssl.evaluation.metrics import mean_over
+from medsgssl.evaluation.resampled_auc import RankedScores
 
 
 @st.composite

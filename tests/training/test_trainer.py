@@ -17,7 +17,6 @@ from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.errors import CheckpointError
-from medsgssl.inference.forward import mean_auc
 from medsgssl.inference.predict import predict
 from medsgssl.losses.multilabel import FocalLoss
 from medsgssl.methods.registry import method_of
@@ -142,13 +141,6 @@ def test_the_model_is_chosen_by_validation_labels_alone(
     finetune(config, changed, tmp_path / "b", FACTS)
     a, b = (load_file(tmp_path / name / "classifier.safetensors") for name in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)
-
-
-def test_mean_auc_leaves_out_diseases_without_positives_or_negatives() -> None:
-    labels = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1]], np.float32)
-    scores = np.array([[0.9, 0.1, 0.2], [0.2, 0.3, 0.1], [0.8, 0.4, 0.5], [0.1, 0.2, 0.6]])
-    assert mean_auc(labels, scores.astype(np.float32)) == 1.0
-    assert mean_auc(labels[:, 1:], scores[:, 1:].astype(np.float32)) is None
 
 
 def test_accumulated_steps_equal_one_large_batch() -> None:

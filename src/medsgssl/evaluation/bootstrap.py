@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from medsgssl.evaluation.resampled_auc import Floats, RankedScores, mean_over
+from medsgssl.evaluation.metrics import mean_over
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 from medsgssl.utils.rng import generator
 
 Method = Literal["percentile", "bca"]

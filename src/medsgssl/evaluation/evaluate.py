@@ -10,6 +10,7 @@ from medsgssl.config.schema import EvaluateSettings
 from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation import calibration
 from medsgssl.evaluation.bootstrap import Resampled, resample
+from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Predictions, Split
 from medsgssl.evaluation.resampled_auc import RankedScores
 from medsgssl.evaluation.subgroups import (
@@ -146,8 +147,8 @@ def _validation(val: Split) -> dict[str, Any]:
     defined = np.isfinite(auc[0])
     return {
         "images": len(val),
-        "mean_auc": float(auc[0, defined].mean()) if defined.any() else None,
-        "mean_ap": float(ap[0, defined].mean()) if defined.any() else None,
+        "mean_auc": numeric(mean_over(auc, defined)[0]),
+        "mean_ap": numeric(mean_over(ap, defined)[0]),
         "diseases_in_mean": [
             name for name, chosen in zip(DISEASES, defined, strict=True) if chosen
         ],

@@ -13,8 +13,9 @@ from medsgssl.data.labels import DISEASES
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import Interval, interval, patient_counts
 from medsgssl.evaluation.delong import AucTest, compare_aucs, holm
+from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import LABELS, Predictions, Split
-from medsgssl.evaluation.resampled_auc import Floats, RankedScores, mean_over
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 
 
 @dataclass(frozen=True)

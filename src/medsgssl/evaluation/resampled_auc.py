@@ -173,15 +173,3 @@ class RankedScores:
             raise ValueError(f"counts {rows.shape} must be (R, {self.clusters})")
         for start in range(0, len(rows), _BLOCK):
             yield np.ascontiguousarray(rows[start : start + _BLOCK].T, dtype=np.float64)
-
-
-def mean_over(values: Floats, defined: NDArray[np.bool_]) -> Floats:
-    """Average ``(R, D)`` statistics over the diseases that the full data define.
-
-    A resample that lost one of them gives NaN: averaging over what is left would be the mean of
-    other diseases.
-    """
-    if not defined.any():
-        return np.full(len(values), np.nan)
-    mean: Floats = values[:, defined].mean(axis=1)
-    return mean

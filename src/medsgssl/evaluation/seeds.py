@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from medsgssl.evaluation.bootstrap import MAX_LEFT_OUT, Interval, patient_counts
-from medsgssl.evaluation.resampled_auc import Floats, RankedScores, mean_over
+from medsgssl.evaluation.metrics import mean_over
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 
 
 @dataclass(frozen=True)

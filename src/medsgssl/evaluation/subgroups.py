@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from medsgssl.config.schema import EvaluateSettings
 from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.bootstrap import Resampled, resample
+from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Split
 from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 
@@ -42,10 +43,10 @@ def mean_block(split: Split, found: Resampled, confidence: float) -> dict[str, A
     """
     defined = np.isfinite(found.auc)
     frequent = defined & (split.labels.sum(axis=0) >= MIN_POSITIVES)
-    block: dict[str, Any] = {"mean_ap": float(found.ap[defined].mean()) if defined.any() else None}
+    block: dict[str, Any] = {"mean_ap": numeric(mean_over(found.ap[None], defined)[0])}
     for suffix, among in (("", defined), ("_20", frequent)):
         spread = found.mean_auc_interval(among, confidence)
-        block[f"mean_auc{suffix}"] = float(found.auc[among].mean()) if among.any() else None
+        block[f"mean_auc{suffix}"] = numeric(mean_over(found.auc[None], among)[0])
         block[f"mean_auc{suffix}_interval"] = spread.pair()
         block[f"mean_auc{suffix}_left_out"] = spread.left_out
         block[f"diseases_in_mean{suffix}"] = [

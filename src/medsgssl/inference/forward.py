@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from medsgssl.config.loading import Config
@@ -78,18 +77,3 @@ def run_inference(
         for row, value in zip(ids, values, strict=True)
     }
     return np.stack([found[row] for row in rows])
-
-
-def mean_auc(labels: Floats, scores: Floats) -> float | None:
-    """Return the mean AUC over the diseases that have positives and negatives, or None.
-
-    Args:
-        labels: (N, 14) of 0 and 1.
-        scores: (N, 14).
-    """
-    defined = [
-        disease for disease in range(labels.shape[1]) if 0 < labels[:, disease].sum() < len(labels)
-    ]
-    if not defined:
-        return None
-    return float(np.mean([roc_auc_score(labels[:, d], scores[:, d]) for d in defined]))

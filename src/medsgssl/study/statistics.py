@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.evaluation.bootstrap import MAX_LEFT_OUT, interval, patient_counts
+from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.paired import bootstrap_p
 from medsgssl.evaluation.predictions import Split
-from medsgssl.evaluation.resampled_auc import Floats, RankedScores, mean_over
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 from medsgssl.evaluation.seeds import MethodRuns, interval_over_seeds
 from medsgssl.evaluation.subgroups import MIN_POSITIVES
 

@@ -17,7 +17,8 @@ from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.data.stratify import draw_label_fraction
 from medsgssl.errors import DataError
-from medsgssl.inference.forward import mean_auc, run_inference
+from medsgssl.evaluation.metrics import mean_auc
+from medsgssl.inference.forward import run_inference
 from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
@@ -54,7 +55,7 @@ class BestCheckpoint:
         )  # fmt: skip
         labels = self.source.labels[self.rows]
         auc = mean_auc(labels, scores)
-        if auc is None:
+        if np.isnan(auc):
             raise DataError(
                 "no disease of the validation split has both positives and negatives",
                 "use more images, or another data.split",

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from medsgssl.config.loading import Config
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.inference.forward import mean_auc, run_inference
+from medsgssl.evaluation.metrics import mean_auc
+from medsgssl.inference.forward import run_inference
 from medsgssl.models.classifier import vote
 from medsgssl.models.task import Task
 from medsgssl.transforms.batch import ViewBatch
@@ -61,4 +62,5 @@ class Probe:
         labels = torch.from_numpy(self._source.labels[self._train])
         neighbors = min(config.finetune.neighbors, len(train))
         scores = vote(val, F.normalize(train, dim=1), labels, neighbors)
-        return mean_auc(self._source.labels[self._val], scores.numpy())
+        auc = mean_auc(self._source.labels[self._val], scores.numpy())
+        return None if np.isnan(auc) else auc

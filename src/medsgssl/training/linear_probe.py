@@ -21,7 +21,8 @@ from torch import Tensor
 
 from medsgssl.config.loading import Config
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.inference.forward import Floats, mean_auc, run_inference
+from medsgssl.evaluation.metrics import mean_auc
+from medsgssl.inference.forward import Floats, run_inference
 from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import save_weights
 from medsgssl.transforms.batch import ViewBatch
@@ -77,7 +78,7 @@ def _fit_linear(
     best, chosen = -1.0, None
     for penalty in _PENALTIES:
         weights, biases = _logistic(train, labels, penalty)
-        auc = mean_auc(val_labels, (val @ weights.T + biases).astype(np.float32)) or 0.0
+        auc = float(np.nan_to_num(mean_auc(val_labels, val @ weights.T + biases)))
         if auc > best:
             best, chosen = auc, (weights, biases)
     assert chosen is not None

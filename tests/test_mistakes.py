@@ -285,7 +285,7 @@ def outputs_of_blocks(backbone: Any, run: Callable[[], Any]) -> list[torch.Tenso
 def test_03_without_masks_the_wrapped_transformer_is_stock_timm_layer_by_layer() -> None:
     torch.manual_seed(0)
     vit = build_anatomy_vit(EncoderSettings(name=VIT, pretrained=False), SIZE).eval()
-    stock = timm.create_model(VIT, in_chans=1, num_classes=0, img_size=SIZE).eval()
+    stock = timm.create_model(VIT, num_classes=0, img_size=SIZE).eval()
     stock.load_state_dict(vit.backbone.state_dict())
     images = torch.rand(2, 1, SIZE, SIZE)
     mine = outputs_of_blocks(vit.backbone, lambda: vit.encode(images, align_layers=vit.layers))
@@ -564,7 +564,7 @@ def test_10_images_are_normalized_as_the_weights_expect(name: str) -> None:
     facts = timm.get_pretrained_cfg(name)
     assert facts is not None
     images = torch.rand(2, 1, 8, 8)
-    mean, std = (torch.tensor(values).mean() for values in (facts.mean, facts.std))
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (facts.mean, facts.std))
     torch.testing.assert_close(encoder.normalize(images), (images - mean) / std)
 
 

@@ -183,15 +183,17 @@ def test_bfloat16_is_close_to_float32(setting, name: str) -> None:
 
 
 @every_method
-def test_its_encoder_takes_gray_images_of_one_channel(setting, name: str) -> None:
+def test_its_encoder_takes_gray_images_and_repeats_them_to_the_backbones_channels(
+    setting, name: str
+) -> None:
     task, batch = setting(name)
     assert batch.images.shape[2] == 1
     features = task.encoder.eval()(*batch.view(0))
     assert features.pooled.shape == (batch.size, task.encoder.num_features)
     assert features.spatial.ndim == 4
     first = next(m for m in task.encoder.backbone.modules() if isinstance(m, nn.Conv2d))
-    # Two where the mask is an input; never three copies of the same gray.
-    assert first.in_channels <= 2
+    # Timm's own three, and one more where the mask is an input.
+    assert first.in_channels == 3 + (name == "mask-channel")
 
 
 @every_method

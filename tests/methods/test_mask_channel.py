@@ -42,6 +42,17 @@ def test_whole_image_masks_of_no_trust_work(lung_batch, make_task, mode) -> None
     assert task(lung_batch(quality=0.0, whole_mask=True), 0.0).loss.isfinite()
 
 
+def test_masks_without_trust_give_the_mask_filters_nothing_to_learn(lung_batch, make_task) -> None:
+    gradients = []
+    for quality in (1.0, 0.0):
+        task = make_task(NAME, CNN, mask_drop=0.0)
+        task(lung_batch(quality=quality), 0.0).loss.backward()
+        stem = next(m for m in task.encoder.backbone.modules() if isinstance(m, torch.nn.Conv2d))
+        gradients.append(stem.weight.grad[:, 3].norm().item())
+    assert gradients[0] > 0
+    assert gradients[1] == 0
+
+
 def test_fine_tuning_and_test_are_given_masks() -> None:
     tree = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": 64}}
     for no_pretrain in (False, True):

@@ -248,16 +248,14 @@ def test_a_backbone_that_is_no_vit_is_refused_with_a_remedy(name: str) -> None:
 
 
 def test_a_vit_without_class_token_is_refused() -> None:
-    vit = timm.create_model(
-        "test_vit", in_chans=1, num_classes=0, class_token=False, global_pool="avg"
-    )
+    vit = timm.create_model("test_vit", num_classes=0, class_token=False, global_pool="avg")
     with pytest.raises(ConfigError, match="no class token"):
         AnatomyViT(vit)
 
 
 def test_a_vit_with_other_blocks_is_refused() -> None:
     vit = timm.create_model(
-        "test_vit", in_chans=1, block_fn=timm.models.vision_transformer.ParallelScalingBlock
+        "test_vit", block_fn=timm.models.vision_transformer.ParallelScalingBlock
     )
     with pytest.raises(ConfigError, match="plain blocks"):
         AnatomyViT(vit)
@@ -269,6 +267,6 @@ def test_an_image_that_patches_do_not_fill_is_refused() -> None:
 
 
 def test_pooling_over_patches_still_gives_the_class_token() -> None:
-    vit = timm.create_model("test_vit", in_chans=1, num_classes=0, global_pool="avg")
+    vit = timm.create_model("test_vit", num_classes=0, global_pool="avg")
     features = AnatomyViT(vit).eval().encode(torch.rand(1, 1, 64, 64))
     assert not torch.allclose(features.extra["cls"], features.pooled)

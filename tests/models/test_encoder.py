@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from timm.data import create_transform, resolve_data_config
 
 from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import CheckpointError, ConfigError
@@ -31,21 +33,35 @@ def test_any_timm_model_gives_pooled_and_spatial_features(name: str) -> None:
     assert features.spatial.shape[-1] == features.spatial.shape[-2]
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_100", "vit_tiny_patch16_224"])
-def test_gray_input_equals_the_three_channel_network_on_the_replicated_image(
-    name: str, tmp_path: Path
-) -> None:
+PLAIN = ["mobilenetv2_100", "resnet18", "tf_efficientnet_lite0", "vit_small_patch16_224"]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_features_of_a_gray_file_equal_plain_timm(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    rgb = timm.create_model(name, pretrained=False, num_classes=0).eval()
-    weights = tmp_path / "imagenet.safetensors"
-    classifier = timm.create_model(name, pretrained=False)
-    save_file({**classifier.state_dict(), **rgb.state_dict()}, weights)
-    encoder = build_encoder(EncoderSettings(name=name, weights=weights), 224).eval()
-    gray = torch.rand(2, 1, 224, 224)
-    masks = torch.ones(2, 224, 224, dtype=torch.bool)
+    plain = timm.create_model(name, num_classes=0).eval()
+    save_file(timm.create_model(name).state_dict() | plain.state_dict(), tmp_path / "w.safetensors")
+    settings = EncoderSettings(name=name, weights=tmp_path / "w.safetensors")
+    encoder = build_encoder(settings, 224).eval()
+    gray = torch.randint(0, 256, (224, 224), dtype=torch.uint8)
+    data = resolve_data_config(model=plain)
+    as_timm = create_transform(**data | {"crop_pct": 1.0})(
+        Image.fromarray(gray.numpy(), "L").convert("RGB")
+    )
+    images = gray[None, None].float() / 255
     with torch.no_grad():
-        wanted = rgb(encoder.normalize(gray).expand(-1, 3, -1, -1))
-        torch.testing.assert_close(encoder(gray, masks).pooled, wanted, rtol=1e-4, atol=1e-4)
+        wanted = plain(as_timm[None])
+        pooled = encoder(images, torch.ones(1, 224, 224, dtype=torch.bool)).pooled
+    assert ((pooled - wanted).abs().max() / wanted.abs().max()).item() < 1e-5
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_weights_go_in_and_out_of_plain_timm_without_surgery(name: str) -> None:
+    size = {"img_size": 64} if name.startswith("vit") else {}
+    encoder = build_encoder(scratch(name), 64)
+    plain = timm.create_model(name, num_classes=0, **size)
+    plain.load_state_dict(encoder.backbone.state_dict(), strict=True)
+    encoder.backbone.load_state_dict(plain.state_dict(), strict=True)
 
 
 def test_pretrained_position_embeddings_are_resized_for_other_image_sizes(tmp_path: Path) -> None:
@@ -80,9 +96,9 @@ def test_patches_that_do_not_fit_are_an_error(settings: EncoderSettings, words: 
 def test_the_normalization_is_the_backbones_own() -> None:
     vit = build_encoder(scratch("vit_small_patch16_224"), 64)
     cnn = build_encoder(scratch("mobilenetv2_100"), 64)
-    assert vit.mean.item() == pytest.approx(0.5)
-    assert cnn.mean.item() == pytest.approx((0.485 + 0.456 + 0.406) / 3)
-    assert cnn.std.item() == pytest.approx((0.229 + 0.224 + 0.225) / 3)
+    assert vit.mean.flatten().tolist() == pytest.approx([0.5] * 3)
+    assert cnn.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert cnn.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
 
 
 def test_weights_that_cannot_be_loaded_are_an_error_that_names_the_flags(
@@ -100,6 +116,13 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "resnet.safetensors"
     save_file(timm.create_model("resnet18").state_dict(), weights)
     with pytest.raises(CheckpointError, match=r"resnet\.safetensors"):
+        build_encoder(EncoderSettings(weights=weights), 64)
+
+
+def test_weights_of_a_one_channel_model_are_refused_and_the_layer_is_named(tmp_path: Path) -> None:
+    weights = tmp_path / "gray.safetensors"
+    save_file(timm.create_model("mobilenetv2_100", in_chans=1).state_dict(), weights)
+    with pytest.raises(CheckpointError, match=r"gray\.safetensors .*conv_stem"):
         build_encoder(EncoderSettings(weights=weights), 64)
 
 

@@ -88,7 +88,7 @@ def test_the_hook_lives_only_during_a_forward_pass() -> None:
     encoder = gated("test_resnet")
     encoder(torch.rand(1, 1, SIZE, SIZE), torch.ones(1, SIZE, SIZE).bool())
     assert not any(module._forward_hooks for module in encoder.modules())
-    stock = timm.create_model("test_resnet", in_chans=1, num_classes=0)
+    stock = timm.create_model("test_resnet", num_classes=0)
     assert encoder.backbone.state_dict().keys() == stock.state_dict().keys()
 
 

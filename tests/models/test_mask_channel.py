@@ -1,4 +1,4 @@
-"""The second input channel, its zero filters and its noise."""
+"""The mask channel, its zero filters and its noise."""
 
 from __future__ import annotations
 
@@ -44,16 +44,18 @@ def first_convolution(encoder: MaskChannelEncoder) -> nn.Conv2d:
 
 def train_mask_filters(encoder: MaskChannelEncoder) -> None:
     with torch.no_grad():
-        first_convolution(encoder).weight[:, 1:].normal_()
+        first_convolution(encoder).weight[:, 3:].normal_()
 
 
-def mask_inputs(encoder: MaskChannelEncoder, masks: Tensor) -> Tensor:
+def mask_inputs(
+    encoder: MaskChannelEncoder, masks: Tensor, quality: Tensor | None = None
+) -> Tensor:
     """What the network is given as its mask channel."""
     seen: list[Tensor] = []
     convolution = first_convolution(encoder)
     with convolution.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])):
-        encoder(torch.rand(len(masks), 1, SIZE, SIZE), masks)
-    return seen[0][:, 1]
+        encoder(torch.rand(len(masks), 1, SIZE, SIZE), masks, quality)
+    return seen[0][:, 3]
 
 
 def half_lung(count: int) -> Tensor:
@@ -76,7 +78,7 @@ def test_at_init_the_output_equals_the_three_channel_network_whatever_the_mask(
     images = torch.rand(2, 1, SIZE, SIZE)
     with torch.no_grad():
         wanted = color.forward_head(
-            color.forward_features(encoder.normalize(images).expand(-1, 3, -1, -1)),
+            color.forward_features(encoder.normalize(images)),
             pre_logits=True,
         )
         # Relative to the spread of the features, which may be tiny without training.
@@ -91,12 +93,12 @@ def test_at_init_the_output_equals_the_three_channel_network_whatever_the_mask(
 def test_the_mask_filters_start_at_zero_and_have_a_gradient(name: str) -> None:
     encoder = build(name, drop=0.0)
     filters = first_convolution(encoder).weight
-    assert filters.shape[1] == 2
-    assert not filters[:, 1].any()
+    assert filters.shape[1] == 4
+    assert not filters[:, 3].any()
     pooled = encoder(torch.rand(4, 1, SIZE, SIZE), half_lung(4)).pooled
     (pooled * torch.randn_like(pooled)).sum().backward()
     assert filters.grad is not None
-    assert filters.grad[:, 1].norm() > 0
+    assert filters.grad[:, 3].norm() > 0
 
 
 def test_dropping_the_channel_works_at_test() -> None:
@@ -115,6 +117,20 @@ def test_dropping_the_channel_works_at_test() -> None:
 def test_at_test_the_mask_enters_unchanged() -> None:
     masks = half_lung(3)
     assert torch.equal(mask_inputs(build("mobilenetv2_050").eval(), masks), masks.float())
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_mask_without_trust_enters_as_dropped(mode: str) -> None:
+    encoder = build("mobilenetv2_050", drop=0.0).train(mode == "train")
+    quality = torch.tensor([0.0, 0.29, 0.3, 1.0])
+    seen = mask_inputs(encoder, half_lung(4), quality)
+    assert seen.flatten(1).any(dim=1).tolist() == [False, False, True, True]
+
+
+def test_the_state_is_that_of_timms_model_with_four_channels() -> None:
+    encoder = build("mobilenetv2_050")
+    plain = timm.create_model("mobilenetv2_050", num_classes=0, in_chans=4)
+    plain.load_state_dict(encoder.backbone.state_dict(), strict=True)
 
 
 def test_in_training_each_view_drops_its_mask_by_itself_half_of_the_time() -> None:

@@ -116,7 +116,7 @@ class AdaptivePathologyTask(ContrastiveTask):
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Weigh NT-Xent by each view's saliency, and contrast what is salient."""
         images, masks = self.augment_views(batch)
-        features = self.encoder(images, masks)
+        features = self.encoder(images, masks, batch.quality.repeat(2))
         own, saliency = self._settings, self.saliency(batch)
         weights = anchor_weights(saliency.scores, batch.quality, own.saliency_temperature)
         output = self.contrast(batch, features, weights if own.weighted else None)

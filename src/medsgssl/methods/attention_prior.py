@@ -46,7 +46,7 @@ class AttentionPriorTask(ContrastiveTask):
 
     def attention_maps(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Return the lung map that the encoder predicts for the first views."""
-        return {"predicted_lungs": self.encoder(*batch.view(0)).extra["lung_map"]}
+        return {"predicted_lungs": self.encoder(*batch.inputs(0)).extra["lung_map"]}
 
     def extra_losses(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
         """Add the terms of the lung map whose weight is not 0, and its overlap with the mask."""

@@ -47,7 +47,7 @@ class ContrastiveTask(Task):
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode both views in one pass, as SimCLR does, and contrast them."""
         images, masks = self.augment_views(batch)
-        features = self.encoder(images, masks)
+        features = self.encoder(images, masks, batch.quality.repeat(2))
         output = self.contrast(batch, features, self.image_weights(batch))
         self.extra_losses(output, batch, features)
         return output

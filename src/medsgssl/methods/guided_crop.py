@@ -71,7 +71,8 @@ class GuidedCropTask(Task):
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode all views in one pass and contrast them pair by pair."""
         own, count = self._settings, batch.images.shape[1]
-        pooled = self.encoder(_views_first(batch.images), _views_first(batch.masks)).pooled
+        images, masks = _views_first(batch.images), _views_first(batch.masks)
+        pooled = self.encoder(images, masks, batch.quality.repeat(count)).pooled
         views = self.projector(pooled).chunk(count)
         terms: dict[str, Tensor] = {}
         weights: dict[str, float] = {}

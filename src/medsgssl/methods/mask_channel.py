@@ -1,4 +1,4 @@
-"""Option 6: the lung mask as a second input channel that the network may not lean on."""
+"""Option 6: the lung mask as one more input channel that the network may not lean on."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class MaskChannelSettings(ContrastiveSettings):
         le=0.2,
         description="largest growth, shrinkage and shift of a mask, as a share of the side",
     )
+    min_quality: float = Field(
+        0.3, ge=0, le=1, description="mask quality below which a mask enters as dropped"
+    )
     mask_at_test: bool = Field(True, description="whether the mask enters at validation and test")
 
 
@@ -33,7 +36,7 @@ class MaskChannel(Method):
     """NT-Xent with image and mask as input."""
 
     name = "mask-channel"
-    summary = "Feeds the lung mask as a second channel, dropped half of the time and perturbed."
+    summary = "Feeds the lung mask as one more channel, dropped half of the time and perturbed."
     citation = (
         "NT-Xent: Chen et al., ICML 2020; zero-initialized condition: Zhang et al., Adding "
         "conditional control to text-to-image diffusion models, ICCV 2023"
@@ -46,7 +49,7 @@ class MaskChannel(Method):
     }
 
     def encoder(self) -> MaskChannelEncoder:
-        """Build the two-channel encoder."""
+        """Build the encoder of image and mask."""
         own = self._own()
         return build_mask_channel_encoder(
             self.config.encoder,
@@ -54,6 +57,7 @@ class MaskChannel(Method):
             own.mask_drop,
             own.mask_noise,
             own.mask_at_test,
+            own.min_quality,
         )
 
     def task(self, encoder: Encoder) -> ContrastiveTask:

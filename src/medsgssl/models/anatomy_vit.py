@@ -62,7 +62,7 @@ class AnatomyViT(Encoder):
     everywhere. Where attention is asked for, only the row of CLS is computed beside it.
 
     Args:
-        backbone: A timm ``VisionTransformer`` with a class token, for one-channel images.
+        backbone: A timm ``VisionTransformer`` with a class token.
         bias: The anatomy bias that is part of the model at training and test; None for none.
 
     Raises:
@@ -85,12 +85,13 @@ class AnatomyViT(Encoder):
         size = (masks.shape[1], masks.shape[2])
         return cell_cover(masks, self.backbone.patch_embed.dynamic_feat_size(size)[0])
 
-    def forward(self, images: Tensor, masks: Tensor) -> Features:
+    def forward(self, images: Tensor, masks: Tensor, quality: Tensor | None = None) -> Features:
         """Encode a batch.
 
         Args:
             images: (B, 1, S, S) float in [0, 1].
             masks: (B, S, S) bool, used where the model has a bias.
+            quality: Not used here: a missing mask is the whole image, which has no bias.
         """
         if self.bias is None:
             return self.encode(images)

@@ -38,7 +38,7 @@ class Classifier(Task):
 
     def features(self, batch: ViewBatch) -> Features:
         """Return the encoder's features of the first view."""
-        return self.encoder(*batch.view(0))  # type: ignore[no-any-return]
+        return self.encoder(*batch.inputs(0))  # type: ignore[no-any-return]
 
     def scores(self, batch: ViewBatch) -> Tensor:
         """Return the probability of each disease, (B, 14)."""

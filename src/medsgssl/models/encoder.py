@@ -38,14 +38,14 @@ class Features:
 class Encoder(nn.Module):
     """A timm backbone that takes gray images in [0, 1] and normalizes them itself.
 
-    Gray images see the mean over the three channels of the backbone's normalization constants, and
-    the first convolution is the sum of its RGB filters: the output equals that of the 3-channel
-    network on the replicated, equally normalized gray image.
+    The gray level is repeated to the backbone's own channels and normalized per channel with the
+    constants of its timm data config, as timm does with a gray image file. So the features equal
+    those of plain timm, and the weights below ``backbone.`` are timm's own.
 
     Subclasses that let a mask into the network override ``forward``.
 
     Args:
-        backbone: A timm model without classifier whose first layer takes one channel.
+        backbone: A timm model without classifier.
     """
 
     #: Whether ``forward`` uses the masks: then fine-tuning and test need them too.
@@ -59,9 +59,9 @@ class Encoder(nn.Module):
         # timm's models share an interface that no type declares.
         self.backbone: Any = backbone
         facts = resolve_data_config(model=backbone)  # type: ignore[no-untyped-call]
-        mean, std = (sum(facts[key]) / len(facts[key]) for key in ("mean", "std"))
-        self.register_buffer("mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("std", torch.tensor(std), persistent=False)
+        for key in ("mean", "std"):
+            constants = torch.tensor(facts[key]).view(-1, 1, 1)
+            self.register_buffer(key, constants, persistent=False)
         self.num_features = _pooled_width(backbone)
 
     @property
@@ -70,15 +70,16 @@ class Encoder(nn.Module):
         return hasattr(self.backbone, "blocks") and hasattr(self.backbone, "cls_token")
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Return images (B, 1, S, S) in [0, 1] as the backbone expects them."""
+        """Return images (B, 1, S, S) in [0, 1] as the backbone expects them, (B, 3, S, S)."""
         return (images - self.mean) / self.std
 
-    def forward(self, images: Tensor, masks: Tensor) -> Features:
+    def forward(self, images: Tensor, masks: Tensor, quality: Tensor | None = None) -> Features:
         """Encode a batch.
 
         Args:
             images: (B, 1, S, S) float in [0, 1].
             masks: (B, S, S) bool; not used here.
+            quality: How far each mask can be trusted, (B,) in [0, 1]; None: fully. Not used here.
         """
         return self.features(self.normalize(images))
 
@@ -107,7 +108,7 @@ def _pooled_width(backbone: Any) -> int:
 
 
 def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
-    """Create the timm model of the settings for one-channel images of ``img_size`` pixels.
+    """Create the timm model of the settings for images of ``img_size`` pixels.
 
     Raises:
         ConfigError: timm knows no such model, its ImageNet weights cannot be loaded, or its
@@ -120,7 +121,7 @@ def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
             f"timm knows no model {settings.name!r}",
             f"set encoder.name to one of timm.list_models(){f', e.g. {near}' if near else ''}",
         )
-    options: dict[str, Any] = {"in_chans": 1, "num_classes": 0}
+    options: dict[str, Any] = {"num_classes": 0}
     if settings.drop_path:
         options["drop_path_rate"] = settings.drop_path
     if _takes_img_size(settings.name):
@@ -148,7 +149,7 @@ def _create(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
         return timm.create_model(settings.name, pretrained=True, **options)
     except Exception as error:
         raise ConfigError(
-            f"the ImageNet weights of {settings.name} cannot be loaded: {_first_line(error)}",
+            f"the ImageNet weights of {settings.name} cannot be loaded: {_summary(error)}",
             "check the network; or give a file with --set encoder.weights=FILE.safetensors; "
             "or start from scratch with --set encoder.pretrained=false",
         ) from error
@@ -193,19 +194,21 @@ def _from_file(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
         raise CheckpointError(f"{path} does not exist", "set encoder.weights to a safetensors file")
     try:
         load_file(path)
-        # timm's own loading, so that RGB filters are summed and position embeddings resized.
+        # timm's own loading, so that position embeddings are resized.
         return timm.create_model(
             settings.name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
         )
     except Exception as error:
         raise CheckpointError(
-            f"{path} does not hold weights of {settings.name}: {_first_line(error)}",
+            f"{path} does not hold weights of {settings.name}: {_summary(error)}",
             "give the safetensors file that timm publishes for this very model",
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _summary(error: Exception) -> str:
+    # torch names the layers that do not fit below its first line.
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return " ".join(lines[:2])[:300] or type(error).__name__
 
 
 def _require_whole_patches(model: Any, img_size: int) -> None:

@@ -53,7 +53,7 @@ class GatedEncoder(Encoder):
     hook, and the map is handed over through a local variable.
 
     Args:
-        backbone: A timm CNN or vision transformer for one-channel images.
+        backbone: A timm CNN or vision transformer.
         size: Side of the images in pixels.
         stride: Image pixels per cell of the gated stage of a CNN; the last stage that is not
             coarser is taken. Of a transformer it is the middle block.
@@ -69,12 +69,13 @@ class GatedEncoder(Encoder):
         self._channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
         self.lung_map = LungMap(self._stage_channels(size), hidden)
 
-    def forward(self, images: Tensor, masks: Tensor) -> Features:
+    def forward(self, images: Tensor, masks: Tensor, quality: Tensor | None = None) -> Features:
         """Encode a batch.
 
         Args:
             images: (B, 1, S, S) float in [0, 1].
             masks: (B, S, S) bool; not used here.
+            quality: Not used here.
         """
         found: list[Tensor] = []
 
@@ -114,7 +115,7 @@ class GatedEncoder(Encoder):
 
     def _stage_channels(self, size: int) -> int:
         found: list[Any] = []
-        probe = torch.zeros(1, 1, size, size)
+        probe = self.normalize(torch.zeros(1, 1, size, size))
         training = self.backbone.training
         self.backbone.eval()
         stage = self.backbone.get_submodule(self.stage)

@@ -1,4 +1,4 @@
-"""A second input channel for the lung mask, and the noise that keeps it from being a shortcut.
+"""One more input channel for the lung mask, and the noise that keeps it from being a shortcut.
 
 Source: zero-initialized new filters follow Zhang et al., "Adding conditional control to
 text-to-image diffusion models", ICCV 2023; dropping an input follows Ho and Salimans,
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.data import resolve_data_config  # type: ignore[attr-defined]
 from timm.layers import (  # type: ignore[attr-defined]
     ScaledStdConv2d,
     ScaledStdConv2dSame,
@@ -26,13 +27,13 @@ from medsgssl.models.encoder import Encoder, Features, build_backbone
 
 
 def add_zero_channel(backbone: nn.Module) -> None:
-    """Give the first convolution a second input channel whose filters are zero.
+    """Give the first convolution one more input channel whose filters are zero.
 
-    Until these filters are trained, the output is that of the one-channel network, whatever the
-    second channel holds.
+    The result has the names and shapes of the timm model with ``in_chans=4``. Until the new filters
+    are trained, its output is that of the 3-channel network, whatever the new channel holds.
 
     Args:
-        backbone: A timm model for one-channel images, changed in place.
+        backbone: A timm model, changed in place.
 
     Raises:
         ConfigError: Its first layer is not a plain convolution of the image.
@@ -43,17 +44,19 @@ def add_zero_channel(backbone: nn.Module) -> None:
     convolutions = [backbone.get_submodule(name) for name in names]
     if not convolutions:
         raise _unfit(backbone, "timm does not name its first convolution")
+    channels = len(resolve_data_config(model=backbone)["mean"])  # type: ignore[no-untyped-call]
     for convolution in convolutions:
-        if not isinstance(convolution, nn.Conv2d) or convolution.in_channels != 1:
+        if not isinstance(convolution, nn.Conv2d) or convolution.in_channels != channels:
             raise _unfit(backbone, "its first layer is not a convolution of the image itself")
         # Filters that are standardized together would change as soon as zeros join them.
         if isinstance(
             convolution, (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
         ):
             raise _unfit(backbone, "its first filters are standardized (BiT, NFNet)")
-        image = convolution.weight.detach()
-        convolution.weight = nn.Parameter(torch.cat([image, torch.zeros_like(image)], dim=1))
-        convolution.in_channels = 2
+        filters = convolution.weight.detach()
+        zeros = torch.zeros_like(filters[:, :1])
+        convolution.weight = nn.Parameter(torch.cat([filters, zeros], dim=1))
+        convolution.in_channels = channels + 1
 
 
 def _unfit(backbone: nn.Module, reason: str) -> ConfigError:
@@ -100,31 +103,42 @@ class MaskChannelEncoder(Encoder):
     """A backbone whose input is image and mask.
 
     In training each mask is perturbed, and dropped (all zero) with probability ``drop``. At test
-    the mask enters unchanged, or not at all where ``at_test`` is False.
+    the mask enters unchanged, or not at all where ``at_test`` is False. A mask of a quality below
+    ``min_quality`` enters as dropped, in training and at test.
 
     Args:
-        backbone: A timm model for one-channel images; it is given a second channel.
+        backbone: A timm model; it is given one more channel.
         drop: Probability of dropping a view's mask in training, in [0, 1].
         reach: Strength of the perturbation, see ``perturb_masks``.
         at_test: Whether the mask enters in eval mode.
+        min_quality: Smallest quality of a mask that enters, in [0, 1].
     """
 
     needs_masks = True
 
     def __init__(
-        self, backbone: nn.Module, drop: float = 0.5, reach: float = 0.03, at_test: bool = True
+        self,
+        backbone: nn.Module,
+        drop: float = 0.5,
+        reach: float = 0.03,
+        at_test: bool = True,
+        min_quality: float = 0.3,
     ) -> None:
         super().__init__(backbone)
         add_zero_channel(backbone)
         self._drop, self._reach, self._at_test = drop, reach, at_test
+        self._min_quality = min_quality
 
-    def forward(self, images: Tensor, masks: Tensor) -> Features:
+    def forward(self, images: Tensor, masks: Tensor, quality: Tensor | None = None) -> Features:
         """Encode a batch.
 
         Args:
             images: (B, 1, S, S) float in [0, 1].
             masks: (B, S, S) bool.
+            quality: How far each mask can be trusted, (B,) in [0, 1]; None: fully.
         """
+        if quality is not None:
+            masks = masks & (quality >= self._min_quality)[:, None, None]
         channel = self._channel(masks)[:, None].to(images.dtype)
         return self.features(torch.cat([self.normalize(images), channel], dim=1))
 
@@ -136,7 +150,13 @@ class MaskChannelEncoder(Encoder):
 
 
 def build_mask_channel_encoder(
-    settings: EncoderSettings, img_size: int, drop: float, reach: float, at_test: bool
+    settings: EncoderSettings,
+    img_size: int,
+    drop: float,
+    reach: float,
+    at_test: bool,
+    min_quality: float = 0.3,
 ) -> MaskChannelEncoder:
-    """Return the two-channel encoder, see ``MaskChannelEncoder``."""
-    return MaskChannelEncoder(build_backbone(settings, img_size), drop, reach, at_test)
+    """Return the encoder of image and mask, see ``MaskChannelEncoder``."""
+    backbone = build_backbone(settings, img_size)
+    return MaskChannelEncoder(backbone, drop, reach, at_test, min_quality)

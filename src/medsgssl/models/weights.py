@@ -14,6 +14,9 @@ from medsgssl.config.loading import Config
 from medsgssl.errors import CheckpointError
 from medsgssl.utils.io import atomic_path
 
+# 2: gray images are repeated to the backbone's own channels; before, its stem had one channel.
+_FORMAT = "2"
+
 
 def save_weights(path: Path, module: nn.Module, facts: dict[str, Any]) -> None:
     """Write a module's weights and what one must know to use them, atomically.
@@ -24,8 +27,9 @@ def save_weights(path: Path, module: nn.Module, facts: dict[str, Any]) -> None:
         facts: JSON-like values that travel in the file's header.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state_of(module).items()}
+    metadata = {"medsgssl": json.dumps(facts, sort_keys=True), "format": _FORMAT}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"medsgssl": json.dumps(facts, sort_keys=True)})
+        save_file(tensors, temporary, metadata=metadata)
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -37,7 +41,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """Return the facts in the header of a weights file.
 
     Raises:
-        CheckpointError: The file is missing, damaged or was not written by medsgssl.
+        CheckpointError: The file is missing, damaged, or was not written by this medsgssl.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist", "pretrain first, or give another file")
@@ -49,6 +53,11 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is damaged or holds no weights of medsgssl", "give a file that a run wrote"
         ) from error
+    if header.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path} was written by an older medsgssl, whose encoders took one gray channel",
+            "run this method again in a new folder; backbones now take timm's own weights",
+        )
     return facts
 
 

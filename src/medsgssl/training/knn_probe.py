@@ -51,7 +51,7 @@ class Probe:
             return None
 
         def pooled(batch: ViewBatch) -> Tensor:
-            return task.encoder(*batch.view(0)).pooled  # type: ignore[no-any-return]
+            return task.encoder(*batch.inputs(0)).pooled  # type: ignore[no-any-return]
 
         rows = np.concatenate([self._train, self._val])
         config = self._config

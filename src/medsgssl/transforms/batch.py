@@ -51,6 +51,10 @@ class ViewBatch:
         """Return images (B, 1, S, S) and masks (B, S, S) of one view."""
         return self.images[:, number], self.masks[:, number]
 
+    def inputs(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what an encoder takes of one view: images, masks and quality (B,)."""
+        return *self.view(number), self.quality
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> ViewBatch:
         return ViewBatch(
             **{field.name: change(getattr(self, field.name)) for field in fields(self)}

@@ -209,7 +209,7 @@ def test_the_direct_twin_has_the_same_encoder_and_loads_it_strictly(
     tmp_path: Path, name: str
 ) -> None:
     # Not at the top: the second process of the last test would wait for it.
-    from medsgssl.models.weights import load_weights, save_weights
+    from medsgssl.models.weights import load_weights, save_weights, weights_identity
 
     pretrained = task_of(config_of(name)).encoder
     twin_config = config_of(name, no_pretrain=True)
@@ -217,8 +217,8 @@ def test_the_direct_twin_has_the_same_encoder_and_loads_it_strictly(
     torch.manual_seed(7)
     twin = method_of(twin_config).encoder()
     assert list(twin.state_dict()) == list(pretrained.state_dict())
-    save_weights(tmp_path / "encoder.safetensors", pretrained, {"method": name})
-    load_weights(tmp_path / "encoder.safetensors", twin, {"method": name})
+    save_weights(tmp_path / "encoder.safetensors", pretrained, weights_identity(twin_config))
+    load_weights(tmp_path / "encoder.safetensors", twin, weights_identity(twin_config))
     theirs = pretrained.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in twin.state_dict().items())
 

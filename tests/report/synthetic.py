@@ -12,6 +12,8 @@ from medsgssl.config.schema import EvaluateSettings
 from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import Predictions
+from medsgssl.images.intensity import INTENSITY
+from medsgssl.runs.data_summary import DataSummary
 from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.io import write_json, write_text
 
@@ -96,14 +98,25 @@ def write_logs(run: RunFolder, epochs: int, no_pretrain: bool) -> None:
     write_text(run.pretrained, "weights")
 
 
-def _data(images: int) -> dict[str, object]:
+def _data(images: int) -> DataSummary:
     return {
         "catalog": {
             "source": "nih",
             "labeled": True,
             "label_revision": "2020",
-            "split": {"kind": "official", "drawn": ["val"]},
-            "files": {"rows": 2 * images, "usable": 2 * images - 2, "unreadable": 2},
+            "intensity": INTENSITY,
+            "files_fingerprint": "f",
+            "inputs_fingerprint": "i",
+            "split": {"kind": "official", "seed": 0, "validation": "drawn"},
+            "files": {
+                "rows": 2 * images,
+                "usable": 2 * images - 2,
+                "missing": 0,
+                "unreadable": 2,
+                "lateral": 0,
+                "not_in_table": 0,
+                "not_in_table_first": [],
+            },
             "labels": dict.fromkeys(DISEASES, 90),
             "splits": {
                 split: {
@@ -119,6 +132,7 @@ def _data(images: int) -> dict[str, object]:
         },
         "masks": {
             "source": "rules",
+            "identity": "m",
             "recipe": "anatomic",
             "counts": {"ok": images, "doubtful": 12, "failed": 88},
             "whole_image_instead": 88,

@@ -18,7 +18,7 @@ def test_card_holds_the_numbers_of_its_run(tmp_path: Path) -> None:
     for name, found in metrics["per_disease"].items():
         assert f"| {name.replace('_', ' ')} | {found['positives']} | {number(found['auc'])}" in text
     assert "2 images were set aside: a.png" in text
-    assert "To be told by the author" in text
+    assert "To be filled in by the author" in text
     assert "must not guide care" in text
 
 
@@ -38,6 +38,6 @@ def test_checklist_tells_what_files_tell_and_leaves_the_rest_open(tmp_path: Path
     assert f"{len(analysis.bench.test)} images, {analysis.bench.patients} patients" in text
     assert "| Seeds | 0, 4 |" in text
     assert "mask-channel; simclr" in text
-    assert text.count("To be told by the author") >= 4
+    assert text.count("To be filled in by the author") >= 4
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.count("|") == 3 for line in rows)

@@ -194,7 +194,9 @@ def test_texts_cannot_become_markup(finished: RunFolder, tmp_path: Path) -> None
     run.config.write_text(run.config.read_text() + f'extra: "{ATTACK}"\n')
     write_json(run.pretrain_warnings, [ATTACK])
     write_json(run.environment, {ATTACK: ATTACK})
-    write_json(run.data, {"catalog": {"source": ATTACK, ATTACK: {"a": {ATTACK: 1}}}})
+    data = read_json(run.data)
+    data["catalog"] |= {"source": ATTACK, ATTACK: {"a": {ATTACK: 1}}}
+    write_json(run.data, data)
     arrays = dict(np.load(run.examples))
     arrays["image_ids"] = np.array([ATTACK] * 2)
     np.savez(run.examples, **arrays)

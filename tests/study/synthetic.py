@@ -12,8 +12,10 @@ from medsgssl.config.loading import merge
 from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import Predictions
+from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.store import MaskStore
 from medsgssl.methods.registry import configure
+from medsgssl.runs.data_summary import DataSummary, SplitCounts
 from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.io import fingerprint, write_json
 
@@ -85,16 +87,52 @@ def write_run(
     write_json(run.metrics, evaluate(found, config.evaluate, seed))
     found.table[["image_id", "patient_id", "split"]].to_parquet(run.split, index=False)
     seen = masks if method not in ("simclr", "direct") else "none"
-    write_json(
-        run.data,
-        {
-            "catalog": {"label_revision": revision, "warnings": []},
-            "masks": {"source": seen, "identity": identity},
-            "warnings": ["2 images were set aside: a.png"],
-        },
-    )
+    write_json(run.data, data_summary(found.table, revision, seen, identity))
     run.mark("evaluate", "key", 1.0)
     return run
+
+
+def data_summary(
+    table: pd.DataFrame, revision: str = "2017", masks: str = "rules", identity: str = "none"
+) -> DataSummary:
+    """What a run writes of its data, as far as the predictions tell it."""
+    rows = len(table)
+    splits: dict[str, SplitCounts] = {
+        name: {
+            "patients": int(part["patient_id"].nunique()),
+            "images": len(part),
+            "usable": len(part),
+            "positives": {disease: int(part[f"label_{disease}"].sum()) for disease in DISEASES},
+        }
+        for name in ("train", "val", "test")
+        for part in [table[table["split"] == name]]
+    }
+    return {
+        "catalog": {
+            "source": "nih",
+            "labeled": True,
+            "label_revision": revision,
+            "intensity": INTENSITY,
+            "split": {"kind": "random", "seed": 0, "validation": "drawn"},
+            "files_fingerprint": "f",
+            "inputs_fingerprint": "i",
+            "files": {
+                "rows": rows,
+                "usable": rows,
+                "missing": 0,
+                "unreadable": 0,
+                "lateral": 0,
+                "not_in_table": 0,
+                "not_in_table_first": [],
+            },
+            "labels": {},
+            "splits": splits,
+            "duplicates": None,
+            "warnings": [],
+        },
+        "masks": {"source": masks, "identity": identity},
+        "warnings": ["2 images were set aside: a.png"],
+    }
 
 
 def store_identity(store: MaskStore) -> str:

@@ -130,11 +130,11 @@ def _report_and_show(done: RunFolder) -> None:
 
 def show_result(done: RunFolder) -> None:
     """Print the mean AUC and where the report is."""
-    from medsgssl.utils.io import read_json
+    from medsgssl.runs.metrics_file import read_metrics
 
-    metrics = read_json(done.metrics)
-    auc, interval = metrics["mean_auc"], metrics.get("mean_auc_interval")
-    if auc is not None:
+    metrics = read_metrics(done.metrics)
+    if metrics is not None and (auc := metrics["mean_auc"]) is not None:
+        interval = metrics["mean_auc_interval"]
         spread = f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
         typer.echo(f"Mean AUC on test: {auc:.4f}{spread}")
     typer.echo(f"Report: {done.report}")

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from medsgssl.data.labels import DISEASES, NO_FINDING
 from medsgssl.data.splits import SPLITS
+from medsgssl.runs.data_summary import Audit, CatalogOrigin, DuplicateCounts, SplitCounts
 
 _SHOWN = 5
 
 
-def audit(table: pd.DataFrame, images: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
+def audit(table: pd.DataFrame, images: pd.DataFrame, origin: CatalogOrigin) -> Audit:
     """Count files, labels, splits and duplicates.
 
     Args:
         table: The catalog's table.
         images: Every image file of the data folder, as ``scan_images`` gives them.
-        facts: ``labeled``, and the facts of the source and of the split.
+        origin: What the catalog is made from.
 
     Returns:
-        JSON-like: ``files``, ``labels`` (images by disease), ``splits`` (by split: patients,
-        images, usable images, positives by disease), ``duplicates`` (``None`` where contents were
-        not hashed) and ``warnings``, each a sentence. Labels are counted over all rows, also those
-        whose image is missing.
+        The counts, and warnings as sentences. Labels are counted over all rows, also those whose
+        image is missing.
     """
     extra = images.index.difference(pd.Index(table["image_id"]))
     status = table["status"].value_counts()
-    numbers: dict[str, Any] = {
+    numbers: Audit = {
         "files": {
             "rows": len(table),
             "usable": int(status.get("ok", 0)),
@@ -38,11 +35,12 @@ def audit(table: pd.DataFrame, images: pd.DataFrame, facts: dict[str, Any]) -> d
             "not_in_table": len(extra),
             "not_in_table_first": extra[:_SHOWN].tolist(),
         },
-        "labels": _label_counts(table) if facts["labeled"] else {},
-        "splits": {name: _split_counts(table, name, facts["labeled"]) for name in SPLITS},
+        "labels": _label_counts(table) if origin["labeled"] else {},
+        "splits": {name: _split_counts(table, name, origin["labeled"]) for name in SPLITS},
         "duplicates": _duplicates(table),
+        "warnings": [],
     }
-    numbers["warnings"] = _warnings(table, numbers, facts)
+    numbers["warnings"] = _warnings(table, numbers, origin)
     return numbers
 
 
@@ -52,7 +50,7 @@ def _label_counts(table: pd.DataFrame) -> dict[str, int]:
     return counts | {NO_FINDING: int((~labels.any(axis=1)).sum())}
 
 
-def _split_counts(table: pd.DataFrame, name: str, labeled: bool) -> dict[str, Any]:
+def _split_counts(table: pd.DataFrame, name: str, labeled: bool) -> SplitCounts:
     rows = table[table["split"] == name]
     positives = {disease: int(rows[disease].sum()) for disease in DISEASES} if labeled else {}
     return {
@@ -63,7 +61,7 @@ def _split_counts(table: pd.DataFrame, name: str, labeled: bool) -> dict[str, An
     }
 
 
-def _duplicates(table: pd.DataFrame) -> dict[str, Any] | None:
+def _duplicates(table: pd.DataFrame) -> DuplicateCounts | None:
     hashed = table[table["content_hash"] != ""]
     if hashed.empty:
         return None
@@ -79,7 +77,7 @@ def _duplicates(table: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _warnings(table: pd.DataFrame, numbers: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+def _warnings(table: pd.DataFrame, numbers: Audit, origin: CatalogOrigin) -> list[str]:
     files, total = numbers["files"], len(table)
     found = []
     if files["missing"]:
@@ -96,16 +94,16 @@ def _warnings(table: pd.DataFrame, numbers: dict[str, Any], facts: dict[str, Any
             f"{files['not_in_table']:,} image files are not in the label table and are not used: "
             f"{some}"
         )
-    if facts["split"].get("listed_without_row"):
+    if origin["split"].get("listed_without_row"):
         found.append(
-            f"{facts['split']['listed_without_row']:,} listed images are not in the label table"
+            f"{origin['split']['listed_without_row']:,} listed images are not in the label table"
         )
-    if facts.get("other_labels_files"):
+    if origin.get("other_labels_files"):
         found.append(
-            f"labels are read from {facts['labels_file']}; "
-            f"{_some(facts['other_labels_files'])} is there too and not used"
+            f"labels are read from {origin['labels_file']}; "
+            f"{_some(origin['other_labels_files'])} is there too and not used"
         )
-    if facts["labeled"] and files["usable"] and facts["split"]["kind"] != "train":
+    if origin["labeled"] and files["usable"] and origin["split"]["kind"] != "train":
         found += _rare(table)
     duplicates = numbers["duplicates"]
     if duplicates and duplicates["groups_across_splits"]:

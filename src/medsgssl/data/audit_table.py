@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from medsgssl.data.labels import DISEASES, NO_FINDING
+from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts
 
 
-def audit_view(facts: dict[str, Any]) -> RenderableType:
+def audit_view(facts: CatalogSummary) -> RenderableType:
     """Render a catalog's facts: where the labels come from, counts, warnings.
 
     Args:
@@ -23,7 +22,7 @@ def audit_view(facts: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _summary(facts: dict[str, Any]) -> Table:
+def _summary(facts: CatalogSummary) -> Table:
     files, split, duplicates = facts["files"], facts["split"], facts["duplicates"]
     shown = Table(show_header=False, box=None, pad_edge=False)
     rows = {
@@ -42,18 +41,19 @@ def _summary(facts: dict[str, Any]) -> Table:
     return shown
 
 
-def _duplicates(numbers: dict[str, Any]) -> str:
+def _duplicates(numbers: DuplicateCounts) -> str:
     return f"{numbers['images']:,} images, {numbers['groups_across_splits']:,} across splits"
 
 
-def _splits(facts: dict[str, Any]) -> Table:
+def _splits(facts: CatalogSummary) -> Table:
     splits = facts["splits"]
     shown = Table()
     shown.add_column("")
     for name in splits:
         shown.add_column(name, justify="right")
-    for key in ("patients", "images", "usable"):
-        shown.add_row(key, *(f"{numbers[key]:,}" for numbers in splits.values()))
+    shown.add_row("patients", *(f"{n['patients']:,}" for n in splits.values()))
+    shown.add_row("images", *(f"{n['images']:,}" for n in splits.values()))
+    shown.add_row("usable", *(f"{n['usable']:,}" for n in splits.values()))
     if facts["labeled"]:
         shown.add_section()
         for disease in DISEASES:

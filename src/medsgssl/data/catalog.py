@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import platformdirs
@@ -23,6 +22,7 @@ from medsgssl.data.readers.registry import find_source
 from medsgssl.data.splits import SPLITS, assign_splits, check_leaks
 from medsgssl.errors import ConfigError, DataError, LeakError
 from medsgssl.images.intensity import INTENSITY
+from medsgssl.runs.data_summary import CatalogOrigin, CatalogSummary
 from medsgssl.utils.io import atomic_path, fingerprint
 
 CATALOG_FILE = "catalog.parquet"
@@ -85,13 +85,12 @@ class Catalog:
     Attributes:
         root: Absolute folder of the data set, which ``path`` is relative to.
         table: The rows, columns as ``COLUMNS``, numbered from 0.
-        facts: JSON-like: ``source``, ``label_revision``, ``intensity``, ``split``, ``files``,
-            ``splits``, ``warnings`` and how the catalog was made.
+        facts: What it was made from, and its audit.
     """
 
     root: Path
     table: pd.DataFrame
-    facts: dict[str, Any]
+    facts: CatalogSummary
 
     def usable(self) -> pd.DataFrame:
         """Return the rows whose image is there and whole, with their row numbers as index."""
@@ -273,7 +272,7 @@ def _build(
     checked = set_lateral_aside(checked, rows.table["view"])
     table = pd.concat([rows.table.assign(split=split, source=source.name), checked], axis=1)
     table = typed(table, source.root)
-    facts: dict[str, Any] = {
+    origin: CatalogOrigin = {
         "source": source.name,
         **rows.facts,
         "intensity": INTENSITY,
@@ -281,7 +280,7 @@ def _build(
         "files_fingerprint": _image_hash(source.images, "path", "size"),
         "inputs_fingerprint": _inputs(source, settings),
     }
-    return Catalog(source.root, table, facts | audit(table, source.images, facts))
+    return Catalog(source.root, table, {**origin, **audit(table, source.images, origin)})
 
 
 def _inputs(source: Source, settings: DataSettings) -> str:

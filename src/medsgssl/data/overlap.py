@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import Catalog
 from medsgssl.errors import ConfigError
+from medsgssl.runs.data_summary import Overlap
 
 _SUFFIX = r"\.[^.]*$"
 # 00000013_005, also with more before or after it.
@@ -73,7 +74,7 @@ def held_out_rows(catalog: Catalog, others: pd.DataFrame) -> NDArray[np.bool_]:
     return np.asarray(same, dtype=bool)
 
 
-def drop_overlap(first: Catalog, other: Catalog) -> tuple[Catalog, dict[str, int]]:
+def drop_overlap(first: Catalog, other: Catalog) -> tuple[Catalog, Overlap]:
     """Set aside what a further data set shares with the first one.
 
     Args:
@@ -92,7 +93,7 @@ def drop_overlap(first: Catalog, other: Catalog) -> tuple[Catalog, dict[str, int
     )
     usable = (other.table["status"] == "ok").to_numpy()
     table = other.table.assign(split=other.table["split"].mask(held | repeated, ""))
-    counts = {
+    counts: Overlap = {
         "held_out": int((held & usable).sum()),
         "already_there": int((repeated & usable).sum()),
     }

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,13 @@ from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.build import build_store
 from medsgssl.masks.sources import FolderMaker, Maker, RecipeMaker
 from medsgssl.masks.store import MaskStore
+from medsgssl.runs.data_summary import (
+    CatalogSummary,
+    DataSummary,
+    ExtraDataset,
+    MaskSummary,
+    Overlap,
+)
 from medsgssl.utils.io import fingerprint
 from medsgssl.utils.progress import counting
 from medsgssl.utils.system import cpu_count
@@ -41,7 +47,7 @@ class PreparedData:
         catalog: The table of images.
         source: Images, masks and labels by row.
         key: Fingerprint of everything above.
-        facts: JSON-like: the audit, the masks' counts, what else is pretrained on, warnings.
+        facts: The audit, the masks' counts, what else is pretrained on, warnings.
         more: Further data sets to pretrain on.
         pretrained_on: ``image_identity_keys`` of every image that pretraining sees.
         pretrain_key: Fingerprint of all data sets that pretraining draws from.
@@ -50,7 +56,7 @@ class PreparedData:
     catalog: Catalog
     source: ImageMaskDataset
     key: str
-    facts: dict[str, Any]
+    facts: DataSummary
     more: tuple[ImageMaskDataset, ...]
     pretrained_on: pd.DataFrame
     pretrain_key: str
@@ -81,7 +87,9 @@ def prepare_data(config: Config, console: Console, *, needs_masks: bool) -> Prep
     folders = [] if config.no_pretrain else extra_datasets(config.data)
     first = _prepare_set(config, console)
     more = [_prepare_set(_further(config, data), console, first.catalog) for data in folders]
-    facts = first.facts | {"also": _also_facts(more)} if more else first.facts
+    facts = first.facts
+    if more:
+        facts["also"] = _also_facts(more)
     for other in more:
         folder = other.catalog.root.name
         facts["warnings"] = facts["warnings"] + [f"{folder}: {w}" for w in other.facts["warnings"]]
@@ -103,7 +111,7 @@ class _PreparedSet:
     catalog: Catalog
     source: ImageMaskDataset
     key: str
-    facts: dict[str, Any]
+    facts: DataSummary
 
 
 def _prepare_set(config: Config, console: Console, first: Catalog | None = None) -> _PreparedSet:
@@ -116,7 +124,7 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
     """
     settings = config.data
     catalog = load_or_build(settings, labels=settings.labels)
-    shared: dict[str, int] = {}
+    shared: Overlap | None = None
     if first is not None:
         # Before the masks, whose controls mix images of one split.
         catalog, shared = drop_overlap(first, catalog)
@@ -131,11 +139,14 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
     with counting("decoding images", console) as progress:
         cache = decode(catalog, place, size, cpu_count(), progress)
     masks, mask_facts = _masks(config, catalog, place, size, console)
-    facts: dict[str, Any] = {"catalog": catalog.facts, "masks": mask_facts}
-    facts["warnings"] = _warnings(facts, cache.problems)
-    if first is not None:
+    facts: DataSummary = {
+        "catalog": catalog.facts,
+        "masks": mask_facts,
+        "warnings": _warnings(catalog.facts, mask_facts, cache.problems),
+    }
+    if shared is not None:
         facts["shared"] = shared
-    if shared.get("held_out"):
+    if shared and shared["held_out"]:
         facts["warnings"].append(
             f"{shared['held_out']} images belong to validation or test of the first data set: "
             "set aside"
@@ -158,7 +169,7 @@ def _trained_on(found: _PreparedSet) -> pd.DataFrame:
     return image_identity_keys(found.catalog.table).iloc[rows]
 
 
-def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
+def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, ExtraDataset]:
     """Return what is known of each further data set, by the name of its folder."""
     return {
         f"{number}: {found.catalog.root.name}": {
@@ -177,7 +188,7 @@ def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, Any]:
 
 def _masks(
     config: Config, catalog: Catalog, place: Path, size: int, console: Console
-) -> tuple[MaskArray, dict[str, Any]]:
+) -> tuple[MaskArray, MaskSummary]:
     source = config.masks.source
     if source == "none":
         return whole_masks(len(catalog.table), size), {"source": "none", "identity": "none"}
@@ -240,11 +251,11 @@ def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:
     ]
 
 
-def _warnings(facts: dict[str, Any], problems: dict[str, str]) -> list[str]:
-    found: list[str] = list(facts["catalog"].get("warnings", []))
+def _warnings(catalog: CatalogSummary, masks: MaskSummary, problems: dict[str, str]) -> list[str]:
+    found = list(catalog["warnings"])
     if problems:
         found.append(f"{len(problems)} images were set aside: {_some(problems)}")
-    counts: dict[str, int] = facts["masks"].get("counts", {})
+    counts = masks.get("counts", {})
     failed, total = counts.get("failed", 0), sum(counts.values())
     if total and failed / total > _MANY_FAILED:
         found.append(

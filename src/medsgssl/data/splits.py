@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -13,6 +11,7 @@ from medsgssl.data.official import nih_test_patients, nih_val_patients
 from medsgssl.data.readers.base import ListFile
 from medsgssl.data.stratify import patient_labels, stratified_parts
 from medsgssl.errors import DataError, LeakError
+from medsgssl.runs.data_summary import SplitSummary
 
 SPLITS = ("train", "val", "test")
 _SENSIBLE_SHARE = (0.05, 0.25)
@@ -23,7 +22,7 @@ def assign_splits(
     settings: DataSettings,
     lists: dict[str, ListFile] | None,
     source: str,
-) -> tuple[pd.Series, dict[str, Any]]:
+) -> tuple[pd.Series, SplitSummary]:
     """Give every image a split.
 
     Args:
@@ -42,9 +41,9 @@ def assign_splits(
         LeakError: A patient is in both lists.
     """
     kind = _resolve(settings, lists, source)
-    facts: dict[str, Any] = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
+    facts: SplitSummary = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
     if kind == "train":
-        facts |= {"seed": None, "validation": "none"}
+        facts = {"kind": kind, "seed": None, "validation": "none"}
         return pd.Series("train", index=table.index, dtype="str"), facts
     if kind == "random":
         shares = (
@@ -62,7 +61,7 @@ def assign_splits(
         check_leaks(table["patient_id"], split)
         carried = source == "nih" and _carry_validation(table["patient_id"], split)
         if carried:
-            facts |= {"seed": None, "validation": "carried"}
+            facts["seed"], facts["validation"] = None, "carried"
         else:
             _draw_validation(table, split, settings)
     _check_filled(split, kind)

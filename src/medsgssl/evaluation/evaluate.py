@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from medsgssl.config.schema import EvaluateSettings
@@ -21,9 +19,16 @@ from medsgssl.evaluation.subgroups import (
     subgroup_results,
 )
 from medsgssl.evaluation.thresholds import Threshold, choose, rates
+from medsgssl.runs.metrics_file import (
+    CalibrationMetrics,
+    DiseaseMetrics,
+    MeanMetrics,
+    Metrics,
+    ValidationMetrics,
+)
 
 
-def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) -> dict[str, Any]:
+def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) -> Metrics:
     """Evaluate the test split, thresholds and temperatures coming from validation.
 
     Args:
@@ -33,16 +38,7 @@ def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) ->
         seed: Seed of the resampling.
 
     Returns:
-        A JSON-like dictionary without NaN; absent numbers are None.
-        ``mean_auc``, ``mean_ap``, ``mean_auc_interval``, ``diseases_in_mean`` and their
-        ``_20`` kin (diseases with at least 20 positives);
-        ``per_disease.{name}`` with ``auc``, ``ap``, their ``_interval`` ([low, high]) and
-        ``_left_out`` (resamples without positives or negatives), ``f1``, ``precision``,
-        ``recall``, ``specificity``, ``threshold``, ``positives``, ``negatives``, ``ece`` (15
-        equal-mass bins), ``ece_width``, ``brier``, the same three ``_calibrated``,
-        ``temperature``, ``reliability`` and ``note``;
-        ``validation``, ``subgroups``, ``shortcuts``, ``bootstrap``, ``images``, ``patients``,
-        ``warnings``.
+        What ``metrics.json`` holds; no number is NaN, absent ones are None.
 
     Raises:
         DataError: There is no test image.
@@ -75,7 +71,7 @@ def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) ->
 
 def _disease(
     d: int, test: Split, val: Split | None, found: Resampled, settings: EvaluateSettings
-) -> dict[str, Any]:
+) -> DiseaseMetrics:
     labels, scores = test.labels[:, d], test.scores[:, d]
     positives = int(labels.sum())
     threshold = Threshold(None, "no validation split")
@@ -114,11 +110,11 @@ def _disease(
     }
 
 
-def _calibration(test: Split, d: int, temperature: float | None) -> dict[str, Any]:
+def _calibration(test: Split, d: int, temperature: float | None) -> CalibrationMetrics:
     """Calibration before and after the temperature; after is None without one."""
     labels, scores = test.labels[:, d], test.scores[:, d]
     curve = calibration.reliability(labels, scores)
-    block: dict[str, Any] = {
+    block: CalibrationMetrics = {
         "ece": curve.error(),
         "ece_width": calibration.expected_calibration_error(labels, scores, binning="width"),
         "brier": calibration.brier_score(labels, scores),
@@ -142,7 +138,7 @@ def _calibration(test: Split, d: int, temperature: float | None) -> dict[str, An
     return block
 
 
-def _validation(val: Split) -> dict[str, Any]:
+def _validation(val: Split) -> ValidationMetrics:
     auc, ap = RankedScores(val.labels, val.scores).auc_and_ap()
     defined = np.isfinite(auc[0])
     return {
@@ -160,8 +156,8 @@ def _validation(val: Split) -> dict[str, Any]:
 
 
 def _warnings(
-    diseases: dict[str, dict[str, Any]],
-    means: dict[str, Any],
+    diseases: dict[str, DiseaseMetrics],
+    means: MeanMetrics,
     has_validation: bool,
     settings: EvaluateSettings,
 ) -> list[str]:

@@ -7,8 +7,6 @@ cannot profit from that.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from medsgssl.evaluation.bootstrap import Resampled, resample
 from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Split
 from medsgssl.evaluation.resampled_auc import Floats, RankedScores
+from medsgssl.runs.metrics_file import GroupMetrics, MeanMetrics, Shortcut
 
 # AUC means over rarer diseases are dominated by a handful of patients.
 MIN_POSITIVES = 20
@@ -32,27 +31,34 @@ def numeric(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def mean_block(split: Split, found: Resampled, confidence: float) -> dict[str, Any]:
+def mean_block(split: Split, found: Resampled, confidence: float) -> MeanMetrics:
     """Return the means over all defined diseases and over those with enough positives.
 
-    Returns:
-        ``mean_auc``, ``mean_ap``, ``mean_auc_interval`` and ``diseases_in_mean`` over the
-        diseases with both classes; ``mean_auc_20``, ``mean_auc_20_interval`` and
-        ``diseases_in_mean_20`` over those of them with at least ``MIN_POSITIVES`` positives.
-        Null where no disease qualifies.
+    The latter (``_20``) have at least ``MIN_POSITIVES`` positives. A mean is None where no disease
+    qualifies.
     """
     defined = np.isfinite(found.auc)
     frequent = defined & (split.labels.sum(axis=0) >= MIN_POSITIVES)
-    block: dict[str, Any] = {"mean_ap": numeric(mean_over(found.ap[None], defined)[0])}
-    for suffix, among in (("", defined), ("_20", frequent)):
-        spread = found.mean_auc_interval(among, confidence)
-        block[f"mean_auc{suffix}"] = numeric(mean_over(found.auc[None], among)[0])
-        block[f"mean_auc{suffix}_interval"] = spread.pair()
-        block[f"mean_auc{suffix}_left_out"] = spread.left_out
-        block[f"diseases_in_mean{suffix}"] = [
-            name for name, chosen in zip(DISEASES, among, strict=True) if chosen
-        ]
-    return block
+    every, often = (found.mean_auc_interval(among, confidence) for among in (defined, frequent))
+    return {
+        "mean_ap": _mean(found.ap, defined),
+        "mean_auc": _mean(found.auc, defined),
+        "mean_auc_interval": every.pair(),
+        "mean_auc_left_out": every.left_out,
+        "diseases_in_mean": _names(defined),
+        "mean_auc_20": _mean(found.auc, frequent),
+        "mean_auc_20_interval": often.pair(),
+        "mean_auc_20_left_out": often.left_out,
+        "diseases_in_mean_20": _names(frequent),
+    }
+
+
+def _mean(values: Floats, among: NDArray[np.bool_]) -> float | None:
+    return numeric(mean_over(values[None], among)[0])
+
+
+def _names(among: NDArray[np.bool_]) -> list[str]:
+    return [name for name, chosen in zip(DISEASES, among, strict=True) if chosen]
 
 
 def groups_of(split: Split) -> dict[str, dict[str, NDArray[np.bool_]]]:
@@ -75,7 +81,9 @@ def groups_of(split: Split) -> dict[str, dict[str, NDArray[np.bool_]]]:
     }
 
 
-def subgroup_results(split: Split, settings: EvaluateSettings, seed: int) -> dict[str, Any]:
+def subgroup_results(
+    split: Split, settings: EvaluateSettings, seed: int
+) -> dict[str, dict[str, GroupMetrics]]:
     """Return the AUCs of each subgroup with patient-bootstrap intervals, in JSON form.
 
     Args:
@@ -84,8 +92,7 @@ def subgroup_results(split: Split, settings: EvaluateSettings, seed: int) -> dic
         seed: Any non-negative integer.
 
     Returns:
-        ``{kind}.{group}`` with ``images``, ``patients``, the means of ``mean_block`` and
-        ``per_disease.{name}.{auc,auc_interval,positives}``.
+        The metrics by kind of group and name of the group.
     """
     return {
         kind: {
@@ -95,7 +102,7 @@ def subgroup_results(split: Split, settings: EvaluateSettings, seed: int) -> dic
     }
 
 
-def _group(part: Split, settings: EvaluateSettings, seed: int) -> dict[str, Any]:
+def _group(part: Split, settings: EvaluateSettings, seed: int) -> GroupMetrics:
     found = resample(
         part.labels, part.scores, part.patients, resamples=settings.bootstrap, seed=seed
     )
@@ -114,7 +121,7 @@ def _group(part: Split, settings: EvaluateSettings, seed: int) -> dict[str, Any]
     }
 
 
-def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str, Any]:
+def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str, Shortcut]:
     """Return how well facts that are not in the lungs tell each disease, each fact alone.
 
     Args:
@@ -144,7 +151,7 @@ def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str
     }
 
 
-def _fact(split: Split, values: Floats) -> dict[str, Any]:
+def _fact(split: Split, values: Floats) -> Shortcut:
     known = np.isfinite(values)
     repeated = np.repeat(values[known, None], len(DISEASES), axis=1)
     found = RankedScores(split.labels[known], repeated).auc()[0]

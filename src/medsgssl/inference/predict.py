@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medsgssl.config.loading import Config
 from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.errors import CheckpointError
 from medsgssl.inference.forward import Floats, run_inference
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
@@ -38,7 +39,12 @@ def predict(
     """
     classifier = Classifier(method_of(config).encoder())
     if config.finetune.mode == "knn":
-        images = read_header(weights)["bank"]
+        images = read_header(weights).get("bank")
+        if images is None:
+            raise CheckpointError(
+                f"{weights} holds no k-NN classifier",
+                "fine-tune with finetune.mode=knn",
+            )
         classifier = KNNClassifier(classifier.encoder, images, config.finetune.neighbors)
     load_weights(weights, classifier, weights_identity(config))
     fabric = Fabric(accelerator=config.finetune.accelerator, devices=1)

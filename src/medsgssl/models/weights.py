@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -12,22 +11,23 @@ from torch import Tensor, nn
 
 from medsgssl.config.loading import Config
 from medsgssl.errors import CheckpointError
+from medsgssl.runs.weights_header import WeightsHeader, WeightsIdentity
 from medsgssl.utils.io import atomic_path
 
 # 2: gray images are repeated to the backbone's own channels; before, its stem had one channel.
 _FORMAT = "2"
 
 
-def save_weights(path: Path, module: nn.Module, facts: dict[str, Any]) -> None:
+def save_weights(path: Path, module: nn.Module, header: WeightsHeader) -> None:
     """Write a module's weights and what one must know to use them, atomically.
 
     Args:
         path: A ``.safetensors`` file.
         module: Its state is written.
-        facts: JSON-like values that travel in the file's header.
+        header: What travels in the file's header.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state_of(module).items()}
-    metadata = {"medsgssl": json.dumps(facts, sort_keys=True), "format": _FORMAT}
+    metadata = {"medsgssl": json.dumps(header, sort_keys=True), "format": _FORMAT}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -37,8 +37,8 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Return the facts in the header of a weights file.
+def read_header(path: Path) -> WeightsHeader:
+    """Return the header of a weights file.
 
     Raises:
         CheckpointError: The file is missing, damaged, or was not written by this medsgssl.
@@ -47,39 +47,39 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} does not exist", "pretrain first, or give another file")
     try:
         with safe_open(path, framework="pt") as stream:
-            header = stream.metadata() or {}
-        facts: dict[str, Any] = json.loads(header["medsgssl"])
+            metadata = stream.metadata() or {}
+        header: WeightsHeader = json.loads(metadata["medsgssl"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path} is damaged or holds no weights of medsgssl", "give a file that a run wrote"
         ) from error
-    if header.get("format") != _FORMAT:
+    if metadata.get("format") != _FORMAT:
         raise CheckpointError(
             f"{path} was written by an older medsgssl, whose encoders took one gray channel",
             "run this method again in a new folder; backbones now take timm's own weights",
         )
-    return facts
+    return header
 
 
-def load_weights(path: Path, module: nn.Module, must_match: dict[str, Any]) -> dict[str, Any]:
-    """Load weights strictly: every name and shape must match, and so must the named facts.
+def load_weights(path: Path, module: nn.Module, must_match: WeightsIdentity) -> WeightsHeader:
+    """Load weights strictly: every name and shape must match, and so must the identity.
 
     Args:
         path: The ``.safetensors`` file.
         module: Takes the weights.
-        must_match: Facts that the file must have, e.g. the method.
+        must_match: Method and encoder that the file must have been written with.
 
     Returns:
-        All facts of the file.
+        The file's header.
 
     Raises:
         CheckpointError: The file is unusable, of another method, or does not fit the module.
     """
-    facts = read_header(path)
+    header = read_header(path)
     for name, wanted in must_match.items():
-        if facts.get(name) != wanted:
+        if header.get(name) != wanted:
             raise CheckpointError(
-                f"{path} was written with {name}={facts.get(name)!r}, this run has {wanted!r}",
+                f"{path} was written with {name}={header.get(name)!r}, this run has {wanted!r}",
                 f"give weights of the same {name}, or change the configuration",
             )
     try:
@@ -89,9 +89,9 @@ def load_weights(path: Path, module: nn.Module, must_match: dict[str, Any]) -> d
             f"{path} does not fit this model: {str(error)[:300]}",
             "use the configuration the weights were made with",
         ) from error
-    return facts
+    return header
 
 
-def weights_identity(config: Config) -> dict[str, Any]:
-    """Return the facts in which weights and configuration must agree."""
+def weights_identity(config: Config) -> WeightsIdentity:
+    """Return that in which weights and configuration must agree."""
     return {"method": config.method_name, "encoder": config.encoder.name}

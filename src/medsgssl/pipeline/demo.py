@@ -13,7 +13,8 @@ from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.methods.registry import configure
 from medsgssl.pipeline.runner import run_method
 from medsgssl.runs.folder import RunFolder
-from medsgssl.utils.io import read_json
+from medsgssl.runs.metrics_file import read_metrics
+from medsgssl.utils.formatting import number
 
 # Small and from scratch, so that it ends within minutes on two cores and needs no download.
 _SETTINGS: dict[str, Any] = {
@@ -48,10 +49,11 @@ def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
         }
         config = configure(name, _SETTINGS, {"data": data})
         runs[name] = run_method(config, out / name, console=console)
-        metrics = read_json(runs[name].metrics)
+        metrics = read_metrics(runs[name].metrics)
+        assert metrics is not None  # the run has just written it
         interval = metrics["mean_auc_interval"]
         spread = "{:.3f} to {:.3f}".format(*interval) if interval else "not defined"
-        table.add_row(name, f"{metrics['mean_auc']:.3f}", spread)
+        table.add_row(name, number(metrics["mean_auc"]), spread)
     console.rule("demo")
     console.print(table)
     console.print(

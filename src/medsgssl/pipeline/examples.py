@@ -14,7 +14,7 @@ from medsgssl.data.prepare import PreparedData
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
-from medsgssl.models.weights import load_weights
+from medsgssl.models.weights import load_weights, weights_identity
 from medsgssl.training.distributed import seed_step
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import ViewPlan
@@ -68,7 +68,7 @@ def write_maps(path: Path, config: Config, data: PreparedData, weights: Path) ->
     before = _maps(task, batch)
     if not before:
         return
-    load_weights(weights, task.encoder, {"method": config.method_name})
+    load_weights(weights, task.encoder, weights_identity(config))
     arrays: dict[str, NDArray[np.generic]] = {
         "image_ids": data.catalog.table["image_id"].to_numpy(dtype=str)[rows],
         "views": rendered.images[:, 0, 0].numpy(),

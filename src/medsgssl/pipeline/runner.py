@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,7 +25,10 @@ from medsgssl.methods.registry import find_method
 from medsgssl.models.encoder import build_backbone
 from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.pipeline.examples import write_examples, write_maps
+from medsgssl.runs.data_summary import LabelsUsed
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, StageName, flatten
+from medsgssl.runs.metrics_file import Metrics
+from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.finetuning import finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
 from medsgssl.utils.io import atomic_path, fingerprint, write_json
@@ -68,20 +70,18 @@ def run_method(
         _wait_for_data(run)
     data = prepare_data(config, console, needs_masks=find_method(config.method_name).uses_masks)
     if pretrained is not None and not config.no_pretrain:
-        warnings = [*data.facts["warnings"], *_check_apart(data, pretrained)]
-        data = replace(data, facts=data.facts | {"warnings": warnings})
+        data.facts["warnings"] += _check_apart(data, pretrained)
     keys = _keys(config, data, pretrained)
-    facts = _facts(config, data)
     if rank() == 0:
         _say_warnings(config, data, console)
         _write_data(run, config, data, keys)
     if last >= 1 and not config.no_pretrain:
-        _pretrain(run, config, data, facts | {"key": keys["pretrain"]}, pretrained)
+        _pretrain(run, config, data, _header(config, data, keys["pretrain"]), pretrained)
     if last >= 2:
         _require_labels(data)
-        finetune_facts = facts | {"key": keys["finetune"]}
+        header = _header(config, data, keys["finetune"])
         run_stage_if_needed(
-            run, "finetune", keys, lambda: finetune(config, data.source, out, finetune_facts)
+            run, "finetune", keys, lambda: finetune(config, data.source, out, header)
         )
     if rank() > 0:
         return run
@@ -91,7 +91,7 @@ def run_method(
     return run
 
 
-def evaluate_run(run: RunFolder, config: Config) -> dict[str, Any]:
+def evaluate_run(run: RunFolder, config: Config) -> Metrics:
     """Recompute ``metrics.json`` from the predictions alone, and return it."""
     metrics = evaluate(Predictions.read(run.predictions), config.evaluate, config.seed)
     write_json(run.metrics, metrics)
@@ -103,11 +103,11 @@ def _check_early(config: Config, pretrained: Path | None) -> None:
     if pretrained is None:
         build_backbone(config.encoder, config.data.img_size)
         return
-    facts = read_header(pretrained)
+    header = read_header(pretrained)
     for name, wanted in weights_identity(config).items():
-        if facts.get(name) != wanted:
+        if header.get(name) != wanted:
             raise CheckpointError(
-                f"{pretrained} was pretrained with {name}={facts.get(name)!r}, this run has "
+                f"{pretrained} was pretrained with {name}={header.get(name)!r}, this run has "
                 f"{wanted!r}",
                 f"give the weights of a run with the same {name}",
             )
@@ -146,7 +146,7 @@ def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
 
 
 def _require_labels(data: PreparedData) -> None:
-    if not data.catalog.facts.get("labeled", True):
+    if not data.catalog.facts["labeled"]:
         raise DataError(
             f"{data.catalog.root} has no labels of the {len(DISEASES)} NIH diseases: there is "
             "nothing to fine-tune for",
@@ -184,17 +184,21 @@ def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[s
     return keys
 
 
-def _facts(config: Config, data: PreparedData) -> dict[str, Any]:
-    return weights_identity(config) | {
+def _header(config: Config, data: PreparedData, key: str) -> WeightsHeader:
+    identity = weights_identity(config)
+    return {
+        "method": identity["method"],
+        "encoder": identity["encoder"],
         "direct": config.no_pretrain,
         "img_size": config.data.img_size,
         "intensity": INTENSITY,
-        "label_revision": data.catalog.facts.get("label_revision"),
+        "label_revision": data.catalog.facts["label_revision"],
         "masks": data.facts["masks"],
         "diseases": list(DISEASES),
         "data": data.key,
         "config": dump(config),
         "version": __version__,
+        "key": key,
     }
 
 
@@ -208,7 +212,7 @@ def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
 
 def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str]) -> None:
     def write() -> None:
-        write_json(run.data, data.facts | {"labels_used": _labels_used(config, data)})
+        write_json(run.data, {**data.facts, "labels_used": _labels_used(config, data)})
         with atomic_path(run.split) as temporary:
             data.split_table().to_parquet(temporary, index=False)
         write_examples(run.examples, config, data)
@@ -216,9 +220,9 @@ def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[s
     run_stage_if_needed(run, "data", keys, write)
 
 
-def _labels_used(config: Config, data: PreparedData) -> dict[str, int]:
+def _labels_used(config: Config, data: PreparedData) -> LabelsUsed:
     """Count what ``data.label_fraction`` leaves of the training split."""
-    if not data.catalog.facts.get("labeled", True):
+    if not data.catalog.facts["labeled"]:
         return {"patients": 0, "images": 0}
     rows = labeled_rows(config, data.source)
     return {"patients": len(set(data.source.patients[rows])), "images": len(rows)}
@@ -228,7 +232,7 @@ def _pretrain(
     run: RunFolder,
     config: Config,
     data: PreparedData,
-    facts: dict[str, Any],
+    header: WeightsHeader,
     pretrained: Path | None,
 ) -> None:
     def work() -> None:
@@ -236,7 +240,7 @@ def _pretrain(
             if rank() == 0:
                 with atomic_path(run.pretrained_on) as temporary:
                     data.pretrained_on.to_parquet(temporary, index=False)
-            pretrain(config, data.source, run.path, facts, data.more)
+            pretrain(config, data.source, run.path, header, data.more)
             return
         with atomic_path(run.pretrained) as temporary:
             shutil.copyfile(pretrained, temporary)
@@ -249,10 +253,10 @@ def _pretrain(
         else:
             _copy_along(_origin(pretrained).maps, run.maps)
 
-    run_stage_if_needed(run, "pretrain", {"pretrain": facts["key"]}, work)
+    run_stage_if_needed(run, "pretrain", {"pretrain": header["key"]}, work)
     if rank() == 0:
         # Apart, so that a run killed here need not pretrain again.
-        run_stage_if_needed(run, "maps", {"maps": facts["key"]}, maps)
+        run_stage_if_needed(run, "maps", {"maps": header["key"]}, maps)
 
 
 def _copy_along(source: Path, target: Path) -> None:

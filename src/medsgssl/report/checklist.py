@@ -15,7 +15,8 @@ import pandas as pd
 
 from medsgssl.data.labels import DISEASES
 from medsgssl.data.mask_cache import CONTROLS
-from medsgssl.report.model_card import OPEN, pretrained_on, software, split_kind
+from medsgssl.report.model_card import OPEN, UNKNOWN, pretrained_on, software, split_kind
+from medsgssl.runs.data_summary import CatalogSummary
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.localize import LOCALIZATION_FILE
 from medsgssl.utils.formatting import percent, words
@@ -27,15 +28,19 @@ CHECKLIST_FILE = "checklist.md"
 def write_checklist(analysis: Analysis, folder: Path) -> Path:
     """Write ``checklist.md``: what a reader of a study must be told, as far as files tell it."""
     run = analysis.collected.runs[0]
-    catalog: dict[str, Any] = (run.data or {}).get("catalog", {})
+    catalog = run.data["catalog"] if run.data else None
+    revision = catalog["label_revision"] if catalog else UNKNOWN
     bench = analysis.bench
     positives = ", ".join(f"{words(name)} {count}" for name, count in _positives(analysis).items())
     environment = run.folder.environment
     versions = read_json(environment) if environment.is_file() else {}
     seeds = sorted({item.seed for item in analysis.collected.runs})
     rows = [
-        ("Data source and period", f"{catalog.get('source', 'not told')}; period: {OPEN}"),
-        ("Labels", f"revision {catalog.get('label_revision', 'not told')}; reference: {OPEN}"),
+        ("Data source and period", f"{catalog['source'] if catalog else UNKNOWN}; period: {OPEN}"),
+        (
+            "Labels",
+            f"revision {revision}; reference: {OPEN}",
+        ),
         ("Split", f"{split_kind(catalog)}, by patient, leak checked"),
         ("Pretrained on", _pretrained_on(analysis)),
         ("Training and validation size", _sizes(catalog)),
@@ -48,7 +53,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Start and budget", _budgets(analysis)),
         ("Input and its preparation", _input(run.settings)),
         ("Lung masks", _mask_facts(analysis)),
-        ("Class imbalance", f"loss: {run.settings.get('finetune.loss', 'not told')}"),
+        ("Class imbalance", f"loss: {run.settings.get('finetune.loss', UNKNOWN)}"),
         ("Settings of every run", "`config.yaml` of each folder in `runs.csv`"),
         ("Seeds", ", ".join(map(str, seeds))),
         ("Model choice", "best epoch by validation mean AUC; the test split was not looked at"),
@@ -76,14 +81,14 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
     return folder / CHECKLIST_FILE
 
 
-def _sizes(catalog: dict[str, Any]) -> str:
-    found = catalog.get("splits", {})
+def _sizes(catalog: CatalogSummary | None) -> str:
+    found = catalog["splits"] if catalog else {}
     told = [
         f"{name}: {found[name]['usable']} images, {found[name]['patients']} patients"
         for name in ("train", "val")
         if name in found
     ]
-    return "; ".join(told) or "not told"
+    return "; ".join(told) or UNKNOWN
 
 
 def _pretrained_on(analysis: Analysis) -> str:
@@ -128,11 +133,10 @@ def _input(settings: dict[str, Any]) -> str:
 
 def _mask_facts(analysis: Analysis) -> str:
     for run in analysis.collected.runs:
-        masks = (run.data or {}).get("masks", {})
-        counts = masks.get("counts")
-        if counts:
+        masks = run.data["masks"] if run.data else None
+        if masks and (counts := masks.get("counts")):
             told = ", ".join(f"{count} {name}" for name, count in counts.items())
-            ruled = str(masks.get("source")) in ("rules", *CONTROLS)
+            ruled = masks["source"] in ("rules", *CONTROLS)
             origin = f"recipe {masks.get('recipe')}, without labels" if ruled else "the user's own"
             return f"{origin}: {told}"
     return "none in these files"

@@ -5,19 +5,22 @@ Source: Mitchell et al., "Model cards for model reporting", FAccT 2019.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from medsgssl.report.run_files import Results
+from medsgssl.runs.data_summary import CatalogSummary
 from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.formatting import number, percent, span, words
 from medsgssl.utils.io import write_text
 
 CARD_FILE = "model_card.md"
 #: What files cannot tell.
-OPEN = "**To be told by the author.**"
+OPEN = "**To be filled in by the author.**"
+#: What stands where a file that would tell is absent.
+UNKNOWN = "not recorded"
 
 
 def write_card(run: RunFolder) -> Path:
@@ -51,14 +54,14 @@ def _model(results: Results) -> str:
         "Training": f"{way}; seed {results.setting('seed')}",
         "Input": f"one gray chest X-ray, {results.setting('data.img_size')} pixels square",
         "Output": "14 probabilities, one per finding of ChestX-ray14; not exclusive",
-        "Lung masks": str((results.data or {}).get("masks", {}).get("source", "not told")),
+        "Lung masks": results.data["masks"]["source"] if results.data else UNKNOWN,
         "Made with": software(versions),
         "Files": "`classifier.safetensors`, `config.yaml`, `environment.json`",
     }
     return "## Model\n\n" + _list(lines)
 
 
-def software(versions: dict[str, Any]) -> str:
+def software(versions: Mapping[str, str]) -> str:
     """Say which versions made a run, from its ``environment.json``."""
     return f"medsgssl {versions.get('medsgssl', '?')}, torch {versions.get('torch', '?')}"
 
@@ -66,14 +69,14 @@ def software(versions: dict[str, Any]) -> str:
 def pretrained_on(run: RunFolder) -> str:
     """Say what the encoder was pretrained on, from ``pretrained_on.parquet``."""
     if not run.pretrained_on.is_file():
-        return "not told"
+        return UNKNOWN
     counts = pd.read_parquet(run.pretrained_on)["source"].value_counts()
     return ", ".join(f"{count} images of {name}" for name, count in counts.items())
 
 
-def split_kind(catalog: dict[str, Any]) -> str:
-    """Say how the images were split, from the catalog's part of ``data.json``."""
-    return str(catalog.get("split", {}).get("kind", "not told"))
+def split_kind(catalog: CatalogSummary | None) -> str:
+    """Return how the images were split, from the catalog's part of ``data.json``."""
+    return catalog["split"]["kind"] if catalog else UNKNOWN
 
 
 def _uses() -> str:
@@ -84,15 +87,14 @@ def _uses() -> str:
 
 
 def _data(results: Results, run: RunFolder) -> str:
-    catalog = (results.data or {}).get("catalog", {})
-    splits = catalog.get("splits", {})
+    catalog = results.data["catalog"] if results.data else None
     lines = {
-        "Source": str(catalog.get("source", "not told")),
-        "Label revision": str(catalog.get("label_revision", "not told")),
+        "Source": catalog["source"] if catalog else UNKNOWN,
+        "Label revision": catalog["label_revision"] if catalog else UNKNOWN,
         "Split": f"{split_kind(catalog)}, by patient; no patient is in two",
         "Labels used": f"{percent(results.setting('data.label_fraction'))} of training patients",
     }
-    for name, found in splits.items():
+    for name, found in (catalog["splits"] if catalog else {}).items():
         lines[name] = f"{found['usable']} usable images of {found['patients']} patients"
     if not results.no_pretrain:
         lines["Pretrained on"] = pretrained_on(run)
@@ -100,7 +102,7 @@ def _data(results: Results, run: RunFolder) -> str:
     return text + (
         "\n\nLabels were mined from radiology reports by software; its makers expect more than "
         "90 % of them to be right."
-        if catalog.get("source") == "nih"
+        if catalog and catalog["source"] == "nih"
         else ""
     )
 
@@ -118,11 +120,11 @@ def _performance(results: Results) -> str:
         f"| Finding | Positives | AUC | {level} interval | AP | ECE after scaling |",
         "|---|---|---|---|---|---|",
     ]
-    for name, found in metrics["per_disease"].items():
+    for name, disease in metrics["per_disease"].items():
         lines.append(
-            f"| {words(name)} | {found['positives']} | {number(found['auc'])} | "
-            f"{span(found['auc_interval'])} | {number(found['ap'])} | "
-            f"{number(found['ece_calibrated'])} |"
+            f"| {words(name)} | {disease['positives']} | {number(disease['auc'])} | "
+            f"{span(disease['auc_interval'])} | {number(disease['ap'])} | "
+            f"{number(disease['ece_calibrated'])} |"
         )
     lines += ["", "| Group | Images | Mean AUC | Interval |", "|---|---|---|---|"]
     for kind, groups in metrics["subgroups"].items():
@@ -135,8 +137,8 @@ def _performance(results: Results) -> str:
 
 
 def _limits(results: Results) -> str:
-    found = [*(results.data or {}).get("warnings", []), *results.pretrain_warnings[-1:]]
-    found += (results.metrics or {}).get("warnings", [])
+    found = [*(results.data["warnings"] if results.data else []), *results.pretrain_warnings[-1:]]
+    found += results.metrics["warnings"] if results.metrics else []
     told = "\n".join(f"- {text}" for text in found) or "- The run gave no warning."
     return (
         f"## Limits\n\n{told}\n- Tested on one data set; how it does elsewhere is not known.\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +14,7 @@ from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.predictions import Split
 from medsgssl.report.charts import Chart
 from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
+from medsgssl.runs.metrics_file import Metrics
 from medsgssl.utils.formatting import number, percent, span, words
 
 Floats = NDArray[np.float64]
@@ -56,17 +56,18 @@ class _Row:
         )  # fmt: skip
 
 
-def forest(metrics: Mapping[str, Any], confidence: float) -> Chart:
+def forest(metrics: Metrics, confidence: float) -> Chart:
     """Draw the AUC of every disease with its interval, best first, and the mean below."""
     found = metrics["per_disease"]
-    defined = [name for name in found if found[name]["auc"] is not None]
-    defined.sort(key=lambda name: -found[name]["auc"])
-    undefined = [words(name) for name in found if name not in defined]
+    undefined = [words(name) for name, disease in found.items() if disease["auc"] is None]
     rows = [
-        _Row(words(name), found[name]["auc"], found[name]["auc_interval"], found[name]["positives"])
-        for name in defined
+        _Row(words(name), auc, disease["auc_interval"], disease["positives"])
+        for name, disease in found.items()
+        if (auc := disease["auc"]) is not None
     ]
-    rows.append(_Row(_MEAN, metrics["mean_auc"], metrics["mean_auc_interval"]))
+    rows.sort(key=lambda row: -row.auc)
+    if (mean := metrics["mean_auc"]) is not None:
+        rows.append(_Row(_MEAN, mean, metrics["mean_auc_interval"]))
 
     def draw(axes: Axes) -> None:
         axes.axvline(0.5, color=MUTED, linewidth=1, dashes=(3, 2))
@@ -87,30 +88,30 @@ def forest(metrics: Mapping[str, Any], confidence: float) -> Chart:
     return Chart("forest", title, label, draw, size, (1.25, 0.45, 1.55, 0.05))
 
 
-def roc_charts(test: Split, metrics: Mapping[str, Any] | None) -> dict[str, Chart]:
+def roc_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
     """Draw the ROC curve of each disease with both classes, the threshold marked."""
     charts = {}
     for name, labels, scores in _defined(test):
-        found = metrics["per_disease"][name] if metrics else {}
+        found = metrics["per_disease"][name] if metrics else None
         false, true, _ = roc_curve(labels, scores)
         point = None
-        if found.get("recall") is not None and found.get("specificity") is not None:
+        if found and found["recall"] is not None and found["specificity"] is not None:
             point = (1 - found["specificity"], found["recall"])
-        label = f"ROC curve of {words(name)}, AUC {number(found.get('auc'))}"
+        label = f"ROC curve of {words(name)}, AUC {number(found and found['auc'])}"
         charts[name] = _curve(f"roc-{name}", name, label, (false, true), point, roc=True)
     return charts
 
 
-def pr_charts(test: Split, metrics: Mapping[str, Any] | None) -> dict[str, Chart]:
+def pr_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
     """Draw precision against recall of each disease with both classes, the threshold marked."""
     charts = {}
     for name, labels, scores in _defined(test):
-        found = metrics["per_disease"][name] if metrics else {}
+        found = metrics["per_disease"][name] if metrics else None
         precision, recall, _ = precision_recall_curve(labels, scores)
         point = None
-        if found.get("recall") is not None and found.get("precision") is not None:
+        if found and found["recall"] is not None and found["precision"] is not None:
             point = (found["recall"], found["precision"])
-        label = f"Precision and recall of {words(name)}, AP {number(found.get('ap'))}"
+        label = f"Precision and recall of {words(name)}, AP {number(found and found['ap'])}"
         share = float(labels.mean())
         charts[name] = _curve(
             f"pr-{name}", name, label, (recall, precision), point, roc=False, chance=share
@@ -158,12 +159,12 @@ def thin(x: Floats, y: Floats, points: int = _POINTS) -> tuple[Floats, Floats]:
     return x[keep], y[keep]
 
 
-def calibration_charts(metrics: Mapping[str, Any]) -> dict[str, Chart]:
+def calibration_charts(metrics: Metrics) -> dict[str, Chart]:
     """Draw the reliability of each disease: mean score of a bin against its share of positives."""
     charts = {}
     for name, found in metrics["per_disease"].items():
-        curve = found.get("reliability")
-        if not curve or found["positives"] == 0:
+        curve = found["reliability"]
+        if not curve["score"] or found["positives"] == 0:
             continue
         score, frequency = np.asarray(curve["score"]), np.asarray(curve["frequency"])
         label = (

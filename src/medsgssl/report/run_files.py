@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from medsgssl.errors import DataError
 from medsgssl.evaluation.predictions import Predictions, Split
+from medsgssl.runs.data_summary import DataSummary, read_data_summary
 from medsgssl.runs.folder import RunFolder
+from medsgssl.runs.metrics_file import Metrics, read_metrics
 from medsgssl.utils.io import read_json
 
 #: What each file is, in the order in which a run writes them, and the stage that does.
@@ -54,7 +56,7 @@ class Results:
         pretrain_warnings: Texts.
         finetune_log: One row per epoch.
         test: Labels and scores of the test images.
-        metrics: As ``medsgssl.evaluation.evaluate`` returns them.
+        metrics: Every metric of the test images.
     """
 
     folder: RunFolder
@@ -62,7 +64,7 @@ class Results:
     config_text: str
     environment: dict[str, Any] | None
     stages: dict[str, Any]
-    data: dict[str, Any] | None
+    data: DataSummary | None
     split: pd.DataFrame | None
     examples: dict[str, NDArray[Any]] | None
     maps: dict[str, NDArray[Any]] | None
@@ -70,7 +72,7 @@ class Results:
     pretrain_warnings: list[str]
     finetune_log: pd.DataFrame | None
     test: Split | None
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
 
     @classmethod
     def read(cls, run: RunFolder) -> Results:
@@ -86,7 +88,7 @@ class Results:
             config_text=run.config.read_text(),
             environment=_json(run.environment),
             stages=_json(run.stages) or {},
-            data=_json(run.data),
+            data=read_data_summary(run.data),
             split=_parquet(run.split),
             examples=_arrays(run.examples),
             maps=_arrays(run.maps),
@@ -94,7 +96,7 @@ class Results:
             pretrain_warnings=_json(run.pretrain_warnings) or [],
             finetune_log=_log(run.finetune_log),
             test=_test(run.predictions),
-            metrics=_json(run.metrics),
+            metrics=read_metrics(run.metrics),
         )
 
     @property

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from medsgssl.report.run_files import FILES, Results
+from medsgssl.runs.metrics_file import Metrics
 from medsgssl.utils.formatting import join_names, words
 
 #: So many warnings of one kind are told as one.
@@ -25,7 +24,7 @@ def title(results: Results) -> str:
 
 def data_set(results: Results) -> str:
     """Return the folder of the data set and what kind of data set the audit found there."""
-    kind = (results.data or {}).get("catalog", {}).get("source")
+    kind = results.data["catalog"]["source"] if results.data else None
     root = results.setting("data.root")
     folder = Path(str(root)).name if root else ""
     if kind and folder and str(kind).lower() != folder.lower():
@@ -35,26 +34,26 @@ def data_set(results: Results) -> str:
 
 def mask_source(results: Results) -> str:
     """Return which masks the run saw; ``none`` where its method looks at no mask."""
-    found = (results.data or {}).get("masks", {}).get("source")
-    return str(found or results.setting("masks.source"))
+    return results.data["masks"]["source"] if results.data else str(results.setting("masks.source"))
 
 
 def split_kind(results: Results) -> str:
     """Return how the images were split: as resolved, else as asked for."""
-    found = (results.data or {}).get("catalog", {}).get("split", {}).get("kind")
-    return str(found or results.setting("data.split"))
+    if results.data:
+        return results.data["catalog"]["split"]["kind"]
+    return str(results.setting("data.split"))
 
 
-def verdict(metrics: Mapping[str, Any]) -> str:
+def verdict(metrics: Metrics) -> str:
     """Say in one sentence for how many diseases the classifier beats chance."""
     with_interval = {
-        name: found
+        name: interval
         for name, found in metrics["per_disease"].items()
-        if found["auc_interval"] is not None
+        if (interval := found["auc_interval"]) is not None
     }
     if not with_interval:
         return "No disease has an interval: nothing can be said about chance."
-    above = [name for name, found in with_interval.items() if found["auc_interval"][0] > 0.5]
+    above = [name for name, interval in with_interval.items() if interval[0] > 0.5]
     unsure = [words(name) for name in with_interval if name not in above]
     total = len(metrics["per_disease"])
     text = f"Better than chance, with an interval above 0.5, for {len(above)} of {total} diseases"
@@ -75,9 +74,9 @@ def best_epoch(results: Results) -> tuple[int, float] | None:
 def warnings(results: Results) -> list[tuple[str, str]]:
     """Return every warning of the run with the file it comes from."""
     origins = {
-        "data.json": (results.data or {}).get("warnings", []),
+        "data.json": results.data["warnings"] if results.data else [],
         "pretrain_warnings.json": results.pretrain_warnings,
-        "metrics.json": (results.metrics or {}).get("warnings", []),
+        "metrics.json": results.metrics["warnings"] if results.metrics else [],
     }
     return [
         (text, origin)

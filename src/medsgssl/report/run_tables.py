@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medsgssl.data.labels import DISEASES
 from medsgssl.report.run_files import Results
+from medsgssl.runs.data_summary import SplitCounts
+from medsgssl.runs.metrics_file import Metrics
 from medsgssl.utils.formatting import NONE, count, join_names, number, span, words
 
 _SPLITS = ("train", "val", "test")
@@ -41,7 +43,7 @@ def split_table(results: Results) -> Table | None:
         ["patients", *(count(group["patient_id"].nunique()) for group in groups.values())],
         ["images", *(count(len(group)) for group in groups.values())],
     ]
-    audited = (results.data or {}).get("catalog", {}).get("splits", {})
+    audited = results.data["catalog"]["splits"] if results.data else {}
     if audited:
         rows.append(["usable images", *(count(audited[name]["usable"]) for name in present)])
     positives = {name: _positives(results, audited, name) for name in present}
@@ -54,28 +56,30 @@ def split_table(results: Results) -> Table | None:
     return Table("Patients, images and positives", ["", *present], rows, source)
 
 
-def _positives(results: Results, audited: Mapping[str, Any], split: str) -> dict[str, int]:
+def _positives(results: Results, audited: Mapping[str, SplitCounts], split: str) -> dict[str, int]:
     """Positives of a split; without an audit only the evaluated images tell them."""
     if audited:
         return dict(audited[split]["positives"])
-    metrics = results.metrics or {}
-    if split == "test" and metrics:
+    metrics = results.metrics
+    if metrics and split == "test":
         return {name: found["positives"] for name, found in metrics["per_disease"].items()}
-    if split == "val" and metrics.get("validation"):
-        return dict(metrics["validation"]["positives"])
+    if metrics and split == "val" and metrics["validation"]:
+        return metrics["validation"]["positives"]
     return {}
 
 
 def data_tables(results: Results) -> list[Table]:
     """Return what ``data.json`` tells of files, labels and masks beside the splits."""
-    data = results.data or {}
+    data = results.data
+    if data is None:
+        return []
     shown_elsewhere = ("splits", "labels", "warnings")
-    catalog = {k: v for k, v in data.get("catalog", {}).items() if k not in shown_elsewhere}
+    catalog = {k: v for k, v in data["catalog"].items() if k not in shown_elsewhere}
     more = data.get("also")
     also = facts_tables({"data sets": more}, "data.json", "Also pretrained on") if more else []
     return [
         *facts_tables(catalog, "data.json", "Catalog"),
-        *facts_tables(data.get("masks", {}), "data.json", "Lung masks"),
+        *facts_tables(data["masks"], "data.json", "Lung masks"),
         *also,
         *facts_tables(data.get("labels_used", {}), "data.json", "Labels that fine-tuning used"),
     ]
@@ -122,7 +126,7 @@ def _text(value: Any) -> str:
     return str(value) if value != {} else NONE
 
 
-def subgroup_tables(metrics: Mapping[str, Any]) -> list[Table]:
+def subgroup_tables(metrics: Metrics) -> list[Table]:
     """Return mean AUC and its interval per subgroup, one table per kind of group."""
     return [
         Table(
@@ -134,33 +138,39 @@ def subgroup_tables(metrics: Mapping[str, Any]) -> list[Table]:
             [
                 [
                     name, count(group["images"]), count(group["patients"]),
-                    *_mean_cells(group, ""), *_mean_cells(group, "_20"),
+                    *_mean_cells(
+                        group["mean_auc"], group["mean_auc_interval"], group["diseases_in_mean"]
+                    ),
+                    *_mean_cells(
+                        group["mean_auc_20"],
+                        group["mean_auc_20_interval"],
+                        group["diseases_in_mean_20"],
+                    ),
                 ]
                 for name, group in groups.items()
             ],
             "metrics.json",
         )
-        for kind, groups in metrics.get("subgroups", {}).items()
+        for kind, groups in metrics["subgroups"].items()
         if groups
     ]  # fmt: skip
 
 
-def _mean_cells(group: Mapping[str, Any], suffix: str) -> list[str]:
-    mean, spread = group[f"mean_auc{suffix}"], group[f"mean_auc{suffix}_interval"]
-    return [number(mean), span(spread), count(len(group[f"diseases_in_mean{suffix}"]))]
+def _mean_cells(
+    mean: float | None, interval: Sequence[float] | None, diseases: Sequence[str]
+) -> list[str]:
+    return [number(mean), span(interval), count(len(diseases))]
 
 
-def shortcut_table(metrics: Mapping[str, Any]) -> Table | None:
+def shortcut_table(metrics: Metrics) -> Table | None:
     """Return how well facts outside the lungs tell each disease, beside the classifier's AUC.
 
     The classifier's AUC within AP and within PA images cannot profit from the view.
     """
-    shortcuts = {
-        name: found for name, found in metrics.get("shortcuts", {}).items() if found["images"]
-    }
+    shortcuts = {name: found for name, found in metrics["shortcuts"].items() if found["images"]}
     if not shortcuts:
         return None
-    views = metrics.get("subgroups", {}).get("view", {})
+    views = metrics["subgroups"].get("view", {})
     within = [name for name in ("AP", "PA") if name in views]
     columns = ["disease", *(f"{words(name)} alone" for name in shortcuts), "classifier"]
     columns += [f"within {name}" for name in within]

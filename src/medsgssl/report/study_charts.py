@@ -245,11 +245,11 @@ def reliability_chart(analysis: Analysis, fraction: float, *, scaled: bool) -> C
 def _pooled(runs: Sequence[FinishedRun], scaled: bool) -> Reliability | None:
     labels, scores = [], []
     for run in runs:
-        found = (run.metrics or {}).get("per_disease", {})
+        found = run.metrics["per_disease"] if run.metrics else {}
         for d, name in enumerate(DISEASES):
             column = run.test.scores[:, d]
             if scaled:
-                temperature = found.get(name, {}).get("temperature")
+                temperature = found[name]["temperature"] if name in found else None
                 if temperature is None:
                     continue
                 column = apply_temperature(column, temperature)

@@ -11,6 +11,7 @@ from medsgssl.data.labels import DISEASES
 from medsgssl.report.ablation import part_rows
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import calibration, decisions
+from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.localize import LOCALIZATION_FILE, MEASURES
 from medsgssl.study.statistics import Estimate, each
@@ -201,11 +202,16 @@ def _runs(analysis: Analysis) -> list[Row]:
             "seed": run.seed,
             "auc": drawn.mean_auc(head)[0],
             "ap": drawn.mean_ap(head)[0],
-            "validation_auc": ((run.metrics or {}).get("validation") or {}).get("mean_auc"),
+            "validation_auc": _validation_auc(run),
         }
         for arm in analysis.arms
         for run, drawn in zip(arm.runs, arm.drawn, strict=True)
     ]
+
+
+def _validation_auc(run: FinishedRun) -> float | None:
+    validation = run.metrics["validation"] if run.metrics else None
+    return validation["mean_auc"] if validation else None
 
 
 #: Columns of each table that go into LaTeX: header, and the columns of the frame behind it.

@@ -33,6 +33,7 @@ from medsgssl.report.study_tables import (
     shortcuts_table,
     subgroups_table,
 )
+from medsgssl.runs.data_summary import DataSummary
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.plan import PLAN_FILE
@@ -158,6 +159,5 @@ def _methods_first(found: Comparison) -> tuple[float, bool, str]:
     return -found.arm.fraction, found.arm.no_pretrain, found.arm.label
 
 
-def _data_set(data: dict[str, Any] | None, root: Any) -> str:
-    found = (data or {}).get("catalog", {}).get("source")
-    return str(found or Path(str(root)).name or "unnamed data set")
+def _data_set(data: DataSummary | None, root: Any) -> str:
+    return data["catalog"]["source"] if data else Path(str(root)).name or "unnamed data set"

@@ -191,7 +191,7 @@ def shortcuts_table(analysis: Analysis) -> Table | None:
     run = analysis.collected.runs[0]
     facts = {
         name: found
-        for name, found in (run.metrics or {}).get("shortcuts", {}).items()
+        for name, found in (run.metrics["shortcuts"] if run.metrics else {}).items()
         if found["images"]
     }
     if not facts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -134,8 +134,11 @@ def arm_means(arm: Arm, bench: ResampledTestSet) -> dict[str, Estimate]:
     }
 
 
-CALIBRATION = ("ece", "ece_calibrated", "brier", "brier_calibrated")
-DECISIONS = ("f1", "precision", "recall", "specificity")
+_Averaged = Literal[
+    "ece", "ece_calibrated", "brier", "brier_calibrated", "f1", "precision", "recall", "specificity"
+]
+CALIBRATION: tuple[_Averaged, ...] = ("ece", "ece_calibrated", "brier", "brier_calibrated")
+DECISIONS: tuple[_Averaged, ...] = ("f1", "precision", "recall", "specificity")
 
 
 def calibration(arm: Arm) -> dict[str, float | None]:
@@ -148,14 +151,15 @@ def decisions(arm: Arm) -> dict[str, float | None]:
     return _averages(arm, DECISIONS)
 
 
-def _averages(arm: Arm, keys: Sequence[str]) -> dict[str, float | None]:
+def _averages(arm: Arm, keys: Sequence[_Averaged]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for key in keys:
         values = [
-            disease[key]
+            float(value)
             for run in arm.runs
-            for disease in (run.metrics or {}).get("per_disease", {}).values()
-            if disease["auc"] is not None and disease[key] is not None
+            if run.metrics is not None
+            for disease in run.metrics["per_disease"].values()
+            if disease["auc"] is not None and (value := disease[key]) is not None
         ]
         found[key] = float(np.mean(values)) if values else None
     return found

@@ -11,7 +11,9 @@ import pandas as pd
 
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.predictions import LABELS, Predictions, Split
+from medsgssl.runs.data_summary import DataSummary, read_data_summary
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.runs.metrics_file import Metrics, read_metrics
 from medsgssl.study.plan import PLAN_FILE, StudyPlan
 from medsgssl.study.runner import FAILURES_FILE
 from medsgssl.utils.io import read_json
@@ -36,8 +38,8 @@ class FinishedRun:
     folder: RunFolder
     settings: dict[str, Any]
     test: Split
-    metrics: dict[str, Any] | None
-    data: dict[str, Any] | None
+    metrics: Metrics | None
+    data: DataSummary | None
 
     @property
     def seed(self) -> int:
@@ -48,13 +50,14 @@ class FinishedRun:
     def masks(self) -> str:
         """Which masks the method looked at; empty for a method that looks at none."""
         asked = str(self.settings.get("masks.source", ""))
-        seen = (self.data or {}).get("masks", {}).get("source", asked)
+        seen = self.data["masks"]["source"] if self.data else asked
         return "" if seen == "none" and asked != "none" else asked
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that make it what it is, the seed left out."""
         # Folders of one name may hold different images.
-        also = [found.get("fingerprint") for found in (self.data or {}).get("also", {}).values()]
+        extra = self.data.get("also", {}) if self.data else {}
+        also = [found["fingerprint"] for found in extra.values()]
         kept = {
             key: value
             for key, value in self.settings.items()
@@ -134,8 +137,8 @@ def _read(folder: RunFolder) -> FinishedRun:
         folder=folder,
         settings=settings,
         test=Split.of(table),
-        metrics=read_json(folder.metrics) if folder.metrics.is_file() else None,
-        data=read_json(folder.data) if folder.data.is_file() else None,
+        metrics=read_metrics(folder.metrics),
+        data=read_data_summary(folder.data),
     )
 
 
@@ -145,7 +148,7 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
     both = f"{a.folder.path} and {b.folder.path}"
     if apart:
         raise DataError(f"{both} differ in {len(apart)} test images ({min(apart)})", _FIX)
-    revisions = [(run.data or {}).get("catalog", {}).get("label_revision") for run in (a, b)]
+    revisions = [run.data and run.data["catalog"]["label_revision"] for run in (a, b)]
     if None not in revisions and revisions[0] != revisions[1]:
         raise DataError(
             f"{both} were made from the label revisions {revisions[0]} and {revisions[1]}", _FIX

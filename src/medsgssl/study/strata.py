@@ -175,15 +175,15 @@ def mask_quality(run: FinishedRun) -> Mapping[str, float]:
         MaskError: A store is damaged.
         DataError: There is none that the run's masks came from.
     """
-    facts = (run.data or {}).get("masks", {})
-    source = str(facts.get("source", ""))
-    if not facts:
-        raise DataError(f"{run.folder.data} tells of no masks", "run its data stage again")
-    if source == "none" or "identity" not in facts:
+    if run.data is None:
+        raise DataError(f"{run.folder.data} does not exist", "run its data stage again")
+    masks = run.data["masks"]
+    source = masks["source"]
+    if source == "none":
         raise DataError(f"{run.name} looked at no mask", "name a run with masks")
     for folder in _stores(run, source):
         store = MaskStore.open(folder)
-        if fingerprint([store.fingerprint, None, None]) == facts["identity"]:
+        if fingerprint([store.fingerprint, None, None]) == masks["identity"]:
             table = store.summary
             return dict(zip(table["image_id"], table["quality"].astype(float), strict=True))
     raise DataError(

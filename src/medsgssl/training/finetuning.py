@@ -24,6 +24,7 @@ from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.task import Task
 from medsgssl.models.weights import load_weights, save_weights, weights_identity
+from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.csv_logger import Row
 from medsgssl.training.distributed import launch, seed_step
 from medsgssl.training.linear_probe import fit_linear_or_knn
@@ -42,7 +43,7 @@ class BestCheckpoint:
     source: ImageMaskDataset
     rows: NDArray[np.int64]
     path: Path
-    facts: dict[str, Any]
+    header: WeightsHeader
     best: float = -1.0
     best_epoch: int = -1
 
@@ -65,8 +66,8 @@ class BestCheckpoint:
         if auc > self.best:
             self.best, self.best_epoch = auc, epoch
             if self.fabric.is_global_zero:
-                facts = {**self.facts, "epoch": epoch, "val_mean_auc": auc}
-                save_weights(self.path, task, facts)
+                header: WeightsHeader = {**self.header, "epoch": epoch, "val_mean_auc": auc}
+                save_weights(self.path, task, header)
         return epoch - self.best_epoch >= self.config.finetune.patience
 
     def state(self) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def labeled_rows(config: Config, source: ImageMaskDataset) -> NDArray[np.int64]:
     ]
 
 
-def finetune(config: Config, source: ImageMaskDataset, folder: Path, facts: dict[str, Any]) -> None:
+def finetune(config: Config, source: ImageMaskDataset, folder: Path, header: WeightsHeader) -> None:
     """Fine-tune the encoder of ``config`` and write the classifier.
 
     Starts from ``pretrained.safetensors`` in ``folder`` unless the run is a direct one. Writes
@@ -100,16 +101,16 @@ def finetune(config: Config, source: ImageMaskDataset, folder: Path, facts: dict
         config: The run's configuration.
         source: Images, masks and labels.
         folder: The run folder.
-        facts: What travels with the weights; ``facts["key"]`` guards the checkpoint.
+        header: What travels with the weights; ``header["key"]`` guards the checkpoint.
     """
-    launch(config.finetune, folder / "logs", _finetune, config, source, folder, facts)
+    launch(config.finetune, folder / "logs", _finetune, config, source, folder, header)
 
 
 def _finetune(
-    fabric: Fabric, config: Config, source: ImageMaskDataset, folder: Path, facts: dict[str, Any]
+    fabric: Fabric, config: Config, source: ImageMaskDataset, folder: Path, header: WeightsHeader
 ) -> None:
     method = method_of(config)
-    stage = Stage.of(config, "finetune", folder, facts["key"])
+    stage = Stage.of(config, "finetune", folder, header["key"])
     rows = labeled_rows(config, source)
     order = EpochSampler(
         rows,
@@ -123,10 +124,10 @@ def _finetune(
     task = start_classifier(config, folder, torch.from_numpy(source.labels[rows]))
     if config.finetune.mode != "finetune":
         path = folder / "classifier.safetensors"
-        fit_linear_or_knn(fabric, config, source, task, rows, path, facts)
+        fit_linear_or_knn(fabric, config, source, task, rows, path, header)
         return
     best = BestCheckpoint(
-        fabric, config, source, source.rows("val"), folder / "classifier.safetensors", facts
+        fabric, config, source, source.rows("val"), folder / "classifier.safetensors", header
     )
     Trainer(fabric, stage, task, steps, best).run()
     fabric.barrier()

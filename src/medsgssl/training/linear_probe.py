@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from medsgssl.evaluation.metrics import mean_auc
 from medsgssl.inference.forward import Floats, run_inference
 from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import save_weights
+from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.transforms.batch import ViewBatch
 
 # Inverse strengths of the L2 penalty that validation chooses from.
@@ -38,7 +38,7 @@ def fit_linear_or_knn(
     classifier: Classifier,
     rows: NDArray[np.int64],
     path: Path,
-    facts: dict[str, Any],
+    header: WeightsHeader,
 ) -> None:
     """Fit the read-out that ``config.finetune.mode`` names and write its classifier.
 
@@ -49,7 +49,7 @@ def fit_linear_or_knn(
         classifier: Holds the encoder, which stays as it is.
         rows: Training rows whose labels may be used.
         path: The ``.safetensors`` file to write.
-        facts: What travels with the weights.
+        header: What travels with the weights.
     """
     fabric.to_device(classifier)
     every = np.concatenate([rows, source.rows("val")])
@@ -67,7 +67,7 @@ def fit_linear_or_knn(
     else:
         fitted = classifier
         _fit_linear(fitted, train, source.labels[rows], val, source.labels[source.rows("val")])
-    save_weights(path, fitted, facts | {"bank": len(rows)})
+    save_weights(path, fitted, {**header, "bank": len(rows)})
 
 
 def _fit_linear(

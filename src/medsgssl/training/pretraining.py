@@ -16,6 +16,7 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.models.weights import save_weights
+from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.csv_logger import Row
 from medsgssl.training.distributed import launch, seed_step
 from medsgssl.training.knn_probe import Probe
@@ -58,7 +59,7 @@ def pretrain(
     config: Config,
     source: ImageMaskDataset,
     folder: Path,
-    facts: dict[str, Any],
+    header: WeightsHeader,
     more: Sequence[ImageMaskDataset] = (),
 ) -> None:
     """Pretrain the encoder of ``config`` on the training split and write its weights.
@@ -70,10 +71,10 @@ def pretrain(
         config: The run's configuration.
         source: Images and masks.
         folder: The run folder.
-        facts: What travels with the weights; ``facts["key"]`` guards the checkpoint.
+        header: What travels with the weights; ``header["key"]`` guards the checkpoint.
         more: Further data sets to pretrain on, in batches that hold as many images of each.
     """
-    launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, facts, more)
+    launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, header, more)
 
 
 def _pretrain(
@@ -81,11 +82,11 @@ def _pretrain(
     config: Config,
     source: ImageMaskDataset,
     folder: Path,
-    facts: dict[str, Any],
+    header: WeightsHeader,
     more: Sequence[ImageMaskDataset],
 ) -> None:
     method = method_of(config)
-    stage = Stage.of(config, "pretrain", folder, facts["key"])
+    stage = Stage.of(config, "pretrain", folder, header["key"])
     drawn: BatchSource = ConcatDataset.of([source, *more]) if more else source
     rows = drawn.rows("train")
     order = EpochSampler(
@@ -105,5 +106,5 @@ def _pretrain(
     fabric.barrier()
     if fabric.is_global_zero:
         write_json(folder / "pretrain_warnings.json", watch.warnings)
-        save_weights(folder / "pretrained.safetensors", task.encoder, facts)
+        save_weights(folder / "pretrained.safetensors", task.encoder, header)
         stage.checkpoint.unlink(missing_ok=True)

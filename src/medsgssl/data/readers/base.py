@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 
 from medsgssl.errors import DataError
 from medsgssl.images.integrity import IMAGE_SUFFIXES
+from medsgssl.runs.data_summary import LabelsSummary
 
 ImageFile = tuple[str, int, int]
 """Path relative to the root, size in bytes, modification time in ns."""
@@ -31,7 +32,7 @@ class SourceRows:
     """
 
     table: pd.DataFrame
-    facts: dict[str, Any]
+    facts: LabelsSummary
     lists: dict[str, ListFile] | None = None
 
 

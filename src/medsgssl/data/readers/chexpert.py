@@ -18,6 +18,7 @@ from medsgssl.data.labels import DISEASES
 from medsgssl.data.readers.base import SourceRows, scan_tree
 from medsgssl.data.readers.columns import age_column, check_names, sex_column, view_column
 from medsgssl.errors import DataError
+from medsgssl.runs.data_summary import LabelsSummary
 
 _TABLES = ("train.csv", "valid.csv", "test.csv")
 _PARTS = frozenset(Path(name).stem for name in _TABLES)
@@ -68,7 +69,11 @@ class ChexpertSource:
             }
         )
         table[list(DISEASES)] = np.zeros((len(names), len(DISEASES)), np.uint8)
-        facts = {"labeled": False, "label_revision": "none", "ages_set_missing": lost}
+        facts: LabelsSummary = {
+            "labeled": False,
+            "label_revision": "none",
+            "ages_set_missing": lost,
+        }
         return SourceRows(table, facts)
 
     def _read(self, path: Path) -> pd.DataFrame:

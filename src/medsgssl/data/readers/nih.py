@@ -23,6 +23,7 @@ from medsgssl.data.readers.columns import (
     view_column,
 )
 from medsgssl.errors import DataError
+from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash
 
 REVISIONS = {"Data_Entry_2017.csv": "2017", "Data_Entry_2017_v2020.csv": "v2020"}
@@ -82,7 +83,7 @@ class NihSource:
             }
         )
         table = pd.concat([table, disease_columns(text["Finding Labels"], self.labels)], axis=1)
-        facts = {
+        facts: LabelsSummary = {
             "labeled": True,
             "label_revision": REVISIONS.get(self.labels.name, "other"),
             "labels_file": self.labels.name,

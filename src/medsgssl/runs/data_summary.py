@@ -1,0 +1,143 @@
+"""``data.json``: what the images, labels, splits and lung masks of a run are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NotRequired
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from medsgssl.runs.artifact import read_artifact
+
+
+class LabelsSummary(TypedDict):
+    """Where the labels of a data set come from, as its reader tells."""
+
+    labeled: bool
+    label_revision: str  # "none" where there are no labels
+    labels_file: NotRequired[str]
+    other_labels_files: NotRequired[list[str]]
+    labels_hash: NotRequired[str]
+    ages_set_missing: NotRequired[int]
+
+
+class SplitSummary(TypedDict):
+    """How images were split."""
+
+    kind: str  # "official", "lists", "random", "train"
+    seed: int | None  # None where nothing was drawn
+    validation: str  # "carried", "drawn", "none"
+    listed_without_row: NotRequired[int]
+
+
+class FileCounts(TypedDict):
+    """Image files by status."""
+
+    rows: int
+    usable: int
+    missing: int
+    unreadable: int
+    lateral: int
+    not_in_table: int
+    not_in_table_first: list[str]
+
+
+class SplitCounts(TypedDict):
+    """Size of one split; ``positives`` by disease, empty without labels."""
+
+    patients: int
+    images: int
+    usable: int
+    positives: dict[str, int]
+
+
+class DuplicateCounts(TypedDict):
+    """Images with the same content."""
+
+    images: int
+    groups: int
+    groups_across_patients: int
+    groups_across_splits: int
+    across_splits_first: list[str]
+
+
+class Audit(TypedDict):
+    """What a data set holds and lacks."""
+
+    files: FileCounts
+    labels: dict[str, int]
+    splits: dict[str, SplitCounts]
+    duplicates: DuplicateCounts | None  # None where contents were not hashed
+    warnings: list[str]
+
+
+class CatalogOrigin(LabelsSummary):
+    """What a catalog was made from."""
+
+    source: str
+    intensity: str
+    split: SplitSummary
+    files_fingerprint: str
+    inputs_fingerprint: str
+
+
+class CatalogSummary(CatalogOrigin, Audit):
+    """What is known of a catalog: its origin and its audit."""
+
+
+class MaskSummary(TypedDict):
+    """Which lung masks a run saw."""
+
+    source: str  # "none" where the method looks at no mask
+    identity: str
+    recipe: NotRequired[str]
+    counts: NotRequired[dict[str, int]]  # by status: ok, doubtful, failed
+    whole_image_instead: NotRequired[int]
+    quality_of_usable: NotRequired[dict[str, int]]  # by tenth of the quality
+
+
+class Overlap(TypedDict):
+    """Images of a further data set that were set aside."""
+
+    held_out: int
+    already_there: int
+
+
+class ExtraDataset(TypedDict):
+    """A further data set that pretraining saw."""
+
+    kind: str
+    fingerprint: str
+    images: int
+    trained_on: int
+    set_aside_as_held_out: int
+    already_in_the_first: int
+    mask_source: str
+    masks_failed: int
+
+
+class LabelsUsed(TypedDict):
+    """What ``data.label_fraction`` leaves of the training split."""
+
+    patients: int
+    images: int
+
+
+class DataSummary(TypedDict):
+    """Everything that ``data.json`` holds."""
+
+    catalog: CatalogSummary
+    masks: MaskSummary
+    warnings: list[str]
+    also: NotRequired[dict[str, ExtraDataset]]
+    labels_used: NotRequired[LabelsUsed]
+    shared: NotRequired[Overlap]
+
+
+def read_data_summary(path: Path) -> DataSummary | None:
+    """Read ``data.json``; None where it is not there.
+
+    Raises:
+        DataError: It is damaged or of another version.
+    """
+    return read_artifact(path, DataSummary, "`medsgssl run`") if path.is_file() else None

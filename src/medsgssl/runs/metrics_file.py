@@ -1,0 +1,134 @@
+"""``metrics.json``: everything that is reported of one run.
+
+``mean_auc`` and ``per_disease.NAME.{auc,ap,f1,precision,recall,threshold,positives}`` are names
+that users' scripts hold. A number is None where it is not defined; an interval is its low and its
+high end.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from medsgssl.runs.artifact import read_artifact
+
+
+class MeanMetrics(TypedDict):
+    """Means over the diseases with both classes, and over those with enough positives (``_20``)."""
+
+    mean_ap: float | None
+    mean_auc: float | None
+    mean_auc_interval: list[float] | None
+    mean_auc_left_out: int  # resamples that lack a disease
+    diseases_in_mean: list[str]
+    mean_auc_20: float | None
+    mean_auc_20_interval: list[float] | None
+    mean_auc_20_left_out: int
+    diseases_in_mean_20: list[str]
+
+
+class ReliabilityBins(TypedDict):
+    """A reliability curve, one entry per bin."""
+
+    score: list[float]
+    frequency: list[float]
+    count: list[int]
+
+
+class CalibrationMetrics(TypedDict):
+    """Calibration of one disease, as trained and after the temperature (``_calibrated``)."""
+
+    ece: float
+    ece_width: float
+    brier: float
+    temperature: float | None
+    ece_calibrated: float | None
+    ece_width_calibrated: float | None
+    brier_calibrated: float | None
+    reliability: ReliabilityBins
+
+
+class DiseaseMetrics(CalibrationMetrics):
+    """One disease on the test images."""
+
+    auc: float | None
+    auc_interval: list[float] | None
+    auc_left_out: int
+    ap: float | None
+    ap_interval: list[float] | None
+    ap_left_out: int
+    threshold: float | None
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    specificity: float | None
+    positives: int
+    negatives: int
+    note: str  # why something is not defined
+
+
+class GroupDisease(TypedDict):
+    """One disease within a subgroup."""
+
+    auc: float | None
+    auc_interval: list[float] | None
+    positives: int
+
+
+class GroupMetrics(MeanMetrics):
+    """One subgroup of the test images."""
+
+    images: int
+    patients: int
+    per_disease: dict[str, GroupDisease]
+
+
+class Shortcut(TypedDict):
+    """How well one fact outside the lungs tells each disease."""
+
+    images: int
+    auc: dict[str, float | None]
+
+
+class ValidationMetrics(TypedDict):
+    """The validation images."""
+
+    images: int
+    mean_auc: float | None
+    mean_ap: float | None
+    diseases_in_mean: list[str]
+    auc: dict[str, float | None]
+    positives: dict[str, int]
+
+
+class BootstrapSettings(TypedDict):
+    """How intervals were made."""
+
+    method: str
+    unit: str
+    resamples: int
+    confidence: float
+    seed: int
+
+
+class Metrics(MeanMetrics):
+    """Everything that ``metrics.json`` holds."""
+
+    images: int
+    patients: int
+    per_disease: dict[str, DiseaseMetrics]
+    validation: ValidationMetrics | None
+    subgroups: dict[str, dict[str, GroupMetrics]]
+    shortcuts: dict[str, Shortcut]
+    bootstrap: BootstrapSettings
+    warnings: list[str]
+
+
+def read_metrics(path: Path) -> Metrics | None:
+    """Read ``metrics.json``; None where it is not there.
+
+    Raises:
+        DataError: It is damaged or of another version.
+    """
+    return read_artifact(path, Metrics, "`medsgssl evaluate RUN`") if path.is_file() else None

@@ -1,0 +1,34 @@
+"""The header of a weights file: what made the weights, and what one must know to use them."""
+
+from __future__ import annotations
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from medsgssl.runs.data_summary import MaskSummary
+
+
+class WeightsIdentity(TypedDict):
+    """In what weights and configuration must agree."""
+
+    method: str
+    encoder: str
+
+
+class WeightsHeader(WeightsIdentity):
+    """What travels in the header of ``pretrained.safetensors`` and ``classifier.safetensors``."""
+
+    direct: bool  # no pretraining
+    img_size: int
+    intensity: str
+    label_revision: str
+    masks: MaskSummary
+    diseases: list[str]
+    data: str  # fingerprint of the data
+    config: dict[str, object]
+    version: str
+    key: str  # fingerprint of all that decided the weights
+    epoch: NotRequired[int]
+    val_mean_auc: NotRequired[float]
+    bank: NotRequired[int]  # images that a k-NN classifier remembers

@@ -1,0 +1,115 @@
+"""A trained classifier with all that is needed to use it: configuration, classes, thresholds.
+
+It is read from a run folder, from a folder that `medsgssl export --to hf` wrote, or from a lone
+``classifier.safetensors``, which has no thresholds and temperatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medsgssl.config.loading import Config
+from medsgssl.errors import CheckpointError
+from medsgssl.methods.registry import configure, method_of
+from medsgssl.models.classifier import Classifier, KNNClassifier
+from medsgssl.models.weights import load_weights, read_header, weights_identity
+from medsgssl.runs.folder import RunFolder
+from medsgssl.utils.io import read_json
+
+#: The files of an exported folder.
+MODEL_FILE = "model.safetensors"
+SETTINGS_FILE = "medsgssl.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A classifier that is ready to score images.
+
+    Attributes:
+        config: The configuration it was trained with.
+        classes: Names of its classes, in the order of the scores.
+        classifier: The network.
+        thresholds: Validation threshold per class, on scores before calibration; absent where
+            validation could give none.
+        temperatures: Temperature per class; absent where validation could give none.
+        mask_recipe: The recipe that makes its lung masks.
+        origin: The file of the weights.
+    """
+
+    config: Config
+    classes: tuple[str, ...]
+    classifier: Classifier
+    thresholds: dict[str, float] = field(default_factory=dict)
+    temperatures: dict[str, float] = field(default_factory=dict)
+    mask_recipe: str = "anatomic"
+    origin: Path = Path()
+
+    def settings(self) -> dict[str, Any]:
+        """Return thresholds, temperatures and mask recipe as JSON-like values."""
+        return {
+            "thresholds": self.thresholds,
+            "temperatures": self.temperatures,
+            "mask_recipe": self.mask_recipe,
+        }
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a trained classifier.
+
+    Args:
+        path: A run folder, an exported folder, or a ``classifier.safetensors``.
+
+    Raises:
+        CheckpointError: There is none, or its header does not say how it was made.
+    """
+    if (path / SETTINGS_FILE).is_file():
+        settings = read_json(path / SETTINGS_FILE)
+        return _bundle(path / MODEL_FILE, settings)
+    weights = RunFolder(path).classifier if path.is_dir() else path
+    if not weights.is_file():
+        raise CheckpointError(
+            f"{path} holds no trained classifier",
+            "give the folder of a run that has been fine-tuned, a folder written by "
+            "`medsgssl export --to hf`, or a classifier.safetensors",
+        )
+    return _bundle(weights, _from_metrics(weights.parent))
+
+
+def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
+    header = read_header(weights)
+    if "config" not in header or "diseases" not in header:
+        raise CheckpointError(
+            f"{weights} holds no classifier: its header names no classes",
+            "give classifier.safetensors, not pretrained.safetensors",
+        )
+    stored = header["config"]
+    config = configure(str(header["method"]), stored, no_pretrain=bool(stored.get("no_pretrain")))
+    classifier = Classifier(method_of(config).encoder(), classes=len(header["diseases"]))
+    if config.finetune.mode == "knn":
+        images = header["bank"]
+        classifier = KNNClassifier(classifier.encoder, images, config.finetune.neighbors)
+    load_weights(weights, classifier, weights_identity(config))
+    masks = header.get("masks") or {}
+    return Bundle(
+        config=config,
+        classes=tuple(header["diseases"]),
+        classifier=classifier.eval(),
+        thresholds=settings.get("thresholds", {}),
+        temperatures=settings.get("temperatures", {}),
+        mask_recipe=str(settings.get("mask_recipe") or masks.get("recipe") or config.masks.recipe),
+        origin=weights,
+    )
+
+
+def _from_metrics(folder: Path) -> dict[str, Any]:
+    path = RunFolder(folder).metrics
+    if not path.is_file():
+        return {}
+    found: dict[str, dict[str, float]] = {"thresholds": {}, "temperatures": {}}
+    for name, values in read_json(path)["per_disease"].items():
+        for key in ("threshold", "temperature"):
+            if values.get(key) is not None:
+                found[f"{key}s"][name] = float(values[key])
+    return found

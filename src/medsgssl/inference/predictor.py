@@ -1,0 +1,263 @@
+"""Scores and features of image files from a trained classifier: what `predict` and `embed` run.
+
+The path of an image is that of the test split: the same reading, letterbox, mask and test view, so
+that a file of the test split gets the score that ``predictions.parquet`` holds for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from medsgssl.data.image_cache import Letterbox
+from medsgssl.errors import CheckpointError, ImageError
+from medsgssl.evaluation.calibration import apply_temperature
+from medsgssl.images.reading import read_image
+from medsgssl.inference.bundle import Bundle, read_bundle
+from medsgssl.inference.maps import saliency
+from medsgssl.masks.recipes.registry import find_recipe
+from medsgssl.masks.sources import DEFAULT_GRID
+from medsgssl.masks.store import pack_row, unpack_mask
+from medsgssl.masks.types import LungMask
+from medsgssl.methods.registry import find_method, method_of
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.view_spec import make_view
+from medsgssl.utils.rng import stable_hash
+
+#: Files that are scored at once.
+BATCH = 16
+RESEARCH_ONLY = "research use only"
+
+Floats = NDArray[np.float32]
+Status = Literal["ok", "unreadable"]
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """One file, scored or set aside.
+
+    Attributes:
+        path: As it was given.
+        status: ``unreadable`` where nothing else is known but ``problem``.
+        problem: Why the file could not be read; empty otherwise.
+        probabilities: (C,) calibrated probability per class; NaN where unreadable.
+        scores: (C,) probability before calibration.
+        features: (D,) pooled features of the encoder.
+        mask: The lung mask, None where the method does not look at one.
+        image: (S, S) uint8, the letterboxed image; None where unreadable.
+    """
+
+    path: Path
+    status: Status
+    problem: str
+    probabilities: Floats
+    scores: Floats
+    features: Floats
+    mask: LungMask | None = None
+    image: NDArray[np.uint8] | None = None
+
+
+class Predictor:
+    """A trained classifier that scores image files.
+
+    ``Predictor.load("runs/guided")`` takes a run folder, a folder written by
+    ``medsgssl export --to hf``, or a ``classifier.safetensors``.
+
+    Args:
+        bundle: The classifier with its configuration, classes, thresholds and temperatures.
+        device: Where it computes; a GPU where there is one when not given.
+    """
+
+    def __init__(self, bundle: Bundle, device: str | None = None) -> None:
+        self.bundle = bundle
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._classifier = bundle.classifier.to(self.device).eval()
+        config = bundle.config
+        self._spec = method_of(config).test_views()[0]
+        self._looks_at_masks = (
+            find_method(config.method_name).uses_masks and config.masks.source != "none"
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | None = None) -> Predictor:
+        """Read a trained classifier.
+
+        Args:
+            path: A run folder, an exported folder, or a ``classifier.safetensors``.
+            device: E.g. ``"cpu"`` or ``"cuda:1"``.
+
+        Raises:
+            CheckpointError: There is no usable classifier.
+        """
+        return cls(read_bundle(Path(path)), device)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the scores."""
+        return self.bundle.classes
+
+    def predict(self, files: Iterable[str | Path]) -> pd.DataFrame:
+        """Score image files (PNG, JPEG, TIFF, BMP, WebP, DICOM).
+
+        Args:
+            files: Paths of images; folders are not looked into.
+
+        Returns:
+            One row per file, in the order given: ``file``, ``status``, ``problem``,
+            ``mask_quality`` and ``mask_status`` (empty where no mask is used), then for each class
+            ``CLASS`` (calibrated probability), ``CLASS_score`` (before calibration) and
+            ``CLASS_positive`` (whether the validation threshold is reached; empty without one),
+            and ``use``: research use only. Nothing is taken from DICOM headers.
+        """
+        return pd.DataFrame([self.row(scored) for scored in self.score(files)])
+
+    def embed(self, files: Iterable[str | Path]) -> Floats:
+        """Return the pooled features of image files, (N, D) float32; NaN rows where unreadable."""
+        rows = [scored.features for scored in self.score(files)]
+        width = int(self._classifier.encoder.num_features)
+        return np.stack(rows) if rows else np.empty((0, width), np.float32)
+
+    def score(self, files: Iterable[str | Path]) -> Iterator[ScoredImage]:
+        """Yield the scores of each file in order; memory stays flat."""
+        batch: list[Path] = []
+        for file in files:
+            batch.append(Path(file))
+            if len(batch) == BATCH:
+                yield from self._score(batch)
+                batch = []
+        yield from self._score(batch)
+
+    def row(self, scored: ScoredImage) -> dict[str, Any]:
+        """Return the row of the table of one file; see ``predict``."""
+        mask = scored.mask
+        row: dict[str, Any] = {
+            "file": str(scored.path),
+            "status": scored.status,
+            "problem": scored.problem,
+            "mask_quality": round(mask.quality, 4) if mask else None,
+            "mask_status": mask.status if mask else "",
+        }
+        for number, name in enumerate(self.classes):
+            threshold = self.bundle.thresholds.get(name)
+            value = float(scored.scores[number])
+            row[name] = float(scored.probabilities[number])
+            row[f"{name}_score"] = value
+            known = threshold is not None and np.isfinite(value)
+            row[f"{name}_positive"] = bool(value >= threshold) if known else None
+        return row | {"use": RESEARCH_ONLY}
+
+    def heatmap(self, scored: ScoredImage, name: str) -> Floats:
+        """Return where the classifier looks for a class, (h, w) float32, not negative.
+
+        Args:
+            scored: A readable file's result.
+            name: One of ``classes``.
+
+        Raises:
+            CheckpointError: The network has neither a feature map nor attention to show.
+        """
+        if scored.image is None:
+            raise CheckpointError(f"{scored.path} could not be read", "choose a readable file")
+        batch = self._batch([(scored.image, scored.mask, scored.path)])
+        wanted = torch.tensor([self.classes.index(name)], device=self.device)
+        return np.asarray(saliency(self._classifier, batch, wanted)[0].cpu().numpy(), np.float32)
+
+    def _score(self, files: Sequence[Path]) -> Iterator[ScoredImage]:
+        read = [self._read(path) for path in files]
+        usable = [one for one in read if one.image is not None]
+        outputs: Iterator[tuple[Floats, Floats]] = iter(())
+        if usable:
+            batch = self._batch([(one.image, one.mask, one.path) for one in usable])
+            with torch.inference_mode():
+                features = self._classifier.features(batch).pooled.float()
+                probabilities = self._classifier.scores(batch).float()
+            outputs = zip(probabilities.cpu().numpy(), features.cpu().numpy(), strict=True)
+        for one in read:
+            if one.image is None:
+                yield one
+                continue
+            raw, pooled = next(outputs)
+            yield replace(one, scores=raw, features=pooled, probabilities=self._calibrated(raw))
+
+    def _calibrated(self, scores: Floats) -> Floats:
+        values = scores.astype(np.float64)
+        for number, name in enumerate(self.classes):
+            temperature = self.bundle.temperatures.get(name)
+            if temperature is not None:
+                values[number] = apply_temperature(scores[number : number + 1], temperature)[0]
+        return values.astype(np.float32)
+
+    def _read(self, path: Path) -> ScoredImage:
+        config = self.bundle.config
+        nothing = np.full(len(self.classes), np.nan, np.float32)
+        width = int(self._classifier.encoder.num_features)
+        empty = ScoredImage(
+            path, "unreadable", "", nothing, nothing, np.full(width, np.nan, np.float32)
+        )
+        try:
+            gray = read_image(path)
+        except (ImageError, OSError) as error:
+            return replace(empty, problem=" ".join(str(error).split()))
+        size = config.data.cache_size or config.data.img_size
+        mask = self._mask(gray, path) if self._looks_at_masks else None
+        image = Letterbox.of(gray.shape, size).image(gray)
+        return replace(empty, status="ok", mask=mask, image=image)
+
+    def _mask(self, gray: NDArray[np.uint8], path: Path) -> LungMask:
+        # Through the grid of the mask store, as in training.
+        drawn = find_recipe(self.bundle.mask_recipe).draw(gray)
+        row = pack_row(path.name, gray.shape, drawn, DEFAULT_GRID)
+        grid = unpack_mask(row.bits, (row.grid_height, row.grid_width))
+        return LungMask(grid, drawn.quality, drawn.status, drawn.reason)
+
+    def _batch(
+        self, items: Sequence[tuple[NDArray[np.uint8] | None, LungMask | None, Path]]
+    ) -> ViewBatch:
+        config, side = self.bundle.config, self.bundle.config.data.img_size
+        images, masks, affines, flips, qualities = [], [], [], [], []
+        for image, lungs, path in items:
+            assert image is not None
+            size = image.shape[0]
+            usable = lungs is not None and lungs.status != "failed"
+            if lungs is not None and usable:
+                shape = (lungs.mask.shape[0], lungs.mask.shape[1])
+                mask = Letterbox.of(shape, size).mask(lungs.mask).astype(np.uint8)
+            else:
+                mask = np.ones((size, size), np.uint8)
+            quality = lungs.quality if lungs is not None and usable else 0.0
+            key = (config.seed, 0, stable_hash(path.name) % 2**63, 0)
+            view = make_view(image, mask, quality, self._spec, side, key)
+            images.append(view.image)
+            masks.append(view.mask.astype(bool))
+            affines.append(view.affine.astype(np.float32))
+            flips.append(view.flipped)
+            qualities.append(quality)
+        count = len(items)
+        return ViewBatch(
+            images=torch.from_numpy(np.stack(images))[:, None, None],
+            masks=torch.from_numpy(np.stack(masks))[:, None],
+            affines=torch.from_numpy(np.stack(affines))[:, None],
+            flipped=torch.tensor(flips)[:, None],
+            quality=torch.tensor(qualities, dtype=torch.float32),
+            rows=torch.arange(count),
+            labels=torch.zeros(count, len(self.classes)),
+            domains=torch.zeros(count, dtype=torch.int64),
+        ).to_device(self.device)
+
+
+def lung_outline_mask(scored: ScoredImage) -> NDArray[np.bool_] | None:
+    """Return the mask of a file in the frame of its letterboxed image, None without one."""
+    if scored.mask is None or scored.image is None or scored.mask.status == "failed":
+        return None
+    size = scored.image.shape[0]
+    shape = (scored.mask.mask.shape[0], scored.mask.mask.shape[1])
+    return Letterbox.of(shape, size).mask(scored.mask.mask)
+
+

@@ -86,7 +86,7 @@ def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
         )
     stored = header["config"]
     config = configure(str(header["method"]), stored, no_pretrain=bool(stored.get("no_pretrain")))
-    classifier = Classifier(method_of(config).encoder(), classes=len(header["diseases"]))
+    classifier = Classifier(method_of(config).encoder())
     if config.finetune.mode == "knn":
         images = header["bank"]
         classifier = KNNClassifier(classifier.encoder, images, config.finetune.neighbors)

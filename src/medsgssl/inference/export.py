@@ -7,13 +7,14 @@ difference is returned.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import timm
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -116,6 +117,28 @@ def extra_parameters(encoder: Encoder) -> list[str]:
     return [name for name in encoder.state_dict() if not name.startswith("backbone.")]
 
 
+def backbone_inputs(encoder: Encoder, views: Tensor, masks: Tensor) -> Tensor:
+    """Return what the backbone itself is given, (N, 3 or 4, S, S) float32.
+
+    These are the normalized views, with the mask as a last channel where it takes one.
+
+    Args:
+        encoder: The encoder.
+        views: (N, 1, S, S) uint8.
+        masks: (N, S, S) bool.
+    """
+    inputs = encoder.normalize(views.float() / 255)
+    if first_channels(encoder.backbone) > inputs.shape[1]:
+        inputs = torch.cat([inputs, masks[:, None].float()], dim=1)
+    return inputs
+
+
+def first_channels(backbone: nn.Module) -> int:
+    """Return the number of input channels of a backbone's first convolution."""
+    first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
+    return first.in_channels
+
+
 def timm_usage(bundle: Bundle, file: str) -> str:
     """Return the lines of Python that load the exported encoder with plain timm."""
     backbone = bundle.classifier.encoder.backbone
@@ -133,12 +156,8 @@ def timm_usage(bundle: Bundle, file: str) -> str:
 def _options(bundle: Bundle) -> dict[str, Any]:
     backbone, settings = bundle.classifier.encoder.backbone, bundle.config.encoder
     options: dict[str, Any] = {}
-    first = next(
-        module for module in backbone.modules() if isinstance(module, nn.Conv2d | nn.Linear)
-    )
-    channels = first.in_channels if isinstance(first, nn.Conv2d) else 3
-    if channels != 3:
-        options["in_chans"] = channels
+    if first_channels(backbone) != len(bundle.classifier.encoder.mean):
+        options["in_chans"] = first_channels(backbone)
     if hasattr(backbone, "patch_embed") and getattr(backbone.patch_embed, "img_size", None):
         options["img_size"] = bundle.config.data.img_size
     if settings.patch_size is not None:
@@ -146,9 +165,7 @@ def _options(bundle: Bundle) -> dict[str, Any]:
     return options
 
 
-def _timm(
-    bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: bool
-) -> Exported:
+def _timm(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: bool) -> Exported:
     encoder = bundle.classifier.encoder
     extras = extra_parameters(encoder)
     if extras and not drop_extras:
@@ -171,11 +188,10 @@ def _timm(
     model = timm.create_model(
         bundle.config.encoder.name, num_classes=0, checkpoint_path=str(file), **_options(bundle)
     ).eval()
+    inputs = backbone_inputs(encoder, views, masks)
     with torch.inference_mode():
-        inputs = encoder.backbone_input(views.float() / 255, masks)
-        ours = encoder.backbone.forward_head(
-            encoder.backbone.forward_features(inputs), pre_logits=True
-        )
+        plain = encoder.features(inputs).pooled
+        ours = plain if extras else encoder(views.float() / 255, masks).pooled
         theirs = model(inputs)
     return Exported(out, _largest(ours, theirs), len(views), usage, tuple(extras))
 
@@ -207,12 +223,12 @@ def _torchscript(
     with torch.inference_mode():
         wanted = model(*inputs)
     with torch.no_grad():
-        traced = torch.jit.trace(model, inputs, check_trace=False)
+        traced = torch.jit.trace(model, inputs, check_trace=False)  # type: ignore[no-untyped-call]
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as temporary:
         torch.jit.save(traced, str(temporary))
     with torch.inference_mode():
-        found = torch.jit.load(str(out))(*inputs)
+        found = torch.jit.load(str(out))(*inputs)  # type: ignore[no-untyped-call]
     call = "images, masks" if len(inputs) == 2 else "images"
     usage = f'import torch\nmodel = torch.jit.load("{out}")\nprobabilities = model({call})'
     return Exported(out, _largest(wanted, found), len(views), usage)
@@ -310,6 +326,25 @@ def _largest(a: Tensor, b: Tensor) -> float:
     return float((a.float() - b.float()).abs().max())
 
 
-def check_views(images: Sequence[Tensor]) -> Tensor:
-    """Stack views (1, S, S) uint8 for the check of an export."""
-    return torch.stack(list(images))
+def push_to_hub(folder: Path, repository: str) -> str:
+    """Upload an exported hub folder; the repository is created where it does not exist.
+
+    Args:
+        folder: Written by ``export(..., "hf", ...)``.
+        repository: ``USER/NAME``.
+
+    Returns:
+        The address of the upload.
+
+    Raises:
+        ConfigError: The hub cannot be reached or refuses the upload.
+    """
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True, private=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=folder))
+    except (HfHubHTTPError, OSError) as error:
+        raise ConfigError(
+            f"the upload to {repository} failed: {str(error).splitlines()[0]}",
+            "log in with `hf auth login`, and check the name and the network; the folder stays",
+        ) from error

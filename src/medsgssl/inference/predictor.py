@@ -11,24 +11,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from medsgssl.data.image_cache import Letterbox
+from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import CheckpointError, ImageError
 from medsgssl.evaluation.calibration import apply_temperature
 from medsgssl.images.reading import read_image
 from medsgssl.inference.bundle import Bundle, read_bundle
-from medsgssl.inference.maps import saliency
+from medsgssl.inference.maps import saliency, to_image
+from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
+from medsgssl.masks.overlay import draw_overlay
 from medsgssl.masks.recipes.registry import find_recipe
 from medsgssl.masks.sources import DEFAULT_GRID
 from medsgssl.masks.store import pack_row, unpack_mask
 from medsgssl.masks.types import LungMask
 from medsgssl.methods.registry import find_method, method_of
+from medsgssl.runs.folder import RunFolder
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import make_view
+from medsgssl.utils.heatmap import overlay_heatmap
 from medsgssl.utils.rng import stable_hash
 
 #: Files that are scored at once.
@@ -36,6 +43,7 @@ BATCH = 16
 RESEARCH_ONLY = "research use only"
 
 Floats = NDArray[np.float32]
+UInt8 = NDArray[np.uint8]
 Status = Literal["ok", "unreadable"]
 
 
@@ -50,6 +58,8 @@ class ScoredImage:
         probabilities: (C,) calibrated probability per class; NaN where unreadable.
         scores: (C,) probability before calibration.
         features: (D,) pooled features of the encoder.
+        region_features: (R * D,) features pooled over the method's regions, region by region;
+            empty where the method has none.
         mask: The lung mask, None where the method does not look at one.
         image: (S, S) uint8, the letterboxed image; None where unreadable.
     """
@@ -60,6 +70,7 @@ class ScoredImage:
     probabilities: Floats
     scores: Floats
     features: Floats
+    region_features: Floats
     mask: LungMask | None = None
     image: NDArray[np.uint8] | None = None
 
@@ -80,7 +91,8 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._classifier = bundle.classifier.to(self.device).eval()
         config = bundle.config
-        self._spec = method_of(config).test_views()[0]
+        self._method = method_of(config)
+        self._spec = self._method.test_views()[0]
         self._looks_at_masks = (
             find_method(config.method_name).uses_masks and config.masks.source != "none"
         )
@@ -124,6 +136,22 @@ class Predictor:
         width = int(self._classifier.encoder.num_features)
         return np.stack(rows) if rows else np.empty((0, width), np.float32)
 
+    def feature_names(self) -> list[str]:
+        """Return the names of the columns of ``features`` and ``region_features`` together."""
+        width = int(self._classifier.encoder.num_features)
+        names = [f"f{number}" for number in range(width)]
+        side = self.bundle.config.data.img_size
+        found = self._method.test_regions(torch.ones(1, side, side, dtype=torch.bool))
+        channels = self._spatial_channels(side) if found is not None else 0
+        regions = found[0] if found is not None else ()
+        return names + [f"{region}:f{n}" for region in regions for n in range(channels)]
+
+    def _spatial_channels(self, side: int) -> int:
+        images = torch.zeros(1, 1, side, side, device=self.device)
+        masks = torch.ones(1, side, side, dtype=torch.bool, device=self.device)
+        with torch.inference_mode():
+            return int(self._classifier.encoder(images, masks).spatial.shape[1])
+
     def score(self, files: Iterable[str | Path]) -> Iterator[ScoredImage]:
         """Yield the scores of each file in order; memory stays flat."""
         batch: list[Path] = []
@@ -149,12 +177,16 @@ class Predictor:
             value = float(scored.scores[number])
             row[name] = float(scored.probabilities[number])
             row[f"{name}_score"] = value
-            known = threshold is not None and np.isfinite(value)
-            row[f"{name}_positive"] = bool(value >= threshold) if known else None
+            if threshold is None or not np.isfinite(value):
+                row[f"{name}_positive"] = None
+            else:
+                row[f"{name}_positive"] = value >= threshold
         return row | {"use": RESEARCH_ONLY}
 
     def heatmap(self, scored: ScoredImage, name: str) -> Floats:
-        """Return where the classifier looks for a class, (h, w) float32, not negative.
+        """Return where the classifier looks for a class, on the letterboxed image.
+
+        The map is (S, S) float32, not negative, and 0 where the test view does not reach.
 
         Args:
             scored: A readable file's result.
@@ -165,41 +197,61 @@ class Predictor:
         """
         if scored.image is None:
             raise CheckpointError(f"{scored.path} could not be read", "choose a readable file")
-        batch = self._batch([(scored.image, scored.mask, scored.path)])
+        batch = self.render([(scored.image, scored.mask, scored.path)])
         wanted = torch.tensor([self.classes.index(name)], device=self.device)
-        return np.asarray(saliency(self._classifier, batch, wanted)[0].cpu().numpy(), np.float32)
+        found = saliency(self._classifier, batch, wanted)[0].cpu().numpy().astype(np.float32)
+        side, size = self.bundle.config.data.img_size, scored.image.shape[0]
+        return to_image(found, batch.affines[0, 0].cpu().numpy(), side, size)
 
     def _score(self, files: Sequence[Path]) -> Iterator[ScoredImage]:
         read = [self._read(path) for path in files]
         usable = [one for one in read if one.image is not None]
-        outputs: Iterator[tuple[Floats, Floats]] = iter(())
+        outputs: Iterator[tuple[Floats, ...]] = iter(())
         if usable:
-            batch = self._batch([(one.image, one.mask, one.path) for one in usable])
+            batch = self.render([(one.image, one.mask, one.path) for one in usable])
             with torch.inference_mode():
-                features = self._classifier.features(batch).pooled.float()
-                probabilities = self._classifier.scores(batch).float()
-            outputs = zip(probabilities.cpu().numpy(), features.cpu().numpy(), strict=True)
+                features = self._classifier.features(batch)
+                values = (
+                    self._classifier.scores(batch),
+                    features.pooled,
+                    self._region_features(features.spatial, batch),
+                )
+            outputs = zip(*(value.float().cpu().numpy() for value in values), strict=True)
         for one in read:
             if one.image is None:
                 yield one
                 continue
-            raw, pooled = next(outputs)
-            yield replace(one, scores=raw, features=pooled, probabilities=self._calibrated(raw))
+            raw, pooled, regions = next(outputs)
+            yield replace(
+                one,
+                scores=raw,
+                probabilities=self._calibrated(raw),
+                features=pooled,
+                region_features=regions,
+            )
+
+    def _region_features(self, spatial: Tensor, batch: ViewBatch) -> Tensor:
+        found = self._method.test_regions(batch.masks[:, 0])
+        if found is None or spatial.numel() == 0:
+            return spatial.new_empty(batch.size, 0)
+        height, width = spatial.shape[-2:]
+        return weighted_pool(spatial, cover_of_cells(found[1], (height, width))).flatten(1)
 
     def _calibrated(self, scores: Floats) -> Floats:
         values = scores.astype(np.float64)
         for number, name in enumerate(self.classes):
             temperature = self.bundle.temperatures.get(name)
             if temperature is not None:
-                values[number] = apply_temperature(scores[number : number + 1], temperature)[0]
+                values[number] = apply_temperature(values[number : number + 1], temperature)[0]
         return values.astype(np.float32)
 
     def _read(self, path: Path) -> ScoredImage:
         config = self.bundle.config
         nothing = np.full(len(self.classes), np.nan, np.float32)
         width = int(self._classifier.encoder.num_features)
+        features = np.full(width, np.nan, np.float32)
         empty = ScoredImage(
-            path, "unreadable", "", nothing, nothing, np.full(width, np.nan, np.float32)
+            path, "unreadable", "", nothing, nothing, features, np.empty(0, np.float32)
         )
         try:
             gray = read_image(path)
@@ -217,9 +269,17 @@ class Predictor:
         grid = unpack_mask(row.bits, (row.grid_height, row.grid_width))
         return LungMask(grid, drawn.quality, drawn.status, drawn.reason)
 
-    def _batch(
+    def render(
         self, items: Sequence[tuple[NDArray[np.uint8] | None, LungMask | None, Path]]
     ) -> ViewBatch:
+        """Render the test views of images.
+
+        Args:
+            items: Letterboxed image (S, S) uint8, its lung mask or None, and its path.
+
+        Returns:
+            A batch of one view each on the predictor's device.
+        """
         config, side = self.bundle.config, self.bundle.config.data.img_size
         images, masks, affines, flips, qualities = [], [], [], [], []
         for image, lungs, path in items:
@@ -252,12 +312,61 @@ class Predictor:
         ).to_device(self.device)
 
 
-def lung_outline_mask(scored: ScoredImage) -> NDArray[np.bool_] | None:
-    """Return the mask of a file in the frame of its letterboxed image, None without one."""
-    if scored.mask is None or scored.image is None or scored.mask.status == "failed":
-        return None
+def draw_prediction(predictor: Predictor, scored: ScoredImage, side: int = 512) -> UInt8:
+    """Draw the lung outline beside the heat map of the class with the highest probability.
+
+    Args:
+        predictor: The model.
+        scored: A readable file's result.
+        side: Side of each of the two pictures in pixels.
+
+    Returns:
+        RGB, (side, 2 side, 3) uint8.
+
+    Raises:
+        CheckpointError: The file was not readable, or the network has nothing to show.
+    """
+    top = predictor.classes[int(np.nanargmax(scored.probabilities))]
+    heat = predictor.heatmap(scored, top)
+    assert scored.image is not None
     size = scored.image.shape[0]
-    shape = (scored.mask.mask.shape[0], scored.mask.mask.shape[1])
-    return Letterbox.of(shape, size).mask(scored.mask.mask)
+    mask = np.zeros((size, size), bool)
+    if scored.mask is not None and scored.mask.status != "failed":
+        shape = (scored.mask.mask.shape[0], scored.mask.mask.shape[1])
+        mask = Letterbox.of(shape, size).mask(scored.mask.mask)
+    left = draw_overlay(scored.image, mask, long_side=side)
+    right = overlay_heatmap(scored.image, heat, side)
+    cv2.putText(right, top, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.hstack([left, right])
 
 
+def check_views(bundle: Bundle, count: int = 6) -> tuple[Tensor, Tensor, str]:
+    """Return test views and masks for the check of an export, and where they come from.
+
+    The example images of the run folder are taken, or phantoms where there are none.
+
+    Returns:
+        Views (N, 1, S, S) uint8, masks (N, S, S) bool, and a phrase for messages.
+    """
+    predictor = Predictor(bundle, "cpu")
+    path = RunFolder(bundle.origin.parent).examples
+    if path.is_file():
+        with np.load(path) as arrays:
+            items = [
+                (image, LungMask(mask, float(quality), "ok"), Path(str(name)))
+                for image, mask, quality, name in zip(
+                    arrays["images"], arrays["masks"], arrays["quality"], arrays["image_ids"],
+                    strict=True,
+                )
+            ]  # fmt: skip
+        origin = "images of the run"
+    else:
+        side = bundle.config.data.cache_size or bundle.config.data.img_size
+        phantoms = [render_phantom(0, number, side) for number in range(count)]
+        items = [
+            (one.image, LungMask(one.lungs, 1.0, "ok"), Path(f"{number}.png"))
+            for number, one in enumerate(phantoms)
+        ]
+        origin = "synthetic images"
+    batch = predictor.render(items)
+    return (batch.images[:, 0] * 255).round().to(torch.uint8), batch.masks[:, 0], origin

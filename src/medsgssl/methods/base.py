@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from medsgssl.config.loading import Config
 from medsgssl.config.schema import MethodSettings
 from medsgssl.models.encoder import Encoder, build_encoder
@@ -84,6 +86,17 @@ class Method(ABC):
     def test_views(self) -> ViewPlan:
         """Return the single view of validation and test: the whole image."""
         return (ViewSpec(WholeImage()),)
+
+    def test_regions(self, masks: Tensor) -> tuple[tuple[str, ...], Tensor] | None:
+        """Return regions whose features `embed` writes beside the pooled ones; None without.
+
+        Args:
+            masks: Lung masks of test views, (B, S, S) bool.
+
+        Returns:
+            Names of R regions, and their maps (B, R, h, w) float of 0 and 1.
+        """
+        return None
 
     def encoder(self) -> Encoder:
         """Build the encoder with the method's input path; the direct twin has the same."""

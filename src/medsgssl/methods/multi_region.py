@@ -20,7 +20,7 @@ from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import TaskOutput
-from medsgssl.ops.regions import LUNG_REGIONS, ZONES, lung_and_rest, zones_of_views
+from medsgssl.ops.regions import LUNG_REGIONS, ZONES, lung_and_rest, zones_of_images, zones_of_views
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import WholeImage
 from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
@@ -139,6 +139,12 @@ class MultiRegion(Method):
         """Return two random crops; for zones also the whole image, in which they are defined."""
         views = super().pretrain_views()
         return (*views, ViewSpec(WholeImage())) if self._own().regions == "zones" else views
+
+    def test_regions(self, masks: Tensor) -> tuple[tuple[str, ...], Tensor]:
+        """Return the regions of pretraining in test views."""
+        if self._own().regions == "lung":
+            return LUNG_REGIONS, lung_and_rest(masks)
+        return ZONES, zones_of_images(masks)
 
     def task(self, encoder: Encoder) -> MultiRegionTask:
         """Build the task of views and regions."""

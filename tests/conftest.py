@@ -15,8 +15,13 @@ from medsgssl.config.loading import Config, merge, nest
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import open_cache
 from medsgssl.data.mask_cache import MaskArray
+from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.methods.registry import configure
+from medsgssl.pipeline.runner import run_method
+from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.io import write_json
+
+TrainedRun = Callable[[str], RunFolder]
 
 # Sums depend on the number of threads, and the test processes share the cores: one each.
 torch.set_num_threads(1)
@@ -77,3 +82,41 @@ def tiny_config() -> Callable[..., Config]:
         return configure(name, tree, no_pretrain=no_pretrain)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def phantom_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One hundred phantoms of 64 pixels in the NIH layout; never written to by a test."""
+    return generate_phantoms(tmp_path_factory.mktemp("phantoms") / "set", 100, size=64)
+
+
+@pytest.fixture(scope="session")
+def trained_run(
+    phantom_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], RunFolder]:
+    """Return a maker of runs without pretraining, one epoch, 32 pixels; each is made once."""
+    base = tmp_path_factory.mktemp("trained")
+    done: dict[str, RunFolder] = {}
+
+    def make(name: str) -> RunFolder:
+        if name not in done:
+            vit = name == "anatomy-masked-attention"
+            tree = {
+                "data": {
+                    "root": str(phantom_set),
+                    "cache_dir": str(base / "cache"),
+                    "img_size": 32,
+                    "batch_size": 16,
+                    "num_workers": 0,
+                },
+                "encoder": {
+                    "name": "test_vit" if vit else "test_efficientnet",
+                    "pretrained": False,
+                },
+                "finetune": {"epochs": 1, "lr": 1e-3, "accelerator": "cpu"},
+                "evaluate": {"bootstrap": 20},
+            }
+            done[name] = run_method(configure(name, tree, no_pretrain=True), base / name)
+        return done[name]
+
+    return make

@@ -14,7 +14,7 @@ from medsgssl.errors import CheckpointError, ConfigError
 from medsgssl.inference import export as exporting
 from medsgssl.inference.export import export, extra_parameters
 from medsgssl.inference.predictor import Predictor, check_views
-from tests.inference.conftest import TrainedRun
+from tests.conftest import TrainedRun
 
 
 @pytest.mark.parametrize("name", ["simclr", "mask-channel", "anatomy-masked-attention"])
@@ -83,7 +83,7 @@ def test_torchscript_gives_the_probabilities(
         torch.testing.assert_close(model(*inputs), wanted, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["simclr", "mask-channel"])
+@pytest.mark.parametrize("name", ["simclr", pytest.param("mask-channel", marks=pytest.mark.slow)])
 def test_onnx_gives_the_probabilities_for_any_batch(
     name: str, trained_run: TrainedRun, tmp_path: Path
 ) -> None:

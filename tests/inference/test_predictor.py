@@ -10,7 +10,7 @@ import pytest
 
 from medsgssl.errors import CheckpointError
 from medsgssl.inference.predictor import RESEARCH_ONLY, Predictor, check_views, draw_prediction
-from tests.inference.conftest import TrainedRun
+from tests.conftest import TrainedRun
 
 METHODS = ["simclr", "guided-crop", "mask-channel", "attention-prior", "anatomy-masked-attention"]
 

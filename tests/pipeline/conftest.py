@@ -9,14 +9,7 @@ from typing import Any
 import pytest
 
 from medsgssl.config.loading import Config, merge
-from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.methods.registry import configure
-
-
-@pytest.fixture(scope="session")
-def phantom_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One hundred phantoms of 64 pixels in the NIH layout; never written to by a test."""
-    return generate_phantoms(tmp_path_factory.mktemp("phantoms") / "set", 100, size=64)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from medsgssl import __version__
+from medsgssl.cli.after_training import embed, export, predict
 from medsgssl.cli.data import catalog, phantom
 from medsgssl.cli.lookup import config, methods
 from medsgssl.cli.masks import masks_app
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 
 
-_DATA, _RUN, _LOOK = "Data", "Runs", "Look things up"
+_DATA, _RUN, _AFTER, _LOOK = "Data", "Runs", "After training", "Look things up"
 app.command(rich_help_panel=_RUN)(demo)
 app.command(rich_help_panel=_RUN)(run)
 app.command(rich_help_panel=_RUN)(pretrain)
@@ -37,6 +38,9 @@ app.command(rich_help_panel=_RUN)(ablate)
 app.command(rich_help_panel=_DATA)(catalog)
 app.add_typer(masks_app, name="masks", rich_help_panel=_DATA)
 app.command(rich_help_panel=_DATA)(phantom)
+app.command(rich_help_panel=_AFTER)(predict)
+app.command(rich_help_panel=_AFTER)(embed)
+app.command(rich_help_panel=_AFTER)(export)
 app.command(rich_help_panel=_LOOK)(methods)
 app.command(rich_help_panel=_LOOK)(config)
 

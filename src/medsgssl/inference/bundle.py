@@ -79,11 +79,6 @@ def read_bundle(path: Path) -> Bundle:
 
 def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
     header = read_header(weights)
-    if "config" not in header or "diseases" not in header:
-        raise CheckpointError(
-            f"{weights} holds no classifier: its header names no classes",
-            "give classifier.safetensors, not pretrained.safetensors",
-        )
     stored = header["config"]
     config = configure(str(header["method"]), stored, no_pretrain=bool(stored.get("no_pretrain")))
     classifier = Classifier(method_of(config).encoder())
@@ -91,14 +86,15 @@ def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
         images = header["bank"]
         classifier = KNNClassifier(classifier.encoder, images, config.finetune.neighbors)
     load_weights(weights, classifier, weights_identity(config))
-    masks = header.get("masks") or {}
     return Bundle(
         config=config,
         classes=tuple(header["diseases"]),
         classifier=classifier.eval(),
         thresholds=settings.get("thresholds", {}),
         temperatures=settings.get("temperatures", {}),
-        mask_recipe=str(settings.get("mask_recipe") or masks.get("recipe") or config.masks.recipe),
+        mask_recipe=str(
+            settings.get("mask_recipe") or header["masks"].get("recipe") or config.masks.recipe
+        ),
         origin=weights,
     )
 

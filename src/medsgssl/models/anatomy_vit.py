@@ -82,7 +82,8 @@ class AnatomyViT(Encoder):
 
     def cover(self, masks: Tensor) -> Tensor:
         """Return the lung share of each patch, (B, h, w) in [0, 1], of masks (B, S, S) bool."""
-        size = (masks.shape[1], masks.shape[2])
+        # int: under tracing a size is a tensor.
+        size = (int(masks.shape[1]), int(masks.shape[2]))
         return cell_cover(masks, self.backbone.patch_embed.dynamic_feat_size(size)[0])
 
     def forward(self, images: Tensor, masks: Tensor, quality: Tensor | None = None) -> Features:

@@ -34,7 +34,7 @@ def test_help_and_import_stay_under_a_second_of_cpu(arguments: list[str]) -> Non
 
 
 COMMANDS = ["run", "pretrain", "finetune", "evaluate", "report", "demo"]
-COMMANDS += ["catalog", "masks", "phantom", "methods", "config"]
+COMMANDS += ["catalog", "masks", "study", "phantom", "methods", "config"]
 
 
 def test_help_of_every_command_imports_no_heavy_library() -> None:
@@ -69,7 +69,7 @@ def test_a_further_data_set_that_is_not_there_is_named(
 ) -> None:
     data = generate_phantoms(tmp_path / "data", 40, size=32)
     status = medsgssl(
-        command, "simclr", "--data", str(data), "--also", str(tmp_path / "absent"),
+        command, "simclr", "--data", str(data), "--extra-data", str(tmp_path / "absent"),
         "--out", str(tmp_path / "run"), "--set", "encoder.pretrained=false",
         "--set", f"data.cache_dir={tmp_path / 'cache'}", "--set", "data.img_size=32",
     )  # fmt: skip

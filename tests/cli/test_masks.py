@@ -1,5 +1,6 @@
 """The commands of the masks."""
 
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import cv2
 import pytest
 from typer.testing import CliRunner
 
-from medsgssl.cli.masks import masks_app
+from medsgssl.cli.app import app
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks.store import MaskStore
@@ -24,14 +25,17 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def call(*words):
-    result = CliRunner().invoke(masks_app, [str(word) for word in words])
+    result = CliRunner().invoke(app, ["masks", *map(str, words)])
     assert result.exit_code == 0, result.output + repr(result.exception)
     return result.output
 
 
-def test_a_folder_as_first_word_builds_and_shards_merge(data, tmp_path):
-    shown = call(data, "--out", tmp_path / "all", "--workers", 1, "--page", tmp_path / "p.html")
-    assert "6 masks" in shown
+def test_masks_are_built_with_a_page_and_shards_merge(data, tmp_path):
+    shown = call(
+        "build", data, "--out", tmp_path / "all", "--workers", 1, "--page", tmp_path / "p.html"
+    )
+    last = shown.strip().splitlines()[-1]
+    assert re.fullmatch(rf"6 masks in {tmp_path / 'all'}: \d ok, \d doubtful, \d failed", last)
     assert "<figure>" in (tmp_path / "p.html").read_text()
     for i in (1, 2):
         call("build", data, "--out", tmp_path / f"{i}", "--workers", 1, "--shard", f"{i}/2")
@@ -53,15 +57,17 @@ def test_score_and_explain(data, tmp_path):
 
 
 def test_a_shard_must_be_two_numbers(data, tmp_path):
-    result = CliRunner().invoke(masks_app, [str(data), "--out", str(tmp_path), "--shard", "2"])
+    result = CliRunner().invoke(
+        app, ["masks", "build", str(data), "--out", str(tmp_path), "--shard", "2"]
+    )
     assert result.exit_code == 2
 
 
 def test_help_imports_no_heavy_library():
     code = (
         "import sys; from typer.testing import CliRunner\n"
-        "from medsgssl.cli.masks import masks_app\n"
-        "assert CliRunner().invoke(masks_app, ['build', '--help']).exit_code == 0\n"
+        "from medsgssl.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['masks', 'build', '--help']).exit_code == 0\n"
         "assert not {'torch', 'cv2', 'pandas', 'numpy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

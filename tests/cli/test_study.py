@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from medsgssl.cli.study import compare_app
+from medsgssl.cli.app import app
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.study import runner
 from medsgssl.study.runner import Outcome
@@ -21,14 +21,14 @@ TINY = [
 
 
 def _invoke(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(compare_app, [str(item) for item in arguments])
+    return CliRunner().invoke(app, ["study", *map(str, arguments)])
 
 
 def test_help_shows_both_commands_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; "
-        "from medsgssl.cli.study import compare_app; "
-        "print(CliRunner().invoke(compare_app, ['run', '--help']).stdout); "
+        "from medsgssl.cli.study import study_app; "
+        "print(CliRunner().invoke(study_app, ['run', '--help']).stdout); "
         "print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
     )
     found = subprocess.run(
@@ -44,11 +44,12 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     data = generate_phantoms(tmp_path / "data", 40, 64)
     cache = ["--set", f"data.cache_dir={tmp_path / 'cache'}"]
     found = _invoke(
-        "--data", data, "--out", tmp_path / "study", "--methods", "simclr,direct", "--seeds", "1",
-        "--label-fractions", "0.5,1", "--dry-run", *TINY, *cache,
+        "run", "--data", data, "--out", tmp_path / "study", "--methods", "simclr,direct",
+        "--seeds", "1", "--label-fractions", "0.5,1", "--dry-run", *TINY, *cache,
     )  # fmt: skip
     assert found.exit_code == 0, found.output
-    for text in ("simclr-s0-pretrain", "simclr-s0-f0.5", "direct-s0-f1", "measured", "Room:"):
+    assert "timing pretrain steps of simclr" in found.stderr
+    for text in ("simclr-s0-pretrain", "simclr-s0-f0.5", "direct-s0-f1", "measured", "Disk space:"):
         assert text in found.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
@@ -59,7 +60,7 @@ def test_failures_are_named_and_in_the_exit_status(
     ends = [Outcome("simclr-s0-f1", "done"), Outcome("direct-s0-f1", "failed", "no room\nmore")]
     monkeypatch.setattr(runner, "run_study", lambda plan, out, on_run_end: ends)
     found = _invoke(
-        "--data", tmp_path, "--out", tmp_path / "study", "--methods", "simclr,direct", *TINY
+        "run", "--data", tmp_path, "--out", tmp_path / "study", "--methods", "simclr,direct", *TINY
     )
     assert found.exit_code == 1
     assert "1 of 2 runs are complete" in found.stdout
@@ -68,7 +69,15 @@ def test_failures_are_named_and_in_the_exit_status(
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     found = _invoke(
-        "--data", tmp_path, "--out", tmp_path, "--methods", "simclr", "--label-fractions", "10%"
+        "run",
+        "--data",
+        tmp_path,
+        "--out",
+        tmp_path,
+        "--methods",
+        "simclr",
+        "--label-fractions",
+        "10%",
     )
     assert found.exit_code == 2
     assert "is not a list of numbers" in found.output

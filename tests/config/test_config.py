@@ -41,25 +41,28 @@ def test_every_mistake_is_reported_at_once() -> None:
     wrong = {
         "sead": 1,
         "data": {"img_size": 223, "batch_size": 1, "imgsize": 64},
-        "masks": {"recipe": "magic"},
+        "encoder": {"name": "resnet5o"},
+        "masks": {"recipe": "magic", "source": "shufled"},
         "method": {"temperature": -1, "tau": 0.1},
         "finetune": {"loss": "hinge"},
     }
     with pytest.raises(ConfigError) as caught:
-        configure("simclr", wrong)
+        configure("simclr", wrong, check_names=True)
     text = caught.value.problem
     for line in (
-        "sead: no such setting",
+        "sead: no such setting; did you mean seed?",
         "data.img_size=223: ",
         "data.batch_size=1: ",
-        "data.imgsize: no such setting",
-        "masks.recipe='magic': ",
+        "data.imgsize: no such setting; did you mean data.img_size?",
+        "encoder.name='resnet5o': timm knows no such model; did you mean resnet5",
+        "masks.recipe='magic': no such mask recipe; use one of: anatomic, ",
+        "masks.source='shufled': neither a known mask source nor a folder; did you mean shuffled?",
         "method.temperature=-1: ",
         "method.tau: no such setting",
         "finetune.loss='hinge': ",
     ):
         assert f"\n  - {line}" in text
-    assert text.count("\n  - ") == 8
+    assert text.count("\n  - ") == 10
     assert "medsgssl config simclr" in caught.value.fix
 
 

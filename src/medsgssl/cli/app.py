@@ -6,35 +6,37 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from medsgssl import __version__
 from medsgssl.cli.after_training import embed, export, predict
 from medsgssl.cli.data import catalog, phantom
 from medsgssl.cli.lookup import config, methods
 from medsgssl.cli.masks import masks_app
+from medsgssl.cli.output import print_error, show_warnings_in_one_line
+from medsgssl.cli.renamed import RootGroup
 from medsgssl.cli.run import demo, evaluate, finetune, pretrain, report, run
-from medsgssl.cli.study import ablate, compare_app
+from medsgssl.cli.study import study_app
 from medsgssl.errors import MedsgsslError
 
 app = typer.Typer(
     name="medsgssl",
+    cls=RootGroup,
     help="Segmentation-guided self-supervised learning on chest X-rays.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-_DATA, _RUN, _AFTER, _LOOK = "Data", "Runs", "After training", "Look things up"
+_RUN, _STUDY, _AFTER = "One run", "Several runs", "After training"
+_DATA, _LOOK = "Data and masks", "Look things up"
 app.command(rich_help_panel=_RUN)(demo)
 app.command(rich_help_panel=_RUN)(run)
 app.command(rich_help_panel=_RUN)(pretrain)
 app.command(rich_help_panel=_RUN)(finetune)
 app.command(rich_help_panel=_RUN)(evaluate)
 app.command(rich_help_panel=_RUN)(report)
-app.add_typer(compare_app, name="compare", rich_help_panel=_RUN)
-app.command(rich_help_panel=_RUN)(ablate)
+app.add_typer(study_app, name="study", rich_help_panel=_STUDY)
 app.command(rich_help_panel=_DATA)(catalog)
 app.add_typer(masks_app, name="masks", rich_help_panel=_DATA)
 app.command(rich_help_panel=_DATA)(phantom)
@@ -56,10 +58,9 @@ def _root(
 
 def main() -> None:
     """Run the command line; a user's error exits with status 2 and one message."""
+    show_warnings_in_one_line()
     try:
         app()
     except MedsgsslError as error:
-        console = Console(stderr=True)
-        console.print("[bold red]Error:[/] ", end="", highlight=False)
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        print_error(str(error))
         sys.exit(2)

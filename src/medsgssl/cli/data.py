@@ -3,58 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from medsgssl.cli.options import Settings
-
-if TYPE_CHECKING:
-    from medsgssl.config.schema import DataSettings
+from medsgssl.cli.options import AsJson, DataArgument, DataOnlySettings, Quiet, Split, resolve_data
+from medsgssl.cli.output import print_json
 
 
 def catalog(
-    data: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    split: Annotated[
-        str | None, typer.Option(help="auto, lists, official or random (data.split).")
-    ] = None,
+    data: DataArgument,
+    split: Split = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; by default the set's place in the cache.")
+        Path | None, typer.Option(help="Also write the catalog to this Parquet file.")
     ] = None,
     hash_content: Annotated[
         bool,
         typer.Option("--hash/--no-hash", help="Read whole files: finds duplicates and damage."),
     ] = True,
-    settings: Settings = None,
+    settings: DataOnlySettings = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Check a data set: images, labels, patients, splits; nothing is silently left out."""
-    from rich.console import Console
-
+    """Check a data set: images, labels, patients, splits. Every problem is listed and counted."""
     from medsgssl.data.audit_table import audit_view
-    from medsgssl.data.catalog import build_catalog, load_or_build, saved_as
-    from medsgssl.utils.progress import counting
+    from medsgssl.data.catalog import load_or_build, saved_as
+    from medsgssl.utils.progress import counting, new_console
 
-    resolved = _data_settings(data, split, settings or [])
-    console = Console()
-    with counting("checking images", console) as progress:
-        if out is None:
-            made = load_or_build(resolved, hash_content=hash_content, progress=progress)
-        else:
-            made = build_catalog(resolved, hash_content=hash_content, progress=progress)
-            made.save(out)
-    console.print(audit_view(made.facts))
+    resolved = resolve_data(data, settings, split)
+    with counting("checking images", new_console(stderr=True)) as progress:
+        made = load_or_build(
+            resolved, hash_content=hash_content, labels=resolved.labels, progress=progress
+        )
+    if out is not None:
+        made.save(out)
+    if as_json:
+        print_json(made.facts)
+        return
+    new_console(always=True).print(audit_view(made.facts))
     typer.echo(f"Catalog: {out or saved_as(resolved)}")
-
-
-def _data_settings(data: Path, split: str | None, items: list[str]) -> DataSettings:
-    from medsgssl.config.loading import build, merge, nest, parse_overrides
-    from medsgssl.config.schema import MethodSettings
-
-    tree = merge(parse_overrides(items), nest("data.root", str(data.absolute())))
-    if split is not None:
-        tree = merge(tree, nest("data.split", split))
-    # The name is that of a method, which a catalog has none of; every key is checked all the same.
-    return build(merge(tree, {"method_name": "catalog"}), MethodSettings).data
 
 
 def phantom(
@@ -62,23 +49,15 @@ def phantom(
     count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 300,
     size: Annotated[int, typer.Option("--size", min=32, help="Side in pixels.")] = 256,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the set.")] = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Write synthetic chest X-rays in the layout of NIH ChestX-ray14, with exact lung masks."""
-    from rich.progress import Progress
-
     from medsgssl.data.synthetic.dataset import generate_phantoms
+    from medsgssl.utils.progress import counting, new_console
     from medsgssl.utils.system import cpu_count
 
-    # Processes take about two seconds to start, in which one alone draws 50 images.
+    # Starting a process takes as long as drawing 50 images.
     workers = min(cpu_count(), 8) if count > 100 else 1
-    with Progress(transient=True) as bar:
-        task = bar.add_task("phantoms", total=count)
-        generate_phantoms(
-            out,
-            count,
-            size,
-            seed,
-            progress=lambda done, _: bar.update(task, completed=done),
-            workers=workers,
-        )
+    with counting("phantoms", new_console(stderr=True)) as progress:
+        generate_phantoms(out, count, size, seed, progress=progress, workers=workers)
     typer.echo(f"{count} phantoms of {size} x {size} pixels in {out}")

@@ -1,4 +1,4 @@
-"""`masks`: draw, look at, score and join the lung masks of a data set."""
+"""`masks`: draw, look at, score and merge the lung masks of a data set."""
 
 from __future__ import annotations
 
@@ -6,38 +6,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+
+from medsgssl.cli.options import DataArgument, DataOnlySettings, Quiet, resolve_data
 
 if TYPE_CHECKING:
+    from medsgssl.config.schema import DataSettings
     from medsgssl.masks.build import Item
     from medsgssl.masks.sources import Maker
-
-
-class BuildByDefault(TyperGroup):
-    """Take `masks DATA` for `masks build DATA`: a first word that is no command is a folder."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `build` before everything that does not start with a command or with --help."""
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["build", *args]
-        return super().parse_args(ctx, args)
+    from medsgssl.masks.store import MaskStore
 
 
 masks_app = typer.Typer(
-    cls=BuildByDefault,
     no_args_is_help=True,
-    help="Draw the lung masks of a data set (`masks DATA`), look at them and score them.",
+    help="Draw the lung masks of a data set, look at them and score them.",
 )
 
-Data = Annotated[Path, typer.Argument(help="Folder of the data set.")]
 Store = Annotated[Path, typer.Argument(help="Folder of a mask store.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="Rules that draw the masks.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="The mask recipe.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Also write this quality page (HTML).")]
 
 
 @masks_app.command()
 def build(
-    data: Data,
+    data: DataArgument,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the mask store; by default where runs look for it."),
@@ -45,53 +36,56 @@ def build(
     recipe: RecipeName = "anatomic",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n equal shares.")] = "1/1",
-    own: Annotated[
+    masks_dir: Annotated[
         Path | None,
-        typer.Option("--own", help="Folder of your own PNG masks to take instead of a recipe."),
+        typer.Option("--masks-dir", help="Folder of your own PNG masks, used instead of a recipe."),
     ] = None,
     page: Page = None,
+    settings: DataOnlySettings = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Draw the masks of a data set; an interrupted call goes on when given again."""
-    from rich.progress import Progress
-
+    """Draw the masks of a data set; the same command continues an interrupted one."""
     from medsgssl.masks.build import build_store
     from medsgssl.masks.sources import FolderMaker, RecipeMaker
     from medsgssl.report.mask_pages import write_quality_page
+    from medsgssl.utils.progress import counting, new_console
     from medsgssl.utils.system import cpu_count
 
-    items = _items(data)
-    maker = FolderMaker(own) if own is not None else RecipeMaker(recipe)
+    resolved = _data_settings(data, settings)
+    items = _items(resolved)
+    maker = RecipeMaker(recipe) if masks_dir is None else FolderMaker(masks_dir)
     if out is None:
         if shard != "1/1":
             raise typer.BadParameter("a shard needs a folder of its own: give --out")
-        out = _default_store(data, maker, items)
-    with Progress(transient=True) as bar:
-        task = bar.add_task("drawing lung masks", total=None)
+        out = _default_store(resolved, maker, items)
+    with counting("drawing lung masks", new_console(stderr=True)) as progress:
         store = build_store(
             out,
             items,
             maker,
             workers or cpu_count(),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
             shard=_shard(shard),
         )
-    typer.echo(f"{len(store)} masks in {out}: {_counts(store.counts)}")
     if page is not None:
         typer.echo(f"Quality page: {write_quality_page(store, dict(items), page)}")
+    _print_counts(store, out)
 
 
 @masks_app.command()
 def page(
-    data: Data,
+    data: DataArgument,
     store: Store,
     out: Annotated[Path, typer.Option("--out", help="The HTML file.")],
     count: Annotated[int, typer.Option(help="Overlays at most.", min=1)] = 60,
+    settings: DataOnlySettings = None,
 ) -> None:
     """Show the masks of lowest quality, worst first."""
     from medsgssl.masks.store import MaskStore
     from medsgssl.report.mask_pages import write_quality_page
 
-    typer.echo(write_quality_page(MaskStore.open(store), dict(_items(data)), out, count))
+    items = _items(_data_settings(data, settings))
+    typer.echo(write_quality_page(MaskStore.open(store), dict(items), out, count))
 
 
 @masks_app.command()
@@ -117,13 +111,13 @@ def score(
         typer.Option("--out", help="Folder for scores.json, scores.csv, worst.html, quality.png."),
     ] = None,
 ) -> None:
-    """Compare a recipe with masks drawn by people."""
+    """Score a recipe against masks drawn by people."""
     from medsgssl.masks.benchmark import score_recipe
     from medsgssl.report.mask_pages import write_scores
 
     scores = score_recipe(images, reference, recipe)
     for name, value in scores.summary().items():
-        typer.echo(f"{name:28} {_said(value)}")
+        typer.echo(f"{name:28} {_written(value)}")
     if out is not None:
         write_scores(scores, images, reference, out)
         typer.echo(f"Written: {out}")
@@ -132,32 +126,34 @@ def score(
 @masks_app.command()
 def merge(
     shards: Annotated[list[Path], typer.Argument(help="Folders of all shards.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the joined store.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the merged store.")],
 ) -> None:
-    """Join the shards that several machines drew, and check that none is missing."""
+    """Merge the shards that several machines drew; a missing shard is an error."""
     from medsgssl.masks.build import merge_shards
 
     store = merge_shards(shards, out)
-    typer.echo(f"{len(store)} masks in {out}: {_counts(store.counts)}")
+    _print_counts(store, out)
 
 
-def _items(data: Path) -> list[Item]:
+def _data_settings(data: Path, settings: list[str] | None) -> DataSettings:
+    # Masks do not depend on the split, and not every data set has the default one.
+    return resolve_data(data, settings, split="train")
+
+
+def _items(settings: DataSettings) -> list[Item]:
     """Image id and path of every image that the catalog of a data set can use."""
-    from medsgssl.config.schema import DataSettings
     from medsgssl.data.catalog import load_or_build
     from medsgssl.data.prepare import mask_items
 
-    # Masks do not depend on the split, and not every data set has the default one.
-    return mask_items(load_or_build(DataSettings(root=data, split="train")))
+    return mask_items(load_or_build(settings, labels=settings.labels))
 
 
-def _default_store(data: Path, maker: Maker, items: list[Item]) -> Path:
+def _default_store(settings: DataSettings, maker: Maker, items: list[Item]) -> Path:
     """The folder in the cache where a run looks for these very masks."""
-    from medsgssl.config.schema import DataSettings
     from medsgssl.data.catalog import cache_place
     from medsgssl.data.prepare import store_folder
 
-    return store_folder(cache_place(DataSettings(root=data)), maker, items)
+    return store_folder(cache_place(settings), maker, items)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -167,9 +163,12 @@ def _shard(text: str) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "doubtful", "failed"))
+def _print_counts(store: MaskStore, folder: Path) -> None:
+    counts = ", ".join(
+        f"{store.counts.get(name, 0)} {name}" for name in ("ok", "doubtful", "failed")
+    )
+    typer.echo(f"{len(store)} masks in {folder}: {counts}")
 
 
-def _said(value: Any) -> str:
+def _written(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)

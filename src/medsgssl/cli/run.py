@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsgssl.cli.options import (
-    AlsoFolders,
     ConfigFile,
     DataFolder,
+    ExtraData,
     MaskSource,
     MethodName,
     NoPretrain,
+    Quiet,
     RunOut,
     Settings,
     resolve,
@@ -36,17 +37,18 @@ def run(
     method: MethodName,
     out: RunOut,
     data: DataFolder = None,
-    also: AlsoFolders = None,
+    extra_data: ExtraData = None,
     no_pretrain: NoPretrain = False,
     mask_source: MaskSource = None,
     start: Pretrained = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    quiet: Quiet = False,
 ) -> None:
     """Run a method from data to report: masks, pretraining, fine-tuning, evaluation.
 
-    A complete stage is skipped and an interrupted one goes on, so that the same command can be
-    given again after a crash.
+    After a crash or Ctrl-C, give the same command again: complete stages are skipped, and an
+    interrupted one continues.
     """
     from medsgssl.pipeline.runner import run_method
 
@@ -55,7 +57,7 @@ def run(
         config,
         settings,
         data=data,
-        also=also,
+        extra_data=extra_data,
         mask_source=mask_source,
         no_pretrain=no_pretrain,
     )
@@ -66,15 +68,18 @@ def pretrain(
     method: MethodName,
     out: RunOut,
     data: DataFolder = None,
-    also: AlsoFolders = None,
+    extra_data: ExtraData = None,
     mask_source: MaskSource = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Run a method up to its pretrained encoder; `run` goes on from there."""
+    """Run a method up to its pretrained encoder; `run` continues from there."""
     from medsgssl.pipeline.runner import run_method
 
-    resolved = resolve(method, config, settings, data=data, also=also, mask_source=mask_source)
+    resolved = resolve(
+        method, config, settings, data=data, extra_data=extra_data, mask_source=mask_source
+    )
     done = run_method(resolved, out, until="pretrain")
     typer.echo(f"Encoder: {done.pretrained}")
 
@@ -83,12 +88,13 @@ def finetune(
     method: MethodName,
     out: RunOut,
     data: DataFolder = None,
-    also: AlsoFolders = None,
+    extra_data: ExtraData = None,
     no_pretrain: NoPretrain = False,
     mask_source: MaskSource = None,
     start: Pretrained = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune a pretrained encoder (of this run folder, or --from another) and evaluate it."""
     from medsgssl.errors import CheckpointError
@@ -100,7 +106,7 @@ def finetune(
         config,
         settings,
         data=data,
-        also=also,
+        extra_data=extra_data,
         mask_source=mask_source,
         no_pretrain=no_pretrain,
     )
@@ -108,7 +114,7 @@ def finetune(
     if weights is None and not resolved.no_pretrain and not RunFolder(out).pretrained.is_file():
         raise CheckpointError(
             f"{out} holds no pretrained encoder",
-            f"run `medsgssl pretrain {method}` first, name one with --from, or give --direct",
+            f"run `medsgssl pretrain {method}` first, name one with --from, or give --no-pretrain",
         )
     _report_and_show(run_method(resolved, out, pretrained=weights))
 
@@ -168,8 +174,13 @@ def evaluate(folder: RunArgument, settings: Settings = None) -> None:
     show_result(run)
 
 
-def report(folder: RunArgument, figures: bool = False) -> None:
-    """Write the report of a run anew; --figures adds its figures as SVG and PDF files."""
+def report(
+    folder: RunArgument,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Also write the figures as SVG and PDF files.")
+    ] = False,
+) -> None:
+    """Write the report of a run again; --figures adds its figures as SVG and PDF files."""
     from medsgssl.report.run_page import write_report
     from medsgssl.runs.folder import RunFolder
 
@@ -179,10 +190,13 @@ def report(folder: RunArgument, figures: bool = False) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for data, cache and runs.")] = Path(
+        "demo"
+    ),
     count: Annotated[int, typer.Option(help="Synthetic X-rays.", min=200)] = 600,
+    quiet: Quiet = False,
 ) -> None:
-    """Show the whole way on synthetic X-rays: data, masks, pretraining, fine-tuning, report."""
+    """Run everything once on synthetic X-rays: data, masks, pretraining, fine-tuning, report."""
     from medsgssl.pipeline.demo import run_demo
     from medsgssl.report.run_page import write_report
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from medsgssl.cli.options import ConfigFile, MethodName
+from medsgssl.cli.options import AsJson, ConfigFile, MethodName, Quiet
+from medsgssl.cli.output import print_json
 
 if TYPE_CHECKING:
     from medsgssl.study.cost import Estimate
@@ -28,28 +28,17 @@ StudySettings = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the plan, its time and room; write nothing.")
+    bool, typer.Option("--dry-run", help="Show the plan, its time and disk space; write nothing.")
 ]
 
 
-class StudyByDefault(TyperGroup):
-    """Take `compare --data DATA ...` for `compare run --data DATA ...`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `run` before everything that does not start with a command or with --help."""
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-compare_app = typer.Typer(
-    cls=StudyByDefault,
+study_app = typer.Typer(
     no_args_is_help=True,
-    help="Compare methods: plan and run a study (`compare --data DATA ...`), and report it.",
+    help="Plan and run several runs that are compared, and report them.",
 )
 
 
-@compare_app.command()
+@study_app.command()
 def run(
     data: StudyData,
     out: StudyFolder,
@@ -60,17 +49,19 @@ def run(
         str,
         typer.Option(help="Mask controls of every method: none,shuffled,random-blob,..."),
     ] = "",
-    twins: Annotated[
-        bool, typer.Option("--twins", help="Also run each method without pretraining.")
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Also run the no-pretraining baseline of each method."),
     ] = False,
     config: ConfigFile = None,
     settings: StudySettings = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Plan and run a study; given again, it goes on where it stopped.
+    """Plan and run a study; the same command continues an interrupted one.
 
-    Masks and decoded images are shared by all runs, and one pretraining by all label fractions.
-    A run that fails is recorded, the others go on, and the exit status is 1.
+    All runs share masks and decoded images, and all label fractions share one pretraining.
+    A run that fails is recorded, the others continue, and the exit status is 1.
     """
     from medsgssl.config.loading import read_yaml
     from medsgssl.study.planning import make_plan
@@ -81,7 +72,7 @@ def run(
         seeds=seeds,
         fractions=numbers(label_fractions),
         controls=split_list(controls),
-        twins=twins,
+        twins=baselines,
         items=settings or [],
         file=read_yaml(config) if config else None,
     )
@@ -89,32 +80,34 @@ def run(
 
 
 def carry_out(plan: StudyPlan, out: Path, *, dry_run: bool) -> None:
-    """Run a study and say what became of it, or show what it would take.
+    """Run a study and print how its runs ended, or show what it would take.
 
     Args:
         plan: What to run.
         out: The study's folder.
-        dry_run: Show the plan with its time and room, and write nothing.
+        dry_run: Show the plan with its time and disk space, and write nothing.
     """
     from medsgssl.report.run_page import write_report
     from medsgssl.study.cost import estimate
     from medsgssl.study.runner import run_study
+    from medsgssl.utils.progress import new_console
 
     if dry_run:
-        plan.joined(out)  # says now what running it would refuse
-        _show_plan(plan, estimate(plan, out))
+        plan.joined(out)  # raises now what running it would refuse
+        log = new_console(stderr=True)
+        _show_plan(plan, estimate(plan, out, lambda text: log.print(f"{text} ...")))
         return
     outcomes = run_study(plan, out, on_run_end=write_report)
     failed = [outcome for outcome in outcomes if outcome.problem]
     typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are complete.")
     for outcome in failed:
         typer.echo(f"{outcome.status}: {outcome.name}: {outcome.problem.splitlines()[0]}")
-    typer.echo(f"Report it: medsgssl compare report {out}")
+    typer.echo(f"Report it: medsgssl study report {out}")
     if failed:
         raise typer.Exit(1)
 
 
-@compare_app.command()
+@study_app.command()
 def report(
     folders: Annotated[
         list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
@@ -126,10 +119,9 @@ def report(
     resamples: Annotated[int, typer.Option(help="Resamples of patients.", min=100)] = 2000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.", min=0.5, max=0.999)] = 0.95,
 ) -> None:
-    """Report a study, or run folders made anywhere, from their result files alone.
+    """Report a study, or any run folders, from their result files alone.
 
-    Writes one page that needs nothing but itself, the tables as CSV and LaTeX, and the figures
-    as SVG and PDF.
+    Writes one self-contained page, the tables as CSV and LaTeX, and the figures as SVG and PDF.
     """
     from medsgssl.report.study_page import write_study_report
 
@@ -139,7 +131,7 @@ def report(
     typer.echo(f"Report: {page}")
 
 
-@compare_app.command()
+@study_app.command()
 def table(
     folders: Annotated[
         list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
@@ -150,17 +142,18 @@ def table(
         bool, typer.Option("--measure", help="Time a pretraining step of every arm now.")
     ] = False,
 ) -> None:
-    """Write each method beside its twin without pretraining: Markdown, with every command.
+    """Write each method beside its no-pretraining baseline, as Markdown with every command.
 
-    Mean AUC on test, what pretraining brings, and what an epoch costs, from result files alone.
+    The table has the mean AUC on test, the gain of pretraining and the cost of an epoch, from
+    result files alone.
     """
     from medsgssl.report.results_page import write_results
 
     typer.echo(f"Table: {write_results(folders, out, control=control, measure=measure)}")
 
 
-@compare_app.command()
-def look(
+@study_app.command()
+def localize(
     folders: Annotated[
         list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
     ],
@@ -168,7 +161,7 @@ def look(
         Path | None, typer.Option(help="Box list; BBox_List_2017.csv of the data by default.")
     ] = None,
 ) -> None:
-    """Score where the classifiers look against boxes and lungs; `report` then shows it."""
+    """Score the classifiers' maps against boxes and lungs; `study report` then shows the scores."""
     from medsgssl.study.collect import run_folders
     from medsgssl.study.localize import look_all
 
@@ -176,7 +169,7 @@ def look(
         typer.echo(f"Localization: {path}")
 
 
-@compare_app.command()
+@study_app.command()
 def card(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
 ) -> None:
@@ -185,6 +178,63 @@ def card(
     from medsgssl.runs.folder import RunFolder
 
     typer.echo(f"Model card: {write_card(RunFolder(folder))}")
+
+
+@study_app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show how far a study is: its complete, failed, begun and waiting runs."""
+    from collections import Counter
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from medsgssl.study.status import study_status
+    from medsgssl.utils.progress import new_console
+
+    runs = study_status(folder)
+    if as_json:
+        print_json([asdict(run) for run in runs])
+        return
+    table = Table("run", "state", "problem")
+    for run in runs:
+        table.add_row(run.name, run.state, next(iter(run.problem.splitlines()), ""))
+    new_console(always=True).print(table)
+    counts = Counter(run.state for run in runs)
+    typer.echo(f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+
+
+@study_app.command()
+def ablate(
+    method: MethodName,
+    data: StudyData,
+    out: StudyFolder,
+    seeds: Seeds = 3,
+    label_fractions: LabelFractions = "1",
+    config: ConfigFile = None,
+    settings: StudySettings = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+) -> None:
+    """Leave out the components of a method one by one: a study with a leave-one-out table.
+
+    Runs the method, its no-pretraining baseline, the control simclr with the same backbone, and
+    the method without each of its components. `medsgssl study report` then shows their effects.
+    """
+    from medsgssl.config.loading import read_yaml
+    from medsgssl.study.planning import make_ablation
+
+    plan = make_ablation(
+        data,
+        method,
+        seeds=seeds,
+        fractions=numbers(label_fractions),
+        items=settings or [],
+        file=read_yaml(config) if config else None,
+    )
+    carry_out(plan, out, dry_run=dry_run)
 
 
 def split_list(text: str) -> list[str]:
@@ -200,56 +250,26 @@ def numbers(text: str) -> list[float]:
         raise typer.BadParameter(f"{text!r} is not a list of numbers such as 0.1,1") from None
 
 
-def _show_plan(plan: StudyPlan, found: Estimate) -> None:
-    from rich.console import Console
+def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
     from rich.table import Table
 
     from medsgssl.utils.formatting import duration, size
+    from medsgssl.utils.progress import new_console
 
-    table = Table("run", "time", "from", "room")
-    for item in found.runs:
+    table = Table("run", "time", "from", "disk space")
+    for item in needs.runs:
         table.add_row(item.run.name, duration(item.seconds), item.basis, size(item.num_bytes))
-    console = Console()
+    console = new_console(always=True)
     console.print(table)
-    splits = ", ".join(f"{count} {name}" for name, count in found.images.items())
-    console.print(f"Images: {splits}. {len(found.complete)} of {len(plan.runs)} runs are complete.")
+    splits = ", ".join(f"{count} {name}" for name, count in needs.images.items())
+    console.print(f"Images: {splits}. {len(needs.complete)} of {len(plan.runs)} runs are complete.")
     console.print(
-        f"Time: about {duration(found.seconds)} on this machine, as busy as it is "
-        "now, all epochs counted; drawing masks and decoding images come once on top, unless they "
-        "are in the cache."
+        f"Time: about {duration(needs.seconds)} on this machine under its present load, all epochs "
+        "counted; masks that are not in the cache yet and the decoding of images come once on top."
     )
     console.print(
-        f"Room: about {size(found.num_bytes)}, of it {size(found.cache_octets)} for decoded images "
-        f"and masks; {size(found.free_octets)} are free."
+        f"Disk space: about {size(needs.num_bytes)}, of it {size(needs.cache_octets)} for decoded "
+        f"images and masks; {size(needs.free_octets)} are free."
     )
-    if found.num_bytes > found.free_octets:
+    if needs.num_bytes > needs.free_octets:
         console.print("Warning: the disk is too small for this study.", style="yellow")
-
-
-def ablate(
-    method: MethodName,
-    data: StudyData,
-    out: StudyFolder,
-    seeds: Seeds = 3,
-    label_fractions: LabelFractions = "1",
-    config: ConfigFile = None,
-    settings: StudySettings = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Leave out the parts of a method one by one: a study with its leave-one-out table.
-
-    Runs the method, its twin without pretraining, the control simclr with the same backbone, and
-    the method without each of its parts. `medsgssl compare report` then shows what each brings.
-    """
-    from medsgssl.config.loading import read_yaml
-    from medsgssl.study.planning import make_ablation
-
-    plan = make_ablation(
-        data,
-        method,
-        seeds=seeds,
-        fractions=numbers(label_fractions),
-        items=settings or [],
-        file=read_yaml(config) if config else None,
-    )
-    carry_out(plan, out, dry_run=dry_run)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from medsgssl.config.schema import (
     DataSettings,
@@ -27,10 +28,8 @@ class Config(Settings):
     """Everything that decides the result of one run."""
 
     method_name: str = Field(description="the method, e.g. simclr")
-    no_pretrain: bool = Field(
-        False, description="leave pretraining out: the baseline of the method"
-    )
-    seed: int = Field(0, ge=0)
+    no_pretrain: bool = Field(False, description="skip pretraining: the no-pretraining baseline")
+    seed: int = Field(0, ge=0, description="seed of everything random in the run")
     data: DataSettings = DataSettings()
     masks: MaskSettings = MaskSettings()
     encoder: EncoderSettings = EncoderSettings()
@@ -109,46 +108,69 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def build(tree: Mapping[str, Any], method_settings: type[MethodSettings]) -> Config:
+def build(
+    tree: Mapping[str, Any],
+    method_settings: type[MethodSettings],
+    other_problems: Sequence[str] = (),
+) -> Config:
     """Validate a nested mapping into a ``Config``, reporting every mistake at once.
 
     Args:
         tree: Nested plain values, e.g. from YAML and overrides.
         method_settings: The settings class of the method named in ``tree["method_name"]``.
+        other_problems: Mistakes that the caller has found, one line each.
 
     Raises:
         ConfigError: One or more keys or values are wrong; all of them are listed.
     """
     problems: list[str] = []
+    known = [*_dotted_keys(Config), *(f"method.{key}" for key in method_settings.model_fields)]
     plain = dict(tree)
     try:
         plain["method"] = method_settings.model_validate(plain.get("method", {}))
     except ValidationError as error:
-        problems += _describe(error, "method.")
+        problems += _describe(error, known, "method.")
         plain.pop("method", None)
     try:
         config = Config.model_validate(plain)
     except ValidationError as error:
-        problems += _describe(error)
+        problems += _describe(error, known)
+    problems += other_problems
     if problems:
         raise ConfigError(
             "the configuration has mistakes:\n" + "\n".join(f"  - {line}" for line in problems),
-            "see `medsgssl config {}` for every key and its default".format(
+            "see `medsgssl config {}` for every key, its meaning and its range".format(
                 tree.get("method_name", "METHOD")
             ),
         )
     return config
 
 
-def _describe(error: ValidationError, prefix: str = "") -> list[str]:
+def _describe(error: ValidationError, known: Sequence[str], prefix: str = "") -> list[str]:
     lines = []
     for item in error.errors():
         key = prefix + ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"{key}: no such setting")
+            lines.append(f"{key}: no such setting{_suggestion(key, known)}")
         else:
             lines.append(f"{key}={item['input']!r}: {item['msg']}")
     return lines
+
+
+def _suggestion(key: str, known: Sequence[str]) -> str:
+    leaf = key.rpartition(".")[2]
+    near = [name for name in known if name.rpartition(".")[2] == leaf]
+    near = near[:3] or get_close_matches(key, known, n=1, cutoff=0.75)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _dotted_keys(settings: type[BaseModel]) -> Iterator[str]:
+    for name, field in settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from (f"{name}.{key}" for key in _dotted_keys(kind))
+        else:
+            yield name
 
 
 def dump(config: Config) -> dict[str, Any]:

@@ -7,6 +7,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+
+class RenamedWarning(FutureWarning):
+    """An old name of a setting, an option or a command was used; the message names the new one."""
+
+
 #: Dotted old name -> dotted new name. ``METHOD:`` limits a name to the settings of one method.
 RENAMED = {
     "name": "method_name",
@@ -34,7 +39,7 @@ def with_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
         tree: Nested plain values, as read from YAML, ``--set`` or an older run folder.
 
     Warns:
-        FutureWarning: For each old name, naming the new one.
+        RenamedWarning: For each old name, naming the new one.
     """
     renamed: dict[str, Any] = copy.deepcopy(dict(tree))
     for rule, new in RENAMED.items():
@@ -77,4 +82,4 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _warn(old: str, new: str) -> None:
-    warnings.warn(f"the setting {old} is now called {new}", FutureWarning, stacklevel=4)
+    warnings.warn(f"the setting {old} is now called {new}", RenamedWarning, stacklevel=4)

@@ -25,7 +25,8 @@ class DataSettings(Settings):
 
     root: Path | None = Field(None, description="folder of the data set (`--data`)")
     extra_roots: tuple[Path, ...] = Field(
-        (), description="folders of further data sets to pretrain on, without labels (`--also`)"
+        (),
+        description="folders of other data sets to pretrain on as well (`--extra-data`)",
     )
     labels: str | None = Field(
         None, description="file name of the label table, where the folder holds several"
@@ -47,7 +48,7 @@ class DataSettings(Settings):
     pin_memory: bool = Field(True, description="page-locked host memory, where a GPU is used")
     split: SplitKind = Field(
         "auto",
-        description="lists: the list files; official: the carried NIH patients; random: seeded, "
+        description="lists: the list files; official: the bundled NIH patients; random: seeded, "
         "stratified by patient; train: all for pretraining; auto: lists, else official for NIH, "
         "else random",
     )
@@ -81,15 +82,18 @@ class EvaluateSettings(Settings):
     """Thresholds and uncertainty; predictions are never recomputed here."""
 
     threshold: Literal["f1", "sensitivity", "specificity"] = Field(
-        "f1", description="what the validation thresholds aim at"
+        "f1", description="what the thresholds, chosen on validation, optimize or reach"
     )
     target: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.9, description="sensitivity or specificity to reach, where the threshold aims at one"
+        0.9,
+        description="sensitivity or specificity to reach, where threshold names one",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         1000, description="resamples of patients behind each interval"
     )
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.95, description="confidence level of the intervals"
+    )
     calibrate: bool = Field(True, description="temperature scaling on validation")
 
 
@@ -99,7 +103,7 @@ MaskControl = Literal["none", "shuffled", "random-blob", "mean-template"]
 class MaskSettings(Settings):
     """How the masks are made and which masks a run is given."""
 
-    recipe: Literal["anatomic", "classic"] = Field("anatomic", description="rules that draw masks")
+    recipe: str = Field("anatomic", description="recipe that draws the masks, by name")
     source: str = Field(
         "rules",
         description="rules | none | shuffled | random-blob | mean-template | path of a mask store "
@@ -123,9 +127,11 @@ class LoopSettings(Settings):
         0.05, description="AdamW decay; norms, biases, tokens and gates have none"
     )
     backbone_lr_factor: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="learning rate of the backbone relative to the new parts"
+        1.0, description="learning rate of the backbone relative to that of the new layers"
     )
-    warmup_epochs: Annotated[float, Field(ge=0)] = Field(2, description="linear warm-up")
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(
+        2, description="epochs of linear learning-rate warm-up"
+    )
     freeze_epochs: Annotated[int, Field(ge=0)] = Field(
         0, description="epochs with a frozen backbone (its BatchNorm then in eval mode)"
     )
@@ -134,9 +140,13 @@ class LoopSettings(Settings):
         1, description="batches per optimizer step"
     )
     precision: Precision = Field("auto", description="auto: bf16 or fp16 on GPUs, fp32 on CPUs")
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(1, description="per machine")
-    num_nodes: Annotated[int, Field(ge=1)] = Field(1, description="machines")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="device type; auto: a GPU where there is one"
+    )
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="GPUs (or CPU processes) per machine"
+    )
+    num_nodes: Annotated[int, Field(ge=1)] = Field(1, description="number of machines")
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(
         10, description="minutes between checkpoints inside an epoch; one is always kept per epoch"
     )
@@ -151,7 +161,7 @@ class PretrainSettings(LoopSettings):
     probe_every: Annotated[int, Field(ge=0)] = Field(
         5,
         description="epochs between k-NN probes on validation, with pictures for TensorBoard, the "
-        "last epoch always; 0: none. Probes use labels, to be watched alone: nothing follows",
+        "last epoch always; 0: none. Probes read labels for display alone: they decide nothing",
     )
     probe_images: Annotated[int, Field(ge=2)] = Field(
         4096, description="training images behind a probe, drawn once"
@@ -159,18 +169,25 @@ class PretrainSettings(LoopSettings):
 
 
 class FinetuneSettings(LoopSettings):
-    """Supervised fine-tuning for the 14 diseases."""
+    """Supervised fine-tuning for the labels of the data set."""
 
     mode: Literal["finetune", "linear", "knn"] = Field(
         "finetune", description="full fine-tuning, linear probe or k-NN on frozen features"
     )
-    loss: Literal["focal", "bce", "asymmetric"] = "focal"
-    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    patience: Annotated[int, Field(ge=1)] = Field(
-        10, description="epochs without a better validation mean AUC before stopping"
+    loss: Literal["focal", "bce", "asymmetric"] = Field(
+        "focal", description="multi-label loss; bce: binary cross-entropy"
     )
-    neighbors: Annotated[int, Field(ge=1)] = Field(50, description="k of the k-NN read-out")
+    focal_gamma: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="focusing exponent of the focal loss"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="dropout rate before the classifier"
+    )
+    patience: Annotated[int, Field(ge=1)] = Field(
+        10,
+        description="stop early after this many epochs without a higher mean AUC on validation",
+    )
+    neighbors: Annotated[int, Field(ge=1)] = Field(50, description="k of the k-NN classifier")
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

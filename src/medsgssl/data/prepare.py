@@ -132,7 +132,7 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
             raise DataError(
                 f"no image of {catalog.root} can be pretrained on beside {first.root}: they are "
                 "there already, cannot be read, or belong to its validation and test patients",
-                "leave the folder out of --also",
+                "leave the folder out of --extra-data",
             )
     place = cache_place(settings)
     size = settings.cache_size or settings.img_size

@@ -142,7 +142,7 @@ class StoreHeader:
         if not source.is_file():
             raise MaskError(
                 f"{folder} is not a mask store: {STORE_FILE} is missing",
-                "make the masks with `medsgssl masks DATA --out FOLDER`",
+                "make the masks with `medsgssl masks build DATA --out FOLDER`",
             )
         values = read_json(source)
         if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:

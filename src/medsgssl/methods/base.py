@@ -57,7 +57,7 @@ class Method(ABC):
     settings: ClassVar[type[MethodSettings]] = MethodSettings
     #: Defaults of other settings that differ for this method, by dotted key.
     defaults: ClassVar[dict[str, Any]] = {}
-    #: What `medsgssl ablate` leaves out one by one, by name.
+    #: What `medsgssl study ablate` leaves out one by one, by name.
     components: ClassVar[dict[str, Component]] = {}
     #: False where neither views, input path nor loss look at a mask.
     uses_masks: ClassVar[bool] = True

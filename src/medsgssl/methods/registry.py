@@ -6,20 +6,25 @@ import functools
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medsgssl.config.loading import Config, build, merge, nest
 from medsgssl.config.renamed import with_new_names
 from medsgssl.errors import ConfigError
-from medsgssl.methods.base import Method
+from medsgssl.methods.names import name_problems
 from medsgssl.utils.io import read_json
+
+if TYPE_CHECKING:
+    # The classes import torch, and the index of methods does without it.
+    from medsgssl.methods.base import Method
 
 _METHODS: dict[str, type[Method]] = {}
 _GROUP = "medsgssl.methods"
 
-M = TypeVar("M", bound=type[Method])
+M = TypeVar("M", bound="type[Method]")
 
 
 def register(method: M) -> M:
@@ -44,6 +49,16 @@ def _import_all() -> None:
         entry.load()
 
 
+def registered() -> list[str]:
+    """Return the names of the methods whose modules have been imported so far."""
+    return list(_METHODS)
+
+
+def plugin_names() -> set[str]:
+    """Return the names of the methods that other packages offer as entry points."""
+    return {entry.name for entry in importlib.metadata.entry_points(group=_GROUP)}
+
+
 def all_methods() -> dict[str, type[Method]]:
     """Return every known method by name, sorted."""
     _import_all()
@@ -58,29 +73,52 @@ def find_method(name: str) -> type[Method]:
     """
     methods = all_methods()
     if name not in methods:
-        raise ConfigError(f"there is no method {name!r}", f"choose one of: {', '.join(methods)}")
+        raise unknown_method(name, methods)
     return methods[name]
 
 
-def configure(name: str, *layers: Mapping[str, Any], no_pretrain: bool = False) -> Config:
+def unknown_method(name: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for a name that no method has, with the names that are close to it."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return ConfigError(f"there is no method {name!r}{hint}", f"choose one of: {', '.join(known)}")
+
+
+def configure(
+    name: str,
+    *layers: Mapping[str, Any],
+    no_pretrain: bool = False,
+    check_names: bool = False,
+) -> Config:
     """Build the configuration of a method.
 
     Args:
         name: The method.
         *layers: Nested settings, later ones win: YAML file, then command line.
         no_pretrain: Configure the no-pretraining baseline.
+        check_names: Also look up backbone, mask recipe and mask source, for a run that is about
+            to start; stored configurations may name what another machine has.
 
     Raises:
         ConfigError: The method or a setting is unknown, or a value is out of range.
     """
     method = find_method(name)
+    renamed = [with_new_names({**layer, "method_name": name}) for layer in layers]
+    tree = layered(name, method.defaults, renamed, no_pretrain or not method.pretrains)
+    return build(tree, method.settings, name_problems(tree) if check_names else ())
+
+
+def layered(
+    name: str, defaults: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], no_pretrain: bool
+) -> dict[str, Any]:
+    """Return the nested settings of a method: its defaults by dotted key, then each layer."""
     tree: dict[str, Any] = {}
-    for key, value in method.defaults.items():
+    for key, value in defaults.items():
         tree = merge(tree, nest(key, value))
     for layer in layers:
-        tree = merge(tree, with_new_names({**layer, "method_name": name}))
-    tree = merge(tree, {"method_name": name, "no_pretrain": no_pretrain or not method.pretrains})
-    return build(tree, method.settings)
+        tree = merge(tree, layer)
+    return merge(tree, {"method_name": name, "no_pretrain": no_pretrain})
 
 
 def method_of(config: Config) -> Method:

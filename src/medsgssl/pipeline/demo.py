@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from medsgssl.data.synthetic.dataset import generate_phantoms
@@ -15,6 +14,7 @@ from medsgssl.pipeline.runner import run_method
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import read_metrics
 from medsgssl.utils.formatting import number
+from medsgssl.utils.progress import new_console
 
 # Small and from scratch, so that it ends within minutes on two cores and needs no download.
 _SETTINGS: dict[str, Any] = {
@@ -35,7 +35,7 @@ def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
     Returns:
         The run folders by method.
     """
-    console = Console()
+    console = new_console()
     started = time.monotonic()
     console.print(f"Drawing {count} synthetic chest X-rays in {out / 'data'}")
     generate_phantoms(out / "data", count, size=128)
@@ -55,7 +55,7 @@ def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
         spread = "{:.3f} to {:.3f}".format(*interval) if interval else "not defined"
         table.add_row(name, number(metrics["mean_auc"]), spread)
     console.rule("demo")
-    console.print(table)
+    new_console(always=True).print(table)
     console.print(
         f"Done in {time.monotonic() - started:.0f} s. These are synthetic images and a few epochs: "
         "the numbers show that the parts work together, not that a method helps."

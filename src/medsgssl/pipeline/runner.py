@@ -32,6 +32,7 @@ from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.finetuning import finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
 from medsgssl.utils.io import atomic_path, fingerprint, write_json
+from medsgssl.utils.progress import new_console
 from medsgssl.utils.system import loader_workers, rank, shared_memory_warning
 
 Until = Literal["data", "pretrain", "finetune", "evaluate"]
@@ -60,7 +61,7 @@ def run_method(
     Raises:
         MedsgsslError: Anything the user can mend.
     """
-    console = console or Console()
+    console = console or new_console()
     last = get_args(Until).index(until)
     run = RunFolder(out)
     if rank() == 0:

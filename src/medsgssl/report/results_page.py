@@ -65,7 +65,7 @@ def _head(analysis: Analysis, measured: bool) -> str:
     diseases = [name for name, kept in zip(DISEASES, bench.headline, strict=True) if kept]
     return (
         f"# Results on {data}, {first.settings['data.img_size']} pixels\n\n"
-        "Made by `medsgssl compare table` from result files. Mean AUC on the "
+        "Made by `medsgssl study table` from result files. Mean AUC on the "
         f"{len(bench.test.table):,} test images of {bench.patients:,} patients, the mean of the "
         f"diseases {', '.join(diseases)}; {bench.confidence:.0%} intervals over "
         f"{bench.resamples:,} resamples of patients, and over seeds where there are several.\n\n"

@@ -175,24 +175,29 @@ class Estimate:
         return sum(run.num_bytes for run in self.runs) + self.cache_octets
 
 
-def estimate(plan: StudyPlan, folder: Path) -> Estimate:
+def estimate(
+    plan: StudyPlan, folder: Path, progress: Callable[[str], None] | None = None
+) -> Estimate:
     """Estimate what is left of a plan; nothing is written.
 
     Args:
         plan: The plan.
         folder: The study's folder, which need not exist.
+        progress: Called with a line of text before each step that takes seconds.
 
     Raises:
         DataError: The data set cannot be read.
     """
+    say = progress or (lambda _: None)
     first = plan.config(plan.runs[0])
+    say("reading the catalog")
     catalog = current_catalog(first.data, first.data.labels)
     images = _images(catalog)
     further = [
         _images(drop_overlap(catalog, current_catalog(settings))[0])
         for settings in extra_datasets(first.data)
     ]
-    meter = _Meter(plan, folder, images, sum(counts["train"] for counts in further))
+    meter = _Meter(plan, folder, images, sum(counts["train"] for counts in further), say)
     waiting, complete = [], []
     for planned in plan.runs:
         if is_complete(run_folder(folder, planned.name), planned):
@@ -218,7 +223,15 @@ def _images(catalog: Catalog) -> dict[str, int]:
 class _Meter:
     """Seconds per image of each method's stages, measured once or read from complete runs."""
 
-    def __init__(self, plan: StudyPlan, folder: Path, images: dict[str, int], further: int) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        folder: Path,
+        images: dict[str, int],
+        further: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._say = say
         self._plan, self._folder, self._images = plan, folder, images
         self._unlabeled = images["train"] + further
         self._measured: dict[tuple[str, Step], float] = {}
@@ -270,5 +283,6 @@ class _Meter:
     def _per_image(self, config: Config, stage: Step) -> float:
         key = (config.method_name, stage)
         if key not in self._measured:
+            self._say(f"timing {stage} steps of {config.method_name}")
             self._measured[key] = seconds_per_image(config, stage)
         return self._measured[key]

@@ -62,8 +62,12 @@ class StudyPlan:
     own_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: tuple[PlannedRun, ...] = ()
 
-    def config(self, run: PlannedRun) -> Config:
+    def config(self, run: PlannedRun, *, check_names: bool = False) -> Config:
         """Return the configuration of one run.
+
+        Args:
+            run: The run.
+            check_names: As for ``configure``.
 
         Raises:
             ConfigError: A setting is unknown to the method, or out of range.
@@ -76,7 +80,15 @@ class StudyPlan:
         own = self.own_settings.get(run.method, {})
         less = part_of(run.method, run.without).settings() if run.without else {}
         off = [nest(key, value) for key, value in less.items()]
-        return configure(run.method, self.settings, own, *off, decided, no_pretrain=run.no_pretrain)
+        return configure(
+            run.method,
+            self.settings,
+            own,
+            *off,
+            decided,
+            no_pretrain=run.no_pretrain,
+            check_names=check_names,
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""

@@ -73,7 +73,7 @@ def make_plan(
     ]
     plan = replace(plan, runs=tuple(runs))
     for run in plan.runs:
-        plan.config(run)
+        plan.config(run, check_names=True)
     return plan
 
 
@@ -173,7 +173,7 @@ def _refuse_decided(tree: Mapping[str, Any]) -> None:
     if given:
         raise ConfigError(
             f"a study decides {', '.join(given)} run by run",
-            "use --methods, --twins, --seeds, --data and --label-fractions",
+            "use --methods, --baselines, --seeds, --data and --label-fractions",
         )
 
 

@@ -16,6 +16,7 @@ from medsgssl.pipeline.runner import run_method
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.utils.io import read_json, write_json
+from medsgssl.utils.progress import new_console
 
 FAILURES_FILE = "failures.json"
 
@@ -70,9 +71,9 @@ def run_study(
     Raises:
         ConfigError: The folder holds a study of other settings, or something else.
     """
-    console = console or Console()
+    console = console or new_console()
     plan.joined(folder).save(folder)
-    failures = _read_failures(folder)
+    failures = read_failures(folder)
     outcomes: dict[str, Outcome] = {}
     for number, planned in enumerate(plan.runs, start=1):
         console.rule(f"{number} of {len(plan.runs)}: {planned.name}", align="left")
@@ -129,7 +130,8 @@ def _failure(problem: str, trace: str = "") -> dict[str, str]:
     return {"problem": problem, "when": when, "traceback": trace}
 
 
-def _read_failures(folder: Path) -> dict[str, Any]:
+def read_failures(folder: Path) -> dict[str, Any]:
+    """Return ``problem``, ``when`` and ``traceback`` of every run that failed last, by its name."""
     path = folder / FAILURES_FILE
     return dict(read_json(path)) if path.is_file() else {}
 

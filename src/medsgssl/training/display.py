@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,6 +13,7 @@ from rich.progress import (
 )
 
 from medsgssl.training.csv_logger import Row
+from medsgssl.utils.progress import new_console
 
 _SHOWN = (
     "embedding_std",
@@ -46,7 +46,7 @@ class TrainingDisplay:
 
     def __init__(self, name: str, epochs: int, per_epoch: int, step: int, enabled: bool) -> None:
         self._name, self._epochs, self._enabled = name, epochs, enabled
-        self._console = Console()
+        self._console = new_console()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -1,0 +1,151 @@
+"""What `medsgssl methods` and `medsgssl config` tell of each method without importing torch.
+
+``index.json`` is made from the methods' classes by ``python -m medsgssl.methods.index``, and a test
+compares the two. Methods that are not in it (those of other packages) are imported.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import create_model
+
+from medsgssl import methods as package
+from medsgssl.config.loading import Config, build
+from medsgssl.config.renamed import with_new_names
+from medsgssl.config.schema import MethodSettings
+from medsgssl.methods.names import name_problems
+from medsgssl.methods.registry import (
+    all_methods,
+    configure,
+    layered,
+    plugin_names,
+    registered,
+    unknown_method,
+)
+from medsgssl.utils.io import read_json, write_json
+
+if TYPE_CHECKING:
+    from medsgssl.methods.base import Method
+
+INDEX = Path(__file__).with_name("index.json")
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """What the index holds of one method.
+
+    Attributes:
+        module: The module of its class.
+        summary: One sentence: what it computes.
+        citation: Where the idea comes from.
+        backbone: Its default ``encoder.name``.
+        uses_masks: Whether its views, input path or loss look at a mask.
+        pretrains: False for a method without a pretext task.
+        defaults: Defaults of other settings that differ for this method, by dotted key.
+        settings: Defaults of its own settings, below ``method.``.
+        settings_schema: JSON schema of its own settings.
+    """
+
+    module: str
+    summary: str
+    citation: str
+    backbone: str
+    uses_masks: bool
+    pretrains: bool
+    defaults: dict[str, Any]
+    settings: dict[str, Any]
+    settings_schema: dict[str, Any]
+
+    @classmethod
+    def of(cls, method: type[Method]) -> MethodEntry:
+        """Describe a method's class."""
+        config = configure(method.name)
+        return cls(
+            module=method.__module__,
+            summary=method.summary,
+            citation=method.citation,
+            backbone=config.encoder.name,
+            uses_masks=method.uses_masks,
+            pretrains=method.pretrains,
+            defaults=method.defaults,
+            settings=config.method.model_dump(mode="json"),
+            settings_schema=method.settings.model_json_schema(),
+        )
+
+
+def method_index() -> dict[str, MethodEntry]:
+    """Return every known method by name, sorted.
+
+    Where a file of this package or an entry point is not in the index, the methods are imported.
+    """
+    stored = read_json(INDEX)
+    index = {name: MethodEntry(**entry) for name, entry in stored["methods"].items()}
+    if stored["files"] != _files() or (plugin_names() | set(registered())) - index.keys():
+        others = {name: method for name, method in all_methods().items() if name not in index}
+        index |= {name: MethodEntry.of(method) for name, method in others.items()}
+    return dict(sorted(index.items()))
+
+
+def find_entry(name: str) -> MethodEntry:
+    """Return the entry of a method.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    index = method_index()
+    if name not in index:
+        raise unknown_method(name, index)
+    return index[name]
+
+
+def configure_from_index(
+    name: str, *layers: Mapping[str, Any], no_pretrain: bool = False
+) -> Config:
+    """Build the configuration of a method to look at it, as ``configure`` does to run it.
+
+    Settings below ``method.`` and the names of backbones need the classes to be checked: where
+    ``layers`` give some, torch is imported.
+
+    Args:
+        name: The method.
+        *layers: Nested settings, later ones win.
+        no_pretrain: Configure the no-pretraining baseline.
+
+    Returns:
+        The configuration; ``method`` holds the right values, but is not of the method's own class.
+
+    Raises:
+        ConfigError: The method or a setting is unknown, or a value is out of range.
+    """
+    entry = find_entry(name)
+    renamed = [with_new_names({**layer, "method_name": name}) for layer in layers]
+    if any(layer.get("method") or "encoder" in layer for layer in renamed):
+        return configure(name, *renamed, no_pretrain=no_pretrain, check_names=True)
+    fields: dict[str, Any] = {key: (Any, value) for key, value in entry.settings.items()}
+    settings = create_model("IndexedSettings", __base__=MethodSettings, **fields)
+    tree = layered(name, entry.defaults, renamed, no_pretrain or not entry.pretrains)
+    return build(tree, settings, name_problems(tree))
+
+
+def _files() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def current_index() -> dict[str, Any]:
+    """Return what ``index.json`` should hold, from the classes of this package."""
+    own = {
+        name: asdict(MethodEntry.of(method))
+        for name, method in all_methods().items()
+        if method.__module__.startswith(f"{package.__name__}.")
+    }
+    return json.loads(json.dumps({"files": _files(), "methods": own}))  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    write_json(INDEX, current_index())

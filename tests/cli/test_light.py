@@ -1,0 +1,79 @@
+"""What only looks things up imports neither torch nor what builds on it, and takes a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.methods.index import INDEX, current_index, method_index
+from medsgssl.utils.io import read_json
+
+HEAVY = ("torch", "timm", "lightning", "torchvision", "sklearn", "torchmetrics")
+# Where other work slows the machine down, CPU time grows a little with it.
+MOST_CPU_SECONDS = 1.5
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate_phantoms(tmp_path_factory.mktemp("light") / "data", 40, size=32)
+
+
+def heavy_modules(code: str, cache: Path) -> list[str]:
+    """Run code in a fresh interpreter and return the heavy modules that it imported."""
+    report = f"import sys, json; print(json.dumps(sorted({{*{HEAVY!r}}} & set(sys.modules))))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+    )
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "--version", "methods", "methods --json", "config simclr", "catalog DATA",
+     "catalog DATA --json", "config guided-crop --set data.img_size=64 --data DATA"],
+)  # fmt: skip
+def test_light_commands_import_nothing_heavy(command: str, data: Path, tmp_path: Path) -> None:
+    words = [str(data) if word == "DATA" else word for word in command.split()]
+    code = f"""
+import sys
+from medsgssl.cli.app import app
+try:
+    app({words!r})
+except SystemExit as end:
+    assert not end.code
+"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert heavy_modules(code, tmp_path) == []
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < MOST_CPU_SECONDS
+
+
+@pytest.mark.parametrize(
+    "module", ["data.catalog", "data.readers.registry", "data.prepare", "images.reading",
+               "masks", "masks.build", "masks.recipes.registry", "methods.index"],
+)  # fmt: skip
+def test_packages_that_read_data_never_import_torch(module: str, tmp_path: Path) -> None:
+    assert heavy_modules(f"import medsgssl.{module}", tmp_path) == []
+
+
+def test_the_guard_sees_what_is_heavy(tmp_path: Path) -> None:
+    assert "timm" in heavy_modules("import medsgssl.methods.simclr", tmp_path)
+
+
+def test_the_index_of_methods_says_what_the_classes_say() -> None:
+    assert read_json(INDEX) == current_index(), "run: python -m medsgssl.methods.index"
+    assert list(method_index()) == sorted(method_index())

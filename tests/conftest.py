@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from medsgssl.config.loading import Config, merge, nest
+from medsgssl.config.loading import merge, nest
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import open_cache
 from medsgssl.data.mask_cache import MaskArray

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.inference.export import export
 from medsgssl.inference.predictor import Predictor, check_views
 from medsgssl.methods import registry

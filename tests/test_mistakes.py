@@ -20,8 +20,13 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import AugmentSettings, EncoderSettings, EvaluateSettings, LoopSettings
+from medsgssl.config.schema import (
+    AugmentSettings,
+    Config,
+    EncoderSettings,
+    EvaluateSettings,
+    LoopSettings,
+)
 from medsgssl.data.catalog import Catalog
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import Letterbox, decode

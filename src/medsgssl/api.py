@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.pipeline.runner import Until, run_method
 from medsgssl.report.run_page import write_report
 from medsgssl.runs.folder import RunFolder

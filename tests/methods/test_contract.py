@@ -16,7 +16,8 @@ import torch.multiprocessing as mp
 import yaml
 from torch import Tensor, nn
 
-from medsgssl.config.loading import Config, build, to_yaml
+from medsgssl.config.loading import build, to_yaml
+from medsgssl.config.schema import Config
 from medsgssl.methods.registry import all_methods, configure, method_of
 from medsgssl.models.task import Task
 from medsgssl.transforms.batch import ViewBatch

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from medsgssl.config.loading import Config, merge
+from medsgssl.config.loading import merge
+from medsgssl.config.schema import Config
 from medsgssl.methods.registry import configure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medsgssl.api import run as run_method
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.report.run_pictures import map_examples
 from medsgssl.runs.folder import RunFolder
 

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from medsgssl.api import run as run_method
-from medsgssl.config.loading import Config, to_yaml
+from medsgssl.config.loading import to_yaml
+from medsgssl.config.schema import Config
 from medsgssl.data.labels import DISEASES
 from medsgssl.errors import CheckpointError, ConfigError
 from medsgssl.pipeline.runner import evaluate_run

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from medsgssl.api import run as run_method
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.prepare import prepare_data
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.errors import ConfigError, DataError, LeakError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from markupsafe import Markup
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.report.charts import Chart
 from medsgssl.report.run_page import write_report
 from medsgssl.runs.folder import RunFolder

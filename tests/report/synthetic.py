@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import EvaluateSettings
+from medsgssl.config.schema import Config, EvaluateSettings
 from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import Predictions

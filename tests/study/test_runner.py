@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.errors import DataError
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study import runner as study_run

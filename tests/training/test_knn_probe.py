@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.training import knn_probe as probe
 from medsgssl.training.knn_probe import Probe

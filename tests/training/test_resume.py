@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.errors import CheckpointError, MedsgsslError
 from medsgssl.training.finetuning import finetune

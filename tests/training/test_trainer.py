@@ -11,8 +11,7 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import FinetuneSettings, LoopSettings
+from medsgssl.config.schema import Config, FinetuneSettings, LoopSettings
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler

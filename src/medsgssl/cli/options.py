@@ -11,8 +11,7 @@ import typer
 from medsgssl.utils.progress import set_quiet
 
 if TYPE_CHECKING:
-    from medsgssl.config.loading import Config
-    from medsgssl.config.schema import DataSettings
+    from medsgssl.config.schema import Config, DataSettings
 
 
 def complete_method(incomplete: str) -> Iterator[tuple[str, str]]:

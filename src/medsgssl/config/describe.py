@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from medsgssl.config.loading import Config, dump
+from medsgssl.config.loading import dump
+from medsgssl.config.schema import Config
 
 #: A JSON schema as pydantic makes it of a settings class.
 Schema = Mapping[str, Any]

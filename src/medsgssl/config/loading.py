@@ -8,36 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from medsgssl.config.schema import (
-    DataSettings,
-    EncoderSettings,
-    EvaluateSettings,
-    FinetuneSettings,
-    MaskSettings,
-    MethodSettings,
-    PretrainSettings,
-    Settings,
-    ViewSettings,
-)
+from medsgssl.config.schema import Config, MethodSettings
 from medsgssl.errors import ConfigError
-
-
-class Config(Settings):
-    """Everything that decides the result of one run."""
-
-    method_name: str = Field(description="the method, e.g. simclr")
-    no_pretrain: bool = Field(False, description="skip pretraining: the no-pretraining baseline")
-    seed: int = Field(0, ge=0, description="seed of everything random in the run")
-    data: DataSettings = DataSettings()
-    masks: MaskSettings = MaskSettings()
-    encoder: EncoderSettings = EncoderSettings()
-    views: ViewSettings = ViewSettings()
-    method: SerializeAsAny[MethodSettings] = MethodSettings()
-    pretrain: PretrainSettings = PretrainSettings()
-    finetune: FinetuneSettings = FinetuneSettings()
-    evaluate: EvaluateSettings = EvaluateSettings()
 
 
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:

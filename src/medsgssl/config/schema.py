@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -237,3 +237,19 @@ class ViewSettings(Settings):
     @classmethod
     def _what_is_not_given_stays_mild(cls, given: Any) -> Any:
         return {**_FINETUNE, **given} if isinstance(given, Mapping) else given
+
+
+class Config(Settings):
+    """Everything that decides the result of one run."""
+
+    method_name: str = Field(description="the method, e.g. simclr")
+    no_pretrain: bool = Field(False, description="skip pretraining: the no-pretraining baseline")
+    seed: int = Field(0, ge=0, description="seed of everything random in the run")
+    data: DataSettings = DataSettings()
+    masks: MaskSettings = MaskSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    views: ViewSettings = ViewSettings()
+    method: SerializeAsAny[MethodSettings] = MethodSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()

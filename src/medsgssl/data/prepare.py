@@ -12,8 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import DataSettings
+from medsgssl.config.schema import Config, DataSettings
 from medsgssl.data.catalog import Catalog, cache_place, load_or_build
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import decode

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.errors import CheckpointError
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier

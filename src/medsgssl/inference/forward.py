@@ -10,8 +10,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import LoopSettings
+from medsgssl.config.schema import Config, LoopSettings
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset, load_batches
 from medsgssl.data.sampler import EpochSampler

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.boxes import BOX_FRAME
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.labels import DISEASES

@@ -8,7 +8,7 @@ import numpy as np
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.errors import CheckpointError
 from medsgssl.inference.forward import Floats, run_inference

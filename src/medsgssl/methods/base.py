@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import MethodSettings
+from medsgssl.config.schema import Config, MethodSettings
 from medsgssl.models.encoder import Encoder, build_encoder
 from medsgssl.models.task import Task
 from medsgssl.transforms.crops import RandomCrop, WholeImage

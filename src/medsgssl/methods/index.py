@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import create_model
 
 from medsgssl import methods as package
-from medsgssl.config.loading import Config, build
+from medsgssl.config.loading import build
 from medsgssl.config.renamed import with_new_names
-from medsgssl.config.schema import MethodSettings
+from medsgssl.config.schema import Config, MethodSettings
 from medsgssl.methods.names import name_problems
 from medsgssl.methods.registry import (
     all_methods,

@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from medsgssl.config.loading import Config, build, merge, nest
+from medsgssl.config.loading import build, merge, nest
 from medsgssl.config.renamed import with_new_names
+from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.methods.names import name_problems
 from medsgssl.utils.io import read_json

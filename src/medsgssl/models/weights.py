@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.errors import CheckpointError
 from medsgssl.runs.weights_header import WeightsHeader, WeightsIdentity
 from medsgssl.utils.io import atomic_path

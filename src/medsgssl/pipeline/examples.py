@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.prepare import PreparedData
 from medsgssl.data.sampler import EpochSampler

@@ -12,7 +12,8 @@ import pandas as pd
 from rich.console import Console
 
 from medsgssl import __version__
-from medsgssl.config.loading import Config, dump
+from medsgssl.config.loading import dump
+from medsgssl.config.schema import Config
 from medsgssl.data.labels import DISEASES
 from medsgssl.data.overlap import held_out_rows
 from medsgssl.data.prepare import PreparedData, prepare_data

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from medsgssl.config.loading import Config, dump
+from medsgssl.config.loading import dump
+from medsgssl.config.schema import Config
 from medsgssl.data.labels import DISEASES
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure, find_method

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medsgssl.config.loading import Config, dump, read_yaml, to_yaml
+from medsgssl.config.loading import dump, read_yaml, to_yaml
 from medsgssl.config.renamed import with_new_names
+from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.utils.io import read_json, write_json, write_text
 from medsgssl.utils.system import environment

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.catalog import Catalog, current_catalog
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import DecodedCache

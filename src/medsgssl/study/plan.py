@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medsgssl.config.loading import Config, nest
+from medsgssl.config.loading import nest
+from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, by_name, flatten

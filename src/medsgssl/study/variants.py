@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medsgssl.config.loading import Config, dump
+from medsgssl.config.loading import dump
+from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.methods.base import Component
 from medsgssl.methods.registry import find_method

@@ -12,8 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 from lightning.fabric import Fabric
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import LoopSettings
+from medsgssl.config.schema import Config, LoopSettings
 from medsgssl.data.loader import BatchDataset, load_batches
 from medsgssl.errors import MedsgsslError
 from medsgssl.models.task import Task, TaskOutput

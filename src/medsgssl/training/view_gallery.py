@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler

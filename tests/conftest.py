@@ -15,6 +15,7 @@ from medsgssl.config.loading import merge, nest
 from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import open_cache
+from medsgssl.data.labels import LabelSet
 from medsgssl.data.mask_cache import MaskArray
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.methods.registry import configure
@@ -44,6 +45,9 @@ def real_data() -> Path:
     return folder
 
 
+LABEL_SET = LabelSet("test", ("Effusion", "Mass of the lung", "Hernia", "Nodule"))
+
+
 @pytest.fixture(scope="session")
 def view_source(tmp_path_factory: pytest.TempPathFactory) -> ImageMaskDataset:
     """Twenty random images of 48 x 48 pixels with random masks, labels and qualities."""
@@ -58,10 +62,11 @@ def view_source(tmp_path_factory: pytest.TempPathFactory) -> ImageMaskDataset:
         cache=open_cache(folder),
         masks=MaskArray(bits, rng.random(count, np.float32), np.ones(count, bool), size),
         keys=np.arange(count, dtype=np.uint64) + 1000,
-        labels=(rng.random((count, 14)) < 0.3).astype(np.float32),
+        labels=(rng.random((count, len(LABEL_SET))) < 0.3).astype(np.float32),
         domains=np.zeros(count, np.int64),
         splits=np.repeat(["train", "val", "test"], [10, 5, 5]),
         patients=np.array([f"p{i // 2}" for i in range(count)]),
+        label_set=LABEL_SET,
     )
 
 

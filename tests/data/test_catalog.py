@@ -13,12 +13,13 @@ from medsgssl.config.schema import DataSettings
 from medsgssl.data.audit_table import audit_view
 from medsgssl.data.catalog import (
     CATALOG_FILE,
-    COLUMNS,
     Catalog,
     build_catalog,
     cache_place,
+    catalog_columns,
     load_or_build,
 )
+from medsgssl.data.labels import NIH
 from medsgssl.errors import ConfigError, DataError, LeakError
 
 from .conftest import MakeSet, write_table
@@ -31,8 +32,8 @@ def _image(settings: DataSettings, patient: int, number: int = 0) -> Path:
 
 def test_columns_and_types_are_those_of_the_contract(make_set: MakeSet) -> None:
     catalog = build_catalog(make_set())
-    assert list(catalog.table.columns) == list(COLUMNS)
-    for name, kind in COLUMNS.items():
+    assert list(catalog.table.columns) == list(catalog_columns(NIH))
+    for name, kind in catalog_columns(NIH).items():
         if kind != "str":
             assert str(catalog.table[name].dtype) == kind
         else:

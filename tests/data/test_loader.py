@@ -136,5 +136,5 @@ def test_a_batch_carries_what_its_contract_says(view_source: ImageMaskDataset) -
     assert batch.masks.shape == (4, 2, 32, 32)
     assert batch.masks.dtype == torch.bool
     assert batch.affines.shape == (4, 2, 2, 3)
-    assert batch.labels.shape == (4, 14)
+    assert batch.labels.shape == (4, len(view_source.label_set))
     assert torch.equal(batch.quality, torch.from_numpy(view_source.masks.quality[batch.rows]))

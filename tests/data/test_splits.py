@@ -10,7 +10,7 @@ import pytest
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import build_catalog
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import DISEASES, NIH
 from medsgssl.data.official import nih_test_patients, nih_val_patients
 from medsgssl.data.splits import assign_splits, check_leaks
 from medsgssl.data.stratify import draw_label_fraction, stratified_parts
@@ -39,7 +39,7 @@ def test_carried_patients_are_the_published_ones() -> None:
 def test_random_split_is_by_patient_and_spreads_rare_diseases() -> None:
     table = _table()
     settings = DataSettings(split="random")
-    split, facts = assign_splits(table, settings, None, "folder")
+    split, facts = assign_splits(table, settings, None, "folder", NIH)
     assert facts["kind"] == "random"
     assert table.groupby(split)["patient_id"].nunique().to_dict() == pytest.approx(
         {"train": 288, "val": 32, "test": 80}, abs=3
@@ -55,25 +55,25 @@ def test_random_split_is_by_patient_and_spreads_rare_diseases() -> None:
 def test_random_split_depends_on_its_seed_alone() -> None:
     table = _table()
     draws = [
-        assign_splits(table, DataSettings(split="random", split_seed=seed), None, "nih")[0]
+        assign_splits(table, DataSettings(split="random", split_seed=seed), None, "nih", NIH)[0]
         for seed in (0, 0, 1)
     ]
     assert draws[0].equals(draws[1])
     assert not draws[0].equals(draws[2])
     shuffled = table.sample(frac=1, random_state=3)
-    again, _ = assign_splits(shuffled, DataSettings(split="random"), None, "nih")
+    again, _ = assign_splits(shuffled, DataSettings(split="random"), None, "nih", NIH)
     assert again.sort_index().equals(draws[0])
 
 
 @pytest.mark.parametrize("patients", [3, 4, 5, 10])
 def test_few_patients_still_fill_every_split(patients: int) -> None:
-    split, _ = assign_splits(_table(patients), DataSettings(split="random"), None, "folder")
+    split, _ = assign_splits(_table(patients), DataSettings(split="random"), None, "folder", NIH)
     assert set(split) == {"train", "val", "test"}
 
 
 def test_too_few_patients_are_an_error() -> None:
     with pytest.raises(DataError, match="empty"):
-        assign_splits(_table(2), DataSettings(split="random"), None, "folder")
+        assign_splits(_table(2), DataSettings(split="random"), None, "folder", NIH)
 
 
 def test_a_label_of_as_many_patients_as_parts_reaches_each_part() -> None:
@@ -133,10 +133,10 @@ def test_official_split_needs_nih_and_says_which_split_is_empty(make_set: MakeSe
     test = set(catalog.table.loc[catalog.table["split"] == "test", "patient_id"])
     assert test == {str(p) for p in range(1, 31)} & nih_test_patients()
     with pytest.raises(DataError, match="no official split"):
-        assign_splits(_table(), settings, None, "folder")
+        assign_splits(_table(), settings, None, "folder", NIH)
     table = _table().assign(patient_id="x" + _table()["patient_id"])
     with pytest.raises(DataError, match="leaves test empty"):
-        assign_splits(table, settings, None, "nih")
+        assign_splits(table, settings, None, "nih", NIH)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

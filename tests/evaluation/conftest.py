@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from medsgssl.data.labels import DISEASES
-from medsgssl.evaluation.predictions import COLUMNS
 
 MakeTable = Callable[..., pd.DataFrame]
 
@@ -37,6 +36,6 @@ def make_table() -> MakeTable:
             logits = 1.5 * labels + random.normal(size=n) - 1
             rows[f"label_{name}"] = labels.astype(np.uint8)
             rows[f"score_{name}"] = (1 / (1 + np.exp(-logits))).astype(np.float32)
-        return pd.DataFrame(rows)[list(COLUMNS)]
+        return pd.DataFrame(rows)
 
     return make

@@ -29,7 +29,7 @@ def _batch(config: Config, source: ImageMaskDataset) -> ViewBatch:
 
 def _classifier(config: Config) -> Classifier:
     torch.manual_seed(0)
-    classifier = Classifier(method_of(config).encoder())
+    classifier = Classifier(method_of(config).encoder(), 14)
     torch.nn.init.normal_(classifier.head.weight)
     return classifier.eval()
 

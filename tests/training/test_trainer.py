@@ -32,7 +32,7 @@ FACTS = {"key": "k", "method": "simclr", "encoder": "test_efficientnet"}
 
 
 def classifier_of(config: Config) -> Classifier:
-    return Classifier(method_of(config).encoder(), FocalLoss(2.0))
+    return Classifier(method_of(config).encoder(), 4, FocalLoss(2.0))
 
 
 def test_the_optimizer_holds_every_parameter_once_frozen_or_not(tiny_config: Build) -> None:
@@ -191,7 +191,7 @@ def test_neighbors_vote_with_the_labels_of_the_nearest(
         view_source, (ViewSpec(WholeImage()),), EpochSampler(np.arange(6), 6, 0), 32, 0
     )
     batch = steps.render(0, np.arange(6)).to_device(torch.device("cpu"))
-    knn = KNNClassifier(encoder, count=6, neighbors=1).eval()
+    knn = KNNClassifier(encoder, 4, count=6, neighbors=1).eval()
     with torch.no_grad():
         knn.bank.copy_(torch.nn.functional.normalize(knn.features(batch).pooled, dim=1))
         knn.bank_labels.copy_(batch.labels)

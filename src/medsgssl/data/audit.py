@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pandas as pd
 
-from medsgssl.data.labels import DISEASES, NO_FINDING
+from medsgssl.data.labels import LabelSet, label_array
 from medsgssl.data.splits import SPLITS
 from medsgssl.runs.data_summary import Audit, CatalogOrigin, DuplicateCounts, SplitCounts
 
 _SHOWN = 5
 
 
-def audit(table: pd.DataFrame, images: pd.DataFrame, origin: CatalogOrigin) -> Audit:
+def audit(
+    table: pd.DataFrame, images: pd.DataFrame, label_set: LabelSet, origin: CatalogOrigin
+) -> Audit:
     """Count files, labels, splits and duplicates.
 
     Args:
         table: The catalog's table.
         images: Every image file of the data folder, as ``scan_images`` gives them.
+        label_set: Names the columns of the labels.
         origin: What the catalog is made from.
 
     Returns:
@@ -35,24 +38,32 @@ def audit(table: pd.DataFrame, images: pd.DataFrame, origin: CatalogOrigin) -> A
             "not_in_table": len(extra),
             "not_in_table_first": extra[:_SHOWN].tolist(),
         },
-        "labels": _label_counts(table) if origin["labeled"] else {},
-        "splits": {name: _split_counts(table, name, origin["labeled"]) for name in SPLITS},
+        "labels": _label_counts(table, label_set),
+        "unknown_labels": _unknown_counts(table, label_set),
+        "splits": {name: _split_counts(table, name, label_set) for name in SPLITS},
         "duplicates": _duplicates(table),
         "warnings": [],
     }
-    numbers["warnings"] = _warnings(table, numbers, origin)
+    numbers["warnings"] = _warnings(table, numbers, label_set, origin)
     return numbers
 
 
-def _label_counts(table: pd.DataFrame) -> dict[str, int]:
-    labels = table[list(DISEASES)]
-    counts = {name: int(labels[name].sum()) for name in DISEASES}
-    return counts | {NO_FINDING: int((~labels.any(axis=1)).sum())}
+def _label_counts(table: pd.DataFrame, label_set: LabelSet) -> dict[str, int]:
+    counts = {name: int(table[name].sum()) for name in label_set.names}
+    if not label_set.negative:
+        return counts
+    none = (label_array(table, label_set.names) == 0).all(axis=1)
+    return counts | {label_set.negative: int(none.sum())}
 
 
-def _split_counts(table: pd.DataFrame, name: str, labeled: bool) -> SplitCounts:
+def _unknown_counts(table: pd.DataFrame, label_set: LabelSet) -> dict[str, int]:
+    counts = {name: int(table[name].isna().sum()) for name in label_set.names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _split_counts(table: pd.DataFrame, name: str, label_set: LabelSet) -> SplitCounts:
     rows = table[table["split"] == name]
-    positives = {disease: int(rows[disease].sum()) for disease in DISEASES} if labeled else {}
+    positives = {label: int(rows[label].sum()) for label in label_set.names}
     return {
         "patients": int(rows["patient_id"].nunique()),
         "images": len(rows),
@@ -77,7 +88,9 @@ def _duplicates(table: pd.DataFrame) -> DuplicateCounts | None:
     }
 
 
-def _warnings(table: pd.DataFrame, numbers: Audit, origin: CatalogOrigin) -> list[str]:
+def _warnings(
+    table: pd.DataFrame, numbers: Audit, label_set: LabelSet, origin: CatalogOrigin
+) -> list[str]:
     files, total = numbers["files"], len(table)
     found = []
     if files["missing"]:
@@ -103,8 +116,8 @@ def _warnings(table: pd.DataFrame, numbers: Audit, origin: CatalogOrigin) -> lis
             f"labels are read from {origin['labels_file']}; "
             f"{_some(origin['other_labels_files'])} is there too and not used"
         )
-    if origin["labeled"] and files["usable"] and origin["split"]["kind"] != "train":
-        found += _rare(table)
+    if label_set.names and files["usable"] and origin["split"]["kind"] != "train":
+        found += _rare(table, label_set)
     duplicates = numbers["duplicates"]
     if duplicates and duplicates["groups_across_splits"]:
         some = _some(duplicates["across_splits_first"], duplicates["groups_across_splits"])
@@ -117,13 +130,15 @@ def _warnings(table: pd.DataFrame, numbers: Audit, origin: CatalogOrigin) -> lis
     return found
 
 
-def _rare(table: pd.DataFrame) -> list[str]:
+def _rare(table: pd.DataFrame, label_set: LabelSet) -> list[str]:
     usable = table[table["status"] == "ok"]
-    counts = usable.groupby("split")[list(DISEASES)].sum().reindex(list(SPLITS), fill_value=0)
+    counts = (
+        usable.groupby("split")[list(label_set.names)].sum().reindex(list(SPLITS), fill_value=0)
+    )
     return [
         f"no usable {split} image shows {', '.join(absent)}: no figure can be given there"
         for split in SPLITS
-        if (absent := [name for name in DISEASES if not counts.loc[split, name]])
+        if (absent := [name for name in label_set.names if not counts.loc[split, name]])
     ]
 
 

@@ -7,7 +7,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from medsgssl.data.labels import DISEASES, NO_FINDING
 from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts
 
 
@@ -54,9 +53,14 @@ def _splits(facts: CatalogSummary) -> Table:
     shown.add_row("patients", *(f"{n['patients']:,}" for n in splits.values()))
     shown.add_row("images", *(f"{n['images']:,}" for n in splits.values()))
     shown.add_row("usable", *(f"{n['usable']:,}" for n in splits.values()))
-    if facts["labeled"]:
+    classes = facts.get("classes", [])
+    if classes:
         shown.add_section()
-        for disease in DISEASES:
-            shown.add_row(disease, *(f"{n['positives'][disease]:,}" for n in splits.values()))
-        shown.caption = f"{NO_FINDING}: {facts['labels'][NO_FINDING]:,} images"
+        for name in classes:
+            shown.add_row(escape(name), *(f"{n['positives'][name]:,}" for n in splits.values()))
+        rest = [name for name in facts["labels"] if name not in classes]
+        lines = [f"{name}: {facts['labels'][name]:,} images" for name in rest]
+        unknown = sum(facts.get("unknown_labels", {}).values())
+        lines += [f"Unknown labels: {unknown:,}"] if unknown else []
+        shown.caption = escape("\n".join(lines))
     return shown

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import NIH
 from medsgssl.errors import DataError
 
 BOX_FRAME = 1024
@@ -49,7 +49,7 @@ def read_boxes(path: Path) -> pd.DataFrame:
     corner, size = boxes[["x", "y"]].to_numpy(), boxes[["width", "height"]].to_numpy()
     # Half a pixel of slack: the published coordinates are rounded products.
     inside = (corner >= -0.5).all(1) & (corner + size <= BOX_FRAME + 0.5).all(1)
-    good = boxes["disease"].isin(DISEASES).to_numpy() & inside & (size > 0).all(1)
+    good = boxes["disease"].isin(NIH.names).to_numpy() & inside & (size > 0).all(1)
     if not good.all():
         row = int(np.argmin(good))
         raise DataError(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.audit import audit
 from medsgssl.data.file_checks import Progress, check_files, set_lateral_aside
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import NO_LABELS, LabelSet
 from medsgssl.data.readers.base import Source
 from medsgssl.data.readers.registry import find_source
 from medsgssl.data.splits import SPLITS, assign_splits, check_leaks
@@ -53,10 +53,11 @@ def cache_place(settings: DataSettings) -> Path:
     return above.expanduser().absolute() / f"{root.name}-{fingerprint(str(root))}"
 
 
-FORMAT = 2
+FORMAT = 3
 """Version of the saved form and of the rules that build it; another one is built anew."""
 
-COLUMNS: dict[str, str] = {
+_LABEL_TYPE = "Int8"
+_BEFORE_LABELS: dict[str, str] = {
     "image_id": "str",
     "path": "str",
     "patient_id": "str",
@@ -64,14 +65,31 @@ COLUMNS: dict[str, str] = {
     "sex": "str",
     "view": "str",
     "follow_up": "Int16",
-    **dict.fromkeys(DISEASES, "uint8"),
+}
+_AFTER_LABELS: dict[str, str] = {
     "split": "str",
     "source": "str",
     "status": "str",
     "problem": "str",
     "content_hash": "str",
 }
-"""Name and pandas type of every column, in order."""
+
+
+def catalog_columns(label_set: LabelSet) -> dict[str, str]:
+    """Return name and pandas type of every column of a catalog, in order.
+
+    Raises:
+        DataError: A class has the name of another column.
+    """
+    taken = [name for name in label_set.names if name in _BEFORE_LABELS | _AFTER_LABELS]
+    if taken:
+        raise DataError(
+            f"the labels of {label_set.name} name a class {taken[0]!r}, which is the name of "
+            "another column of the catalog",
+            "give the class another name",
+        )
+    return {**_BEFORE_LABELS, **dict.fromkeys(label_set.names, _LABEL_TYPE), **_AFTER_LABELS}
+
 
 _KEY = b"medsgssl"
 # What a problem is called and whether hashes were asked for changes no result.
@@ -84,13 +102,15 @@ class Catalog:
 
     Attributes:
         root: Absolute folder of the data set, which ``path`` is relative to.
-        table: The rows, columns as ``COLUMNS``, numbered from 0.
+        table: The rows, columns as ``catalog_columns`` gives them, numbered from 0.
         facts: What it was made from, and its audit.
+        label_set: Names the columns of the labels.
     """
 
     root: Path
     table: pd.DataFrame
     facts: CatalogSummary
+    label_set: LabelSet = NO_LABELS
 
     def usable(self) -> pd.DataFrame:
         """Return the rows whose image is there and whole, with their row numbers as index."""
@@ -119,7 +139,7 @@ class Catalog:
         Where the folder lies and when its files were written does not change it.
         """
         digest = hashlib.blake2b(digest_size=16)
-        for name, kind in COLUMNS.items():
+        for name, kind in catalog_columns(self.label_set).items():
             if name in _NO_IDENTITY:
                 continue
             column = self.table[name]
@@ -133,6 +153,7 @@ class Catalog:
     def save(self, path: Path) -> None:
         """Write the catalog atomically as Parquet, the facts in its metadata."""
         described = {"format": FORMAT, "root": str(self.root), "facts": self.facts}
+        described["label_set"] = self.label_set.to_json()
         table = pa.Table.from_pandas(self.table, preserve_index=False)
         metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(described).encode()}
         with atomic_path(path) as temporary:
@@ -150,30 +171,32 @@ class Catalog:
             stored = pq.read_table(path)
             described = json.loads((stored.schema.metadata or {})[_KEY])
             version = described["format"]
+            label_set = LabelSet.from_json(described["label_set"]) if version == FORMAT else None
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist", "run `medsgssl catalog DATA`") from error
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise DataError(f"{path} is no catalog: {error}", _ANEW) from error
-        if version != FORMAT:
+        if label_set is None:
             raise DataError(f"{path} has format {version}, not {FORMAT}", _ANEW)
-        table = typed(stored.to_pandas(), path)
+        table = typed(stored.to_pandas(), label_set, path)
         check_leaks(table["patient_id"], table["split"])
-        return cls(Path(described["root"]), table, described["facts"])
+        return cls(Path(described["root"]), table, described["facts"], label_set)
 
 
 _ANEW = "delete it and run `medsgssl catalog DATA` again"
 
 
-def typed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def typed(table: pd.DataFrame, label_set: LabelSet, path: Path) -> pd.DataFrame:
     """Put columns into their order and types.
 
     Raises:
         DataError: A column is missing, an image occurs twice, or a split is unknown.
     """
-    absent = [name for name in COLUMNS if name not in table.columns]
+    columns = catalog_columns(label_set)
+    absent = [name for name in columns if name not in table.columns]
     if absent:
         raise DataError(f"{path} lacks the column {absent[0]}", _ANEW)
-    ordered = table[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
+    ordered = table[list(columns)].astype(columns).reset_index(drop=True)
     if ordered["image_id"].duplicated().any() or not ordered["split"].isin(SPLITS).all():
         raise DataError(f"{path} has repeated images or unknown splits", _ANEW)
     return ordered
@@ -261,7 +284,9 @@ def _build(
     progress: Progress | None,
 ) -> Catalog:
     rows = source.rows()
-    split, split_facts = assign_splits(rows.table, settings, rows.lists, source.name)
+    split, split_facts = assign_splits(
+        rows.table, settings, rows.lists, source.name, rows.label_set
+    )
     checked = check_files(
         source.root,
         rows.table["path"],
@@ -271,16 +296,19 @@ def _build(
     )
     checked = set_lateral_aside(checked, rows.table["view"])
     table = pd.concat([rows.table.assign(split=split, source=source.name), checked], axis=1)
-    table = typed(table, source.root)
+    table = typed(table, rows.label_set, source.root)
     origin: CatalogOrigin = {
         "source": source.name,
+        "labeled": bool(rows.label_set.names),
+        "classes": list(rows.label_set.names),
         **rows.facts,
         "intensity": INTENSITY,
         "split": split_facts,
         "files_fingerprint": _image_hash(source.images, "path", "size"),
         "inputs_fingerprint": _inputs(source, settings),
     }
-    return Catalog(source.root, table, {**origin, **audit(table, source.images, origin)})
+    audited = audit(table, source.images, rows.label_set, origin)
+    return Catalog(source.root, table, {**origin, **audited}, rows.label_set)
 
 
 def _inputs(source: Source, settings: DataSettings) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medsgssl.data.catalog import Catalog
 from medsgssl.data.image_cache import DecodedCache
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import NO_LABELS, LabelSet, label_array
 from medsgssl.data.mask_cache import MaskArray
 from medsgssl.errors import DataError
 from medsgssl.utils.rng import generator, stable_hash
@@ -23,7 +23,7 @@ class BatchSource(ABC):
 
     Attributes:
         keys: (N,) uint64 stable key of each image, the image's part in its random numbers.
-        labels: (N, 14) float32 of 0 and 1.
+        labels: (N, D) float32 of 0 and 1, NaN where a label is unknown.
         domains: (N,) int64 number of each image's data set.
         splits: (N,) name of each image's split; empty where the image cannot be used.
     """
@@ -65,6 +65,7 @@ class ImageMaskDataset(BatchSource):
         cache: The decoded images.
         masks: Their masks, or one of the controls.
         patients: (N,) patient of each image.
+        label_set: What the D labels are called.
     """
 
     cache: DecodedCache
@@ -74,6 +75,7 @@ class ImageMaskDataset(BatchSource):
     domains: NDArray[np.int64]
     splits: NDArray[np.str_]
     patients: NDArray[np.str_]
+    label_set: LabelSet = NO_LABELS
 
     @classmethod
     def of(cls, catalog: Catalog, cache: DecodedCache, masks: MaskArray) -> ImageMaskDataset:
@@ -85,10 +87,11 @@ class ImageMaskDataset(BatchSource):
             cache=cache,
             masks=masks,
             keys=np.array(keys, dtype=np.uint64),
-            labels=table[list(DISEASES)].to_numpy(dtype=np.float32),
+            labels=label_array(table, catalog.label_set.names),
             domains=np.zeros(len(table), np.int64),
             splits=splits,
             patients=table["patient_id"].to_numpy(dtype=str),
+            label_set=catalog.label_set,
         )
 
     def examples(self, seed: int, count: int = 6) -> NDArray[np.int64]:
@@ -127,6 +130,11 @@ class ConcatDataset(BatchSource):
     def of(cls, parts: Sequence[ImageMaskDataset]) -> ConcatDataset:
         """Join data sets whose images are decoded at one size."""
         counts = [len(part.keys) for part in parts]
+
+        def unknown(part: ImageMaskDataset) -> NDArray[np.float32]:
+            # The classes are those of the first; nobody looked for them in the others.
+            return np.full((len(part.keys), parts[0].labels.shape[1]), np.nan, np.float32)
+
         # Two sets may hold images of one name; the first keeps the keys it has alone.
         salts = [0, *(stable_hash("data set", number) for number in range(1, len(parts)))]
         keys = [part.keys ^ np.uint64(salt) for part, salt in zip(parts, salts, strict=True)]
@@ -134,7 +142,7 @@ class ConcatDataset(BatchSource):
             parts=tuple(parts),
             starts=np.cumsum([0, *counts[:-1]]),
             keys=np.concatenate(keys),
-            labels=np.concatenate([part.labels for part in parts]),
+            labels=np.concatenate([parts[0].labels, *(unknown(part) for part in parts[1:])]),
             domains=np.repeat(np.arange(len(parts)), counts),
             splits=np.concatenate([part.splits for part in parts]),
         )

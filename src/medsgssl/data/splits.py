@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import LabelSet, label_array
 from medsgssl.data.official import nih_test_patients, nih_val_patients
 from medsgssl.data.readers.base import ListFile
 from medsgssl.data.stratify import patient_labels, stratified_parts
@@ -22,14 +22,16 @@ def assign_splits(
     settings: DataSettings,
     lists: dict[str, ListFile] | None,
     source: str,
+    label_set: LabelSet,
 ) -> tuple[pd.Series, SplitSummary]:
     """Give every image a split.
 
     Args:
-        table: Catalog rows: ``image_id``, ``patient_id`` and the diseases are used.
+        table: Catalog rows: ``image_id``, ``patient_id`` and the labels are used.
         settings: ``split``, ``split_seed``, ``val_fraction``, ``test_fraction``.
         lists: The list files of the data set.
         source: Name of the data set.
+        label_set: Names the columns of the labels, which drawn splits are stratified by.
 
     Returns:
         ``train``, ``val`` or ``test`` by row, and the facts of the split: ``kind``, ``seed``
@@ -51,7 +53,7 @@ def assign_splits(
             (1 - settings.test_fraction) * settings.val_fraction,
             settings.test_fraction,
         )
-        split = _draw(table, shares, settings.split_seed)
+        split = _draw(table, shares, settings.split_seed, label_set)
     else:
         if kind == "lists":
             split, facts["listed_without_row"] = _from_lists(table, _both(lists))
@@ -63,7 +65,7 @@ def assign_splits(
         if carried:
             facts["seed"], facts["validation"] = None, "carried"
         else:
-            _draw_validation(table, split, settings)
+            _draw_validation(table, split, settings, label_set)
     _check_filled(split, kind)
     check_leaks(table["patient_id"], split)
     return split, facts
@@ -144,17 +146,21 @@ def _carry_validation(patients: pd.Series, split: pd.Series) -> bool:
     return True
 
 
-def _draw_validation(table: pd.DataFrame, split: pd.Series, settings: DataSettings) -> None:
+def _draw_validation(
+    table: pd.DataFrame, split: pd.Series, settings: DataSettings, label_set: LabelSet
+) -> None:
     """Draw validation patients from the training patients; changes ``split``."""
     rows = table[split == "train"]
     if rows["patient_id"].nunique() < 2:
         return
     shares = (1 - settings.val_fraction, settings.val_fraction)
-    split[rows.index] = _draw(rows, shares, settings.split_seed)
+    split[rows.index] = _draw(rows, shares, settings.split_seed, label_set)
 
 
-def _draw(table: pd.DataFrame, shares: tuple[float, ...], seed: int) -> pd.Series:
-    numbers, _, labels = patient_labels(table["patient_id"], table[list(DISEASES)].to_numpy())
+def _draw(
+    table: pd.DataFrame, shares: tuple[float, ...], seed: int, label_set: LabelSet
+) -> pd.Series:
+    numbers, _, labels = patient_labels(table["patient_id"], label_array(table, label_set.names))
     parts = stratified_parts(labels, shares, seed, "split")
     names = np.array(SPLITS)[parts[numbers]]
     return pd.Series(names.tolist(), index=table.index, dtype="str")

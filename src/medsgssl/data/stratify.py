@@ -18,7 +18,7 @@ def patient_labels(
 
     Args:
         patients: Patient id of each image, ``N``.
-        labels: 0 or 1, ``N x L``.
+        labels: 0 or 1, ``N x L``; NaN where unknown.
 
     Returns:
         The patient's number of each image (``N``, in the order of sorted ids), the number of
@@ -26,7 +26,7 @@ def patient_labels(
     """
     numbers, names = pd.factorize(np.asarray(patients, dtype=object), sort=True)
     gathered = np.zeros((len(names), labels.shape[1]), bool)
-    rows, columns = np.nonzero(labels)
+    rows, columns = np.nonzero(labels == 1)
     gathered[numbers[rows], columns] = True
     return np.asarray(numbers, dtype=np.int64), len(names), gathered
 

@@ -160,7 +160,7 @@ def _column(
 
 
 def resample(
-    labels: NDArray[np.bool_],
+    labels: NDArray[np.float32] | NDArray[np.bool_],
     scores: Floats,
     patients: NDArray[np.int64],
     *,
@@ -171,7 +171,7 @@ def resample(
     """Resample patients and compute AUC and average precision of every disease.
 
     Args:
-        labels: ``(N, D)`` bool.
+        labels: ``(N, D)`` of 0 and 1, NaN where a label is unknown.
         scores: ``(N, D)`` float64.
         patients: ``(N,)`` codes 0..P-1.
         resamples: How many; 0 gives the point values alone.

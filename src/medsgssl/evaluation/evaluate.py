@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medsgssl.config.schema import EvaluateSettings
-from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation import calibration
 from medsgssl.evaluation.bootstrap import Resampled, resample
 from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Predictions, Split
-from medsgssl.evaluation.resampled_auc import RankedScores
+from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 from medsgssl.evaluation.subgroups import (
     MIN_POSITIVES,
     mean_block,
@@ -48,7 +48,7 @@ def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) ->
     found = resample(
         test.labels, test.scores, test.patients, resamples=settings.bootstrap, seed=seed
     )
-    diseases = {name: _disease(d, test, val, found, settings) for d, name in enumerate(DISEASES)}
+    diseases = {name: _disease(d, test, val, found, settings) for d, name in enumerate(test.names)}
     means = mean_block(test, found, settings.confidence)
     return {
         "images": len(test),
@@ -72,12 +72,12 @@ def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) ->
 def _disease(
     d: int, test: Split, val: Split | None, found: Resampled, settings: EvaluateSettings
 ) -> DiseaseMetrics:
-    labels, scores = test.labels[:, d], test.scores[:, d]
+    labels, scores, _, known = test.column(d)
     positives = int(labels.sum())
     threshold = Threshold(None, "no validation split")
     temperature = None
     if val is not None:
-        val_labels, val_scores = val.labels[:, d], val.scores[:, d]
+        val_labels, val_scores, _, _ = val.column(d)
         threshold = choose(val_labels, val_scores, settings.threshold, settings.target)
         if settings.calibrate:
             temperature = calibration.fit_temperature(val_labels, val_scores)
@@ -105,14 +105,16 @@ def _disease(
         "specificity": at.specificity,
         "positives": positives,
         "negatives": len(labels) - positives,
-        **_calibration(test, d, temperature),
+        "unknown": int((~known).sum()),
+        **_calibration(labels, scores, temperature),
         "note": "; ".join(notes),
     }
 
 
-def _calibration(test: Split, d: int, temperature: float | None) -> CalibrationMetrics:
+def _calibration(
+    labels: NDArray[np.bool_], scores: Floats, temperature: float | None
+) -> CalibrationMetrics:
     """Calibration before and after the temperature; after is None without one."""
-    labels, scores = test.labels[:, d], test.scores[:, d]
     curve = calibration.reliability(labels, scores)
     block: CalibrationMetrics = {
         "ece": curve.error(),
@@ -146,11 +148,11 @@ def _validation(val: Split) -> ValidationMetrics:
         "mean_auc": numeric(mean_over(auc, defined)[0]),
         "mean_ap": numeric(mean_over(ap, defined)[0]),
         "diseases_in_mean": [
-            name for name, chosen in zip(DISEASES, defined, strict=True) if chosen
+            name for name, chosen in zip(val.names, defined, strict=True) if chosen
         ],
-        "auc": {name: numeric(value) for name, value in zip(DISEASES, auc[0], strict=True)},
+        "auc": {name: numeric(value) for name, value in zip(val.names, auc[0], strict=True)},
         "positives": {
-            name: int(count) for name, count in zip(DISEASES, val.labels.sum(axis=0), strict=True)
+            name: int(count) for name, count in zip(val.names, val.positives(), strict=True)
         },
     }
 

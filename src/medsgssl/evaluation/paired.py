@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import EvaluateSettings
-from medsgssl.data.labels import DISEASES
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import Interval, interval, patient_counts
 from medsgssl.evaluation.delong import AucTest, compare_aucs, holm
 from medsgssl.evaluation.metrics import mean_over
-from medsgssl.evaluation.predictions import LABELS, Predictions, Split
+from medsgssl.evaluation.predictions import Predictions, Split, differing_rows, label_columns
 from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 
 
@@ -45,7 +44,7 @@ def bootstrap_p(draws: Floats) -> float | None:
 
 
 def mean_difference(
-    labels: NDArray[np.bool_],
+    labels: NDArray[np.float32] | NDArray[np.bool_],
     scores_a: Floats,
     scores_b: Floats,
     patients: NDArray[np.int64],
@@ -106,10 +105,11 @@ def compare(
     tests: dict[str, AucTest | None] = {}
     plain: dict[str, float | None] = {}
     notes: dict[str, str] = {}
-    for d, name in enumerate(DISEASES):
-        columns = first.labels[:, d], first.scores[:, d], second.scores[:, d]
+    for d, name in enumerate(first.names):
+        labels, scores, patients, known = first.column(d)
+        columns = labels, scores, second.scores[known, d]
         try:
-            tests[name] = compare_aucs(*columns, clusters=first.patients)
+            tests[name] = compare_aucs(*columns, clusters=patients)
             plain[name] = compare_aucs(*columns).p
         except ValueError as error:
             tests[name], notes[name] = None, str(error)
@@ -165,8 +165,14 @@ def _aligned(a: Predictions, b: Predictions) -> tuple[Split, Split]:
             "compare runs evaluated on the same test split",
         )
     right = right.loc[left.index]
-    for column in ("patient_id", *LABELS):
-        differing = (left[column].to_numpy() != right[column].to_numpy()).sum()
+    if first.names != second.names:
+        raise DataError(
+            f"{a.origin} and {b.origin} score other classes: {', '.join(first.names)} and "
+            f"{', '.join(second.names)}",
+            "compare runs made from the same catalog",
+        )
+    for column in ("patient_id", *label_columns(first.names)):
+        differing = differing_rows(left[column], right[column])
         if differing:
             raise DataError(
                 f"{a.origin} and {b.origin} differ in {column} of {differing} test images",

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import label_array
 from medsgssl.errors import DataError, LeakError
 from medsgssl.utils.io import atomic_path
 
-LABELS: tuple[str, ...] = tuple(f"label_{name}" for name in DISEASES)
-SCORES: tuple[str, ...] = tuple(f"score_{name}" for name in DISEASES)
-COLUMNS: tuple[str, ...] = (
-    "image_id",
-    "patient_id",
-    "split",
-    "view",
-    "sex",
-    "age",
-    *LABELS,
-    *SCORES,
-)
+IMAGE_COLUMNS: tuple[str, ...] = ("image_id", "patient_id", "split", "view", "sex", "age")
+"""What is known of an image besides its labels and scores."""
+
+_LABEL, _SCORE = "label_", "score_"
 SPLITS = ("train", "val", "test")
 VIEWS = ("PA", "AP", "LATERAL", "")
 SEXES = ("M", "F", "")
@@ -33,18 +26,58 @@ SEXES = ("M", "F", "")
 _FIX = "predict again with the checkpoint, or mend the table that was written by hand"
 
 
+def label_columns(names: Sequence[str]) -> list[str]:
+    """Return the columns that hold the labels of the classes."""
+    return [_LABEL + name for name in names]
+
+
+def score_columns(names: Sequence[str]) -> list[str]:
+    """Return the columns that hold the scores of the classes."""
+    return [_SCORE + name for name in names]
+
+
+def class_names(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the classes of a table of predictions, in the order of its label columns."""
+    columns = map(str, table.columns)
+    return tuple(name.removeprefix(_LABEL) for name in columns if name.startswith(_LABEL))
+
+
+def differing_rows(left: pd.Series, right: pd.Series) -> int:
+    """Count the rows in which two columns differ; two missing values are equal."""
+    differs = (left.to_numpy() != right.to_numpy()) & ~(left.isna() & right.isna()).to_numpy()
+    return int(differs.sum())
+
+
+class ClassColumn(NamedTuple):
+    """The ``n`` images of a split whose label of one class is known.
+
+    Attributes:
+        labels: ``(n,)`` bool.
+        scores: ``(n,)`` float64 in [0, 1].
+        patients: ``(n,)`` codes as in the split.
+        known: ``(N,)`` which images of the split these are.
+    """
+
+    labels: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    patients: NDArray[np.int64]
+    known: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Split:
     """The images of one split, in the order of the file.
 
     Attributes:
-        labels: ``(N, D)`` bool, the diseases in the order of ``DISEASES``.
+        names: The ``D`` classes, in the order of the file.
+        labels: ``(N, D)`` float32 of 0 and 1, NaN where a label is unknown.
         scores: ``(N, D)`` float64 in [0, 1].
         patients: ``(N,)`` int64 codes 0..P-1 in the order of the names, whatever the order of rows.
         table: The ``N`` rows themselves, for views, sexes, ages and names.
     """
 
-    labels: NDArray[np.bool_]
+    names: tuple[str, ...]
+    labels: NDArray[np.float32]
     scores: NDArray[np.float64]
     patients: NDArray[np.int64]
     table: pd.DataFrame
@@ -53,9 +86,11 @@ class Split:
     def of(cls, table: pd.DataFrame) -> Split:
         """Gather the arrays of the rows of a checked table."""
         codes, _ = pd.factorize(table["patient_id"], sort=True)
+        names = class_names(table)
         return cls(
-            labels=table[list(LABELS)].to_numpy(dtype=bool),
-            scores=table[list(SCORES)].to_numpy(dtype=np.float64),
+            names=names,
+            labels=label_array(table, label_columns(names)),
+            scores=table[score_columns(names)].to_numpy(dtype=np.float64),
             patients=codes.astype(np.int64),
             table=table,
         )
@@ -63,6 +98,22 @@ class Split:
     def where(self, keep: NDArray[np.bool_]) -> Split:
         """Return the images selected by a ``(N,)`` mask, patients coded anew."""
         return Split.of(self.table[keep].reset_index(drop=True))
+
+    def column(self, number: int) -> ClassColumn:
+        """Return one class, without the images whose label is unknown."""
+        labels = self.labels[:, number]
+        known = np.isfinite(labels)
+        return ClassColumn(
+            labels[known] == 1, self.scores[known, number], self.patients[known], known
+        )
+
+    def positives(self) -> NDArray[np.int64]:
+        """Count the positive images of each class, ``(D,)``."""
+        return np.asarray((self.labels == 1).sum(axis=0), dtype=np.int64)
+
+    def unknown(self) -> NDArray[np.int64]:
+        """Count the images of each class whose label is unknown, ``(D,)``."""
+        return np.asarray(np.isnan(self.labels).sum(axis=0), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -72,23 +123,28 @@ class Predictions:
     """Checked predictions; see ``docs/architecture.md`` for the columns.
 
     Args:
-        table: One row per image with exactly ``COLUMNS``, in any order.
+        table: One row per image with ``IMAGE_COLUMNS`` and, for each class ``X``, ``label_X`` and
+            ``score_X``; nothing else, in any order.
         origin: What errors call the table, usually its path.
 
     Raises:
         DataError: A column is missing, unexpected or of the wrong kind, a score is not a
-            probability, a label not 0 or 1, or an image occurs twice.
+            probability, a label not 0, 1 or missing, or an image occurs twice.
         LeakError: A patient has images in two splits.
     """
 
     def __init__(self, table: pd.DataFrame, origin: str = "the predictions") -> None:
         _check_columns(table, origin)
-        table = table[list(COLUMNS)].reset_index(drop=True)
-        _check_values(table, origin)
+        names = class_names(table)
+        labels, scores = label_columns(names), score_columns(names)
+        table = table[[*IMAGE_COLUMNS, *labels, *scores]].reset_index(drop=True)
+        _check_values(table, labels, scores, origin)
         _check_identity(table, origin)
-        table[list(LABELS)] = table[list(LABELS)].astype(np.uint8)
-        table[list(SCORES)] = table[list(SCORES)].astype(np.float32)
+        unknown = table[labels].isna().any(axis=None)
+        table[labels] = table[labels].astype(np.float32 if unknown else np.uint8)
+        table[scores] = table[scores].astype(np.float32)
         table["age"] = table["age"].astype("Int16")
+        self.names = names
         self.table = table
         self.origin = origin
 
@@ -145,9 +201,15 @@ def _examples(table: pd.DataFrame, bad: NDArray[np.bool_]) -> str:
 
 
 def _check_columns(table: pd.DataFrame, origin: str) -> None:
-    missing = [name for name in COLUMNS if name not in table.columns]
-    unexpected = [str(name) for name in table.columns if name not in COLUMNS]
-    if missing or unexpected or len(table.columns) != len(COLUMNS):
+    present = [str(name) for name in table.columns]
+    scored = [name.removeprefix(_SCORE) for name in present if name.startswith(_SCORE)]
+    names = list(dict.fromkeys([*class_names(table), *scored]))
+    if not names:
+        raise DataError(f"{origin} has no column label_... and score_...", _FIX)
+    wanted = [*IMAGE_COLUMNS, *label_columns(names), *score_columns(names)]
+    missing = [name for name in wanted if name not in present]
+    unexpected = [name for name in present if name not in wanted]
+    if missing or unexpected or len(present) != len(wanted):
         faults = [f"missing {missing}"] if missing else []
         faults += [f"unexpected {unexpected}"] if unexpected else []
         what = "; ".join(faults) or "a column occurs twice"
@@ -156,7 +218,9 @@ def _check_columns(table: pd.DataFrame, origin: str) -> None:
         raise DataError(f"{origin} holds no image", _FIX)
 
 
-def _check_values(table: pd.DataFrame, origin: str) -> None:
+def _check_values(
+    table: pd.DataFrame, labels: Sequence[str], scores: Sequence[str], origin: str
+) -> None:
     for name in ("image_id", "patient_id"):
         text = np.array([isinstance(value, str) and value != "" for value in table[name]])
         if not text.all():
@@ -169,14 +233,15 @@ def _check_values(table: pd.DataFrame, origin: str) -> None:
                 f"in {bad.sum()} rows ({_examples(table, bad)})",
                 _FIX,
             )
-    numbers = {name: _numbers(table, name, origin) for name in (*LABELS, *SCORES)}
+    numbers = {name: _numbers(table, name, origin) for name in (*labels, *scores)}
     _numbers(table, "age", origin)
     for name, values in numbers.items():
-        if name in SCORES:
+        # Comparisons with NaN are false, so a missing score fails here too.
+        if name in scores:
             good, rule = (values >= 0) & (values <= 1), "a probability in [0, 1]"
         else:
-            good, rule = (values == 0) | (values == 1), "0 or 1"
-        # Comparisons with NaN are false, so NaN fails here too.
+            good = (values == 0) | (values == 1) | np.isnan(values)
+            rule = "0, 1 or missing"
         if not good.all():
             raise DataError(
                 f"{origin}: {name} is not {rule} in {(~good).sum()} rows "

@@ -129,7 +129,8 @@ class RankedScores:
     """All diseases of one set of images, ready for resampling.
 
     Args:
-        labels: ``(N, D)`` bool.
+        labels: ``(N, D)`` of 0 and 1; NaN where a label is unknown: the image then has no part
+            in that disease.
         scores: ``(N, D)`` finite numbers.
         clusters: ``(N,)`` integers from 0, e.g. patient codes; None makes each image its own.
     """
@@ -137,7 +138,7 @@ class RankedScores:
     def __init__(
         self, labels: ArrayLike, scores: ArrayLike, clusters: NDArray[np.int64] | None = None
     ) -> None:
-        truth = np.asarray(labels, dtype=bool)
+        truth = np.asarray(labels, dtype=np.float32)
         values = np.asarray(scores, dtype=np.float64)
         if truth.ndim != 2 or truth.shape != values.shape:
             raise ValueError(f"labels {truth.shape} and scores {values.shape} must be (N, D)")
@@ -145,10 +146,14 @@ class RankedScores:
         if codes.shape != truth.shape[:1]:
             raise ValueError(f"clusters {codes.shape} do not fit {len(truth)} images")
         self.clusters = int(codes.max()) + 1 if len(codes) else 0
+        known = np.isfinite(truth)
         self.diseases = [
-            RankedDisease.build(truth[:, d], values[:, d], codes, self.clusters)
+            RankedDisease.build(
+                truth[known[:, d], d] == 1, values[known[:, d], d], codes[known[:, d]],
+                self.clusters,
+            )
             for d in range(truth.shape[1])
-        ]
+        ]  # fmt: skip
 
     def auc(self, counts: ArrayLike | None = None) -> Floats:
         """Return ``(R, D)`` AUCs of ``(R, C)`` multiplicities; None is the data as they are."""

@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import EvaluateSettings
-from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.bootstrap import Resampled, resample
 from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Split
@@ -38,18 +37,18 @@ def mean_block(split: Split, found: Resampled, confidence: float) -> MeanMetrics
     qualifies.
     """
     defined = np.isfinite(found.auc)
-    frequent = defined & (split.labels.sum(axis=0) >= MIN_POSITIVES)
+    frequent = defined & (split.positives() >= MIN_POSITIVES)
     every, often = (found.mean_auc_interval(among, confidence) for among in (defined, frequent))
     return {
         "mean_ap": _mean(found.ap, defined),
         "mean_auc": _mean(found.auc, defined),
         "mean_auc_interval": every.pair(),
         "mean_auc_left_out": every.left_out,
-        "diseases_in_mean": _names(defined),
+        "diseases_in_mean": _chosen(split, defined),
         "mean_auc_20": _mean(found.auc, frequent),
         "mean_auc_20_interval": often.pair(),
         "mean_auc_20_left_out": often.left_out,
-        "diseases_in_mean_20": _names(frequent),
+        "diseases_in_mean_20": _chosen(split, frequent),
     }
 
 
@@ -57,8 +56,8 @@ def _mean(values: Floats, among: NDArray[np.bool_]) -> float | None:
     return numeric(mean_over(values[None], among)[0])
 
 
-def _names(among: NDArray[np.bool_]) -> list[str]:
-    return [name for name, chosen in zip(DISEASES, among, strict=True) if chosen]
+def _chosen(split: Split, among: NDArray[np.bool_]) -> list[str]:
+    return [name for name, chosen in zip(split.names, among, strict=True) if chosen]
 
 
 def groups_of(split: Split) -> dict[str, dict[str, NDArray[np.bool_]]]:
@@ -114,9 +113,9 @@ def _group(part: Split, settings: EvaluateSettings, seed: int) -> GroupMetrics:
             name: {
                 "auc": numeric(found.auc[d]),
                 "auc_interval": found.auc_interval(d, settings.confidence).pair(),
-                "positives": int(part.labels[:, d].sum()),
+                "positives": int((part.labels[:, d] == 1).sum()),
             }
-            for d, name in enumerate(DISEASES)
+            for d, name in enumerate(part.names)
         },
     }
 
@@ -153,9 +152,9 @@ def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str
 
 def _fact(split: Split, values: Floats) -> Shortcut:
     known = np.isfinite(values)
-    repeated = np.repeat(values[known, None], len(DISEASES), axis=1)
+    repeated = np.repeat(values[known, None], len(split.names), axis=1)
     found = RankedScores(split.labels[known], repeated).auc()[0]
     return {
         "images": int(known.sum()),
-        "auc": {name: numeric(value) for name, value in zip(DISEASES, found, strict=True)},
+        "auc": {name: numeric(value) for name, value in zip(split.names, found, strict=True)},
     }

@@ -81,10 +81,12 @@ def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
     header = read_header(weights)
     stored = header["config"]
     config = configure(str(header["method"]), stored, no_pretrain=bool(stored.get("no_pretrain")))
-    classifier = Classifier(method_of(config).encoder())
+    classifier = Classifier(method_of(config).encoder(), len(header["diseases"]))
     if config.finetune.mode == "knn":
         images = header["bank"]
-        classifier = KNNClassifier(classifier.encoder, images, config.finetune.neighbors)
+        classifier = KNNClassifier(
+            classifier.encoder, len(header["diseases"]), images, config.finetune.neighbors
+        )
     load_weights(weights, classifier, weights_identity(config))
     return Bundle(
         config=config,

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from medsgssl.config.schema import Config
 from medsgssl.data.boxes import BOX_FRAME
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.data.labels import DISEASES
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import MaskArray
 from medsgssl.data.sampler import EpochSampler
@@ -176,7 +175,8 @@ def localize(
     test = {image_ids[row]: int(row) for row in source.rows("test")}
     boxes = boxes[boxes["image_id"].isin(test.keys())].reset_index(drop=True)
     rows = np.array([test[name] for name in boxes["image_id"]], dtype=np.int64)
-    diseases = np.array([DISEASES.index(name) for name in boxes["disease"]], dtype=np.int64)
+    names = source.label_set.names
+    diseases = np.array([names.index(name) for name in boxes["disease"]], dtype=np.int64)
     found, grid = _maps(config, source, weights, rows, diseases, size)
     table = []
     for place, (row, seen) in enumerate(zip(rows, found, strict=True)):
@@ -218,7 +218,7 @@ def _maps(
     size: int,
 ) -> tuple[Map, tuple[int, int]]:
     method = method_of(config)
-    classifier = Classifier(method.encoder())
+    classifier = Classifier(method.encoder(), len(source.label_set))
     load_weights(weights, classifier, weights_identity(config))
     gpu = torch.cuda.is_available() and config.finetune.accelerator != "cpu"
     device = torch.device("cuda" if gpu else "cpu")

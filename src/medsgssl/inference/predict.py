@@ -15,6 +15,7 @@ from medsgssl.inference.forward import Floats, run_inference
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import load_weights, read_header, weights_identity
+from medsgssl.runs.weights_header import ClassifierIdentity
 
 
 def predict(
@@ -32,12 +33,12 @@ def predict(
         splits: Which splits.
 
     Returns:
-        The rows (N,) and their scores (N, 14), probabilities.
+        The rows (N,) and their scores (N, D), probabilities.
 
     Raises:
         CheckpointError: The weights are unusable or of another method.
     """
-    classifier = Classifier(method_of(config).encoder())
+    classifier = Classifier(method_of(config).encoder(), len(source.label_set))
     if config.finetune.mode == "knn":
         images = read_header(weights).get("bank")
         if images is None:
@@ -45,8 +46,14 @@ def predict(
                 f"{weights} holds no k-NN classifier",
                 "fine-tune with finetune.mode=knn",
             )
-        classifier = KNNClassifier(classifier.encoder, images, config.finetune.neighbors)
-    load_weights(weights, classifier, weights_identity(config))
+        classifier = KNNClassifier(
+            classifier.encoder, len(source.label_set), images, config.finetune.neighbors
+        )
+    must_match: ClassifierIdentity = {
+        **weights_identity(config),
+        "diseases": list(source.label_set.names),
+    }
+    load_weights(weights, classifier, must_match)
     fabric = Fabric(accelerator=config.finetune.accelerator, devices=1)
     classifier.to(fabric.device)
     rows = np.concatenate([source.rows(split) for split in splits])

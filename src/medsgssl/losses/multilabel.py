@@ -1,4 +1,8 @@
-"""Losses for fourteen diseases at once, from logits and labels of 0 and 1, both (B, C)."""
+"""Losses for several binary labels at once, from logits and labels, both (B, C).
+
+Labels are 0 or 1, or NaN where they are unknown. Every loss is the mean over the known ones, and 0
+where a batch has none.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss, a scalar."""
-        nll = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        return ((1 - torch.exp(-nll)) ** self.gamma * nll).mean()
+        nll = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0), reduction="none")
+        return mean_of_known((1 - torch.exp(-nll)) ** self.gamma * nll, labels)
 
 
 class AsymmetricLoss(nn.Module):
@@ -50,30 +54,40 @@ class AsymmetricLoss(nn.Module):
         """Return the mean loss, a scalar."""
         p = torch.sigmoid(logits)
         shifted = (p - self.margin).clamp_min(0)
-        positive = labels * (1 - p) ** self.gamma_positive * F.logsigmoid(logits)
-        negative = (1 - labels) * shifted**self.gamma_negative * torch.log1p(-shifted + 1e-8)
-        return -(positive + negative).mean()
+        truth = labels.nan_to_num(0)
+        positive = truth * (1 - p) ** self.gamma_positive * F.logsigmoid(logits)
+        negative = (1 - truth) * shifted**self.gamma_negative * torch.log1p(-shifted + 1e-8)
+        return mean_of_known(-(positive + negative), labels)
 
 
 class WeightedBCE(nn.Module):
     """Binary cross-entropy whose positives weigh as much as the negatives of their disease.
 
     Args:
-        labels: (N, C) training labels of 0 and 1.
+        labels: (N, C) training labels of 0 and 1, NaN where unknown.
     """
 
     pos_weight: Tensor
 
     def __init__(self, labels: Tensor) -> None:
         super().__init__()
-        positives = labels.sum(dim=0)
-        weight = (len(labels) - positives) / positives.clamp_min(1)
+        positives = (labels == 1).sum(dim=0)
+        weight = (labels == 0).sum(dim=0) / positives.clamp_min(1)
         # Beyond this a handful of positives would drown all else.
         self.register_buffer("pos_weight", weight.clamp(1, 100), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss, a scalar."""
-        return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=self.pos_weight)
+        nll = F.binary_cross_entropy_with_logits(
+            logits, labels.nan_to_num(0), pos_weight=self.pos_weight, reduction="none"
+        )
+        return mean_of_known(nll, labels)
+
+
+def mean_of_known(values: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of ``values`` (B, C) where ``labels`` are known, a scalar."""
+    known = ~labels.isnan()
+    return values.where(known, 0).sum() / known.sum().clamp_min(1)
 
 
 def build_loss(settings: FinetuneSettings, train_labels: Tensor) -> nn.Module:

@@ -14,7 +14,7 @@ from rich.console import Console
 from medsgssl import __version__
 from medsgssl.config.loading import dump
 from medsgssl.config.schema import Config
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import label_array
 from medsgssl.data.overlap import held_out_rows
 from medsgssl.data.prepare import PreparedData, prepare_data
 from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError
@@ -150,8 +150,7 @@ def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
 def _require_labels(data: PreparedData) -> None:
     if not data.catalog.facts["labeled"]:
         raise DataError(
-            f"{data.catalog.root} has no labels of the {len(DISEASES)} NIH diseases: there is "
-            "nothing to fine-tune for",
+            f"{data.catalog.root} has no labels: there is nothing to fine-tune for",
             "stop at `medsgssl pretrain`, then fine-tune on labeled data with --from",
         )
 
@@ -196,7 +195,7 @@ def _header(config: Config, data: PreparedData, key: str) -> WeightsHeader:
         "intensity": INTENSITY,
         "label_revision": data.catalog.facts["label_revision"],
         "masks": data.facts["masks"],
-        "diseases": list(DISEASES),
+        "diseases": list(data.catalog.label_set.names),
         "data": data.key,
         "config": dump(config),
         "version": __version__,
@@ -273,8 +272,8 @@ def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:
     rows, scores = predict(config, data.source, run.classifier)
     table = data.catalog.table.iloc[rows]
     frame = table[["image_id", "patient_id", "split", "view", "sex", "age"]].reset_index(drop=True)
-    for number, disease in enumerate(DISEASES):
-        frame[f"label_{disease}"] = table[disease].to_numpy()
+    for number, disease in enumerate(data.catalog.label_set.names):
+        frame[f"label_{disease}"] = label_array(table, [disease])[:, 0]
         frame[f"score_{disease}"] = scores[:, number]
     Predictions(pd.DataFrame(frame)).write(run.predictions)
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.report.model_card import OPEN, UNKNOWN, pretrained_on, software, split_kind
 from medsgssl.runs.data_summary import CatalogSummary
@@ -158,7 +157,7 @@ def _looked(analysis: Analysis) -> str:
 
 def _positives(analysis: Analysis) -> dict[str, int]:
     test = analysis.bench.test
-    return dict(zip(DISEASES, (int(count) for count in test.labels.sum(axis=0)), strict=True))
+    return dict(zip(test.names, test.positives().tolist(), strict=True))
 
 
 def _warned(analysis: Analysis) -> str:

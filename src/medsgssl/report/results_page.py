@@ -11,7 +11,6 @@ import pandas as pd
 
 from medsgssl.config.loading import dump
 from medsgssl.config.schema import Config
-from medsgssl.data.labels import DISEASES
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure, find_method
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
@@ -63,7 +62,7 @@ def _head(analysis: Analysis, measured: bool) -> str:
     first = analysis.collected.runs[0]
     data = Path(str(first.settings["data.root"])).name
     bench = analysis.bench
-    diseases = [name for name, kept in zip(DISEASES, bench.headline, strict=True) if kept]
+    diseases = [name for name, kept in zip(bench.test.names, bench.headline, strict=True) if kept]
     return (
         f"# Results on {data}, {first.settings['data.img_size']} pixels\n\n"
         "Made by `medsgssl study table` from result files. Mean AUC on the "

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.predictions import Split
 from medsgssl.report.charts import Chart
 from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
@@ -120,7 +119,7 @@ def pr_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
 
 
 def _defined(test: Split) -> list[tuple[str, NDArray[np.bool_], Floats]]:
-    columns = [(name, test.labels[:, d], test.scores[:, d]) for d, name in enumerate(DISEASES)]
+    columns = [(name, *test.column(d)[:2]) for d, name in enumerate(test.names)]
     return [column for column in columns if column[1].any() and not column[1].all()]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.report.run_files import Results
 from medsgssl.runs.data_summary import SplitCounts
 from medsgssl.runs.metrics_file import Metrics
@@ -50,7 +49,7 @@ def split_table(results: Results) -> Table | None:
     if any(positives.values()):
         rows += [
             [words(name), *(count(positives[split].get(name)) for split in present)]
-            for name in DISEASES
+            for name in next(filter(None, positives.values()))
         ]
     source = "split.parquet, data.json" if audited else "split.parquet, metrics.json"
     return Table("Patients, images and positives", ["", *present], rows, source)

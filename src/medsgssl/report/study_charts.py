@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.calibration import Reliability, apply_temperature, reliability
 from medsgssl.report.charts import Chart
 from medsgssl.report.theme import FIRST, FOURTH, INK, MUTED, SECOND, THIRD
@@ -246,14 +245,14 @@ def _pooled(runs: Sequence[FinishedRun], scaled: bool) -> Reliability | None:
     labels, scores = [], []
     for run in runs:
         found = run.metrics["per_disease"] if run.metrics else {}
-        for d, name in enumerate(DISEASES):
-            column = run.test.scores[:, d]
+        for d, name in enumerate(run.test.names):
+            truth, column, _, _ = run.test.column(d)
             if scaled:
                 temperature = found[name]["temperature"] if name in found else None
                 if temperature is None:
                     continue
                 column = apply_temperature(column, temperature)
-            labels.append(run.test.labels[:, d])
+            labels.append(truth)
             scores.append(column)
     if not labels:
         return None

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.report.ablation import part_rows
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import calibration, decisions
@@ -118,10 +117,10 @@ def _comparisons(analysis: Analysis) -> list[Row]:
 
 def _diseases(analysis: Analysis) -> list[Row]:
     bench = analysis.bench
-    positives = bench.test.labels.sum(axis=0)
+    positives = bench.test.positives()
     rows = []
     for found in analysis.comparisons:
-        for d, name in enumerate(DISEASES):
+        for d, name in enumerate(bench.test.names):
             pair = found.diseases[name]
             rows.append(
                 {

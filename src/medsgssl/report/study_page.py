@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.report.charts import Chart, write_figure
 from medsgssl.report.checklist import write_checklist
 from medsgssl.report.localization_examples import looked_examples
@@ -146,7 +145,7 @@ def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
         "runs": runs_table(analysis),
         "diseases_in_mean": [
             words(name)
-            for name, chosen in zip(DISEASES, bench.headline, strict=True)
+            for name, chosen in zip(bench.test.names, bench.headline, strict=True)
             if chosen
         ],
         "signed": signed,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.report.run_tables import Table
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import calibration, decisions
@@ -49,9 +48,9 @@ def means_table(analysis: Analysis) -> Table:
 def disease_rows(analysis: Analysis, found: Comparison) -> list[dict[str, Any]]:
     """Return one row per disease of a comparison."""
     bench = analysis.bench
-    positives = bench.test.labels.sum(axis=0)
+    positives = bench.test.positives()
     rows = []
-    for d, name in enumerate(DISEASES):
+    for d, name in enumerate(bench.test.names):
         pair = found.diseases[name]
 
         rows.append(
@@ -199,7 +198,7 @@ def shortcuts_table(analysis: Analysis) -> Table | None:
     columns = ["disease", *(f"{words(name)} alone" for name in facts)]
     rows = [
         [words(name), *(number(found["auc"].get(name), 2) for found in facts.values())]
-        for name in DISEASES
+        for name in analysis.bench.test.names
     ]
     return Table(
         "AUC of facts that are not in the lungs", columns, rows, f"{run.name}/metrics.json"

@@ -13,7 +13,6 @@ from medsgssl.runs.artifact import read_artifact
 class LabelsSummary(TypedDict):
     """Where the labels of a data set come from, as its reader tells."""
 
-    labeled: bool
     label_revision: str  # "none" where there are no labels
     labels_file: NotRequired[str]
     other_labels_files: NotRequired[list[str]]
@@ -43,7 +42,7 @@ class FileCounts(TypedDict):
 
 
 class SplitCounts(TypedDict):
-    """Size of one split; ``positives`` by disease, empty without labels."""
+    """Size of one split; ``positives`` by class, empty without labels."""
 
     patients: int
     images: int
@@ -65,7 +64,8 @@ class Audit(TypedDict):
     """What a data set holds and lacks."""
 
     files: FileCounts
-    labels: dict[str, int]
+    labels: dict[str, int]  # positive images by class, and those of none
+    unknown_labels: NotRequired[dict[str, int]]  # by class, where there are any
     splits: dict[str, SplitCounts]
     duplicates: DuplicateCounts | None  # None where contents were not hashed
     warnings: list[str]
@@ -75,6 +75,8 @@ class CatalogOrigin(LabelsSummary):
     """What a catalog was made from."""
 
     source: str
+    labeled: bool
+    classes: NotRequired[list[str]]  # in display order
     intensity: str
     split: SplitSummary
     files_fingerprint: str

@@ -8,6 +8,7 @@ high end.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
@@ -65,6 +66,7 @@ class DiseaseMetrics(CalibrationMetrics):
     specificity: float | None
     positives: int
     negatives: int
+    unknown: NotRequired[int]  # images left out because their label is unknown
     note: str  # why something is not defined
 
 

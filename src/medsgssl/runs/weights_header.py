@@ -16,7 +16,13 @@ class WeightsIdentity(TypedDict):
     encoder: str
 
 
-class WeightsHeader(WeightsIdentity):
+class ClassifierIdentity(WeightsIdentity):
+    """In what a classifier, configuration and data must agree."""
+
+    diseases: list[str]  # the classes, in the order of the outputs
+
+
+class WeightsHeader(ClassifierIdentity):
     """What travels in the header of ``pretrained.safetensors`` and ``classifier.safetensors``."""
 
     direct: bool  # no pretraining
@@ -24,7 +30,6 @@ class WeightsHeader(WeightsIdentity):
     intensity: str
     label_revision: str
     masks: MaskSummary
-    diseases: list[str]
     data: str  # fingerprint of the data
     config: dict[str, object]
     version: str

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from medsgssl.errors import ConfigError, DataError
-from medsgssl.evaluation.predictions import LABELS, Predictions, Split
+from medsgssl.evaluation.predictions import Predictions, Split, differing_rows, label_columns
 from medsgssl.runs.data_summary import DataSummary, read_data_summary
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
 from medsgssl.runs.metrics_file import Metrics, read_metrics
@@ -153,8 +153,13 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
         raise DataError(
             f"{both} were made from the label revisions {revisions[0]} and {revisions[1]}", _FIX
         )
-    for column in ("patient_id", *LABELS):
-        differing = int((left[column].to_numpy() != right[column].to_numpy()).sum())
+    if a.test.names != b.test.names:
+        raise DataError(
+            f"{both} score other classes: {', '.join(a.test.names)} and {', '.join(b.test.names)}",
+            _FIX,
+        )
+    for column in ("patient_id", *label_columns(a.test.names)):
+        differing = differing_rows(left[column], right[column])
         if differing:
             raise DataError(f"{both} differ in {column} of {differing} test images", _FIX)
     splits = [_split(run) for run in (a, b)]

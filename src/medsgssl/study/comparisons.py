@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.delong import compare_aucs, holm
 from medsgssl.study.arms import Arm, differing
 from medsgssl.study.statistics import Estimate, ResampledTestSet, each
@@ -103,8 +102,8 @@ def _opponents(arm: Arm, arms: Sequence[Arm], control: str) -> Iterator[tuple[Ki
 def _compare(kind: Kind, arm: Arm, against: Arm, bench: ResampledTestSet) -> Comparison:
     a, b = arm.drawn, against.drawn
     head, frequent = bench.headline, bench.frequent()
-    raw = [_disease(d, arm, against, bench) for d in range(len(DISEASES))]
-    named = dict(zip(DISEASES, raw, strict=True))
+    raw = [_disease(d, arm, against, bench) for d in range(len(bench.test.names))]
+    named = dict(zip(bench.test.names, raw, strict=True))
     corrected = holm({name: found.difference.p for name, found in named.items()})
     return Comparison(
         kind=kind,
@@ -138,15 +137,16 @@ def _disease(d: int, arm: Arm, against: Arm, bench: ResampledTestSet) -> Disease
         each(arm.drawn, lambda run: run.disease_auc(d)),
         each(against.drawn, lambda run: run.disease_auc(d)),
     )
-    test, delong, note = bench.test, {}, ""
+    labels, _, patients, known = bench.test.column(d)
+    delong, note = {}, ""
     others = {run.seed: run for run in against.runs}
     pairs = [(run, others[run.seed]) for run in arm.runs if run.seed in others]
     if len(arm.runs) == 1 and len(against.runs) == 1:
         pairs = [(arm.runs[0], against.runs[0])]
     for run, other in pairs:
-        columns = test.labels[:, d], run.test.scores[:, d], other.test.scores[:, d]
+        columns = labels, run.test.scores[known, d], other.test.scores[known, d]
         try:
-            found = compare_aucs(*columns, clusters=test.patients)
+            found = compare_aucs(*columns, clusters=patients)
         except ValueError as error:
             note = str(error)
             continue

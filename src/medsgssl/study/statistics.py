@@ -115,12 +115,12 @@ class ResampledTestSet:
     def defined(self, rows: Chosen | None = None) -> Chosen:
         """Return the ``(D,)`` diseases with both classes among the images."""
         labels = self.test.labels if rows is None else self.test.labels[rows]
-        return np.asarray(labels.any(axis=0) & ~labels.all(axis=0))
+        return np.asarray((labels == 1).any(axis=0) & (labels == 0).any(axis=0))
 
     def frequent(self, rows: Chosen | None = None) -> Chosen:
         """Return those of them with at least ``MIN_POSITIVES`` positives."""
         labels = self.test.labels if rows is None else self.test.labels[rows]
-        return np.asarray(self.defined(rows) & (labels.sum(axis=0) >= MIN_POSITIVES))
+        return np.asarray(self.defined(rows) & ((labels == 1).sum(axis=0) >= MIN_POSITIVES))
 
     @cached_property
     def headline(self) -> Chosen:
@@ -130,7 +130,9 @@ class ResampledTestSet:
         tenth of the resamples lack it, because then the mean of all has no interval.
         """
         defined = self.defined()
-        positive = [np.unique(self.test.patients[column]) for column in self.test.labels.T[defined]]
+        positive = [
+            np.unique(self.test.patients[column == 1]) for column in self.test.labels.T[defined]
+        ]
         lacking = np.zeros(self.resamples, bool)
         for owners in positive:
             lacking |= ~self._counts[:, owners].any(axis=1)

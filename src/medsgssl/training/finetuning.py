@@ -140,4 +140,9 @@ def start_classifier(config: Config, folder: Path, train_labels: torch.Tensor) -
     encoder = method_of(config).encoder()
     if not config.no_pretrain:
         load_weights(folder / "pretrained.safetensors", encoder, weights_identity(config))
-    return Classifier(encoder, build_loss(config.finetune, train_labels), config.finetune.dropout)
+    return Classifier(
+        encoder,
+        train_labels.shape[1],
+        build_loss(config.finetune, train_labels),
+        config.finetune.dropout,
+    )

@@ -60,7 +60,9 @@ def fit_linear_or_knn(
     found = run_inference(fabric, classifier, features, config, config.finetune, source, every)
     train, val = found[: len(rows)], found[len(rows) :]
     if config.finetune.mode == "knn":
-        fitted: Classifier = KNNClassifier(classifier.encoder, len(rows), config.finetune.neighbors)
+        fitted: Classifier = KNNClassifier(
+            classifier.encoder, len(source.label_set), len(rows), config.finetune.neighbors
+        )
         assert isinstance(fitted, KNNClassifier)
         fitted.bank.copy_(F.normalize(torch.from_numpy(train), dim=1))
         fitted.bank_labels.copy_(torch.from_numpy(source.labels[rows]))
@@ -93,12 +95,14 @@ def _logistic(train: Floats, labels: Floats, penalty: float) -> tuple[Floats, Fl
     weights = np.zeros((labels.shape[1], train.shape[1]), np.float32)
     biases = np.full(labels.shape[1], -3.0, np.float32)
     for disease in range(labels.shape[1]):
-        if not 0 < labels[:, disease].sum() < len(labels):
+        truth = labels[:, disease]
+        known = np.isfinite(truth)
+        if not ((truth == 0).any() and (truth == 1).any()):
             continue
         model = LogisticRegression(C=penalty, max_iter=300)
         with warnings.catch_warnings():
             # The ranking has long settled when the last digits of a weight have not.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(train, labels[:, disease])
+            model.fit(train[known], truth[known])
         weights[disease], biases[disease] = model.coef_[0], model.intercept_[0]
     return weights, biases

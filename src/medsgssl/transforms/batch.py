@@ -20,7 +20,7 @@ class ViewBatch:
         flipped: (B, V) bool.
         quality: (B,) float32 in [0, 1].
         rows: (B,) int64, positions in the decoded cache.
-        labels: (B, 14) float32 of 0 and 1.
+        labels: (B, D) float32 of 0 and 1, NaN where a label is unknown.
         domains: (B,) int64, number of the data set an image comes from.
     """
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from medsgssl.data.labels import DISEASES
+from medsgssl.data.labels import NO_LABELS
 from medsgssl.data.readers.registry import find_source
 from medsgssl.errors import DataError
 
@@ -39,8 +39,8 @@ def test_patients_are_told_by_the_file_names(tmp_path: Path) -> None:
 def test_a_folder_says_that_it_has_no_labels(tmp_path: Path) -> None:
     _images(tmp_path, "a.png")
     rows = find_source(tmp_path).rows()
-    assert rows.facts == {"labeled": False, "label_revision": "none"}
-    assert not rows.table[list(DISEASES)].to_numpy().any()
+    assert rows.label_set == NO_LABELS
+    assert rows.facts == {"label_revision": "none"}
 
 
 def test_two_files_with_one_id_are_an_error(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_ages_in_dicom_form_are_read_and_impossible_ones_are_set_missing(tmp_pat
 def test_no_finding_is_no_label(tmp_path: Path) -> None:
     table = _table(tmp_path, f"a.png,No Finding,0,1,50,M,PA{REST}")
     assert not table[list(DISEASES)].to_numpy().any()
-    assert (table[list(DISEASES)].dtypes == np.uint8).all()
+    assert (table[list(DISEASES)].dtypes == "Int8").all()
 
 
 @pytest.mark.parametrize("label", ["Infiltrate", "mass", " Mass", "Pleural Thickening", ""])

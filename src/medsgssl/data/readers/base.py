@@ -10,6 +10,7 @@ from typing import Protocol
 
 import pandas as pd
 
+from medsgssl.data.labels import NO_LABELS, LabelSet
 from medsgssl.errors import DataError
 from medsgssl.images.integrity import IMAGE_SUFFIXES
 from medsgssl.runs.data_summary import LabelsSummary
@@ -25,14 +26,16 @@ class SourceRows:
     Attributes:
         table: One row per image: ``image_id``, ``path`` (relative to the root, ``""`` where the
             file is missing), ``patient_id``, ``age``, ``sex``, ``view``, ``follow_up`` and the
-            14 diseases, typed as in the catalog.
+            labels (nullable ``Int8``: 0, 1 or missing), typed as in the catalog.
         facts: JSON-like remarks on the labels; always ``label_revision`` (``"none"`` where there
-            are no labels) and ``labeled``.
+            are no labels).
+        label_set: Names the columns of the labels.
         lists: Image ids of the list files by part (``"trainval"``, ``"test"``), or ``None``.
     """
 
     table: pd.DataFrame
     facts: LabelsSummary
+    label_set: LabelSet = NO_LABELS
     lists: dict[str, ListFile] | None = None
 
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pandas as pd
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.data.readers.base import SourceRows, scan_tree
 from medsgssl.data.readers.columns import age_column, check_names, sex_column, view_column
 from medsgssl.errors import DataError
@@ -68,12 +66,7 @@ class ChexpertSource:
                 "follow_up": pd.Series(pd.NA, index=names.index, dtype="Int16"),
             }
         )
-        table[list(DISEASES)] = np.zeros((len(names), len(DISEASES)), np.uint8)
-        facts: LabelsSummary = {
-            "labeled": False,
-            "label_revision": "none",
-            "ages_set_missing": lost,
-        }
+        facts: LabelsSummary = {"label_revision": "none", "ages_set_missing": lost}
         return SourceRows(table, facts)
 
     def _read(self, path: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medsgssl.data.labels import DISEASES, NO_FINDING
+from medsgssl.data.labels import LabelSet
 from medsgssl.data.readers.base import is_plain_name
 from medsgssl.errors import DataError
 
@@ -17,40 +17,46 @@ _VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL", "L": "L
 _PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
 
 
-def disease_columns(labels: pd.Series, path: Path, first_line: int = 2) -> pd.DataFrame:
-    """Turn ``A|B`` strings into the 14 binary columns, matching names exactly.
+def label_columns(
+    labels: pd.Series, label_set: LabelSet, path: Path, first_line: int = 2
+) -> pd.DataFrame:
+    """Turn ``A|B`` strings into binary columns, matching names exactly.
 
     Args:
         labels: Text, ``N`` rows.
+        label_set: The known names.
         path: The table's file, for messages.
         first_line: Line number of the first row, for messages.
 
     Returns:
-        ``uint8`` frame, ``N x 14``, 0 or 1, in the order of ``DISEASES``.
+        ``Int8`` frame, ``N x D``, 0 or 1, in the order of the label set.
 
     Raises:
-        DataError: A label is unknown, or "No Finding" stands beside a disease.
+        DataError: A label is unknown, or the negative one stands beside another one.
     """
     codes, spellings = pd.factorize(labels)
-    vectors = np.zeros((len(spellings), len(DISEASES)), np.uint8)
-    known = {name: column for column, name in enumerate(DISEASES)}
+    vectors = np.zeros((len(spellings), len(label_set)), np.int8)
+    negative = label_set.negative
+    known = {name: column for column, name in enumerate(label_set.names)}
     for row, spelling in enumerate(spellings):
         names = str(spelling).split("|")
         line = first_line + int(np.argmax(codes == row))
-        if NO_FINDING in names and len(names) > 1:
+        if negative in names and len(names) > 1:
             raise DataError(
                 f"{path}, line {line}: {spelling!r} is both a finding and none",
-                f"remove {NO_FINDING!r} or the diseases from that line",
+                f"remove {negative!r} or the diseases from that line",
             )
         for name in names:
-            if name != NO_FINDING and name not in known:
+            if name != negative and name not in known:
                 raise DataError(
                     f"{path}, line {line}: unknown label {name!r}",
-                    f"write one of: {', '.join((*DISEASES, NO_FINDING))}",
+                    f"write one of: {', '.join((*label_set.names, negative))}",
                 )
             if name in known:
                 vectors[row, known[name]] = 1
-    return pd.DataFrame(vectors[codes], columns=list(DISEASES), index=labels.index)
+    return pd.DataFrame(vectors[codes], columns=list(label_set.names), index=labels.index).astype(
+        "Int8"
+    )
 
 
 def age_column(ages: pd.Series) -> tuple[pd.Series, int]:

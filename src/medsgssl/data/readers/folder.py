@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from medsgssl.data.labels import DISEASES
 from medsgssl.data.readers.base import SourceRows, scan_tree
 
 
@@ -52,8 +50,7 @@ class FolderSource:
                 "follow_up": unknown,
             }
         )
-        table[list(DISEASES)] = np.zeros((len(names), len(DISEASES)), np.uint8)
-        return SourceRows(table, {"labeled": False, "label_revision": "none"})
+        return SourceRows(table, {"label_revision": "none"})
 
 
 def _patients(names: pd.Series) -> pd.Series:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from medsgssl.data.labels import NIH
 from medsgssl.data.readers.base import ListFile, SourceRows, read_list, scan_images
 from medsgssl.data.readers.columns import (
     age_column,
     check_names,
-    disease_columns,
+    label_columns,
     sex_column,
     small_integers,
     view_column,
@@ -82,9 +83,8 @@ class NihSource:
                 "follow_up": small_integers(text["Follow-up #"]),
             }
         )
-        table = pd.concat([table, disease_columns(text["Finding Labels"], self.labels)], axis=1)
+        table = pd.concat([table, label_columns(text["Finding Labels"], NIH, self.labels)], axis=1)
         facts: LabelsSummary = {
-            "labeled": True,
             "label_revision": REVISIONS.get(self.labels.name, "other"),
             "labels_file": self.labels.name,
             "other_labels_files": [
@@ -95,7 +95,7 @@ class NihSource:
             "labels_hash": file_hash(self.labels),
             "ages_set_missing": ages_lost,
         }
-        return SourceRows(table, facts, self._lists())
+        return SourceRows(table, facts, NIH, self._lists())
 
     def _lists(self) -> dict[str, ListFile] | None:
         parts = {"trainval": self.root / TRAINVAL_LIST, "test": self.root / TEST_LIST}

@@ -61,7 +61,7 @@ def test_patient_codes_do_not_depend_on_row_order(make_table):
         ("score_Mass", 1.5, "probability"),
         ("score_Mass", -0.1, "probability"),
         ("score_Mass", np.nan, "probability"),
-        ("label_Mass", 2, "0 or 1"),
+        ("label_Mass", 2, "0, 1 or missing"),
         ("split", "holdout", "split"),
         ("view", "pa", "view"),
         ("sex", "X", "sex"),
@@ -90,7 +90,7 @@ def test_missing_column_is_named(make_table, name):
 
 
 def test_unexpected_column_is_named(make_table):
-    with pytest.raises(DataError, match="label_Covid"):
+    with pytest.raises(DataError, match="score_Covid"):
         Predictions(make_table().assign(label_Covid=0))
 
 

@@ -28,7 +28,12 @@ from medsgssl.transforms.crops import WholeImage
 from medsgssl.transforms.view_spec import ViewSpec
 
 Build = Callable[..., Config]
-FACTS = {"key": "k", "method": "simclr", "encoder": "test_efficientnet"}
+FACTS = {
+    "key": "k",
+    "method": "simclr",
+    "encoder": "test_efficientnet",
+    "diseases": ["Effusion", "Mass of the lung", "Hernia", "Nodule"],
+}
 
 
 def classifier_of(config: Config) -> Classifier:

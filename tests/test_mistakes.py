@@ -50,8 +50,8 @@ from medsgssl.report.run_page import write_report
 from medsgssl.runs.folder import RunFolder
 from medsgssl.training.csv_logger import EpochLog
 from medsgssl.training.finetuning import finetune
-from medsgssl.training.lr_schedule import lr_factor
-from medsgssl.training.monitors import warnings_for
+from medsgssl.training.lr_schedule import auto_pretrain_lr, lr_factor
+from medsgssl.training.monitors import epoch_warnings
 from medsgssl.training.optim import build_optimizer
 from medsgssl.training.pretraining import pretrain
 from medsgssl.training.trainer import Trainer
@@ -588,12 +588,25 @@ def test_11_a_saturated_contrast_is_logged_beside_its_floor_and_warned_of(
         "contrast": float(nt_xent(simplex, simplex, 0.2)),
     }  # fmt: skip
     floors = {"contrast": nt_xent_floor(4, 0.2)}
-    assert "too easy" in warnings_for(row, floors)[0]
-    assert warnings_for(row | {"contrast": row["contrast"] + 1}, floors) == []
+    assert "too easy" in epoch_warnings(row, floors)[0]
+    assert epoch_warnings(row | {"contrast": row["contrast"] + 1}, floors) == []
     pretrain(tiny_config("simclr", pretrain__epochs=1), view_source, tmp_path, FACTS)
     logged = log_of(tmp_path / "pretrain_log.csv")[0]
     assert logged["contrast_floor"] == pytest.approx(nt_xent_floor(2, 0.2))
     assert logged["contrast"] > logged["contrast_floor"]
+    assert logged["contrast_chance"] == pytest.approx(np.log(2 * 2 - 1))
+
+
+def test_11_a_pretraining_that_stays_near_chance_is_warned_of(
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
+) -> None:
+    # Steps this small leave the network as it was.
+    config = tiny_config("simclr", pretrain__lr=1e-9)
+    pretrain(config, view_source, tmp_path, FACTS)
+    logged = log_of(tmp_path / "pretrain_log.csv")[-1]
+    assert logged["contrast"] == pytest.approx(logged["contrast_start"], abs=0.1)
+    texts = read_json(tmp_path / "pretrain_warnings.json")
+    assert any("chance" in text and "contrast" in text for text in texts)
 
 
 def test_11_views_without_augmentation_are_warned_of_in_the_run(
@@ -623,12 +636,12 @@ def test_12_a_collapsed_representation_is_logged_and_warned_of(tmp_path: Path) -
             spread = torch.randn(8, 32) * (1.0 if healthy else 1e-4)
             output.embedding = spread if healthy else 1 + spread
             log.add(output, output.loss, images=8, waited=0.0)
-        row = log.end_epoch(0, lr=1e-3, floors={})
+        row = log.end_epoch(0, lr=1e-3, levels={})
         log.write()
         logged = log_of(tmp_path / "log.csv")[0]
         assert logged["embedding_std"] == pytest.approx(row["embedding_std"])
         assert logged["embedding_rank"] == pytest.approx(row["embedding_rank"])
-        collapsed = [text for text in warnings_for(row, {}) if "collapsed" in text]
+        collapsed = [text for text in epoch_warnings(row, {}) if "collapsed" in text]
         assert bool(collapsed) == (not healthy)
 
 
@@ -688,7 +701,9 @@ def test_14_both_stages_warm_up_and_limit_the_gradient_by_default() -> None:
         for settings in (config.pretrain, config.finetune):
             assert settings.warmup_epochs > 0
             assert settings.clip_grad is not None
-            assert settings.lr <= 1e-3
+        assert config.finetune.lr <= 1e-3
+        for pretrained in (True, False):
+            assert auto_pretrain_lr(1, 64, imagenet=pretrained) <= (1e-3 if pretrained else 3e-3)
 
 
 def test_14_the_first_steps_are_small_and_rise_to_the_full_rate(

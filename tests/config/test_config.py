@@ -19,7 +19,8 @@ def test_the_defaults_are_those_of_the_task(name: str) -> None:
     config = configure(name)
     assert (config.data.img_size, config.data.batch_size) == (224, 64)
     assert config.pretrain.epochs == config.finetune.epochs == 50
-    assert config.pretrain.lr == config.finetune.lr == 1e-4
+    assert config.pretrain.lr == "auto"  # 1e-4 at full size: tests/training/test_lr_schedule.py
+    assert config.finetune.lr == 1e-4
     assert config.data.num_workers == "auto"
     assert config.data.cache_masks
     assert config.data.label_fraction == 1.0

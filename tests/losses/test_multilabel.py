@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
@@ -21,6 +22,23 @@ def test_focal_loss_agrees_with_torchvision() -> None:
 def test_focal_loss_without_focus_is_binary_cross_entropy() -> None:
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, LABELS)
     torch.testing.assert_close(FocalLoss(0.0)(LOGITS, LABELS), wanted)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 0.99, 1.0, 2.0, 5.0])
+def test_focal_loss_has_stable_gradients_over_the_whole_range(gamma: float) -> None:
+    values = torch.tensor([-200.0, -88, -17, -1, 0, 1, 17, 88, 200], dtype=torch.float32)
+    exact = values.double()
+    for label in (0.0, 1.0):
+        results = []
+        for logits in (values.clone().requires_grad_(), exact.clone().requires_grad_()):
+            loss = FocalLoss(gamma)(logits, torch.full_like(logits, label))
+            (gradient,) = torch.autograd.grad(loss, logits)
+            results.append(gradient)
+        assert results[0].isfinite().all()
+        torch.testing.assert_close(results[0].double(), results[1], rtol=1e-3, atol=1e-7)
+        # A label that is missed by far pulls with the whole slope of the cross-entropy.
+        missed = results[0][0 if label else -1] * len(values)
+        assert missed == pytest.approx(-1.0 if label else 1.0, rel=1e-4)
 
 
 def test_asymmetric_loss_is_its_equation() -> None:

@@ -39,6 +39,7 @@ EVERY_FILE = {
     "pretrained.safetensors",
     "pretrained_on.parquet",
     "finetune_log.csv",
+    "kept_epoch.json",
     "classifier.safetensors",
     "predictions.parquet",
     "metrics.json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,17 @@ from medsgssl.config.schema import Config, FinetuneSettings, LoopSettings
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
-from medsgssl.errors import CheckpointError
+from medsgssl.errors import CheckpointError, ConfigError, DataError, MedsgsslError
 from medsgssl.inference.predict import predict
 from medsgssl.losses.multilabel import FocalLoss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import load_weights, read_header
-from medsgssl.training.finetuning import finetune
+from medsgssl.training.finetuning import check_labels, finetune, finetune_order
+from medsgssl.training.lr_schedule import auto_pretrain_lr
 from medsgssl.training.optim import build_optimizer, set_modes
-from medsgssl.training.pretraining import pretrain
+from medsgssl.training.pretraining import pretrain, pretrain_lr
+from medsgssl.training.trainer import Trainer
 from medsgssl.transforms.crops import WholeImage
 from medsgssl.transforms.view_spec import ViewSpec
 
@@ -109,6 +112,101 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     a, b, c = (load_file(tmp_path / name / "pretrained.safetensors") for name in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
+
+
+def test_the_automatic_rate_is_resolved_once_used_and_stored(
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
+) -> None:
+    pretrain(tiny_config("simclr", pretrain__lr="auto"), view_source, tmp_path, FACTS)
+    header = read_header(tmp_path / "pretrained.safetensors")
+    assert header["pretrain_steps"] == 2 * 5  # two epochs, ten images, batches of two
+    assert header["pretrain_lr"] == auto_pretrain_lr(10, 2, imagenet=False)
+    config = tiny_config("simclr", pretrain__lr=2e-5)
+    assert pretrain_lr(config, 10, 1) == 2e-5
+
+
+def test_measuring_the_untrained_network_changes_nothing(
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("with", "without"):
+        pretrain(tiny_config("simclr"), view_source, tmp_path / name, FACTS)
+        monkeypatch.setattr(Trainer, "_untrained_losses", lambda self: {"contrast_start": 0.0})
+    a, b = (load_file(tmp_path / name / "pretrained.safetensors") for name in ("with", "without"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_though_the_loss_is(
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(FocalLoss):
+        def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            # The root has an infinite slope at 0, and its value there is 0.
+            return super().forward(logits, labels) + (logits - logits).abs().sqrt().mean()
+
+    monkeypatch.setattr("medsgssl.training.finetuning.build_loss", lambda *_: Broken(2.0))
+    config = tiny_config("simclr", no_pretrain=True)
+    with pytest.raises(MedsgsslError, match=r"the gradient of finetune is no longer finite"):
+        finetune(config, view_source, tmp_path, FACTS)
+    assert not (tmp_path / "classifier.safetensors").exists()
+
+
+def test_each_stage_has_its_own_curves(
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names: set[str] = set()
+    monkeypatch.setattr(Fabric, "log_dict", lambda self, values, step: names.update(values))
+    config = tiny_config("simclr")
+    pretrain(config, view_source, tmp_path, FACTS)
+    finetune(config, view_source, tmp_path, FACTS)
+    assert {"pretrain/loss", "finetune/loss", "finetune/val_mean_auc"} <= names
+    assert all(name.startswith(("pretrain/", "finetune/")) for name in names)
+
+
+def test_a_label_fraction_is_trained_for_as_many_steps_as_all_labels(
+    view_source: ImageMaskDataset, tiny_config: Build
+) -> None:
+    rows = view_source.rows("train")
+    for setting, steps in (("auto", 5), ("labeled", 1)):
+        config = tiny_config("simclr", finetune__steps=setting)
+        order = finetune_order(config, view_source, rows[:3])
+        assert order.steps_per_epoch == steps
+        seen = np.concatenate([order.batch(0, step) for step in range(steps)])
+        repeats = np.concatenate([order.repeat_counts(0, step) for step in range(steps)])
+        assert set(seen) <= set(rows[:3])
+        # What comes again is told apart, so that it comes in other views.
+        assert len(set(zip(seen, repeats, strict=True))) == len(seen)
+    everything = finetune_order(tiny_config("simclr"), view_source, rows)
+    assert everything.steps_per_epoch == 5
+    assert sorted(np.concatenate([everything.batch(0, s) for s in range(5)])) == sorted(rows)
+
+
+def test_too_few_labels_are_refused_before_work(
+    tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
+) -> None:
+    splits = view_source.splits.copy()
+    splits[1:10] = ""
+    alone = replace(view_source, splits=splits)
+    with pytest.raises(DataError, match=r"1 labeled training images .*needs at least 2"):
+        check_labels(tiny_config("simclr"), alone)
+    healthy = replace(view_source, labels=np.zeros_like(view_source.labels))
+    with pytest.raises(DataError, match=r"none of the 10 labeled training images"):
+        finetune(tiny_config("simclr", no_pretrain=True), healthy, tmp_path, FACTS)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_no_epochs_at_all_are_refused(tiny_config: Build, stage: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{stage}\.epochs"):
+        tiny_config("simclr", **{f"{stage}__epochs": 0})
 
 
 def test_weights_of_another_method_are_refused(

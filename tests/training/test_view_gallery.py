@@ -17,7 +17,10 @@ FACTS = {"key": "k", "encoder": "test_efficientnet"}
 
 @pytest.mark.parametrize(
     ("name", "tags"),
-    [("simclr", {"views"}), ("attention-prior", {"views", "maps/predicted_lungs"})],
+    [
+        ("simclr", {"pretrain/views"}),
+        ("attention-prior", {"pretrain/views", "pretrain/maps/predicted_lungs"}),
+    ],
 )
 def test_views_and_maps_are_shown_at_every_probe(
     tmp_path: Path,
@@ -31,11 +34,11 @@ def test_views_and_maps_are_shown_at_every_probe(
     events = EventAccumulator(str(tmp_path / "logs" / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     assert set(events.Tags()["images"]) == tags
-    shown = events.Images("views")
+    shown = events.Images("pretrain/views")
     assert [picture.step for picture in shown] == [1, 2]
     # The same views every time; what a method shows of them moves.
     assert shown[0].encoded_image_string == shown[1].encoded_image_string
-    for tag in tags - {"views"}:
+    for tag in tags - {"pretrain/views"}:
         first, last = events.Images(tag)
         assert first.encoded_image_string != last.encoded_image_string
 

@@ -121,8 +121,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 class LoopSettings(Settings):
     """What both training stages share: schedule, optimizer, devices."""
 
-    epochs: Annotated[int, Field(ge=0)] = Field(50, description="passes over the training images")
-    lr: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate (AdamW)")
+    epochs: Annotated[int, Field(ge=1)] = Field(50, description="passes over the training images")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.05, description="AdamW decay; norms, biases, tokens and gates have none"
     )
@@ -155,6 +154,11 @@ class LoopSettings(Settings):
 class PretrainSettings(LoopSettings):
     """Self-supervised pretraining."""
 
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="peak learning rate (AdamW); auto follows the number of optimizer steps, the "
+        "batch and the first weights: 1e-4 from 50,000 steps on, more for shorter runs",
+    )
     monitor_batches: Annotated[int, Field(ge=1)] = Field(
         8, description="batches of embeddings behind the collapse monitor"
     )
@@ -171,6 +175,7 @@ class PretrainSettings(LoopSettings):
 class FinetuneSettings(LoopSettings):
     """Supervised fine-tuning for the labels of the data set."""
 
+    lr: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate (AdamW)")
     mode: Literal["finetune", "linear", "knn"] = Field(
         "finetune", description="full fine-tuning, linear probe or k-NN on frozen features"
     )
@@ -178,14 +183,25 @@ class FinetuneSettings(LoopSettings):
         "focal", description="multi-label loss; bce: binary cross-entropy"
     )
     focal_gamma: Annotated[float, Field(ge=0)] = Field(
-        2.0, description="focusing exponent of the focal loss"
+        2.0, description="focusing exponent of the focal loss; 0 is binary cross-entropy"
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="dropout rate before the classifier"
     )
+    keep: Literal["auto", "last", "best", "ema"] = Field(
+        "auto",
+        description="the weights that are kept: of the last epoch, of the epoch with the best "
+        "validation mean AUC, or averaged over about the last epoch; auto: last",
+    )
     patience: Annotated[int, Field(ge=1)] = Field(
         10,
-        description="stop early after this many epochs without a higher mean AUC on validation",
+        description="with keep=best, stop after this many epochs without a higher validation mean "
+        "AUC, never in the first half of the epochs",
+    )
+    steps: Literal["auto", "labeled"] = Field(
+        "auto",
+        description="optimizer steps per epoch; auto: as many as all training images fill, also "
+        "with a data.label_fraction below 1; labeled: one pass over the labeled images",
     )
     neighbors: Annotated[int, Field(ge=1)] = Field(50, description="k of the k-NN classifier")
 

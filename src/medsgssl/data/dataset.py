@@ -100,6 +100,13 @@ class ImageMaskDataset(BatchSource):
         drawn = generator(seed, "examples").choice(train, min(count, len(train)), replace=False)
         return np.sort(drawn)
 
+    def blank_rows(self, *splits: str) -> NDArray[np.int64]:
+        """Return the usable rows of the splits whose image has one gray level alone."""
+        rows = np.flatnonzero(np.isin(self.splits, splits))
+        levels = [np.ptp(self.cache.images[row]) for row in rows]
+        blank: NDArray[np.int64] = rows[np.array(levels, dtype=np.uint8) == 0]
+        return blank
+
     @property
     def quality(self) -> NDArray[np.float32]:
         """Quality of each mask, (N,) in [0, 1]."""

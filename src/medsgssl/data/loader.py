@@ -1,5 +1,7 @@
 """Batches of views from the decoded cache, rendered in worker processes.
 
+Image files are read before: ``data/image_cache.py`` decodes them once.
+
 An item of the data set is one whole step, so the loader may start at any step and its number of
 workers changes nothing: resume is exact by construction.
 """
@@ -44,20 +46,20 @@ class BatchDataset(Dataset[ViewBatch]):
     def __getitem__(self, step: int) -> ViewBatch:
         epoch, within = divmod(step, self._order.steps_per_epoch)
         return self.render(
-            epoch, self._order.batch(epoch, within), self._order.turns(epoch, within)
+            epoch, self._order.batch(epoch, within), self._order.repeat_counts(epoch, within)
         )
 
     def render(
-        self, epoch: int, rows: NDArray[np.int64], turns: NDArray[np.int64] | None = None
+        self, epoch: int, rows: NDArray[np.int64], repeat_counts: NDArray[np.int64] | None = None
     ) -> ViewBatch:
         """Return the views of the given rows in the given epoch.
 
         Args:
             epoch: Number of the epoch.
             rows: (B,).
-            turns: (B,) how often each was seen before in this epoch; never when not given.
+            repeat_counts: (B,) how often each was seen before in this epoch; never when not given.
         """
-        seen = np.zeros_like(rows) if turns is None else turns
+        repeats = np.zeros_like(rows) if repeat_counts is None else repeat_counts
         source, shape = self._source, (len(rows), len(self._plan))
         images = np.empty((*shape, 1, self._size, self._size), np.uint8)
         masks = np.empty((*shape, self._size, self._size), np.uint8)
@@ -67,7 +69,8 @@ class BatchDataset(Dataset[ViewBatch]):
             image, mask = source.pair(int(row))
             quality = float(source.quality[row])
             for v, spec in enumerate(self._plan):
-                key = (self._seed, epoch, _again(int(source.keys[row]), int(seen[i])), v)
+                image_seed = _repeat_seed(int(source.keys[row]), int(repeats[i]))
+                key = (self._seed, epoch, image_seed, v)
                 out = (images[i, v, 0], masks[i, v])
                 view = make_view(image, mask, quality, spec, self._size, key, out)
                 affines[i, v], flipped[i, v] = view.affine, view.flipped
@@ -83,9 +86,9 @@ class BatchDataset(Dataset[ViewBatch]):
         )
 
 
-def _again(key: int, turn: int) -> int:
-    """Return the key of an image that comes again within an epoch: other views than before."""
-    return key ^ stable_hash("turn", turn) if turn else key
+def _repeat_seed(image_seed: int, repeat: int) -> int:
+    """Return the seed of an image that comes again within an epoch: other views than before."""
+    return image_seed ^ stable_hash("turn", repeat) if repeat else image_seed
 
 
 def load_batches(

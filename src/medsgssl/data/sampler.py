@@ -28,6 +28,9 @@ class EpochSampler:
         shuffle: New order each epoch; else the given order, with a shorter last batch.
         rank: This process.
         world: Number of processes.
+        steps_per_epoch: Steps of an epoch; with more than the images fill, the images come again
+            within the epoch, each time in a new order and in other views. As many as the images
+            fill when not given.
         domains: (N,) number of the data set of each image; None for a single one.
 
     Raises:
@@ -44,6 +47,7 @@ class EpochSampler:
         shuffle: bool = True,
         rank: int = 0,
         world: int = 1,
+        steps_per_epoch: int | None = None,
         domains: Rows | None = None,
     ) -> None:
         self._rows, self._seed, self._shuffle = rows, seed, shuffle
@@ -70,12 +74,15 @@ class EpochSampler:
         # Training drops the last, shorter batch; reading out leaves no image out.
         whole, rest = divmod(len(rows), self._global)
         self.steps_per_epoch = whole if shuffle else whole + (rest > 0)
+        self._whole = whole
+        if shuffle and steps_per_epoch is not None:
+            self.steps_per_epoch = steps_per_epoch
 
     def batch(self, epoch: int, step: int) -> Rows:
         """Return the rows of this rank's batch, (batch_size,) or fewer at the end of a read-out."""
         return self._epoch(epoch)[0][self._mine(step)]
 
-    def turns(self, epoch: int, step: int) -> Rows:
+    def repeat_counts(self, epoch: int, step: int) -> Rows:
         """Return for each row of ``batch`` how often it was seen before in this epoch."""
         return self._epoch(epoch)[1][self._mine(step)]
 
@@ -85,29 +92,29 @@ class EpochSampler:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 (an order lives as long as its run)
     def _epoch(self, epoch: int) -> tuple[Rows, Rows]:
-        """Return rows and turns of a whole epoch, all ranks."""
+        """Return rows and repeat counts of a whole epoch, all ranks."""
         if not self._shuffle:
             return self._rows, np.zeros_like(self._rows)
-        if len(self._groups) == 1:
+        if len(self._groups) == 1 and self.steps_per_epoch <= self._whole:
             rows = generator(self._seed, "order", epoch).permutation(self._rows)
             return rows, np.zeros_like(rows)
         share = self._global // len(self._groups)
         dealt = [self._cycle(group, epoch, n, share) for n, group in enumerate(self._groups)]
         # Dealt in turn, so that every rank's part of a batch is balanced as well.
-        rows, turns = (
+        rows, repeats = (
             np.stack(columns, axis=2).reshape(-1) for columns in zip(*dealt, strict=True)
         )
-        return rows, turns
+        return rows, repeats
 
     def _cycle(self, group: Rows, epoch: int, number: int, share: int) -> tuple[Rows, Rows]:
-        """Return rows and turns of one domain, (steps, share)."""
+        """Return rows and repeat counts of one domain, (steps, share)."""
         steps = len(group) // share
         rounds = -(-self.steps_per_epoch // steps)
         rows = [
-            generator(self._seed, "order", epoch, number, turn)
+            generator(self._seed, "order", epoch, number, round_)
             .permutation(group)[: steps * share]
             .reshape(steps, share)
-            for turn in range(rounds)
+            for round_ in range(rounds)
         ]
-        turns = np.repeat(np.arange(rounds), steps)[:, None].repeat(share, axis=1)
-        return np.concatenate(rows)[: self.steps_per_epoch], turns[: self.steps_per_epoch]
+        repeats = np.repeat(np.arange(rounds), steps)[:, None].repeat(share, axis=1)
+        return np.concatenate(rows)[: self.steps_per_epoch], repeats[: self.steps_per_epoch]

@@ -17,6 +17,9 @@ from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import load_weights, read_header, weights_identity
 from medsgssl.runs.weights_header import ClassifierIdentity
 
+#: Significant digits of a score in ``predictions.parquet``.
+SCORE_DIGITS = 5
+
 
 def predict(
     config: Config,
@@ -33,7 +36,7 @@ def predict(
         splits: Which splits.
 
     Returns:
-        The rows (N,) and their scores (N, D), probabilities.
+        The rows (N,) and their scores (N, D), probabilities rounded by ``round_scores``.
 
     Raises:
         CheckpointError: The weights are unusable or of another method.
@@ -60,4 +63,22 @@ def predict(
     scores = run_inference(
         fabric, classifier, classifier.scores, config, config.finetune, source, rows
     )
-    return rows, scores
+    return rows, round_scores(scores)
+
+
+def round_scores(scores: Floats) -> Floats:
+    """Round scores to the digits that they hold, so that equal images rank equal.
+
+    Sums in single precision depend on their order: a score is the same from one computation to
+    the next to about six digits. Exact ranks of the seventh are noise.
+
+    Args:
+        scores: Numbers of any shape.
+
+    Returns:
+        float32 of the same shape, with ``SCORE_DIGITS`` significant digits.
+    """
+    values = scores.astype(np.float64)
+    exponents = np.floor(np.log10(np.abs(values), where=values != 0, out=np.zeros_like(values)))
+    unit = 10.0 ** (exponents - SCORE_DIGITS + 1)
+    return (np.rint(values / unit) * unit).astype(np.float32)

@@ -28,8 +28,13 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss, a scalar."""
-        nll = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0), reduction="none")
-        return mean_of_known((1 - torch.exp(-nll)) ** self.gamma * nll, labels)
+        known = labels.nan_to_num(0)
+        nll = F.binary_cross_entropy_with_logits(logits, known, reduction="none")
+        # (1 - p)^gamma through the logarithm: the power itself has an infinite slope where p
+        # rounds to 1 and gamma lies below 1. A label between 0 and 1 mixes the two sides.
+        positive = torch.exp(self.gamma * F.logsigmoid(-logits))
+        negative = torch.exp(self.gamma * F.logsigmoid(logits))
+        return mean_of_known((known * positive + (1 - known) * negative) * nll, labels)
 
 
 class AsymmetricLoss(nn.Module):

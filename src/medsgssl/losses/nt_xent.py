@@ -120,3 +120,12 @@ def nt_xent_floor(batch: int, temperature: float) -> float:
     """
     negatives = (2 * batch - 2) * math.exp((-1 / (batch - 1) - 1) / temperature)
     return math.log1p(negatives)
+
+
+def nt_xent_chance(batch: int) -> float:
+    """Return NT-Xent of projections that tell no image from another, log(2B - 1).
+
+    Args:
+        batch: Number of images B over all ranks.
+    """
+    return math.log(2 * batch - 1)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_chance, nt_xent_floor
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import (
@@ -128,6 +128,7 @@ class AdaptivePathologyTask(ContrastiveTask):
             output.losses["salient"] = nt_xent(first, second, self.temperature)
             output.weights["salient"] = own.lambda_salient
             output.lower_bounds["salient"] = nt_xent_floor(global_batch(batch), self.temperature)
+            output.chance["salient"] = nt_xent_chance(global_batch(batch))
         output.metrics["largest_weight"] = weights.max()
         output.metrics["saliency_score"] = saliency.scores.mean()
         return output

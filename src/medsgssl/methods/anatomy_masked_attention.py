@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medsgssl.losses.alignment import attention_alignment_loss, attention_on_lung, lung_prior
 from medsgssl.losses.domain import DomainDistance, domain_distance
-from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_chance, nt_xent_floor
 from medsgssl.losses.reconstruction import reconstruction_loss
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, stack_views
@@ -135,6 +135,7 @@ class AnatomyMaskedAttentionTask(Task):
             output.losses["contrast"] = self._contrast(student.extra["cls"], taught.extra["cls"])
             output.weights["contrast"] = own.lambda_ctr
             output.lower_bounds["contrast"] = nt_xent_floor(global_batch(batch), own.temperature)
+            output.chance["contrast"] = nt_xent_chance(global_batch(batch))
         if own.lambda_dom:
             distance = domain_distance(
                 student.extra["cls"], batch.domains.repeat(2), own.domain_distance

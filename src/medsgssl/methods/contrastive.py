@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medsgssl.config.schema import MethodSettings
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent, nt_xent_chance, nt_xent_floor
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
@@ -68,6 +68,7 @@ class ContrastiveTask(Task):
             embedding=features.pooled.chunk(2)[0].detach(),
             lower_bounds={"contrast": nt_xent_floor(global_batch(batch), self.temperature)},
             metrics={},
+            chance={"contrast": nt_xent_chance(global_batch(batch))},
         )
 
     def augment_views(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent, nt_xent_chance, nt_xent_floor
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch
 from medsgssl.methods.registry import register
@@ -89,6 +89,7 @@ class GuidedCropTask(Task):
             weights=weights,
             embedding=pooled.chunk(count)[0].detach(),
             lower_bounds=dict.fromkeys(terms, floor),
+            chance=dict.fromkeys(terms, nt_xent_chance(global_batch(batch))),
             metrics={"lung_cover": batch.masks[:, :2].float().mean()},
         )
 

@@ -77,6 +77,7 @@ class MultiRegionTask(ContrastiveTask):
                 output.losses["contrast"],
                 output.weights["contrast"],
                 output.lower_bounds["contrast"],
+                output.chance["contrast"],
             )
         if self._settings.lambda_regions:
             losses_R, present_BR = self.region_losses(batch, features.spatial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -24,6 +24,7 @@ class TaskOutput:
             the projector's BatchNorm would hide it.
         lower_bounds: The smallest value that each of some terms can take, by name.
         metrics: Scalars to log beside the loss, without gradient.
+        chance: What each of some terms is for a network that has learned nothing, by name.
     """
 
     losses: dict[str, Tensor]
@@ -31,6 +32,7 @@ class TaskOutput:
     embedding: Tensor
     lower_bounds: dict[str, float]
     metrics: dict[str, Tensor]
+    chance: dict[str, float] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:

@@ -15,7 +15,7 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.models.weights import load_weights, weights_identity
-from medsgssl.training.distributed import seed_step
+from medsgssl.training.seeding import seed_step
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import ViewPlan
 from medsgssl.utils.io import atomic_path

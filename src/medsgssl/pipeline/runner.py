@@ -30,7 +30,7 @@ from medsgssl.runs.data_summary import LabelsUsed
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, StageName, flatten
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.runs.weights_header import WeightsHeader
-from medsgssl.training.finetuning import finetune, labeled_rows
+from medsgssl.training.finetuning import check_labels, finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
 from medsgssl.utils.io import atomic_path, fingerprint, write_json
 from medsgssl.utils.progress import new_console
@@ -73,14 +73,18 @@ def run_method(
     data = prepare_data(config, console, needs_masks=find_method(config.method_name).uses_masks)
     if pretrained is not None and not config.no_pretrain:
         data.facts["warnings"] += _check_apart(data, pretrained)
+    data.facts["warnings"] += _blank_warnings(data)
     keys = _keys(config, data, pretrained)
     if rank() == 0:
         _say_warnings(config, data, console)
         _write_data(run, config, data, keys)
+    if last >= 2:
+        # Before hours of pretraining rather than after them.
+        _require_labels(data)
+        check_labels(config, data.source)
     if last >= 1 and not config.no_pretrain:
         _pretrain(run, config, data, _header(config, data, keys["pretrain"]), pretrained)
     if last >= 2:
-        _require_labels(data)
         header = _header(config, data, keys["finetune"])
         run_stage_if_needed(
             run, "finetune", keys, lambda: finetune(config, data.source, out, header)
@@ -145,6 +149,17 @@ def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
             "pretrain on the training split alone, with the same data.split",
         )
     return []
+
+
+def _blank_warnings(data: PreparedData) -> list[str]:
+    rows = data.source.blank_rows("val", "test")
+    if not len(rows):
+        return []
+    names = data.catalog.table["image_id"].iloc[rows[:3]]
+    return [
+        f"{len(rows)} validation and test images are blank (one gray level): they all get the same "
+        f"scores, and rank by nothing: {', '.join(names)}{', ...' if len(rows) > 3 else ''}"
+    ]
 
 
 def _require_labels(data: PreparedData) -> None:

@@ -14,6 +14,8 @@ from medsgssl.report.theme import FIRST, MUTED, SECOND
 from medsgssl.utils.formatting import number, words
 
 _FLOOR = "_floor"
+#: Endings of columns that a term is compared with.
+_LEVELS = (_FLOOR, "_chance", "_start")
 #: Columns that are no loss term, with the title of their panel; None gets none.
 _OTHERS = {
     "epoch": None,
@@ -38,7 +40,7 @@ def learning_charts(log: pd.DataFrame, stage: str) -> list[Chart]:
         log: One row per epoch.
         stage: ``pretrain`` or ``finetune``; part of the charts' names.
     """
-    terms = [name for name in log if name not in _OTHERS and not str(name).endswith(_FLOOR)]
+    terms = [name for name in log if name not in _OTHERS and not str(name).endswith(_LEVELS)]
     # A single unweighted term is the loss itself: one panel, with the floor of the term.
     alone = [name for name in terms if np.allclose(log[name], log["loss"], equal_nan=True)]
     columns = ["val_mean_auc", "loss", *(name for name in terms if name not in alone)]

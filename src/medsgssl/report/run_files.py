@@ -32,6 +32,7 @@ FILES: dict[str, tuple[str, str]] = {
     "pretrained.safetensors": ("pretrain", "the pretrained encoder"),
     "maps.npz": ("maps", "where the method looks before and after pretraining"),
     "finetune_log.csv": ("finetune", "one row per epoch of fine-tuning"),
+    "kept_epoch.json": ("finetune", "which epoch became the classifier, and why"),
     "classifier.safetensors": ("finetune", "the classifier of the best epoch"),
     "predictions.parquet": ("predict", "labels and scores of validation and test images"),
     "metrics.json": ("evaluate", "every metric of the test images"),

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from medsgssl.report.run_files import FILES, Results
+from medsgssl.runs.artifact import read_artifact
+from medsgssl.runs.kept_epoch import KeptEpoch
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.utils.formatting import join_names, words
 
@@ -63,7 +65,17 @@ def verdict(metrics: Metrics) -> str:
 
 
 def best_epoch(results: Results) -> tuple[int, float] | None:
-    """Return the epoch of the highest validation mean AUC, as the log counts, and that AUC."""
+    """Return the epoch that fine-tuning kept, as the log counts, and its validation mean AUC.
+
+    Runs without ``kept_epoch.json`` are of a version that kept the highest validation mean AUC.
+    """
+    path = results.folder.kept_epoch
+    if path.is_file():
+        kept = read_artifact(path, KeptEpoch, "medsgssl finetune")
+        for score in kept["epochs"]:
+            if score["epoch"] == kept["epoch"]:
+                return score["epoch"], score["val_mean_auc"]
+        return None
     log = results.finetune_log
     if log is None or "val_mean_auc" not in log or log["val_mean_auc"].isna().all():
         return None

@@ -93,7 +93,7 @@ class RunFolder:
 
     @property
     def pretrain_warnings(self) -> Path:
-        """Warnings about collapse and saturation, JSON list."""
+        """Warnings about collapse, saturation and chance, JSON list."""
         return self.path / "pretrain_warnings.json"
 
     @property
@@ -102,8 +102,13 @@ class RunFolder:
         return self.path / "finetune_log.csv"
 
     @property
+    def kept_epoch(self) -> Path:
+        """Which epoch of fine-tuning became the classifier, and why, JSON."""
+        return self.path / "kept_epoch.json"
+
+    @property
     def classifier(self) -> Path:
-        """The best classifier by validation mean AUC."""
+        """The classifier that fine-tuning kept."""
         return self.path / "classifier.safetensors"
 
     @property

@@ -34,6 +34,8 @@ class WeightsHeader(ClassifierIdentity):
     config: dict[str, object]
     version: str
     key: str  # fingerprint of all that decided the weights
+    pretrain_lr: NotRequired[float]  # the peak rate, also where the setting says auto
+    pretrain_steps: NotRequired[int]  # optimizer steps of the whole pretraining
     epoch: NotRequired[int]
     val_mean_auc: NotRequired[float]
     bank: NotRequired[int]  # images that a k-NN classifier remembers

@@ -255,7 +255,9 @@ class _Meter:
         basis = "measured" if seconds is None else "complete runs"
         read = self._images["val"] + self._images["test"]
         if seconds is None:
-            train = self._images["train"] * planned.fraction * self._per_image(config, "finetune")
+            # With finetune.steps=auto a label fraction is trained for as long as all labels are.
+            share = planned.fraction if config.finetune.steps == "labeled" else 1.0
+            train = self._images["train"] * share * self._per_image(config, "finetune")
             scored = self._per_image(config, "predict")
             seconds = (train + self._images["val"] * scored) * config.finetune.epochs
             seconds += read * scored

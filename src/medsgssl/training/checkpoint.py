@@ -37,13 +37,13 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = state["key"]
+        written_key = state["key"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of medsgssl: {error}",
-            "delete it to start this stage anew",
+            "delete it to start this stage again",
         ) from error
-    if found != key:
+    if written_key != key:
         raise CheckpointError(
             f"{path} was written under another configuration",
             "restore the configuration, or choose another --out folder",

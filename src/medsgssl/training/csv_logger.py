@@ -74,13 +74,20 @@ class EpochLog:
         """Return the speed since the epoch began or was resumed."""
         return self._timed_images / max(time.perf_counter() - self._started, 1e-9)
 
-    def end_epoch(self, epoch: int, lr: float, floors: dict[str, float]) -> Row:
-        """Close the epoch and return its row; the caller may add to it before ``write``."""
+    def end_epoch(self, epoch: int, lr: float, levels: Row) -> Row:
+        """Close the epoch and return its row; the caller may add to it before ``write``.
+
+        Args:
+            epoch: Number of the epoch.
+            lr: The learning rate of its last step.
+            levels: What the terms are compared with, by column: ``{term}_floor``,
+                ``{term}_chance``, ``{term}_start``.
+        """
         embeddings = torch.cat(self._embeddings)
         seconds = time.perf_counter() - self._started
         row: Row = {"epoch": epoch}
         row |= {name: float(value) / self._count for name, value in self._sums.items()}
-        row |= {f"{name}_floor": value for name, value in floors.items()}
+        row |= levels
         row["embedding_std"] = embedding_std(embeddings)
         row["embedding_rank"] = effective_rank(embeddings)
         row["lr"] = lr

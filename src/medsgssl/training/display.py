@@ -15,7 +15,7 @@ from rich.progress import (
 from medsgssl.training.csv_logger import Row
 from medsgssl.utils.progress import new_console
 
-_SHOWN = (
+_COLUMNS = (
     "embedding_std",
     "embedding_rank",
     "val_mean_auc",
@@ -23,7 +23,7 @@ _SHOWN = (
     "images_per_second",
     "data_wait",
 )
-_SHORT = {
+_LABELS = {
     "embedding_std": "std",
     "embedding_rank": "rank",
     "val_mean_auc": "val AUC",
@@ -81,11 +81,11 @@ class TrainingDisplay:
             return
         parts = [f"{self._name} {int(row['epoch']) + 1}/{self._epochs}", f"loss {row['loss']:.4f}"]
         parts += [
-            f"{name.removesuffix('_floor')} floor {value:.4f}"
+            f"{name.replace('_', ' ')} {value:.4f}"
             for name, value in row.items()
-            if name.endswith("_floor")
+            if name.endswith(("_floor", "_chance"))
         ]
-        parts += [f"{_SHORT[name]} {_format(name, row[name])}" for name in _SHOWN if name in row]
+        parts += [f"{_LABELS[name]} {_format(name, row[name])}" for name in _COLUMNS if name in row]
         self._bar.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 

@@ -14,7 +14,6 @@ from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 from medsgssl.config.schema import LoopSettings
-from medsgssl.utils.rng import stable_hash
 
 
 def launch(
@@ -86,11 +85,6 @@ def _precision(settings: LoopSettings) -> Any:
         # bf16 on CPUs is slower than fp32 unless they have matrix units for it.
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-
-
-def seed_step(seed: int, stage: str, step: int, rank: int) -> None:
-    """Seed torch for one step, so that drop-out and hidden blocks do not depend on the past."""
-    torch.manual_seed(stable_hash(seed, stage, step, rank) % 2**63)
 
 
 def on_cpu(fabric: Fabric) -> bool:

@@ -1,10 +1,8 @@
-"""Supervised fine-tuning: an encoder in, the best classifier by validation mean AUC out."""
+"""Supervised fine-tuning: an encoder in, a classifier out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,66 +15,20 @@ from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.data.stratify import draw_label_fraction
 from medsgssl.errors import DataError
-from medsgssl.evaluation.metrics import mean_auc
-from medsgssl.inference.forward import run_inference
 from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
-from medsgssl.models.task import Task
-from medsgssl.models.weights import load_weights, save_weights, weights_identity
+from medsgssl.models.weights import load_weights, weights_identity
 from medsgssl.runs.weights_header import WeightsHeader
-from medsgssl.training.csv_logger import Row
-from medsgssl.training.distributed import launch, seed_step
-from medsgssl.training.linear_probe import fit_linear_or_knn
-from medsgssl.training.trainer import Stage, Trainer
-
-
-@dataclass
-class BestCheckpoint:
-    """Validates after each epoch, keeps the best weights, and says when to stop.
-
-    Only validation labels are seen here; the test split plays no part in the choice.
-    """
-
-    fabric: Fabric
-    config: Config
-    source: ImageMaskDataset
-    rows: NDArray[np.int64]
-    path: Path
-    header: WeightsHeader
-    best: float = -1.0
-    best_epoch: int = -1
-
-    def __call__(self, task: Task, row: Row) -> bool:
-        """Validate after an epoch; return whether to stop."""
-        assert isinstance(task, Classifier)
-        scores = run_inference(
-            self.fabric, task, task.scores, self.config, self.config.finetune, self.source,
-            self.rows,
-        )  # fmt: skip
-        labels = self.source.labels[self.rows]
-        auc = mean_auc(labels, scores)
-        if np.isnan(auc):
-            raise DataError(
-                "no disease of the validation split has both positives and negatives",
-                "use more images, or another data.split",
-            )
-        row["val_mean_auc"] = auc
-        epoch = int(row["epoch"])
-        if auc > self.best:
-            self.best, self.best_epoch = auc, epoch
-            if self.fabric.is_global_zero:
-                header: WeightsHeader = {**self.header, "epoch": epoch, "val_mean_auc": auc}
-                save_weights(self.path, task, header)
-        return epoch - self.best_epoch >= self.config.finetune.patience
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"best": self.best, "best_epoch": self.best_epoch}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Take up what a checkpoint kept."""
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
+from medsgssl.training.distributed import device_count, launch
+from medsgssl.training.knn import fit_knn
+from medsgssl.training.linear_probe import fit_linear_probe
+from medsgssl.training.model_checkpoint import ModelCheckpoint
+from medsgssl.training.seeding import seed_step
+from medsgssl.training.selection import selection_rule
+from medsgssl.training.stage import StageSpec
+from medsgssl.training.trainer import Trainer
+from medsgssl.utils.progress import new_console
 
 
 def labeled_rows(config: Config, source: ImageMaskDataset) -> NDArray[np.int64]:
@@ -89,50 +41,106 @@ def labeled_rows(config: Config, source: ImageMaskDataset) -> NDArray[np.int64]:
     ]
 
 
+def check_labels(config: Config, source: ImageMaskDataset) -> None:
+    """Check, before any work, that fine-tuning has something to learn from.
+
+    Raises:
+        DataError: There are fewer than two labeled training images per process, or none of them
+            has a disease.
+    """
+    rows = labeled_rows(config, source)
+    needed = 2 * device_count(config.finetune) * config.finetune.num_nodes
+    share = f"data.label_fraction={config.data.label_fraction:g}"
+    if len(rows) < needed:
+        raise DataError(
+            f"fine-tuning has {len(rows)} labeled training images ({share}) and needs at least "
+            f"{needed}: two per process",
+            "label more images, or raise data.label_fraction",
+        )
+    if not (source.labels[rows] == 1).any():
+        raise DataError(
+            f"none of the {len(rows)} labeled training images ({share}) has a disease: there is "
+            "nothing to learn",
+            "label more images, raise data.label_fraction, or look at `medsgssl catalog`",
+        )
+
+
 def finetune(config: Config, source: ImageMaskDataset, folder: Path, header: WeightsHeader) -> None:
     """Fine-tune the encoder of ``config`` and write the classifier.
 
-    Starts from ``pretrained.safetensors`` in ``folder`` unless the run is a direct one. Writes
-    ``classifier.safetensors`` (the epoch of the best validation mean AUC) and, except for the
-    linear and k-NN read-outs, ``finetune_log.csv``; goes on from ``finetune.checkpoint`` where
-    there is one.
+    Starts from ``pretrained.safetensors`` in ``folder`` unless pretraining is left out. Writes
+    ``classifier.safetensors`` and, except for the linear probe and k-NN, ``finetune_log.csv`` and
+    ``kept_epoch.json``; goes on from ``finetune.checkpoint`` where there is one.
 
     Args:
         config: The run's configuration.
         source: Images, masks and labels.
         folder: The run folder.
         header: What travels with the weights; ``header["key"]`` guards the checkpoint.
+
+    Raises:
+        DataError: The labeled images are too few to learn from.
     """
+    check_labels(config, source)
     launch(config.finetune, folder / "logs", _finetune, config, source, folder, header)
 
 
 def _finetune(
     fabric: Fabric, config: Config, source: ImageMaskDataset, folder: Path, header: WeightsHeader
 ) -> None:
-    method = method_of(config)
-    stage = Stage.of(config, "finetune", folder, header["key"])
     rows = labeled_rows(config, source)
-    order = EpochSampler(
-        rows,
-        min(config.data.batch_size, len(rows) // fabric.world_size),
-        config.seed,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
-    steps = BatchDataset(source, method.finetune_views(), order, config.data.img_size, config.seed)
     seed_step(config.seed, "initial weights", 0, 0)
     task = start_classifier(config, folder, torch.from_numpy(source.labels[rows]))
-    if config.finetune.mode != "finetune":
-        path = folder / "classifier.safetensors"
-        fit_linear_or_knn(fabric, config, source, task, rows, path, header)
+    mode, path = config.finetune.mode, folder / "classifier.safetensors"
+    if mode == "linear":
+        fit_linear_probe(fabric, config, source, task, rows, path, header)
         return
-    best = BestCheckpoint(
-        fabric, config, source, source.rows("val"), folder / "classifier.safetensors", header
-    )
-    Trainer(fabric, stage, task, steps, best).run()
+    if mode == "knn":
+        fit_knn(fabric, config, source, task, rows, path, header)
+        return
+    order = finetune_order(config, source, rows, fabric.global_rank, fabric.world_size)
+    views = method_of(config).finetune_views()
+    steps = BatchDataset(source, views, order, config.data.img_size, config.seed)
+    rule = selection_rule(config, source)
+    if fabric.is_global_zero:
+        new_console().print(rule.reason, highlight=False, soft_wrap=True)
+    stage = StageSpec.of(config, "finetune", folder, header["key"], config.finetune.lr)
+    checkpoint = ModelCheckpoint(fabric, config, source, rule, folder, header, len(steps))
+    log = Trainer(fabric, stage, task, steps, checkpoint).run()
     fabric.barrier()
     if fabric.is_global_zero:
+        checkpoint.write_summary(int(log.rows[-1]["epoch"]))
         stage.checkpoint.unlink(missing_ok=True)
+
+
+def finetune_order(
+    config: Config,
+    source: ImageMaskDataset,
+    rows: NDArray[np.int64],
+    rank: int = 0,
+    world_size: int = 1,
+) -> EpochSampler:
+    """Return which labeled images each step of fine-tuning sees.
+
+    With ``finetune.steps=auto`` an epoch has as many steps as all training images fill, so that
+    a label fraction is trained for as long as all labels are; the labeled images then come several
+    times in an epoch, in other views each time.
+
+    Args:
+        config: The run's configuration.
+        source: Images and labels.
+        rows: The labeled rows, (N,).
+        rank: This process.
+        world_size: Number of processes.
+    """
+    batch = min(config.data.batch_size, len(rows) // world_size)
+    steps = None
+    if config.finetune.steps == "auto":
+        every = len(source.rows("train")) // (config.data.batch_size * world_size)
+        steps = max(every, len(rows) // (batch * world_size))
+    return EpochSampler(
+        rows, batch, config.seed, rank=rank, world=world_size, steps_per_epoch=steps
+    )
 
 
 def start_classifier(config: Config, folder: Path, train_labels: torch.Tensor) -> Classifier:

@@ -1,7 +1,7 @@
-"""The cheaper read-outs: a linear probe and k nearest neighbors on frozen features.
+"""The linear probe: logistic regression on frozen features, each image encoded once.
 
-Each image is encoded once, in its test view. Both end in the same kind of file as fine-tuning, so
-that scoring, evaluation and report need not know the difference.
+It ends in the same kind of file as fine-tuning, so that scoring, evaluation and report need not
+know the difference.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
@@ -22,16 +21,17 @@ from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.evaluation.metrics import mean_auc
 from medsgssl.inference.forward import Floats, run_inference
-from medsgssl.models.classifier import Classifier, KNNClassifier
+from medsgssl.models.classifier import Classifier
 from medsgssl.models.weights import save_weights
 from medsgssl.runs.weights_header import WeightsHeader
+from medsgssl.training.selection import validation_classes
 from medsgssl.transforms.batch import ViewBatch
 
 # Inverse strengths of the L2 penalty that validation chooses from.
 _PENALTIES = (0.001, 0.01, 0.1, 1.0)
 
 
-def fit_linear_or_knn(
+def fit_linear_probe(
     fabric: Fabric,
     config: Config,
     source: ImageMaskDataset,
@@ -40,55 +40,56 @@ def fit_linear_or_knn(
     path: Path,
     header: WeightsHeader,
 ) -> None:
-    """Fit the read-out that ``config.finetune.mode`` names and write its classifier.
+    """Fit a linear layer on frozen features and write the classifier.
+
+    The strength of the penalty is chosen by the validation mean AUC.
 
     Args:
         fabric: Device.
         config: The run's configuration.
         source: Images, masks and labels.
         classifier: Holds the encoder, which stays as it is.
-        rows: Training rows whose labels may be used.
+        rows: Training rows whose labels may be used, (N,).
         path: The ``.safetensors`` file to write.
         header: What travels with the weights.
     """
-    fabric.to_device(classifier)
-    every = np.concatenate([rows, source.rows("val")])
-
-    def features(batch: ViewBatch) -> Tensor:
-        return classifier.features(batch).pooled
-
-    found = run_inference(fabric, classifier, features, config, config.finetune, source, every)
-    train, val = found[: len(rows)], found[len(rows) :]
-    if config.finetune.mode == "knn":
-        fitted: Classifier = KNNClassifier(
-            classifier.encoder, len(source.label_set), len(rows), config.finetune.neighbors
-        )
-        assert isinstance(fitted, KNNClassifier)
-        fitted.bank.copy_(F.normalize(torch.from_numpy(train), dim=1))
-        fitted.bank_labels.copy_(torch.from_numpy(source.labels[rows]))
-    else:
-        fitted = classifier
-        _fit_linear(fitted, train, source.labels[rows], val, source.labels[source.rows("val")])
-    save_weights(path, fitted, {**header, "bank": len(rows)})
-
-
-def _fit_linear(
-    classifier: Classifier, train: Floats, labels: Floats, val: Floats, val_labels: Floats
-) -> None:
+    val_rows = np.flatnonzero(source.splits == "val")
+    train, val = frozen_features(fabric, config, source, classifier, rows, val_rows)
     mean, scale = train.mean(axis=0), train.std(axis=0) + 1e-6
     train, val = (train - mean) / scale, (val - mean) / scale
-    best, chosen = -1.0, None
+    labels, val_labels = source.labels[rows], source.labels[val_rows]
+    classes = validation_classes(source)
+    best = -1.0
+    weights, biases = _logistic(train, labels, _PENALTIES[0])
     for penalty in _PENALTIES:
-        weights, biases = _logistic(train, labels, penalty)
-        auc = float(np.nan_to_num(mean_auc(val_labels, val @ weights.T + biases)))
+        tried = _logistic(train, labels, penalty)
+        auc = mean_auc(val_labels, val @ tried[0].T + tried[1], classes)
         if auc > best:
-            best, chosen = auc, (weights, biases)
-    assert chosen is not None
-    weights, biases = chosen
+            best, (weights, biases) = auc, tried
     # The standardization is folded in: the head takes the encoder's own features.
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(weights / scale))
         classifier.head.bias.copy_(torch.from_numpy(biases - weights @ (mean / scale)))
+    save_weights(path, classifier, header)
+
+
+def frozen_features(
+    fabric: Fabric,
+    config: Config,
+    source: ImageMaskDataset,
+    classifier: Classifier,
+    *row_groups: NDArray[np.int64],
+) -> list[Floats]:
+    """Return the pooled features of the test views of each group of rows, (N, D) each."""
+    fabric.to_device(classifier)
+
+    def features(batch: ViewBatch) -> Tensor:
+        return classifier.features(batch).pooled
+
+    values = run_inference(
+        fabric, classifier, features, config, config.finetune, source, np.concatenate(row_groups)
+    )
+    return np.split(values, np.cumsum([len(rows) for rows in row_groups])[:-1])
 
 
 def _logistic(train: Floats, labels: Floats, penalty: float) -> tuple[Floats, Floats]:

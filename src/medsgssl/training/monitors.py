@@ -19,6 +19,8 @@ COLLAPSED_STD = 0.1
 COLLAPSED_RANK = 2.0
 #: A loss this close to its floor (in units of the loss) is saturated.
 SATURATED = 0.02
+#: A loss this close to chance, or to that of the untrained network, has taught nothing.
+NEAR_CHANCE = 0.1
 
 
 def embedding_std(embeddings: Tensor) -> float:
@@ -42,25 +44,51 @@ def effective_rank(embeddings: Tensor) -> float:
     return float(torch.exp(-(share * torch.log(share + 1e-12)).sum()))
 
 
-def warnings_for(row: Mapping[str, float], floors: Mapping[str, float]) -> list[str]:
-    """Return what a person should be told about one epoch of pretraining.
+def epoch_warnings(row: Mapping[str, float], floors: Mapping[str, float]) -> list[str]:
+    """Return the warnings of one epoch of pretraining.
 
     Args:
         row: The epoch's log: loss terms by name, ``embedding_std`` and ``embedding_rank``.
         floors: The smallest value of some of the terms.
     """
     epoch = int(row["epoch"])
-    found = []
+    texts = []
     if row["embedding_std"] < COLLAPSED_STD or row["embedding_rank"] < COLLAPSED_RANK:
-        found.append(
+        texts.append(
             f"epoch {epoch}: the embeddings have collapsed (standard deviation "
             f"{row['embedding_std']:.3f} of 1, effective rank {row['embedding_rank']:.1f})"
         )
     for term, floor in floors.items():
         if row[term] - floor < SATURATED:
-            found.append(
+            texts.append(
                 f"epoch {epoch}: the term {term} sits at its floor ({row[term]:.4f}, floor "
                 f"{floor:.4f}): the views are too easy; strengthen views.pretrain or enlarge the "
                 "batch"
             )
-    return found
+    return texts
+
+
+def chance_warnings(row: Mapping[str, float]) -> list[str]:
+    """Return the warnings of a pretraining that ended where it began.
+
+    Args:
+        row: The last epoch's log; ``{term}_chance`` is a term's value for a network that has
+            learned nothing, ``{term}_start`` that of the untrained network on the same views.
+    """
+    texts = []
+    for name, chance in row.items():
+        term = name.removesuffix("_chance")
+        if term == name:
+            continue
+        last, start = row[term], row[f"{term}_start"]
+        if last > chance - NEAR_CHANCE:
+            where = f"near chance ({chance:.2f})"
+        elif last > start - NEAR_CHANCE:
+            where = f"where the untrained network began ({start:.2f}; chance {chance:.2f})"
+        else:
+            continue
+        texts.append(
+            f"the term {term} ended at {last:.2f}, {where}: pretraining has learned next to "
+            "nothing; pretrain for more epochs, raise pretrain.lr, or make views.pretrain milder"
+        )
+    return texts

@@ -39,7 +39,7 @@ def build_optimizer(task: Task, settings: LoopSettings) -> AdamW:
             }
             for (old, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
         ],
-        lr=settings.lr,
+        lr=0.0,  # the schedule sets it before each step
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from lightning.fabric import Fabric
 
-from medsgssl.config.schema import Config
+from medsgssl.config.schema import Config, LoopSettings
 from medsgssl.data.dataset import BatchSource, ConcatDataset, ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
@@ -18,27 +19,34 @@ from medsgssl.models.task import Task
 from medsgssl.models.weights import save_weights
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.csv_logger import Row
-from medsgssl.training.distributed import launch, seed_step
-from medsgssl.training.knn_probe import Probe
-from medsgssl.training.monitors import warnings_for
-from medsgssl.training.trainer import Stage, Trainer
+from medsgssl.training.distributed import launch
+from medsgssl.training.knn import KNNProbe
+from medsgssl.training.lr_schedule import auto_pretrain_lr
+from medsgssl.training.monitors import chance_warnings, epoch_warnings
+from medsgssl.training.seeding import seed_step
+from medsgssl.training.stage import StageSpec
+from medsgssl.training.trainer import Trainer
 from medsgssl.training.view_gallery import Gallery
 from medsgssl.utils.io import write_json
+from medsgssl.utils.progress import new_console
 
 
 @dataclass
 class PretrainCallback:
-    """Probes, shows, and collects warnings about collapse and saturation after each epoch."""
+    """Probes, shows, and collects warnings about collapse, saturation and chance."""
 
-    probe: Probe
+    probe: KNNProbe
     gallery: Gallery
     warnings: list[str] = field(default_factory=list)
+
+    def on_step_end(self, task: Task) -> None:
+        """Follow nothing."""
 
     def __call__(self, task: Task, row: Row) -> bool:
         """Note the warnings of an epoch; never stop."""
         suffix = "_floor"
         floors = {name.removesuffix(suffix): row[name] for name in row if name.endswith(suffix)}
-        self.warnings += warnings_for(row, floors)
+        self.warnings += epoch_warnings(row, floors)
         epoch = int(row["epoch"])
         if self.probe.due(epoch):
             auc = self.probe.mean_auc(task)
@@ -65,7 +73,9 @@ def pretrain(
     """Pretrain the encoder of ``config`` on the training split and write its weights.
 
     Writes ``pretrained.safetensors``, ``pretrain_log.csv`` and ``pretrain_warnings.json`` into
-    ``folder``; goes on from ``pretrain.checkpoint`` where there is one.
+    ``folder``; goes on from ``pretrain.checkpoint`` where there is one. The peak learning rate and
+    the number of optimizer steps travel with the weights as ``pretrain_lr`` and
+    ``pretrain_steps``.
 
     Args:
         config: The run's configuration.
@@ -86,7 +96,6 @@ def _pretrain(
     more: Sequence[ImageMaskDataset],
 ) -> None:
     method = method_of(config)
-    stage = Stage.of(config, "pretrain", folder, header["key"])
     drawn: BatchSource = ConcatDataset.of([source, *more]) if more else source
     rows = drawn.rows("train")
     order = EpochSampler(
@@ -98,13 +107,45 @@ def _pretrain(
         domains=drawn.domains[rows] if more else None,
     )
     steps = BatchDataset(drawn, method.pretrain_views(), order, config.data.img_size, config.seed)
+    updates = count_updates(config.pretrain, len(steps))
+    lr = pretrain_lr(config, updates, fabric.world_size)
+    if config.pretrain.lr == "auto" and fabric.is_global_zero:
+        new_console().print(
+            f"pretrain.lr=auto: {lr:g} for {updates} steps from "
+            f"{'ImageNet weights' if config.encoder.pretrained else 'scratch'}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    stage = StageSpec.of(config, "pretrain", folder, header["key"], lr)
     seed_step(config.seed, "initial weights", 0, 0)
     task = method.task(method.encoder())
-    watch = PretrainCallback(Probe(fabric, config, source), Gallery(fabric, config, source))
-    trainer = Trainer(fabric, stage, task, steps, watch)
-    trainer.run()
+    watch = PretrainCallback(KNNProbe(fabric, config, source), Gallery(fabric, config, source))
+    log = Trainer(fabric, stage, task, steps, watch).run()
     fabric.barrier()
     if fabric.is_global_zero:
-        write_json(folder / "pretrain_warnings.json", watch.warnings)
+        at_the_end = chance_warnings(log.rows[-1])
+        for text in at_the_end:
+            new_console().print(f"Warning: {text}", style="yellow", highlight=False, soft_wrap=True)
+        write_json(folder / "pretrain_warnings.json", watch.warnings + at_the_end)
+        header = {**header, "pretrain_lr": lr, "pretrain_steps": updates}
         save_weights(folder / "pretrained.safetensors", task.encoder, header)
         stage.checkpoint.unlink(missing_ok=True)
+
+
+def count_updates(settings: LoopSettings, steps_per_epoch: int) -> int:
+    """Return the number of optimizer steps of a whole stage."""
+    return settings.epochs * math.ceil(steps_per_epoch / settings.accumulate_grad_batches)
+
+
+def pretrain_lr(config: Config, updates: int, world_size: int) -> float:
+    """Return the peak learning rate of pretraining, resolving ``auto``.
+
+    Args:
+        config: The run's configuration.
+        updates: Optimizer steps of the whole pretraining.
+        world_size: Number of processes.
+    """
+    if config.pretrain.lr != "auto":
+        return config.pretrain.lr
+    batch = config.data.batch_size * world_size * config.pretrain.accumulate_grad_batches
+    return auto_pretrain_lr(updates, batch, imagenet=config.encoder.pretrained)

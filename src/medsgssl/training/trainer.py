@@ -5,34 +5,44 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 
-from medsgssl.config.schema import Config, LoopSettings
 from medsgssl.data.loader import BatchDataset, load_batches
 from medsgssl.errors import MedsgsslError
 from medsgssl.models.task import Task, TaskOutput
 from medsgssl.training.checkpoint import load_checkpoint, save_checkpoint
 from medsgssl.training.csv_logger import EpochLog, Row
 from medsgssl.training.display import TrainingDisplay
-from medsgssl.training.distributed import device_count, on_cpu, seed_step
+from medsgssl.training.distributed import device_count, on_cpu
 from medsgssl.training.lr_schedule import lr_factor
 from medsgssl.training.optim import build_optimizer, set_modes
+from medsgssl.training.seeding import seed_step
+from medsgssl.training.stage import StageSpec
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.utils.system import loader_workers
 
-# The loss is looked at this often; more would make the device wait for the host.
-_LOOK_EVERY = 20
+# Loss and gradients are checked this often; more would make the device wait for the host.
+_CHECK_EVERY = 20
+# Batches behind the loss of the untrained network.
+_START_BATCHES = 4
 
 
-class EpochCallback(Protocol):
-    """What a stage does after each epoch."""
+TaskT = TypeVar("TaskT", bound=Task)
+TaskT_contra = TypeVar("TaskT_contra", bound=Task, contravariant=True)
 
-    def __call__(self, task: Task, row: Row) -> bool:
+
+class EpochCallback(Protocol[TaskT_contra]):
+    """What a stage does after each epoch, and after each optimizer step."""
+
+    def on_step_end(self, task: TaskT_contra) -> None:
+        """Follow the weights."""
+        ...
+
+    def __call__(self, task: TaskT_contra, row: Row) -> bool:
         """Add to the epoch's row; return True to stop here."""
         ...
 
@@ -45,58 +55,7 @@ class EpochCallback(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One training stage.
-
-    Attributes:
-        name: ``pretrain`` or ``finetune``; part of every random stream.
-        folder: Where checkpoint and log go.
-        key: Fingerprint of everything that decides the result.
-        seed: The run's seed.
-        settings: Schedule and devices.
-        workers: Loader processes per device, or ``auto``.
-        pin_memory: Page-locked memory where a GPU is used.
-        monitor_batches: Batches behind the collapse monitor.
-    """
-
-    name: str
-    folder: Path
-    key: str
-    seed: int
-    settings: LoopSettings
-    workers: int | str
-    pin_memory: bool
-    monitor_batches: int
-
-    @classmethod
-    def of(
-        cls, config: Config, name: Literal["pretrain", "finetune"], folder: Path, key: str
-    ) -> Stage:
-        """Return the stage of that name as the configuration describes it."""
-        return cls(
-            name=name,
-            folder=folder,
-            key=key,
-            seed=config.seed,
-            settings=getattr(config, name),
-            workers=config.data.num_workers,
-            pin_memory=config.data.pin_memory,
-            monitor_batches=config.pretrain.monitor_batches,
-        )
-
-    @property
-    def checkpoint(self) -> Path:
-        """The latest state, removed when the stage is complete."""
-        return self.folder / f"{self.name}.checkpoint"
-
-    @property
-    def log(self) -> Path:
-        """The log, one row per epoch."""
-        return self.folder / f"{self.name}_log.csv"
-
-
-class Trainer:
+class Trainer(Generic[TaskT]):
     """Trains a task step by step; ``run`` is the loop.
 
     Args:
@@ -104,19 +63,19 @@ class Trainer:
         stage: Names, seeds and settings.
         task: What is trained.
         steps: The batches.
-        epoch_end: Called after each epoch.
+        callback: Called after each epoch and each optimizer step.
     """
 
     def __init__(
         self,
         fabric: Fabric,
-        stage: Stage,
-        task: Task,
+        stage: StageSpec,
+        task: TaskT,
         steps: BatchDataset,
-        epoch_end: EpochCallback,
+        callback: EpochCallback[TaskT],
     ) -> None:
         self.fabric, self.stage, self.task, self.steps = fabric, stage, task, steps
-        self.epoch_end = epoch_end
+        self.callback = callback
         settings = stage.settings
         self.per_epoch = len(steps)
         self.total = settings.epochs * self.per_epoch
@@ -133,26 +92,33 @@ class Trainer:
         self._resume()
 
     def run(self) -> EpochLog:
-        """Train to the end, or to where the stage stops early; return the log."""
+        """Train to the end, or to where the stage stops early; return the log.
+
+        Raises:
+            MedsgsslError: Loss, gradients or weights are no longer finite.
+        """
         settings = self.stage.settings
         display = TrainingDisplay(
             self.stage.name, settings.epochs, self.per_epoch, self.step, self.fabric.is_global_zero
         )
+        if self.step == 0 and self.stage.name == "pretrain":
+            self.start = self._untrained_losses()
         saved = time.monotonic()
         waited, asked = 0.0, time.perf_counter()
+        self.log.restart_clock()
         with display:
             for batch in self._batches():
                 waited = time.perf_counter() - asked
                 self._train_step(batch, waited)
                 self.step += 1
                 epoch, within = divmod(self.step, self.per_epoch)
-                if within % _LOOK_EVERY == 0:
-                    self._require_finite()
-                    display.update(self.step, self.log.loss(), self.log.images_per_second())
                 if within == 0:
                     self._end_epoch(epoch - 1, display)
                     if self.stopped:
                         break
+                elif within % _CHECK_EVERY == 0:
+                    self._require_finite()
+                    display.update(self.step, self.log.loss(), self.log.images_per_second())
                 minutes = (time.monotonic() - saved) / 60
                 if within == 0 or (
                     minutes >= settings.checkpoint_minutes
@@ -174,6 +140,29 @@ class Trainer:
             pin_memory=stage.pin_memory and not on_cpu(self.fabric),
         )
 
+    @torch.no_grad()
+    def _untrained_losses(self) -> Row:
+        """Return the terms that have a chance level on the first batches, before any training.
+
+        ImageNet weights tell images apart before they have learned anything here, so a loss below
+        chance is no proof of learning. The network is left as it was.
+        """
+        batches = min(_START_BATCHES, self.per_epoch)
+        before = {name: buffer.clone() for name, buffer in self.task.named_buffers()}
+        set_modes(self.task, frozen=self.stage.settings.freeze_epochs > 0)
+        sums: Row = {}
+        for step in range(batches):
+            seed_step(self.stage.seed, self.stage.name, step, self.fabric.global_rank)
+            output: TaskOutput = self.model(self.steps[step].to_device(self.fabric.device), 0.0)
+            for term in output.chance:
+                name = f"{term}_start"
+                sums[name] = sums.get(name, 0.0) + float(output.losses[term]) / batches
+            if not sums:
+                break
+        for name, buffer in self.task.named_buffers():
+            buffer.copy_(before[name])
+        return sums
+
     def _train_step(self, batch: ViewBatch, waited: float) -> None:
         stage, settings = self.stage, self.stage.settings
         epoch, within = divmod(self.step, self.per_epoch)
@@ -187,46 +176,61 @@ class Trainer:
             output: TaskOutput = self.model(batch.to_device(self.fabric.device), progress)
             loss = output.loss
             self.fabric.backward(loss / parts)
-        self.floors = output.lower_bounds
+        self.levels = {f"{name}_floor": value for name, value in output.lower_bounds.items()}
+        self.levels |= {f"{name}_chance": value for name, value in output.chance.items()}
         self.log.add(output, loss, batch.size * self.fabric.world_size, waited)
         if last:
             self._update(
                 epoch * self.updates_per_epoch + within // settings.accumulate_grad_batches,
                 progress,
+                loss,
             )
 
-    def _update(self, update: int, progress: float) -> None:
+    def _update(self, update: int, progress: float, loss: Tensor) -> None:
         settings = self.stage.settings
         warmup = round(settings.warmup_epochs * self.updates_per_epoch)
         total = settings.epochs * self.updates_per_epoch
-        self.lr = settings.lr * lr_factor(update, total, min(warmup, total // 2))
+        self.lr = self.stage.lr * lr_factor(update, total, min(warmup, total // 2))
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["factor"]
-        if settings.clip_grad is not None:
-            self.fabric.clip_gradients(
-                self.model, self.optimizer, max_norm=settings.clip_grad, error_if_nonfinite=False
-            )
+        norm = self.fabric.clip_gradients(
+            self.model,
+            self.optimizer,
+            max_norm=math.inf if settings.clip_grad is None else settings.clip_grad,
+            error_if_nonfinite=False,
+        )
+        # fp16 expects overflows: its scaler leaves such a step out and scales the next one less.
+        if norm is not None and self.fabric.strategy.precision.precision != "16-mixed":
+            self._finite_gradients &= norm.isfinite() | ~loss.isfinite()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.task.on_step_end(progress)
+        self.callback.on_step_end(self.task)
 
-    def _require_finite(self) -> None:
-        if self.step % self.per_epoch and not math.isfinite(self.log.loss()):
+    def _require_finite(self, *, weights: bool = False) -> None:
+        """Check the loss, the gradients and, on request, the weights of this epoch so far."""
+        # A gradient counts where its own loss was finite, so that the cause comes first.
+        state = {"gradient": bool(self._finite_gradients), "loss": math.isfinite(self.log.loss())}
+        if weights:
+            parameters = [parameter.isfinite().all() for parameter in self.task.parameters()]
+            state["network"] = bool(torch.stack(parameters).all())
+        broken = [name for name, finite in state.items() if not finite]
+        if broken:
             raise MedsgsslError(
-                f"the loss of {self.stage.name} is no longer finite in step {self.step}",
+                f"the {broken[0]} of {self.stage.name} is no longer finite by step {self.step}",
                 f"lower {self.stage.name}.lr or lengthen {self.stage.name}.warmup_epochs; "
                 f"{self.stage.checkpoint} holds the last good state",
             )
 
     def _end_epoch(self, epoch: int, display: TrainingDisplay) -> None:
-        if not math.isfinite(self.log.loss()):
-            self.step -= 1
-            self._require_finite()
-        row = self.log.end_epoch(epoch, self.lr, self.floors)
-        self.stopped = self.epoch_end(self.task, row)
+        self._require_finite(weights=True)
+        row = self.log.end_epoch(epoch, self.lr, self.levels | self.start)
+        self.stopped = self.callback(self.task, row)
         self.log.restart_clock()
-        self.log.write() if self.fabric.is_global_zero else None
-        self.fabric.log_dict(row, step=self.step)
+        if self.fabric.is_global_zero:
+            self.log.write()
+        named = {f"{self.stage.name}/{name}": value for name, value in row.items()}
+        self.fabric.log_dict(named, step=self.step)
         display.end_epoch(row)
 
     def _state(self) -> dict[str, Any]:
@@ -234,19 +238,23 @@ class Trainer:
             "key": self.stage.key,
             "step": self.step,
             "stopped": self.stopped,
+            "start": self.start,
             "task": self.task.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
             "log": self.log.state(),
-            "epoch_end": self.epoch_end.state(),
+            "callback": self.callback.state(),
         }
 
     def _save(self) -> None:
+        if self.step % self.per_epoch:
+            self._require_finite(weights=True)
         if self.fabric.is_global_zero:
             save_checkpoint(self.stage.checkpoint, self._state())
 
     def _resume(self) -> None:
-        self.lr, self.floors = 0.0, dict[str, float]()
+        self.lr, self.levels, self.start = 0.0, Row(), Row()
+        self._finite_gradients = torch.ones((), dtype=torch.bool, device=self.fabric.device)
         state = load_checkpoint(self.stage.checkpoint, self.stage.key)
         if state is None:
             return
@@ -254,5 +262,5 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.log.load(state["log"], self.fabric.device)
-        self.epoch_end.load(state["epoch_end"])
-        self.step, self.stopped = state["step"], state["stopped"]
+        self.callback.load(state["callback"])
+        self.step, self.stopped, self.start = state["step"], state["stopped"], state["start"]

@@ -20,7 +20,7 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.masks.overlay import draw_overlay
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
-from medsgssl.training.distributed import seed_step
+from medsgssl.training.seeding import seed_step
 from medsgssl.utils.heatmap import overlay_heatmap
 
 _SIDE = 160
@@ -52,17 +52,17 @@ class Gallery:
         seed_step(self._seed, "gallery", 0, 0)  # what a method hides is hidden there every time
         batch = self._batch.to_device(self._fabric.device)
         with self._fabric.autocast():
-            seen = task.encoder_input(batch).float().cpu().numpy()
+            inputs = task.encoder_input(batch).float().cpu().numpy()
             maps = {
-                name: found.float().cpu().numpy()
-                for name, found in task.attention_maps(batch).items()
+                name: values.float().cpu().numpy()
+                for name, values in task.attention_maps(batch).items()
             }
-        views, masks = (255 * seen.clip(0, 1)).astype(np.uint8), self._batch.masks.numpy()
-        self._add("views", [_row(views[i], masks[i]) for i in range(len(views))], epoch)
+        views, masks = (255 * inputs.clip(0, 1)).astype(np.uint8), self._batch.masks.numpy()
+        self._add("pretrain/views", [_row(views[i], masks[i]) for i in range(len(views))], epoch)
         first = self._batch.images[:, 0, 0].numpy()
-        for name, found in maps.items():
-            pictures = [overlay_heatmap(first[i], found[i], _SIDE) for i in range(len(found))]
-            self._add(f"maps/{name}", pictures, epoch)
+        for name, values in maps.items():
+            pictures = [overlay_heatmap(first[i], values[i], _SIDE) for i in range(len(values))]
+            self._add(f"pretrain/maps/{name}", pictures, epoch)
 
     def _add(self, name: str, pictures: list[NDArray[np.uint8]], epoch: int) -> None:
         board: Any = self._fabric.logger

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.training import knn_probe as probe
-from medsgssl.training.knn_probe import Probe
+from medsgssl.training import knn as probe
+from medsgssl.training.knn import KNNProbe
 from medsgssl.training.pretraining import pretrain
 
 FACTS = {"key": "k", "method": "mask-channel", "encoder": "test_efficientnet"}
@@ -59,7 +59,7 @@ def test_features_that_tell_the_diseases_apart_score_one(
 
     monkeypatch.setattr(probe, "run_inference", perfect)
     config = tiny_config("simclr", finetune__neighbors=1)
-    assert Probe(Fabric(accelerator="cpu"), config, source).mean_auc(None) == 1.0  # type: ignore[arg-type]
+    assert KNNProbe(Fabric(accelerator="cpu"), config, source).mean_auc(None) == 1.0  # type: ignore[arg-type]
 
 
 def test_no_more_training_images_are_read_than_asked_for(
@@ -75,7 +75,7 @@ def test_no_more_training_images_are_read_than_asked_for(
 
     monkeypatch.setattr(probe, "run_inference", features)
     config = tiny_config("simclr", pretrain__probe_images=4)
-    Probe(Fabric(accelerator="cpu"), config, view_source).mean_auc(None)  # type: ignore[arg-type]
+    KNNProbe(Fabric(accelerator="cpu"), config, view_source).mean_auc(None)  # type: ignore[arg-type]
     (rows,) = read
     assert len(rows) == 4 + len(view_source.rows("val"))
     assert set(rows) <= {*view_source.rows("train"), *view_source.rows("val")}

@@ -1,28 +1,35 @@
-"""The k-NN probe: how well frozen features tell the diseases apart while pretraining goes on.
+"""k nearest neighbors on frozen features: a classifier, and a probe to watch pretraining by.
 
-It reads labels of training and validation images, for a person to watch. Neither the weights nor
-any choice depends on it: a run with probes ends with the same weights as one without.
+The probe reads labels of training and validation images, for a person to watch. Neither the
+weights nor any choice depends on it: a run with probes ends with the same weights as one without.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.evaluation.metrics import mean_auc
 from medsgssl.inference.forward import run_inference
-from medsgssl.models.classifier import vote
+from medsgssl.models.classifier import Classifier, KNNClassifier, vote
 from medsgssl.models.task import Task
+from medsgssl.models.weights import save_weights
+from medsgssl.runs.weights_header import WeightsHeader
+from medsgssl.training.linear_probe import frozen_features
+from medsgssl.training.selection import validation_classes
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.utils.rng import generator
 
 
-class Probe:
+class KNNProbe:
     """Scores an encoder by its nearest neighbors, at the epochs that the settings ask for.
 
     Args:
@@ -46,7 +53,10 @@ class Probe:
         return (epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs
 
     def mean_auc(self, task: Task) -> float | None:
-        """Return the mean AUC on validation; None where no disease has positives and negatives."""
+        """Return the mean AUC on validation; None where no disease has positives and negatives.
+
+        The mean is over the diseases that fine-tuning's validation means are taken over.
+        """
         if not len(self._val):
             return None
 
@@ -55,12 +65,40 @@ class Probe:
 
         rows = np.concatenate([self._train, self._val])
         config = self._config
-        found = torch.from_numpy(
+        features = torch.from_numpy(
             run_inference(self._fabric, task, pooled, config, config.pretrain, self._source, rows)
         )
-        train, val = found[: len(self._train)], found[len(self._train) :]
+        train, val = features[: len(self._train)], features[len(self._train) :]
         labels = torch.from_numpy(self._source.labels[self._train])
         neighbors = min(config.finetune.neighbors, len(train))
         scores = vote(val, F.normalize(train, dim=1), labels, neighbors)
-        auc = mean_auc(self._source.labels[self._val], scores.numpy())
+        val_labels = self._source.labels[self._val]
+        auc = mean_auc(val_labels, scores.numpy(), validation_classes(self._source))
         return None if np.isnan(auc) else auc
+
+
+def fit_knn(
+    fabric: Fabric,
+    config: Config,
+    source: ImageMaskDataset,
+    classifier: Classifier,
+    rows: NDArray[np.int64],
+    path: Path,
+    header: WeightsHeader,
+) -> None:
+    """Remember the features of the labeled images and write them as a classifier.
+
+    Args:
+        fabric: Device.
+        config: The run's configuration.
+        source: Images, masks and labels.
+        classifier: Holds the encoder, which stays as it is.
+        rows: Training rows whose labels may be used, (N,).
+        path: The ``.safetensors`` file to write.
+        header: What travels with the weights.
+    """
+    (features,) = frozen_features(fabric, config, source, classifier, rows)
+    fitted = KNNClassifier(classifier.encoder, len(rows), config.finetune.neighbors)
+    fitted.bank.copy_(F.normalize(torch.from_numpy(features), dim=1))
+    fitted.bank_labels.copy_(torch.from_numpy(source.labels[rows]))
+    save_weights(path, fitted, {**header, "bank": len(rows)})

@@ -1,0 +1,26 @@
+"""``kept_epoch.json``: which epoch of fine-tuning became the classifier, and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+
+class EpochScore(TypedDict):
+    """Validation after one epoch."""
+
+    epoch: int  # from 0
+    val_mean_auc: float
+    standard_error: float | None  # over resampled patients; None where no resample has all classes
+
+
+class KeptEpoch(TypedDict):
+    """The choice that fine-tuning made."""
+
+    keep: Literal["last", "best", "ema"]
+    reason: str  # one sentence, also in the log
+    epoch: int  # from 0; for ema the last one
+    classes: list[str]  # the diseases of the validation mean AUC
+    epochs: list[EpochScore]  # empty without validation images
+    within_noise: list[int]  # epochs that validation does not tell from the kept one, that included

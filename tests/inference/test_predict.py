@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from lightning.fabric import Fabric
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import DecodedCache
 from medsgssl.inference.forward import run_inference
@@ -38,11 +38,11 @@ def test_blank_images_rank_equal_and_are_found(
     # The last batch of the ten validation and test images would hold one image.
     config = tiny_config("simclr", data__batch_size=9, no_pretrain=True)
     seed_step(0, "weights", 0, 0)
-    classifier = Classifier(method_of(config).encoder())
-    save_weights(
-        tmp_path / "c.safetensors", classifier, {"method": "simclr", "encoder": "test_efficientnet"}
-    )
-    rows, scores = predict(config, source, tmp_path / "c.safetensors")
+    classifier = Classifier(method_of(config).encoder(), len(source.label_set))
+    path, names = tmp_path / "classifier.safetensors", list(source.label_set.names)
+    header = {"method": "simclr", "encoder": "test_efficientnet", "diseases": names}
+    save_weights(path, classifier, header)
+    rows, scores = predict(config, source, path)
     blank = rows % 2 == 0
     assert len(np.unique(scores[blank], axis=0)) == 1
     assert len(np.unique(scores[~blank], axis=0)) == (~blank).sum()
@@ -55,7 +55,7 @@ def test_every_row_is_read_once_in_full_batches(
 ) -> None:
     config = tiny_config("simclr", data__batch_size=4)
     fabric, sizes = Fabric(accelerator="cpu", devices=1), []
-    task = Classifier(method_of(config).encoder())
+    task = Classifier(method_of(config).encoder(), classes=1)
 
     def read(batch):  # type: ignore[no-untyped-def]
         sizes.append(batch.size)

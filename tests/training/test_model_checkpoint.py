@@ -13,9 +13,8 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.metrics import MIN_POSITIVE_PATIENTS, mean_auc
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
@@ -33,7 +32,7 @@ FACTS = {"key": "k", "method": "simclr", "encoder": "test_efficientnet"}
 
 def with_validation(source: ImageMaskDataset, positives: list[int]) -> ImageMaskDataset:
     """A source whose validation split has 60 patients, ``positives[c]`` of them with disease c."""
-    labels = np.zeros((60, len(DISEASES)), np.float32)
+    labels = np.zeros((60, len(source.label_set)), np.float32)
     for disease, count in enumerate(positives):
         labels[:count, disease] = 1
     return replace(
@@ -53,7 +52,7 @@ def test_diseases_with_few_positive_patients_take_no_part(
     source = with_validation(view_source, [few, few + 1, 30, 51])
     rule = selection_rule(tiny_config("simclr", finetune__keep="best"), source)
     # Of the last one the negatives are too few.
-    assert rule.class_names == [DISEASES[1], DISEASES[2]]
+    assert rule.class_names == list(view_source.label_set.names[1:3])
     assert rule.keep == "best"
     assert "2 of 4 diseases" in rule.reason
 
@@ -79,7 +78,7 @@ class Validation:
         fabric = Fabric(accelerator="cpu", devices=1)
         rule = selection_rule(config, source)
         self.callback = ModelCheckpoint(fabric, config, source, rule, folder, FACTS, 5)
-        self.task = Classifier(method_of(config).encoder())
+        self.task = Classifier(method_of(config).encoder(), source.labels.shape[1])
         self.labels = source.labels
 
     def epoch(self, number: int, quality: float) -> bool:
@@ -137,7 +136,7 @@ def test_no_validation_image_is_no_obstacle_where_nothing_is_chosen(
 def test_the_average_moves_toward_the_weights_and_goes_on_after_a_resume(
     tiny_config: Build,
 ) -> None:
-    task = Classifier(method_of(tiny_config("simclr")).encoder())
+    task = Classifier(method_of(tiny_config("simclr")).encoder(), classes=3)
     whole, before = WeightAverage(0.5), WeightAverage(0.5)
     values = []
     for step in range(4):
@@ -180,5 +179,5 @@ def test_the_logged_mean_is_that_of_the_metrics(
     scores = np.random.default_rng(0).random(source.labels.shape).astype(np.float32)
     run.scores.append(scores)
     run.callback(run.task, row)
-    listed = np.arange(len(DISEASES)) == 1
+    listed = np.arange(len(source.label_set)) == 1
     assert row["val_mean_auc"] == mean_auc(source.labels, scores, listed)

@@ -98,7 +98,9 @@ def fit_knn(
         header: What travels with the weights.
     """
     (features,) = frozen_features(fabric, config, source, classifier, rows)
-    fitted = KNNClassifier(classifier.encoder, len(rows), config.finetune.neighbors)
+    fitted = KNNClassifier(
+        classifier.encoder, len(source.label_set), len(rows), config.finetune.neighbors
+    )
     fitted.bank.copy_(F.normalize(torch.from_numpy(features), dim=1))
     fitted.bank_labels.copy_(torch.from_numpy(source.labels[rows]))
     save_weights(path, fitted, {**header, "bank": len(rows)})

@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.evaluation.bootstrap import patient_counts
 from medsgssl.evaluation.metrics import mean_auc, mean_over

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.config.loading import Config
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.data.labels import DISEASES
 from medsgssl.evaluation.metrics import (
     MIN_POSITIVE_PATIENTS,
     classes_to_select_by,
@@ -34,17 +33,14 @@ class SelectionRule:
     Attributes:
         keep: ``last`` epoch, ``best`` epoch by the validation mean AUC, or ``ema`` (averaged).
         classes: (C,) bool, the diseases of the validation mean AUC: one fixed list per split.
+        class_names: What they are called.
         reason: One sentence for the log and the report.
     """
 
     keep: Keep
     classes: NDArray[np.bool_]
+    class_names: list[str]
     reason: str
-
-    @property
-    def class_names(self) -> list[str]:
-        """The diseases of the validation mean AUC."""
-        return [name for name, chosen in zip(DISEASES, self.classes, strict=True) if chosen]
 
 
 def validation_classes(source: ImageMaskDataset) -> NDArray[np.bool_]:
@@ -82,7 +78,9 @@ def selection_rule(config: Config, source: ImageMaskDataset) -> SelectionRule:
     if keep == "best" and 2 * enough.sum() < max(present.sum(), 1):
         keep = "last"
         reason = f"finetune.keep={asked}, but only {counted}: the {_NAMES[keep]} kept instead"
-    return SelectionRule(keep, validation_classes(source), reason)
+    classes = validation_classes(source)
+    names = [name for name, chosen in zip(source.label_set.names, classes, strict=True) if chosen]
+    return SelectionRule(keep, classes, names, reason)
 
 
 _NAMES = {

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medsgssl.config.loading import Config
-from medsgssl.config.schema import LoopSettings
+from medsgssl.config.schema import Config, LoopSettings
 
 StageKind = Literal["pretrain", "finetune"]
 

@@ -38,6 +38,7 @@ def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_path
         return type("Run", (), {"metrics": metrics})()
 
     monkeypatch.setattr("medsgssl.pipeline.runner.run_method", pretend)
+    monkeypatch.setattr("medsgssl.report.run_page.write_report", lambda run: run)
     monkeypatch.setattr(
         "medsgssl.report.study_page.write_study_report", lambda folders: folders[0] / "page"
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from medsgssl.errors import MaskError
 from medsgssl.masks.sources import DEFAULT_GRID, Maker, RecipeMaker
 from medsgssl.masks.store import STORE_FILE, MaskStore, Row, StoreHeader, read_part, write_part
 from medsgssl.utils.io import atomic_path, fingerprint, write_json
+from medsgssl.utils.processes import worker_pool
 
 Item = tuple[str, Path]
 Progress = Callable[[int, int], None]
@@ -146,8 +146,8 @@ def _made(maker: Maker, items: Sequence[Item], workers: int, grid: int) -> Itera
         for batch in batches:
             yield _make_batch(maker, batch, grid)
         return
-    # Spawned, not forked: OpenCV's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+    # Fresh processes: OpenCV's threads do not survive a fork.
+    with worker_pool(workers, _start_worker) as pool:
         running: deque[Future[list[Row]]] = deque()
 
         def submit(count: int) -> None:
@@ -161,11 +161,12 @@ def _made(maker: Maker, items: Sequence[Item], workers: int, grid: int) -> Itera
                 submit(1)
         except BrokenProcessPool as error:
             raise MaskError(
-                "a worker process was killed, most likely for want of memory",
+                "a worker process was killed, most likely because memory ran out",
                 "run the same command again with fewer --workers; finished parts are kept",
             ) from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in running:
+                future.cancel()
 
 
 def _start_worker() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from medsgssl.data.synthetic.findings import Box
 from medsgssl.data.synthetic.render import draw_view, render_phantom
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.utils.io import read_json, write_bytes, write_json, write_text
+from medsgssl.utils.processes import worker_pool
 
 _FORMAT = 1  # raised whenever the same arguments give other bytes
 _FILM = 350.0  # side of the film in mm
@@ -93,9 +92,7 @@ def generate_phantoms(
     with contextlib.ExitStack() as stack:
         draw = partial(_draw, out, plan)
         if workers > 1:
-            # Forking a process that holds threads, as torch's do, can lock it up.
-            spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn))
+            pool = stack.enter_context(worker_pool(workers))
             drawn: Iterator[list[list[str]]] = pool.map(draw, entries, chunksize=8)
         else:
             drawn = map(draw, entries)

@@ -10,7 +10,7 @@ import pytest
 
 from medsgssl.api import run as run_method
 from medsgssl.config.schema import Config
-from medsgssl.report.run_pictures import map_examples
+from medsgssl.report.pictures import map_examples
 from medsgssl.runs.folder import RunFolder
 
 Build = Callable[..., Config]

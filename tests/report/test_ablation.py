@@ -28,11 +28,11 @@ def test_the_table_says_what_each_part_brings_with_its_correction(tmp_path: Path
     assert table["difference"].to_numpy() == pytest.approx(difference.to_numpy())
     assert table.loc["weighting", "difference"] > table.loc["pooling", "difference"] > 0
     assert (table["p_holm"] >= table["p"]).all()
-    assert "What each part brings" in page.read_text()
+    assert "What each component brings" in page.read_text()
     assert (tmp_path / "out" / "parts.tex").is_file()
 
 
 def test_without_an_ablation_the_page_has_no_such_section(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a", METHOD, 1.5), write_run(tmp_path / "c", "simclr", 1.0)]
     page = write_study_report([run.path for run in runs], tmp_path / "out", resamples=200)
-    assert "What each part brings" not in page.read_text()
+    assert "What each component brings" not in page.read_text()

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from medsgssl.report.charts import Chart, write_figure
+from medsgssl.report.pictures import examples, outline
 from medsgssl.report.run_charts import thin
-from medsgssl.report.run_pictures import examples, outline
 from medsgssl.report.theme import COLORS, FIRST, follow_theme
 from medsgssl.utils.formatting import NONE, count, duration, join_names, number, percent, size, span
 

@@ -86,7 +86,7 @@ def test_like_warnings_are_told_as_one(finished: RunFolder, tmp_path: Path) -> N
     metrics["warnings"] = [*few, "mean AUC: no interval"]
     write_json(run.metrics, metrics)
     text = Page.read(write_report(run)).text
-    assert "epoch 0: std 3 of 1; 48 more of this kind; the last: epoch 49: std 52 of 1" in text
+    assert "epoch 0 to 49: std 3 to 52 of 1" in text
     assert "Atelectasis, Cardiomegaly, Effusion: only 0, 1, 2 positives in test" in text
     assert "mean AUC: no interval (metrics.json)" in text
 
@@ -214,7 +214,7 @@ def test_chart_of_a_log_names_floor_and_best_epoch(finished: RunFolder, page: Pa
     assert any(label.startswith("contrast over 12 epochs") for label in labels)
     assert any("floor 1.720" in label for label in labels)
     best = pd.read_csv(finished.finetune_log)["val_mean_auc"]
-    assert any(f"best {best.max():.3f} in epoch {best.idxmax()}" in label for label in labels)
+    assert any(f"kept {best.max():.3f} of epoch {best.idxmax() + 1}" in label for label in labels)
 
 
 def test_one_epoch_is_enough(finished: RunFolder, tmp_path: Path) -> None:

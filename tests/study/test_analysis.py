@@ -12,7 +12,8 @@ from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.paired import compare
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.evaluation.seeds import compare_methods, summarize
-from medsgssl.report.study_frames import make_tables, write_tables
+from medsgssl.report.study_tables import study_tables
+from medsgssl.report.tables import write_tables
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.planning import make_plan
@@ -219,19 +220,19 @@ def test_tables_hold_the_numbers_of_the_analysis(tmp_path: Path) -> None:
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "mask-channel", 1.3, 1),
     )
-    tables = make_tables(found)
-    row = tables["comparisons"].iloc[0]
+    tables = study_tables(found)
+    row = tables["comparisons"].frame().iloc[0]
     assert (row["difference_low"], row["difference_high"]) == found.comparisons[0].mean.interval
-    diseases = tables["diseases"]
+    diseases = tables["diseases"].frame()
     assert diseases["disease"].tolist() == list(DISEASES)
     mean = diseases["difference"].mean()
     assert mean == pytest.approx(row["difference"], abs=1e-12)
-    assert set(tables["subgroups"]["of"]) == {"sex", "age", "view"}
-    written = {path.name for path in write_tables(tables, tmp_path / "report")}
+    assert set(tables["subgroups"].frame()["of"]) == {"sex", "age", "view"}
+    written = {path.name for path in write_tables(list(tables.values()), tmp_path / "report")}
     assert {"means.csv", "means.tex", "diseases.csv", "diseases.tex", "runs.csv"} <= written
     again = pd.read_csv(tmp_path / "report" / "diseases.csv")
     assert np.allclose(again["difference"], diseases["difference"])
     lines = (tmp_path / "report" / "diseases.tex").read_text().splitlines()
     assert sum(line.endswith(r"\\") for line in lines) == 15
     assert all(line.count("&") == 7 for line in lines if line.endswith(r"\\"))
-    assert r"Pleural\_Thickening" in "\n".join(lines)
+    assert "Pleural Thickening" in "\n".join(lines)

@@ -14,8 +14,19 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 
-from medsgssl.report.theme import CARD, GRID, INK, MUTED, follow_theme
+from medsgssl.report.theme import (
+    CARD,
+    FIRST,
+    GRID,
+    INK,
+    MARKERS,
+    MUTED,
+    SERIES,
+    follow_theme,
+)
 from medsgssl.utils.io import atomic_path
 
 _STYLE: dict[Any, Any] = {
@@ -90,6 +101,119 @@ class Chart:
             text = io.StringIO()
             figure.savefig(text, format="svg", metadata=_NO_METADATA["svg"], transparent=True)
         return _for_page(text.getvalue(), self.name, self.label)
+
+
+def text_width(text: str, size: float = 8.5) -> float:
+    """Return the width of a text in inches, so that margins hold the longest label."""
+    if not text.strip():
+        return 0.0
+    return float(TextPath((0, 0), text, size=size).get_extents().x1) / 72
+
+
+def series_style(place: int) -> dict[str, Any]:
+    """Return color and marker of the line at that place; the first twelve all differ in both."""
+    n = place % len(SERIES)
+    return {
+        "color": SERIES[n],
+        "marker": MARKERS[n],
+        "markersize": 5.5 if MARKERS[n] in "*PX" else 4.5,
+        "markeredgewidth": 0.6,
+        "markeredgecolor": CARD,
+        "dashes": (None, None) if place < len(SERIES) else (4, 2),
+    }
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """One line of a forest plot; a heading where there is no value.
+
+    Attributes:
+        name: Left of the axes.
+        value: The number.
+        interval: Its interval, which is drawn thick.
+        text: Right of the axes.
+        plain: A second interval, drawn thin and gray behind.
+        color: Of point and interval.
+        filled: Whether the point is filled.
+        marker: Of the point.
+        bold: Whether the texts stand out.
+    """
+
+    name: str
+    value: float | None = None
+    interval: Sequence[float] | None = None
+    text: str = ""
+    plain: Sequence[float] | None = None
+    color: str = FIRST
+    filled: bool = True
+    marker: str = "o"
+    bold: bool = False
+
+    def _ends(self) -> list[float]:
+        if self.value is None:
+            return []
+        return [self.value, *(self.interval or ()), *(self.plain or ())]
+
+    def _draw(self, axes: Axes, place: float) -> None:
+        if self.value is None:
+            return
+        if self.plain:
+            axes.plot(list(self.plain), [place] * 2, color=MUTED, linewidth=0.9)
+        if self.interval:
+            axes.plot(list(self.interval), [place] * 2, color=self.color, linewidth=1.9)
+        fill = self.color if self.filled else CARD
+        style: dict[str, Any] = {"color": self.color, "markersize": 5.5, "markerfacecolor": fill}
+        axes.plot([self.value], [place], self.marker, **style)
+        axes.text(
+            1.02, place, self.text, transform=axes.get_yaxis_transform(), va="center",
+            fontweight="bold" if self.bold else "normal",
+        )  # fmt: skip
+
+
+def forest_chart(
+    name: str,
+    title: str,
+    rows: Sequence[ForestRow],
+    axis: str,
+    *,
+    reference: float = 0.0,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Chart:
+    """Draw values with their intervals, one line each, names left and numbers right.
+
+    Args:
+        name: Of the chart.
+        title: Above it.
+        rows: From top to bottom.
+        axis: What the values are.
+        reference: Where the dashed line stands; always in sight.
+        limits: Ends of the axis; what is None is taken from the values.
+    """
+    ends = [reference, *(end for row in rows for end in row._ends())]
+    margin = 0.05 * (max(ends) - min(ends)) or 0.01
+    low = min(ends) - margin if limits[0] is None else limits[0]
+    high = max(ends) + margin if limits[1] is None else limits[1]
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(reference, color=MUTED, linewidth=1, dashes=(3, 2))
+        for place, row in enumerate(rows):
+            row._draw(axes, place)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+            if row.value is None:
+                tick.set_fontweight("bold")
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(axis)
+
+    label = ", ".join(f"{row.name} {row.text}" for row in rows if row.value is not None)
+    left = 0.2 + 1.06 * max((text_width(row.name) for row in rows), default=0)
+    right = 0.2 + 1.06 * max((text_width(row.text) for row in rows), default=0)
+    size = (left + right + 3.6, 0.24 * len(rows) + 0.6)
+    return Chart(name, title, f"{title}: {label}", draw, size, (left, 0.45, right, 0.05))
 
 
 def write_figure(charts: Sequence[Chart], folder: Path, name: str, columns: int) -> list[Path]:

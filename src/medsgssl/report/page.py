@@ -1,12 +1,18 @@
-"""Pages of every report: templates, how numbers are written, pictures inside the page."""
+"""Pages of every report: what they are built of, templates, pictures inside the page.
+
+A page is a list of panels, and a panel is a list of blocks. To add one, write a function that
+returns a ``Panel`` and name it in the page's list.
+"""
 
 from __future__ import annotations
 
 import base64
 import functools
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import jinja2
@@ -14,9 +20,116 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from medsgssl.report.charts import Chart
+from medsgssl.report.prose import prose
+from medsgssl.report.tables import Table
 from medsgssl.report.theme import variables
 from medsgssl.utils.formatting import count, duration, number, percent, size, span, words
 from medsgssl.utils.io import write_text
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a strip.
+
+    Attributes:
+        caption: What it is.
+        alt: The same with the image's name, for those who do not see it.
+        address: The picture itself, as a ``data:`` address.
+        side: Length of either side in pixels.
+        lungs: Outline of the lung mask as SVG path data; empty where there is none.
+        hidden: Outline of what the method changed, likewise.
+        box: Outline of a finding, likewise.
+    """
+
+    caption: str
+    alt: str
+    address: str
+    side: int
+    lungs: str = ""
+    hidden: str = ""
+    box: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """All pictures of one image, side by side.
+
+    Attributes:
+        image_id: Its name.
+        note: What else is to be known of it, e.g. the quality of its mask.
+        pictures: In the order in which a run makes them.
+    """
+
+    image_id: str
+    note: str
+    pictures: list[Picture] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; back-ticks mark code.
+
+    Attributes:
+        text: What it says; markup is escaped unless it is ``Markup``.
+        role: ``absent`` says why there is nothing to show, ``source`` where numbers come from.
+    """
+
+    text: str
+    role: Literal["plain", "absent", "source", "heading"] = "plain"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Blocks side by side where the page is wide enough."""
+
+    blocks: tuple[Block, ...]
+    width: str = "30rem"
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks behind a summary that opens on a click."""
+
+    summary: str
+    blocks: tuple[Block, ...]
+    open: bool = False
+
+
+Block = Text | Table | Chart | Example | Grid | Details
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One section of a page.
+
+    Attributes:
+        anchor: Its id.
+        title: Its heading.
+        blocks: What it shows, from top to bottom.
+        nav: Its name in the bar of sections; the title by default.
+    """
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+    nav: str = ""
+
+    def charts(self) -> Iterator[Chart]:
+        """Yield every chart of the panel."""
+        yield from _charts(self.blocks)
+
+
+def _charts(blocks: tuple[Block, ...]) -> Iterator[Chart]:
+    for block in blocks:
+        if isinstance(block, Chart):
+            yield block
+        elif isinstance(block, Grid | Details):
+            yield from _charts(block.blocks)
+
+
+def _kind(block: Block) -> str:
+    return type(block).__name__
 
 
 def png_uri(picture: NDArray[np.uint8]) -> str:
@@ -38,9 +151,14 @@ def templates() -> jinja2.Environment:
     )
     filters = (number, span, count, percent, duration, size, words)
     environment.filters |= {function.__name__: function for function in filters}
+    environment.filters |= {"kind": _kind, "prose": _prose}
     environment.globals |= {"light": variables(dark=False), "dark": variables(dark=True)}
     environment.globals |= {"raw_file": _raw_file, "raw_hash": _raw_hash}
     return environment
+
+
+def _prose(text: str) -> Markup:
+    return text if isinstance(text, Markup) else prose(text)
 
 
 def _raw_file(name: str) -> Markup:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from medsgssl.evaluation.predictions import Split
-from medsgssl.report.charts import Chart
-from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
+from medsgssl.report.charts import Chart, ForestRow, forest_chart
+from medsgssl.report.theme import FIRST, FOURTH, INK, MUTED, SECOND
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.utils.formatting import number, percent, span, words
 
@@ -24,67 +25,37 @@ _SMALL = (2.1, 2.0)
 _SMALL_MARGINS = (0.46, 0.42, 0.1, 0.08)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One line of the forest plot; ``positives`` is None for the mean."""
-
-    name: str
-    auc: float
-    interval: Sequence[float] | None
-    positives: int | None = None
-
-    @property
-    def low(self) -> float:
-        return self.interval[0] if self.interval else self.auc
-
-    def draw(self, axes: Axes, place: int) -> None:
-        mean = self.name == _MEAN
-        color = SECOND if mean else FIRST
-        if self.interval:
-            axes.plot(self.interval, [place] * 2, color=color, linewidth=2.2 if mean else 1.6)
-            text = f"{number(self.auc)}  ({span(self.interval)})"
-        else:
-            text = number(self.auc)
-            text += "" if self.positives is None else f"  ({self.positives} positives)"
-        fill = color if self.interval else "none"
-        marker = "D" if mean else "o"
-        axes.plot([self.auc], [place], marker, color=color, markersize=5, markerfacecolor=fill)
-        axes.text(
-            1.02, place, text, transform=axes.get_yaxis_transform(), va="center",
-            fontweight="bold" if mean else "normal",
-        )  # fmt: skip
-
-
 def forest(metrics: Metrics, confidence: float) -> Chart:
     """Draw the AUC of every disease with its interval, best first, and the mean below."""
     found = metrics["per_disease"]
     undefined = [words(name) for name, disease in found.items() if disease["auc"] is None]
     rows = [
-        _Row(words(name), auc, disease["auc_interval"], disease["positives"])
+        ForestRow(
+            words(name), auc, disease["auc_interval"],
+            _with_interval(auc, disease["auc_interval"], f"{disease['positives']} positives"),
+            filled=disease["auc_interval"] is not None,
+        )
         for name, disease in found.items()
         if (auc := disease["auc"]) is not None
-    ]
-    rows.sort(key=lambda row: -row.auc)
+    ]  # fmt: skip
+    rows.sort(key=lambda row: -(row.value or 0))
     if (mean := metrics["mean_auc"]) is not None:
-        rows.append(_Row(_MEAN, mean, metrics["mean_auc_interval"]))
-
-    def draw(axes: Axes) -> None:
-        axes.axvline(0.5, color=MUTED, linewidth=1, dashes=(3, 2))
-        for place, row in enumerate(rows):
-            row.draw(axes, place)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(min(0.45, *(row.low for row in rows)) - 0.01, 1)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("AUC (dashed: chance; hollow: no interval)")
-
-    label = "AUC with interval, best first: " + ", ".join(
-        f"{row.name} {number(row.auc, 2)}" for row in rows
-    )
-    label += f"; not defined: {', '.join(undefined)}" if undefined else ""
+        interval = metrics["mean_auc_interval"]
+        rows.append(
+            ForestRow(
+                _MEAN, mean, interval, _with_interval(mean, interval, "no interval"),
+                color=SECOND, marker="D", bold=True,
+            )
+        )  # fmt: skip
+    low = min([0.45, *(end for row in rows for end in (row.interval or (row.value or 0,)))])
     title = f"AUC per disease with {percent(confidence)} intervals"
-    size = (6.4, 0.23 * len(rows) + 0.55)
-    return Chart("forest", title, label, draw, size, (1.25, 0.45, 1.55, 0.05))
+    title += f"; not defined: {', '.join(undefined)}" if undefined else ""
+    axis = "AUC (dashed: chance; hollow: no interval)"
+    return forest_chart("forest", title, rows, axis, reference=0.5, limits=(low - 0.01, 1))
+
+
+def _with_interval(value: float, interval: Sequence[float] | None, otherwise: str) -> str:
+    return f"{number(value)}  ({span(interval) if interval else otherwise})"
 
 
 def roc_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
@@ -187,3 +158,100 @@ def _reliability(disease: str, label: str, score: Floats, frequency: Floats) -> 
 
     margins = (0.56, 0.42, 0.12, 0.08)
     return Chart(f"calibration-{disease}", words(disease), label, draw, _SMALL, margins)
+
+
+#: Endings of columns that a term is compared with, and how the lines are called.
+_LEVELS = {"_floor": "floor", "_chance": "chance", "_start": "at the start"}
+#: Columns that are no loss term, with the title of their panel; None gets none.
+_OTHERS = {
+    "epoch": None,
+    "loss": "loss",
+    "embedding_std": "spread of the embeddings (1: uniform)",
+    "embedding_rank": "effective rank of the embeddings",
+    "lr": "learning rate",
+    "val_mean_auc": "validation mean AUC",
+    "probe_mean_auc": "k-NN mean AUC on validation, for watching",
+    "images_per_second": None,
+    "data_wait": None,
+    "seconds": None,
+}
+_LEVEL_COLORS = (SECOND, MUTED, FOURTH)
+#: A collapse is a fall toward zero, so zero has to be in sight.
+_FROM_ZERO = ("embedding_std", "embedding_rank", "lr")
+
+
+def learning_charts(log: pd.DataFrame, stage: str, kept: int | None = None) -> list[Chart]:
+    """Draw one panel per column: loss, each term beside floor and chance, embeddings, rate, AUC.
+
+    Epochs are counted from 1, as the console does.
+
+    Args:
+        log: One row per epoch.
+        stage: ``pretrain`` or ``finetune``; part of the charts' names.
+        kept: The epoch whose weights were kept, as the log counts; marked on the validation AUC.
+    """
+    terms = [name for name in log if name not in _OTHERS and not str(name).endswith(tuple(_LEVELS))]
+    # A single unweighted term is the loss itself: one panel, with the floor of the term.
+    alone = [name for name in terms if np.allclose(log[name], log["loss"], equal_nan=True)]
+    columns = ["val_mean_auc", "loss", *(name for name in terms if name not in alone)]
+    columns += ["probe_mean_auc", "embedding_std", "embedding_rank", "lr"]
+    charts: list[Chart] = []
+    for column in (str(name) for name in columns if name in log):
+        term = alone[0] if column == "loss" and alone else column
+        levels = {
+            name: log[f"{term}{ending}"].tolist()
+            for ending, name in _LEVELS.items()
+            if f"{term}{ending}" in log
+        }
+        title = _OTHERS.get(column) or words(column)
+        if stage == "finetune" and column.startswith("embedding"):
+            continue
+        # A probe is not due in every epoch.
+        shown = log[log[column].notna()] if column == "probe_mean_auc" else log
+        charts.append(
+            _panel(
+                f"{stage}-{len(charts)}",
+                title,
+                (shown["epoch"] + 1).tolist(),
+                shown[column].tolist(),
+                levels=levels,
+                from_zero=column in _FROM_ZERO,
+                kept=kept + 1 if kept is not None and column == "val_mean_auc" else None,
+            )
+        )
+    return charts
+
+
+def _panel(
+    name: str,
+    title: str,
+    epochs: Sequence[int],
+    values: Sequence[float],
+    *,
+    levels: Mapping[str, Sequence[float]],
+    from_zero: bool,
+    kept: int | None,
+) -> Chart:
+    at = epochs.index(kept) if kept in epochs else None
+
+    def draw(axes: Axes) -> None:
+        marker = "o" if len(epochs) < 25 else None
+        axes.plot(epochs, values, color=FIRST, marker=marker, markersize=3, label=title)
+        for color, (level, numbers) in zip(_LEVEL_COLORS, levels.items(), strict=False):
+            axes.plot(epochs, numbers, color=color, dashes=(4, 2), label=level)
+        if levels:
+            axes.legend(loc="best")
+        if from_zero:
+            axes.set_ylim(0, 1.1 * max(values) or 1)
+        if at is not None:
+            axes.axvline(epochs[at], color=MUTED, lw=0.9, dashes=(3, 2))
+            axes.plot([epochs[at]], [values[at]], "D", color=SECOND, markersize=5)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+
+    label = f"{title} over {len(epochs)} epochs, from {number(values[0])} to {number(values[-1])}"
+    label += f", kept {number(values[at])} of epoch {epochs[at]}" if at is not None else ""
+    label += "".join(f", {level} {number(numbers[-1])}" for level, numbers in levels.items())
+    return Chart(name, title, label, draw, (2.9, 2.0), (0.55, 0.42, 0.12, 0.2))

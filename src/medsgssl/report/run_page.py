@@ -5,14 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medsgssl.report import run_summary, run_tables
+from medsgssl.report import run_tables
 from medsgssl.report.charts import Chart, write_figure
-from medsgssl.report.learning_curves import learning_charts
-from medsgssl.report.page import write_page
-from medsgssl.report.run_charts import calibration_charts, forest, pr_charts, roc_charts
-from medsgssl.report.run_files import Results
-from medsgssl.report.run_pictures import Example, examples, map_examples
+from medsgssl.report.page import Example, write_page
+from medsgssl.report.pictures import examples, map_examples
+from medsgssl.report.prose import merge_warnings, without_paths
+from medsgssl.report.run_charts import (
+    calibration_charts,
+    forest,
+    learning_charts,
+    pr_charts,
+    roc_charts,
+)
+from medsgssl.report.run_files import FILES, Results
+from medsgssl.runs.artifact import read_artifact
 from medsgssl.runs.folder import RunFolder
+from medsgssl.runs.kept_epoch import KeptEpoch
+from medsgssl.runs.metrics_file import Metrics
+from medsgssl.utils.formatting import join_names, number, words
 
 
 def write_report(run: RunFolder, figures: bool = False) -> Path:
@@ -54,8 +64,10 @@ def _charts(results: Results) -> dict[str, dict[str, Chart]]:
     }
     if metrics and metrics["mean_auc"] is not None:
         charts["forest"] = {"all": forest(metrics, metrics["bootstrap"]["confidence"])}
+    kept = kept_epoch(results)
     for stage, log in logs.items():
-        panels = [] if log is None else learning_charts(log, stage)
+        at = kept[0] if kept and stage == "finetune" else None
+        panels = [] if log is None else learning_charts(log, stage, at)
         charts[stage] = {chart.name: chart for chart in panels}
     return charts
 
@@ -63,36 +75,47 @@ def _charts(results: Results) -> dict[str, dict[str, Chart]]:
 def _examples(results: Results) -> list[Example]:
     if results.examples is None:
         return []
-    return examples(results.examples, without_masks=run_summary.mask_source(results) == "none")
+    return examples(results.examples, without_masks=mask_source(results) == "none")
+
+
+def _kept_tile(results: Results) -> str:
+    """Return the kept epoch, counted from 1, with its validation mean AUC; empty for none."""
+    kept = kept_epoch(results)
+    if kept is None:
+        return ""
+    epochs = results.setting("finetune.epochs")
+    return f"{kept[0] + 1} of {epochs} (validation AUC {number(kept[1])})"
 
 
 def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str, Any]:
     run, metrics = results.folder, results.metrics
     return {
-        "title": run_summary.title(results),
-        "data_set": run_summary.data_set(results),
+        "title": title(results),
+        "data_set": data_set(results),
         "setting": results.setting,
         "direct": results.no_pretrain,
         "metrics": metrics,
-        "verdict": run_summary.verdict(metrics) if metrics else "",
-        "best_epoch": run_summary.best_epoch(results),
-        "warnings": run_summary.warnings(results),
+        "verdict": verdict(metrics) if metrics else "",
+        "kept_epoch": _kept_tile(results),
+        "warnings": warnings(results),
         "charts": {
             figure: [(name, chart.title, chart.svg()) for name, chart in panels.items()]
             for figure, panels in charts.items()
         },
-        "split": run_summary.split_kind(results),
-        "masks": run_summary.mask_source(results),
+        "split": split_kind(results),
+        "masks": mask_source(results),
         "examples": _examples(results),
         "maps": [] if results.maps is None else map_examples(results.maps),
         "split_table": run_tables.split_table(results),
         "data_tables": run_tables.data_tables(results),
         "subgroups": run_tables.subgroup_tables(metrics) if metrics else [],
         "shortcuts": run_tables.shortcut_table(metrics) if metrics else None,
-        "config_text": results.config_text,
-        "environment": results.environment,
-        "stages": run_summary.stage_rows(results),
-        "files": run_summary.file_rows(results),
+        "config_text": without_paths(results.config_text),
+        "environment": {
+            name: without_paths(str(text)) for name, text in (results.environment or {}).items()
+        },
+        "stages": stage_rows(results),
+        "files": file_rows(results),
         "absent": {
             path.name: results.absent(path)
             for path in (
@@ -101,3 +124,97 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
             )
         },
     }  # fmt: skip
+
+
+def title(results: Results) -> str:
+    """Return the name of the method, and of its twin without pretraining."""
+    name = str(results.config.get("method_name", "run"))
+    return f"{name}, direct twin" if results.no_pretrain and name != "direct" else name
+
+
+def data_set(results: Results) -> str:
+    """Return the folder of the data set and what kind of data set the audit found there."""
+    kind = results.data["catalog"]["source"] if results.data else None
+    root = results.setting("data.root")
+    folder = Path(str(root)).name if root else ""
+    if kind and folder and str(kind).lower() != folder.lower():
+        return f"{folder} ({kind})"
+    return str(kind or folder or "unnamed data set")
+
+
+def mask_source(results: Results) -> str:
+    """Return which masks the run saw; ``none`` where its method looks at no mask."""
+    return results.data["masks"]["source"] if results.data else str(results.setting("masks.source"))
+
+
+def split_kind(results: Results) -> str:
+    """Return how the images were split: as resolved, else as asked for."""
+    if results.data:
+        return results.data["catalog"]["split"]["kind"]
+    return str(results.setting("data.split"))
+
+
+def verdict(metrics: Metrics) -> str:
+    """Say in one sentence for how many diseases the classifier beats chance."""
+    with_interval = {
+        name: interval
+        for name, found in metrics["per_disease"].items()
+        if (interval := found["auc_interval"]) is not None
+    }
+    if not with_interval:
+        return "No disease has an interval: nothing can be said about chance."
+    above = [name for name, interval in with_interval.items() if interval[0] > 0.5]
+    unsure = [words(name) for name in with_interval if name not in above]
+    total = len(metrics["per_disease"])
+    text = f"Better than chance, with an interval above 0.5, for {len(above)} of {total} diseases"
+    text += f"; not for {join_names(unsure, most=4)}" if unsure else ""
+    without = total - len(with_interval)
+    return f"{text}; {without} without an interval." if without else f"{text}."
+
+
+def kept_epoch(results: Results) -> tuple[int, float] | None:
+    """Return the epoch that fine-tuning kept, as the log counts, and its validation mean AUC.
+
+    Runs without ``kept_epoch.json`` are of a version that kept the highest validation mean AUC.
+    """
+    path = results.folder.kept_epoch
+    if path.is_file():
+        kept = read_artifact(path, KeptEpoch, "`medsgssl finetune`")
+        for score in kept["epochs"]:
+            if score["epoch"] == kept["epoch"]:
+                return score["epoch"], score["val_mean_auc"]
+        return None
+    log = results.finetune_log
+    if log is None or "val_mean_auc" not in log or log["val_mean_auc"].isna().all():
+        return None
+    row = int(log["val_mean_auc"].to_numpy(dtype=float, na_value=-1.0).argmax())
+    return int(log["epoch"].iloc[row]), float(log["val_mean_auc"].iloc[row])
+
+
+def warnings(results: Results) -> list[tuple[str, str]]:
+    """Return every warning of the run with the file it comes from."""
+    origins = {
+        "data.json": results.data["warnings"] if results.data else [],
+        "pretrain_warnings.json": results.pretrain_warnings,
+        "metrics.json": results.metrics["warnings"] if results.metrics else [],
+    }
+    return merge_warnings(
+        [(str(text), origin) for origin, texts in origins.items() for text in texts]
+    )
+
+
+def stage_rows(results: Results) -> list[tuple[str, float | None, str]]:
+    """Return name, seconds and time of completion of every stage that is complete."""
+    return [
+        (name, entry.get("seconds"), str(entry.get("finished", "")))
+        for name, entry in results.stages.items()
+    ]
+
+
+def file_rows(results: Results) -> list[tuple[str, str, int | None]]:
+    """Return name, meaning and size of each file; the size is None for one that is not there."""
+    folder = results.folder.path
+    return [
+        (name, what, (folder / name).stat().st_size if (folder / name).is_file() else None)
+        for name, (_, what) in FILES.items()
+    ]

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from medsgssl.report.run_files import Results
+from medsgssl.report.tables import Table, text_table
 from medsgssl.runs.data_summary import SplitCounts
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.utils.formatting import NONE, count, join_names, number, span, words
 
 _SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A small table of texts.
-
-    Attributes:
-        caption: Its heading.
-        columns: Headers, the first one of the row names.
-        rows: Row name and cells.
-        source: The file it comes from.
-    """
-
-    caption: str
-    columns: list[str]
-    rows: list[list[str]]
-    source: str = ""
 
 
 def split_table(results: Results) -> Table | None:
@@ -52,7 +35,7 @@ def split_table(results: Results) -> Table | None:
             for name in next(filter(None, positives.values()))
         ]
     source = "split.parquet, data.json" if audited else "split.parquet, metrics.json"
-    return Table("Patients, images and positives", ["", *present], rows, source)
+    return text_table("Patients, images and positives", ["", *present], rows, source)
 
 
 def _positives(results: Results, audited: Mapping[str, SplitCounts], split: str) -> dict[str, int]:
@@ -87,7 +70,7 @@ def data_tables(results: Results) -> list[Table]:
 def facts_tables(tree: Mapping[str, Any], source: str, caption: str) -> list[Table]:
     """Turn nested facts into tables: one of the plain values, one per mapping below."""
     plain = [[words(key), _text(value)] for key, value in tree.items() if not _nested(value)]
-    tables = [Table(caption, ["", ""], plain, source)] if plain else []
+    tables = [text_table(caption, ["", ""], plain, source)] if plain else []
     for key, value in tree.items():
         if not _nested(value):
             continue
@@ -104,7 +87,7 @@ def _crossed(tree: Mapping[str, Mapping[str, Any]], source: str, caption: str) -
     keys = dict.fromkeys(key for row in tree.values() for key in row)
     plain = [key for key in keys if not any(_nested(row.get(key)) for row in tree.values())]
     rows = [[words(name), *(_text(row.get(key)) for key in plain)] for name, row in tree.items()]
-    return Table(caption, ["", *map(words, plain)], rows, source)
+    return text_table(caption, ["", *map(words, plain)], rows, source)
 
 
 def _nested(value: Any) -> bool:
@@ -128,7 +111,7 @@ def _text(value: Any) -> str:
 def subgroup_tables(metrics: Metrics) -> list[Table]:
     """Return mean AUC and its interval per subgroup, one table per kind of group."""
     return [
-        Table(
+        text_table(
             f"By {kind}",
             [
                 kind, "images", "patients", "mean AUC", "interval", "diseases",
@@ -182,4 +165,6 @@ def shortcut_table(metrics: Metrics) -> Table | None:
         ]
         for disease, result in metrics["per_disease"].items()
     ]
-    return Table("Shortcuts: AUC of facts that are not in the lungs", columns, rows, "metrics.json")
+    return text_table(
+        "Shortcuts: AUC of facts that are not in the lungs", columns, rows, "metrics.json"
+    )

@@ -1,184 +1,195 @@
-"""Charts of a study: differences with intervals, label efficiency, calibration."""
+"""Charts of a study: differences with intervals, label efficiency, subgroups, calibration."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from medsgssl.evaluation.calibration import Reliability, apply_temperature, reliability
-from medsgssl.report.charts import Chart
-from medsgssl.report.theme import FIRST, FOURTH, INK, MUTED, SECOND, THIRD
+from medsgssl.report.charts import Chart, ForestRow, forest_chart, series_style, text_width
+from medsgssl.report.study_tables import mean_of, metric_mean
+from medsgssl.report.tables import format_interval
+from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import Arm, calibration
+from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import Estimate
 from medsgssl.study.strata import Stratum
-from medsgssl.study.verdict import reach
 from medsgssl.utils.formatting import number, percent, signed
 
-# Colors repeat after four, so dash and marker change with them.
-_COLORS = (FIRST, SECOND, THIRD, FOURTH)
-_DASHES = ((None, None), (5, 2), (2, 1.5), (6, 1.5, 1.5, 1.5))
-_MARKERS = "osD^vPX*"
+#: Positives that a bin of a reliability curve must hold on average.
+_POSITIVES_PER_BIN = 20
+_MOST_BINS = 15
+#: With more arms than this, intervals of a line chart hide each other; a table holds them.
+_MOST_BARS = 3
 
 
-def line_style(place: int) -> dict[str, Any]:
-    """Return color, marker and dashes of the arm at that place, different for the first 16."""
-    return {
-        "color": _COLORS[place % 4],
-        "marker": _MARKERS[place % len(_MARKERS)],
-        "markersize": 5,
-        "dashes": _DASHES[(place // 4 + place) % 4],
-    }
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One line of a forest plot; a heading where there is no estimate."""
-
-    name: str
-    estimate: Estimate | None = None
-
-    def draw(self, axes: Axes, place: int) -> None:
-        if self.estimate is None or self.estimate.value is None:
-            return
-        found = self.estimate
-        sure = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
-        if found.interval:
-            axes.plot(list(found.interval), [place, place], color=FIRST, linewidth=1.8)
-        fill = FIRST if sure else "none"
-        axes.plot(
-            self.estimate.value, place, "o", color=FIRST, markersize=5.5, markerfacecolor=fill
-        )
-        text = f"{signed(found.value)}  ({reach(found)})"
-        where = axes.get_yaxis_transform()
-        axes.text(1.02, place, text, transform=where, va="center")
-
-
-def _forest(name: str, title: str, rows: Sequence[_Row], axis: str) -> Chart:
-    drawn = [row for row in rows if row.estimate is not None and row.estimate.value is not None]
-    ends = [
-        end
-        for row in drawn
-        if row.estimate is not None
-        for end in (row.estimate.interval or (row.estimate.value, row.estimate.value))
-        if end is not None
-    ]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
-    room = 0.06 * (high - low) or 0.01
-
-    def draw(axes: Axes) -> None:
-        axes.axvline(0, color=MUTED, linewidth=1, dashes=(3, 2))
-        for place, row in enumerate(rows):
-            row.draw(axes, place)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-            if row.estimate is None:
-                tick.set_fontweight("bold")
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(low - room, high + room)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel(axis)
-
-    told = ", ".join(f"{row.name} {signed(row.estimate.value)}" for row in drawn if row.estimate)
-    widest = max((len(row.name) for row in rows), default=0)
-    size = (7.4, 0.24 * len(rows) + 0.6)
-    return Chart(
-        name, title, f"{title}: {told}", draw, size, (0.35 + 0.062 * widest, 0.45, 1.75, 0.05)
-    )
+def _row(name: str, estimate: Estimate) -> ForestRow:
+    interval = estimate.interval
+    excludes_zero = interval is not None and (interval[0] > 0 or interval[1] < 0)
+    text = f"{signed(estimate.value)}  ({format_interval(interval, sign=True)})"
+    return ForestRow(name, estimate.value, interval, text, filled=excludes_zero)
 
 
 def difference_chart(comparisons: Sequence[Comparison], control: str) -> Chart | None:
     """Draw the difference of every arm from the control, fraction by fraction."""
     rows = []
     for fraction in sorted({found.arm.fraction for found in comparisons}, reverse=True):
-        rows.append(_Row(f"{percent(fraction)} of the labels"))
+        rows.append(ForestRow(f"{percent(fraction)} of the labels"))
         here = [found for found in comparisons if found.arm.fraction == fraction]
         here.sort(key=lambda found: -(found.mean.value or 0))
-        rows += [_Row(found.arm.label, found.mean) for found in here]
+        rows += [_row(found.arm.label, found.mean) for found in here]
     if not rows:
         return None
-    return _forest("difference", f"Against {control}", rows, f"mean AUC minus that of {control}")
+    axis = f"mean AUC minus that of {control}"
+    return forest_chart("difference", f"Against {control}", rows, axis)
 
 
-def strata_chart(name: str, title: str, parts: Sequence[Stratum], control: str) -> Chart | None:
-    """Draw the difference from the control within parts of the test images."""
-    rows: list[_Row] = []
-    for kind in dict.fromkeys(part.kind for part in parts):
-        here = [part for part in parts if part.kind == kind and part.difference.value is not None]
-        if here:
-            rows.append(_Row(kind))
-            rows += [_Row(part.name, part.difference) for part in here]
-    if not rows:
+def subgroup_chart(
+    subgroups: Sequence[tuple[Comparison, Sequence[Stratum]]], control: str
+) -> Chart | None:
+    """Draw the differences from the control within subgroups: all arms on one axis."""
+    arms = [found.arm.label for found, _ in subgroups]
+    groups: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for found, parts in subgroups:
+        for part in parts:
+            if part.difference.value is not None:
+                key = (part.kind, part.name)
+                groups.setdefault(key, {})[found.arm.label] = part.difference
+    if not groups:
         return None
-    return _forest(name, title, rows, f"mean AUC minus that of {control}")
+    # One line per group; its arms lie below each other, each with its own color and marker.
+    step = max(1.0, 0.55 * len(arms))
+    places = {key: step * n for n, key in enumerate(groups)}
+    ends = [
+        end
+        for estimates in groups.values()
+        for one in estimates.values()
+        for end in (one.value, *(one.interval or ()))
+        if end is not None
+    ]
+    margin = 0.05 * (max(0.0, *ends) - min(0.0, *ends)) or 0.01
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=MUTED, linewidth=1, dashes=(3, 2))
+        for key, estimates in groups.items():
+            for n, label in enumerate(arms):
+                estimate = estimates.get(label)
+                if estimate is None or estimate.value is None:
+                    continue
+                style = series_style(n)
+                at = places[key] + 0.5 * (n - (len(arms) - 1) / 2)
+                if estimate.interval:
+                    axes.plot(estimate.interval, [at] * 2, color=style["color"], linewidth=1.2)
+                first = key == next(iter(groups))
+                axes.plot([estimate.value], [at], label=label if first else None, **style)
+        for place in list(places.values())[1:]:
+            axes.axhline(place - step / 2, color=MUTED, linewidth=0.4, alpha=0.5)
+        names = [f"{kind}: {name}" for kind, name in groups]
+        axes.set_yticks(list(places.values()), names)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(max(places.values()) + step / 2, -step / 2)
+        axes.set_xlim(min(0.0, *ends) - margin, max(0.0, *ends) + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"mean AUC minus that of {control}")
+        _legend(axes, arms)
+
+    texts = [
+        f"{kind} {name}: "
+        + ", ".join(f"{label} {signed(one.value)}" for label, one in estimates.items())
+        for (kind, name), estimates in groups.items()
+    ]
+    left = 0.2 + 1.06 * max(text_width(f"{kind}: {name}") for kind, name in groups)
+    right = _legend_width(arms)
+    size = (left + 4.0 + right, max(0.16 * step * len(groups) / 0.55, 0.24 * len(arms)) + 0.7)
+    title = f"Difference from {control} within subgroups"
+    return Chart(
+        "subgroups", title, f"{title}: {'; '.join(texts)}", draw, size, (left, 0.45, right, 0.1)
+    )
+
+
+def _legend(axes: Axes, labels: Sequence[str]) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    order = {label: n for n, label in enumerate(labels)}
+    pairs = sorted(zip(handles, names, strict=True), key=lambda pair: order.get(pair[1], 0))
+    if pairs:
+        axes.legend(
+            [handle for handle, _ in pairs], [name for _, name in pairs],
+            loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0,
+        )  # fmt: skip
+
+
+def _legend_width(labels: Sequence[str]) -> float:
+    return 0.65 + 1.05 * max((text_width(label, 8) for label in labels), default=0)
 
 
 def efficiency_chart(analysis: Analysis) -> Chart | None:
     """Draw mean AUC against the share of labels, one line per arm; None with one fraction."""
     lines: dict[str, list[Arm]] = {}
-    for arm in analysis.arms:
+    for arm in sorted(analysis.arms, key=lambda arm: arm.fraction):
         lines.setdefault(arm.label, []).append(arm)
     fractions = sorted({arm.fraction for arm in analysis.arms})
     if len(fractions) < 2:
         return None
+    # The legend lists the lines from top to bottom, as they end.
+    lines = dict(
+        sorted(lines.items(), key=lambda pair: -(mean_of(analysis, pair[1][-1], "auc").value or 0))
+    )
 
     def draw(axes: Axes) -> None:
-        for place, (label, arms) in enumerate(lines.items()):
-            found = [analysis.means[arm.key]["auc"] for arm in arms]
-            # Side by side, so that bars of equal fractions do not hide each other.
-            shift = 1.03 ** (place - (len(lines) - 1) / 2)
-            x = [arm.fraction * shift for arm in arms]
-            style = line_style(place)
-            means = [math.nan if one.value is None else one.value for one in found]
-            axes.plot(x, means, label=label, **style)
-            for at, one in zip(x, found, strict=True):
-                if one.interval:
-                    axes.plot([at, at], one.interval, color=style["color"], linewidth=1, alpha=0.7)
+        for place, arms in enumerate(lines.values()):
+            estimates = [mean_of(analysis, arm, "auc") for arm in arms]
+            x = [arm.fraction for arm in arms]
+            style = series_style(place)
+            values = [math.nan if one.value is None else one.value for one in estimates]
+            axes.plot(x, values, label=arms[0].label, **style)
+            for at, one in zip(x, estimates, strict=True):
+                if one.interval and len(lines) <= _MOST_BARS:
+                    axes.plot([at, at], one.interval, color=style["color"], lw=1, alpha=0.6)
         axes.set_xscale("log")
+        axes.set_xlim(right=min(1.0, max(fractions)))  # there are no more labels than all
+        for line in axes.lines:
+            line.set_clip_on(False)
         axes.xaxis.set_major_locator(FixedLocator(fractions))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
         axes.set_xlabel("share of the patients whose labels are used")
         axes.set_ylabel("mean AUC")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
+        _legend(axes, list(lines))
 
-    told = "; ".join(
+    texts = "; ".join(
         f"{label} "
         + ", ".join(
-            f"{percent(arm.fraction)} {number(analysis.means[arm.key]['auc'].value)}"
-            for arm in arms
+            f"{percent(arm.fraction)} {number(mean_of(analysis, arm, 'auc').value)}" for arm in arms
         )
         for label, arms in lines.items()
     )
-    longest = max(len(label) for label in lines)
-    label = f"Mean AUC against the share of labels: {told}"
-    margins = (0.55, 0.45, 0.6 + 0.065 * longest, 0.1)
-    return Chart("efficiency", "Label efficiency", label, draw, (7.4, 3.1), margins)
+    right = _legend_width(list(lines)) + 0.1
+    height = max(3.0, 0.2 * len(lines) + 0.7)
+    return Chart(
+        "efficiency", "Label efficiency", f"Mean AUC against the share of labels: {texts}",
+        draw, (4.6 + right, height), (0.6, 0.45, right, 0.12),
+    )  # fmt: skip
 
 
 def calibration_chart(analysis: Analysis, fraction: float) -> Chart | None:
     """Draw the calibration error of each arm before and after temperature scaling."""
-    arms = [arm for arm in analysis.arms if arm.fraction == fraction]
-    found = [(arm, calibration(arm)) for arm in arms]
-    found = [(arm, values) for arm, values in found if values["ece"] is not None]
-    if not found:
+    errors = [
+        (arm.label, before, metric_mean(arm, "ece_calibrated"))
+        for arm in analysis.arms
+        if arm.fraction == fraction and (before := metric_mean(arm, "ece")) is not None
+    ]
+    if not errors:
         return None
 
     def draw(axes: Axes) -> None:
-        for place, (_, values) in enumerate(found):
-            before, after = values["ece"], values["ece_calibrated"]
-            if before is None:
-                continue
+        for place, (_, before, after) in enumerate(errors):
             if after is not None:
                 axes.plot([before, after], [place] * 2, color=MUTED, linewidth=1)
                 axes.plot([after], [place], "o", color=FIRST, markersize=6)
@@ -186,22 +197,20 @@ def calibration_chart(analysis: Analysis, fraction: float) -> Chart | None:
             text = f"{number(before)} to {number(after)}"
             where = axes.get_yaxis_transform()
             axes.text(1.02, place, text, transform=where, va="center", color=INK)
-        axes.set_yticks(range(len(found)), [arm.label for arm, _ in found])
+        axes.set_yticks(range(len(errors)), [label for label, *_ in errors])
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.set_ylim(len(errors) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("calibration error")
 
-    told = ", ".join(
-        f"{arm.label} {number(values['ece'])} to {number(values['ece_calibrated'])}"
-        for arm, values in found
+    texts = ", ".join(
+        f"{label} {number(before)} to {number(after)}" for label, before, after in errors
     )
-    widest = max(len(arm.label) for arm, _ in found)
-    margins = (0.35 + 0.062 * widest, 0.45, 1.2, 0.05)
+    left = 0.2 + 1.06 * max(text_width(label) for label, *_ in errors)
     title = f"Calibration with {percent(fraction)} of the labels"
-    size = (7.4, 0.24 * len(found) + 0.6)
-    return Chart("calibration", title, f"{title}: {told}", draw, size, margins)
+    size = (left + 5.0, 0.24 * len(errors) + 0.6)
+    return Chart("calibration", title, f"{title}: {texts}", draw, size, (left, 0.45, 1.3, 0.05))
 
 
 def reliability_chart(analysis: Analysis, fraction: float, *, scaled: bool) -> Chart | None:
@@ -213,7 +222,7 @@ def reliability_chart(analysis: Analysis, fraction: float, *, scaled: bool) -> C
         scaled: At the temperatures that each run fitted on validation; else as trained.
     """
     arms = [arm for arm in analysis.arms if arm.fraction == fraction]
-    curves = {arm.label: _pooled(arm.runs, scaled) for arm in arms}
+    curves = {arm.label: pooled_reliability(arm.runs, scaled=scaled) for arm in arms}
     drawn = {label: curve for label, curve in curves.items() if curve is not None}
     if not drawn:
         return None
@@ -222,26 +231,28 @@ def reliability_chart(analysis: Analysis, fraction: float, *, scaled: bool) -> C
     def draw(axes: Axes) -> None:
         axes.plot([0, top], [0, top], color=MUTED, linewidth=0.9, dashes=(3, 2))
         for place, (label, curve) in enumerate(drawn.items()):
-            axes.plot(curve.score, curve.frequency, label=label, **line_style(place))
+            axes.plot(curve.score, curve.frequency, label=label, **series_style(place))
         axes.set(xlim=(0, top), ylim=(0, top), xlabel="mean score", ylabel="share of positives")
         axes.locator_params(nbins=5)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
+        _legend(axes, list(drawn))
 
-    told = ", ".join(f"{label} {number(curve.error())}" for label, curve in drawn.items())
+    texts = ", ".join(f"{label} {number(curve.error())}" for label, curve in drawn.items())
     when = "at the temperature of validation" if scaled else "as trained"
     title = f"Reliability {when}, {percent(fraction)} of the labels"
-    longest = max(len(label) for label in drawn)
+    right = _legend_width(list(drawn))
+    height = max(3.2, 0.2 * len(drawn) + 0.7)
     return Chart(
         "reliability-scaled" if scaled else "reliability",
         title,
-        f"{title}: pooled calibration error {told}",
+        f"{title}: pooled calibration error {texts}",
         draw,
-        (5.4, 3.2),
-        (0.6, 0.45, 0.6 + 0.065 * longest, 0.1),
+        (3.5 + right, height),
+        (0.6, 0.45, right, 0.1),
     )
 
 
-def _pooled(runs: Sequence[FinishedRun], scaled: bool) -> Reliability | None:
+def pooled_reliability(runs: Sequence[FinishedRun], *, scaled: bool) -> Reliability | None:
+    """Return the reliability of an arm with as many bins as its positives bear."""
     labels, scores = [], []
     for run in runs:
         found = run.metrics["per_disease"] if run.metrics else {}
@@ -256,4 +267,6 @@ def _pooled(runs: Sequence[FinishedRun], scaled: bool) -> Reliability | None:
             scores.append(column)
     if not labels:
         return None
-    return reliability(np.concatenate(labels), np.concatenate(scores))
+    positives = sum(int(column.sum()) for column in labels) // len(runs)
+    bins = min(_MOST_BINS, max(1, positives // _POSITIVES_PER_BIN))
+    return reliability(np.concatenate(labels), np.concatenate(scores), bins)

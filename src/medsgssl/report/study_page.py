@@ -1,50 +1,34 @@
-"""The report of a comparison: one self-contained page, its tables and figures as files."""
+"""The report of a study: one self-contained page, its tables and figures as files.
+
+A panel of the page is a function that returns a ``Panel`` and a line in ``PANELS``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from medsgssl.report.charts import Chart, write_figure
+from markupsafe import Markup
+
+from medsgssl.report import study_charts, study_tables
+from medsgssl.report.charts import write_figure
 from medsgssl.report.checklist import write_checklist
-from medsgssl.report.localization_examples import looked_examples
-from medsgssl.report.page import templates
-from medsgssl.report.study_charts import (
-    calibration_chart,
-    difference_chart,
-    efficiency_chart,
-    reliability_chart,
-    strata_chart,
-)
-from medsgssl.report.study_frames import make_tables, write_tables
-from medsgssl.report.study_tables import (
-    calibration_table,
-    decisions_table,
-    disease_rows,
-    looked_table,
-    means_table,
-    others_table,
-    p_text,
-    parts_table,
-    quality_table,
-    runs_table,
-    shortcuts_table,
-    subgroups_table,
-)
-from medsgssl.runs.data_summary import DataSummary
+from medsgssl.report.page import Block, Details, Grid, Panel, Text, write_page
+from medsgssl.report.pictures import localization_examples
+from medsgssl.report.prose import merge_warnings
+from medsgssl.report.tables import Table, format_interval, p_text, write_tables
 from medsgssl.study.analysis import Analysis, analyze
-from medsgssl.study.comparisons import Comparison
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.variants import CONTROL
-from medsgssl.study.verdict import RULE, reach
-from medsgssl.utils.formatting import join_names, percent, signed, words
-from medsgssl.utils.io import write_text
+from medsgssl.study.verdict import RULE, Verdict
+from medsgssl.utils.formatting import count, join_names, percent, signed, words
 
 PAGE = "report.html"
+Tables = dict[str, Table]
 
 
-def report_place(folders: Sequence[Path]) -> Path:
+def report_folder(folders: Sequence[Path]) -> Path:
     """Return where a report goes by default: into its study, or beside where one works."""
     if len(folders) == 1 and (folders[0] / PLAN_FILE).is_file():
         return folders[0] / "report"
@@ -59,11 +43,13 @@ def write_study_report(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Path:
-    """Compare the runs and write the page with its tables (CSV, LaTeX) and figures (SVG, PDF).
+    """Compare the runs and write the page with its tables and figures.
+
+    Tables are written as CSV, LaTeX and Markdown, figures as SVG and PDF.
 
     Args:
         folders: One study, or run folders.
-        out: Folder of the report; ``report_place`` by default.
+        out: Folder of the report; ``report_folder`` by default.
         control: Label of the arm to compare with.
         resamples: Resamples of patients behind each interval.
         confidence: Nominal coverage.
@@ -76,87 +62,348 @@ def write_study_report(
         DataError: A file is damaged, or the runs do not compare.
     """
     analysis = analyze(folders, control=control, resamples=resamples, confidence=confidence)
-    place = out or report_place(folders)
-    tables = make_tables(analysis)
-    write_tables(tables, place)
-    write_checklist(analysis, place)
-    charts = _charts(analysis)
-    for name, chart in charts.items():
-        write_figure([chart], place / "figures", name, columns=1)
-    shown = _content(analysis, charts) | {
-        "looked": looked_table(tables["localization"]),
-        "left_out": parts_table(tables["parts"]),
-    }
-    page = templates().get_template("study.html.jinja").render(shown)
-    write_text(place / PAGE, page)
-    return place / PAGE
-
-
-def _charts(analysis: Analysis) -> dict[str, Chart]:
-    compared = analysis.with_control()
-    top = max(arm.fraction for arm in analysis.arms)
-    found: dict[str, Chart | None] = {
-        "difference": difference_chart(compared, analysis.control),
-        "efficiency": efficiency_chart(analysis),
-        "calibration": calibration_chart(analysis, top),
-        "reliability": reliability_chart(analysis, top, scaled=False),
-        "reliability-scaled": reliability_chart(analysis, top, scaled=True),
-    }
-    for number_, (comparison, parts) in enumerate(analysis.subgroups):
-        if comparison.arm.fraction == top:
-            name = f"subgroups-{number_}"
-            found[name] = strata_chart(name, comparison.arm.label, parts, analysis.control)
-    return {name: chart for name, chart in found.items() if chart is not None}
-
-
-def _content(analysis: Analysis, charts: dict[str, Chart]) -> dict[str, Any]:
+    folder = out or report_folder(folders)
+    tables = study_tables.study_tables(analysis)
+    write_tables(list(tables.values()), folder)
+    write_checklist(analysis, folder)
+    panels = [panel for make in PANELS if (panel := make(analysis, tables)) is not None]
+    for panel in panels:
+        for chart in panel.charts():
+            write_figure([chart], folder / "figures", chart.name, columns=1)
     bench, first = analysis.bench, analysis.collected.runs[0]
-    top = max(arm.fraction for arm in analysis.arms)
-    quality, no_quality = quality_table(analysis)
-    return {
-        "analysis": analysis,
-        "bench": bench,
-        "data_set": _data_set(first.data, first.settings.get("data.root")),
+    fractions = sorted({arm.fraction for arm in analysis.arms})
+    content = {
         "methods": list(dict.fromkeys(arm.method for arm in analysis.arms)),
-        "fractions": join_names(
-            [percent(share) for share in sorted({arm.fraction for arm in analysis.arms})]
-        ),
+        "data_set": first.data["catalog"]["source"] if first.data else "an unnamed data set",
+        "images": len(bench.test),
+        "patients": bench.patients,
+        "runs": len(analysis.collected.runs),
+        "fractions": join_names([percent(share) for share in fractions]),
+        "verdicts": verdict_rows(analysis),
+        "sentences": [(one.sentence, one.cautions) for one in analysis.verdicts],
+        "control": analysis.control,
         "rule": RULE,
-        "warnings": analysis.warnings,
-        "charts": {name: (name, chart.title, chart.svg()) for name, chart in charts.items()},
-        "means": means_table(analysis),
-        "decisions": decisions_table(analysis),
-        "looks": looked_examples([arm for arm in analysis.arms if arm.fraction == top]),
-        "disease_tables": [
-            (found, disease_rows(analysis, found))
-            for found in sorted(analysis.with_control(), key=_methods_first)
-            if not found.arm.is_mask_control
-        ],
-        "others": others_table(analysis),
-        "quality": quality,
-        "no_quality": no_quality,
-        "subgroups": [
-            subgroups_table(found, parts)
-            for found, parts in analysis.subgroups
-            if found.arm.fraction == top
-        ],
-        "shortcuts": shortcuts_table(analysis),
-        "calibration": calibration_table(analysis),
-        "runs": runs_table(analysis),
-        "diseases_in_mean": [
-            words(name)
-            for name, chosen in zip(bench.test.names, bench.headline, strict=True)
-            if chosen
-        ],
-        "signed": signed,
-        "p_text": p_text,
-        "reach": reach,
-    }  # fmt: skip
+        "warnings": merge_warnings(analysis.warnings),
+        "panels": panels,
+    }
+    return write_page(folder / PAGE, "study.html.jinja", content)
 
 
-def _methods_first(found: Comparison) -> tuple[float, bool, str]:
-    return -found.arm.fraction, found.arm.no_pretrain, found.arm.label
+@dataclass(frozen=True)
+class VerdictRow:
+    """One line of the table of verdicts.
+
+    Attributes:
+        word: The verdict.
+        method: What is judged.
+        against: Its control.
+        labels: Share of the labels.
+        seeds: How many runs each side has.
+        difference: Of the mean AUC.
+        interval: The interval that the word rests on.
+        p: After Holm's correction.
+        bar: Both as a picture, all rows on one axis.
+    """
+
+    word: str
+    method: str
+    against: str
+    labels: str
+    seeds: str
+    difference: str
+    interval: str
+    p: str
+    bar: Markup
 
 
-def _data_set(data: DataSummary | None, root: Any) -> str:
-    return data["catalog"]["source"] if data else Path(str(root)).name or "unnamed data set"
+def verdict_rows(analysis: Analysis) -> list[VerdictRow]:
+    """Return every verdict: the largest label fraction first, then as the study orders methods."""
+    parts = [part for one in analysis.verdicts for part in one.parts]
+    parts.sort(key=lambda part: -part.comparison.arm.fraction)
+    ends = [
+        end
+        for part in parts
+        for end in (part.comparison.mean.value, *(study_tables.judged_interval(part) or ()))
+        if end is not None
+    ]
+    low, high = min([-0.01, *ends]), max([0.01, *ends])
+    return [_verdict_row(part, low, high) for part in parts]
+
+
+def _verdict_row(part: Verdict, low: float, high: float) -> VerdictRow:
+    found = part.comparison
+    interval = study_tables.judged_interval(part)
+    sides = (len(found.arm.runs), len(found.against.runs))
+    return VerdictRow(
+        word=part.word,
+        method=found.arm.label,
+        against=found.against.label,
+        labels=percent(found.arm.fraction),
+        seeds=" and ".join(map(str, dict.fromkeys(sides))),
+        difference=signed(found.mean.value),
+        interval=format_interval(interval, sign=True),
+        p=p_text(part.p_holm),
+        bar=_bar(found.mean.value, interval, low, high),
+    )
+
+
+def _bar(
+    value: float | None, interval: tuple[float, float] | None, low: float, high: float
+) -> Markup:
+    """Draw a value and its interval between two ends, the zero line dashed."""
+
+    def at(x: float) -> str:
+        return f"{4 + 192 * (x - low) / (high - low):.1f}"
+
+    parts = [f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="0" y2="20"/>']
+    if interval:
+        parts.append(f'<line x1="{at(interval[0])}" x2="{at(interval[1])}" y1="10" y2="10"/>')
+    if value is not None:
+        parts.append(f'<circle cx="{at(value)}" cy="10" r="4"/>')
+    return Markup(
+        f'<svg class="bar" viewBox="0 0 200 20" aria-hidden="true">{"".join(parts)}</svg>'
+    )
+
+
+def _top(analysis: Analysis) -> float:
+    return max(arm.fraction for arm in analysis.arms)
+
+
+def _mean_diseases(analysis: Analysis) -> list[str]:
+    chosen = zip(analysis.bench.test.names, analysis.bench.headline, strict=True)
+    return [words(name) for name, kept in chosen if kept]
+
+
+def _not_compared(analysis: Analysis) -> Text:
+    return Text(f"No arm could be compared with {analysis.control}.", "absent")
+
+
+def difference_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """The difference of every arm from the control."""
+    chart = study_charts.difference_chart(analysis.with_control(), analysis.control)
+    title = f"Difference from {analysis.control}"
+    if chart is None:
+        return Panel("difference", title, (_not_compared(analysis),), "Difference")
+    bench = analysis.bench
+    seeds = any(found.mean.seeds_included for found in analysis.comparisons)
+    also = ", with the training seeds as a second source of variance" if seeds else ""
+    text = (
+        f"Mean AUC over {len(_mean_diseases(analysis))} diseases on the same test images; "
+        f"{percent(bench.confidence)} intervals of each difference alone{also}. Filled: the "
+        "interval excludes zero."
+    )
+    blocks = (Text(text), chart, Text("comparisons.csv", "source"))
+    return Panel("difference", title, blocks, "Difference")
+
+
+def means_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """Means of every arm, and how they grow with the labels."""
+    chart = study_charts.efficiency_chart(analysis)
+    means = tables["means"]
+    blocks: list[Block] = []
+    if chart is None:
+        blocks.append(Text("One label fraction only: there is no curve to draw.", "absent"))
+    else:
+        blocks += [chart, Text("Intervals: see the table of means.")]
+    blocks += [means, study_tables.decisions_view(analysis, means)]
+    return Panel("labels", "Label efficiency and means", tuple(blocks), "Labels and means")
+
+
+def diseases_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """Every disease of every method."""
+    text = (
+        "Differences are arm minus control on the same images. Holm: corrected over the diseases "
+        "of the table; bold: below 0.05. Click a heading to sort."
+    )
+    compared = [found for found in analysis.with_control() if not found.arm.is_mask_control]
+    compared.sort(key=lambda found: (-found.arm.fraction, found.arm.no_pretrain, found.arm.label))
+    details: list[Block] = [
+        Details(
+            f"{found.arm.label} against {found.against.label}, "
+            f"{percent(found.arm.fraction)} of the labels",
+            (
+                study_tables.rows_of(tables["diseases"], found, ""),
+                Text(
+                    f"Mean of {len(_mean_diseases(analysis))} diseases: "
+                    f"{signed(found.mean.value)} ({format_interval(found.mean.interval, sign=True)}"
+                    f", p {p_text(found.mean.p)}); mean AP {signed(found.mean_ap.value)}."
+                ),
+            ),
+            open=n == 0,
+        )
+        for n, found in enumerate(compared)
+    ]
+    source = Text("diseases.csv", "source")
+    return Panel(
+        "diseases", "Diseases", (Text(text), *(details or [_not_compared(analysis)]), source)
+    )
+
+
+def anatomy_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """Baselines and mask controls, and the difference by mask quality."""
+    others = tables["comparisons"].where(
+        lambda row: row["kind"] not in ("control", "part", "component"),
+        "Against the same network without pretraining, and against mask controls",
+    )
+    blocks: list[Block] = [
+        Text(
+            "A gain may be attributed to the lungs only where the method also beats its own "
+            "controls with masks that carry no anatomy, and one would expect it to grow with the "
+            "quality of the masks."
+        )
+    ]
+    if others:
+        keys = ("arm", "against", "labels", "difference", "p", "asks")
+        blocks.append(others.select(*keys))
+    else:
+        blocks.append(
+            Text(
+                "Neither baselines without pretraining nor mask controls were run: use "
+                "`--baselines` and `--controls none,shuffled,random-blob`.",
+                "absent",
+            )
+        )
+    absent = study_tables.quality_absent(analysis)
+    if analysis.quality:
+        blocks.append(Text("Where masks are good", "heading"))
+    for found, quality in analysis.quality:
+        if quality.absent:
+            continue
+        title = f"{found.arm.label}, {percent(found.arm.fraction)} of the labels"
+        rows = study_tables.rows_of(tables["mask_quality"], found, title)
+        blocks += [
+            rows.select(
+                "group", "images", "patients", "diseases", "auc", "auc_against", "difference"
+            ),
+            Text(study_tables.quality_trend(quality)),
+        ]
+    if absent:
+        blocks.append(Text(absent, "absent"))
+    return Panel("anatomy", "Is it the anatomy?", tuple(blocks), "Anatomy")
+
+
+def components_panel(analysis: Analysis, tables: Tables) -> Panel | None:
+    """What each component of a method brings; None where none was left out."""
+    if not tables["parts"]:
+        return None
+    text = (
+        "The whole method against the method without one of its components, on the same test "
+        "images. Holm: corrected over the components of a method. An interval around zero does "
+        "not show that a component is useless."
+    )
+    return Panel("parts", "What each component brings", (Text(text), tables["parts"]), "Components")
+
+
+def localization_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """Where the networks look, against boxes drawn by radiologists."""
+    title = "Where the networks look"
+    if not tables["localization"]:
+        text = "No run was localized: `medsgssl study localize STUDY` scores maps against boxes."
+        return Panel("looking", title, (Text(text, "absent"),), "Localization")
+    text = (
+        "Grad-CAM of convolutional networks, attention rollout of transformers, on the test images "
+        "with boxes drawn by radiologists; the weights never saw a box. Pointing: the hottest "
+        "pixel lies in the box. IoU: the map cut at a share of its highest value. A blind guess "
+        "scores “by chance” in pointing and energy. A map of few grid cells cannot find small "
+        "findings."
+    )
+    blocks: list[Block] = [Text(text), tables["localization"]]
+    arms = [arm for arm in analysis.arms if arm.fraction == _top(analysis)]
+    if examples := localization_examples(arms):
+        legend = (
+            "The first box of each disease in the list; of each arm the run of the lowest seed. "
+            "Bright: high, each map scaled to its own highest value; outlines: lungs and box. From "
+            "`looked.npz` of the runs."
+        )
+        blocks += [Text("Examples", "heading"), Text(legend), *examples]
+    return Panel("looking", title, tuple(blocks), "Localization")
+
+
+def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """Differences within subgroups, and what shortcuts alone would score."""
+    top = _top(analysis)
+    here = [(found, parts) for found, parts in analysis.subgroups if found.arm.fraction == top]
+    chart = study_charts.subgroup_chart(here, analysis.control)
+    blocks: list[Block] = []
+    if chart is None:
+        blocks.append(_not_compared(analysis))
+    else:
+        text = (
+            f"With {percent(top)} of the labels, all methods on one axis. Means are over the "
+            "diseases with at least 20 positives in the group, so levels of different groups do "
+            "not compare; the differences within a group do. Intervals are not corrected for the "
+            "number of groups."
+        )
+        rows = tables["subgroups"].where(lambda row: row["labels"] == top, "")
+        keys = ("arm", "group", "images", "patients", "diseases", "auc", "auc_against")
+        numbers = Details("The numbers", (rows.select(*keys, "difference"),))
+        blocks += [Text(text), chart, Text("subgroups.csv", "source"), numbers]
+    if shortcuts := study_tables.shortcuts(analysis):
+        text = (
+            "0.5 is no information. A disease that the view position predicts can be scored "
+            "without looking at the lungs; the AUC within one view position cannot profit from it."
+        )
+        title = "Shortcuts: what view position, sex, age and follow-up number predict alone"
+        blocks.append(Details(title, (Text(text), shortcuts)))
+    return Panel("subgroups", "Subgroups and shortcuts", tuple(blocks), "Subgroups")
+
+
+def calibration_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """Calibration before and after scaling."""
+    top = _top(analysis)
+    text = (
+        "Expected calibration error and Brier score on the test images, as trained and after a "
+        "temperature fitted on validation; averaged over diseases, then over seeds. Hollow: as "
+        "trained; filled: after scaling."
+    )
+    curves = [
+        chart
+        for scaled in (False, True)
+        if (chart := study_charts.reliability_chart(analysis, top, scaled=scaled)) is not None
+    ]
+    errors = study_charts.calibration_chart(analysis, top)
+    blocks: list[Block] = [Text(text)]
+    blocks.append(errors or Text("No run has a `metrics.json`.", "absent"))
+    if curves:
+        note = (
+            "Reliability: all diseases of an arm in bins of equal size, as many as hold 20 "
+            "positives each, at most 15; on the dashed line, scores are frequencies."
+        )
+        blocks += [Grid(tuple(curves)), Text(note)]
+    blocks.append(study_tables.calibration_view(analysis, tables["means"]))
+    return Panel("calibration", "Calibration", tuple(blocks))
+
+
+def making_panel(analysis: Analysis, tables: Tables) -> Panel:
+    """How the numbers were made, and of which runs."""
+    bench = analysis.bench
+    text = (
+        "Every number is computed from `predictions.parquet`, `metrics.json`, `data.json` and "
+        "`config.yaml` of the runs below; no run is repeated and no model is loaded. The tables "
+        "are beside this page as CSV, LaTeX and Markdown, the figures as SVG and PDF, and "
+        "`checklist.md`, a reporting checklist filled in as far as the files allow."
+    )
+    statistics = (
+        f"Patients, not images, are resampled ({count(bench.resamples)} times), the same ones for "
+        "every run. The interval of an arm with several seeds adds the variance between seeds to "
+        f"that of patients. Means are over: {', '.join(_mean_diseases(analysis))}."
+    )
+    details = (
+        Details("Runs", (tables["runs"],), open=True),
+        Details("Statistics", (Text(statistics),)),
+    )
+    return Panel("making", "How it was made", (Text(text), *details))
+
+
+#: The panels of the page, from top to bottom.
+PANELS: tuple[Callable[[Analysis, Tables], Panel | None], ...] = (
+    difference_panel,
+    means_panel,
+    diseases_panel,
+    anatomy_panel,
+    components_panel,
+    localization_panel,
+    subgroups_panel,
+    calibration_panel,
+    making_panel,
+)

@@ -1,249 +1,497 @@
-"""The tables of a comparison as its page shows them."""
+"""The tables of a study, each defined once for its page, CSV, LaTeX and Markdown."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
-import pandas as pd
+import numpy as np
 
-from medsgssl.report.run_tables import Table
+from medsgssl.evaluation.delong import holm
+from medsgssl.report.tables import Cell, Column, Row, Table, format_interval
+from medsgssl.runs.metrics_file import Metrics
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import calibration, decisions
+from medsgssl.study.arms import Arm
+from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import QUESTIONS, Comparison
-from medsgssl.study.localize import MEASURES
-from medsgssl.study.statistics import Estimate
+from medsgssl.study.localize import LOCALIZATION_FILE, MEASURES
+from medsgssl.study.statistics import Estimate, each
 from medsgssl.study.strata import QualityStrata, Stratum
-from medsgssl.study.verdict import decide, reach
-from medsgssl.utils.formatting import count, join_names, number, percent, signed, span, words
+from medsgssl.study.variants import part_of
+from medsgssl.study.verdict import Verdict
+from medsgssl.utils.formatting import join_names, percent, signed, words
+from medsgssl.utils.io import read_json
+
+Interval = tuple[float, float]
+
+_ARM = Column("arm", "arm", "text", "Method")
+_AGAINST = Column("against", "against", "text", "Against")
+_LABELS = Column("labels", "labels", "percent", "Labels")
+_P = Column("p", "p", "p", "$p$")
+_P_HOLM = Column("p_holm", "p (Holm)", "p", "$p$ (Holm)")
+
+#: Headings of the metrics of one disease; others are shown under their own name.
+_METRIC_NAMES = {
+    "f1": "F1",
+    "ece": "ECE",
+    "ece_calibrated": "ECE scaled",
+    "ece_width": "ECE, equal widths",
+    "ece_width_calibrated": "ECE, equal widths, scaled",
+    "brier": "Brier",
+    "brier_calibrated": "Brier scaled",
+}
+#: What a mean over diseases does not describe, or what has a column of its own.
+_NO_AVERAGE = ("auc", "ap", "positives", "negatives", "threshold", "temperature")
+_NO_NUMBER = ("_interval", "_left_out")
+#: How metrics of calibration begin; the others describe decisions at a threshold.
+_CALIBRATION = ("ece", "brier", "calibration")
 
 
-def p_text(value: float | None) -> str:
-    """Write a p value; very small ones only as such."""
-    return "<\u202f0.001" if value is not None and value < 0.001 else number(value)
+def study_tables(analysis: Analysis) -> dict[str, Table]:
+    """Return every table by name."""
+    tables = (
+        means(analysis),
+        comparisons(analysis),
+        diseases(analysis),
+        subgroups(analysis),
+        mask_quality(analysis),
+        components(analysis),
+        localization(analysis),
+        runs(analysis),
+    )
+    return {table.name: table for table in tables}
 
 
-def _with_interval(found: Estimate) -> str:
-    return number(found.value) + (f" ({span(found.interval)})" if found.interval else "")
+# What the study calls a mean or a judged interval is read here alone.
 
 
-def means_table(analysis: Analysis) -> Table:
-    """Return the means of every arm, with their intervals."""
-    columns = ["arm", "labels", "seeds", "mean AUC", "sd of seeds"]
-    # Beside the mean of all diseases that of the frequent ones, where the two differ.
+def mean_of(analysis: Analysis, arm: Arm, name: Literal["auc", "auc_20", "ap"]) -> Estimate:
+    """Return a mean of an arm."""
+    return analysis.means[arm.key][name]
+
+
+def judged_interval(verdict: Verdict) -> Interval | None:
+    """Return the interval that a verdict rests on."""
+    return verdict.comparison.mean.interval
+
+
+def ordered_arms(analysis: Analysis) -> list[Arm]:
+    """Return the arms as tables list them: by label fraction, the largest first."""
+    return sorted(analysis.arms, key=lambda arm: (-arm.fraction, arm.label))
+
+
+def metric_columns(metrics: Sequence[Metrics]) -> tuple[list[Column], list[Column]]:
+    """Return a column for each metric of a disease that has a mean: of decisions, of calibration.
+
+    The metrics are those that the files hold, so one that the evaluation adds appears by itself.
+    """
+    keys: dict[str, None] = {}
+    for found in metrics:
+        for disease in found["per_disease"].values():
+            for key, value in disease.items():
+                plain = value is None or isinstance(value, int | float)
+                if plain and key not in _NO_AVERAGE and not key.endswith(_NO_NUMBER):
+                    keys[key] = None
+    columns = [Column(key, _METRIC_NAMES.get(key, words(key))) for key in keys]
+    calibration = [column for column in columns if column.key.startswith(_CALIBRATION)]
+    return [column for column in columns if column not in calibration], calibration
+
+
+def metric_mean(arm: Arm, key: str) -> float | None:
+    """Return a metric of the run files: the mean over diseases and runs with both classes."""
+    values: list[float] = []
+    for run in arm.runs:
+        per_disease: Mapping[str, Any] = run.metrics["per_disease"] if run.metrics else {}
+        for disease in per_disease.values():
+            if disease["auc"] is not None and disease.get(key) is not None:
+                values.append(float(disease[key]))
+    return float(np.mean(values)) if values else None
+
+
+def means(analysis: Analysis) -> Table:
+    """Return the means of every arm."""
+    decisions, calibration = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
     apart = int(analysis.bench.frequent().sum()) != int(analysis.bench.headline.sum())
-    columns += ["of frequent diseases"] if apart else []
-    columns += ["mean AP"]
-    rows = []
-    for arm in sorted(analysis.arms, key=lambda one: (-one.fraction, one.label)):
-        found = analysis.means[arm.key]
-        row = [arm.label, percent(arm.fraction), count(len(arm.runs))]
-        row += [_with_interval(found["auc"]), number(found["auc"].sd)]
-        row += [_with_interval(found["auc_20"])] if apart else []
-        rows.append([*row, _with_interval(found["ap"])])
-    return Table("Every arm", columns, rows, "means.csv, from predictions.parquet of its runs")
+    columns = (
+        _ARM,
+        _LABELS,
+        Column("seeds", "seeds", "count", "Seeds"),
+        Column("auc", "mean AUC", "estimate", "AUC"),
+        Column("auc_sd", "SD of seeds"),
+        Column("auc_20", "of frequent diseases", "estimate", page=apart),
+        Column("ap", "mean AP", "estimate", "AP"),
+        Column("ap_sd", "SD of seeds", page=False),
+        *(
+            Column(column.key, column.heading, latex=column.heading, page=False)
+            for column in (*decisions, *calibration)
+        ),
+        Column("runs", "runs", "text", page=False),
+    )
+    rows: list[Row] = []
+    for arm in ordered_arms(analysis):
+        auc, ap = mean_of(analysis, arm, "auc"), mean_of(analysis, arm, "ap")
+        row: dict[str, Cell] = {
+            "arm": arm.label,
+            "labels": arm.fraction,
+            "seeds": len(arm.runs),
+            "auc": auc,
+            "auc_sd": auc.sd,
+            "auc_20": mean_of(analysis, arm, "auc_20"),
+            "ap": ap,
+            "ap_sd": ap.sd,
+            "runs": " ".join(run.name for run in arm.runs),
+        }
+        row |= {c.key: metric_mean(arm, c.key) for c in (*decisions, *calibration)}
+        rows.append(row)
+    source = "means.csv, from predictions.parquet and metrics.json of the runs"
+    return Table("means", "Every arm", columns, rows, source)
 
 
-def disease_rows(analysis: Analysis, found: Comparison) -> list[dict[str, Any]]:
-    """Return one row per disease of a comparison."""
-    bench = analysis.bench
-    positives = bench.test.positives()
-    rows = []
-    for d, name in enumerate(bench.test.names):
-        pair = found.diseases[name]
+def decisions_view(analysis: Analysis, table: Table) -> Table:
+    """Return the columns of ``means`` that describe decisions at thresholds."""
+    columns, _ = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
+    rule = threshold_rule(analysis.collected.runs[0].settings)
+    caption = f"At thresholds from validation ({rule})"
+    return table.select("arm", "labels", *(column.key for column in columns), caption=caption)
 
+
+def calibration_view(analysis: Analysis, table: Table) -> Table:
+    """Return the columns of ``means`` that describe calibration."""
+    _, columns = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
+    caption = "Means over diseases and seeds"
+    return table.select("arm", "labels", *(column.key for column in columns), caption=caption)
+
+
+def threshold_rule(settings: Mapping[str, Any]) -> str:
+    """Describe how thresholds were chosen."""
+    aim = str(settings.get("evaluate.threshold", "f1"))
+    return "highest F1" if aim == "f1" else f"{aim} {settings.get('evaluate.target')}"
+
+
+def comparisons(analysis: Analysis) -> Table:
+    """Return every comparison of two arms."""
+    judged = {id(part.comparison): part for verdict in analysis.verdicts for part in verdict.parts}
+    columns = (
+        Column("kind", "kind", "text", page=False),
+        _ARM,
+        _AGAINST,
+        _LABELS,
+        Column("difference", "difference in mean AUC", "change", "Difference in AUC"),
+        _P,
+        _P_HOLM,
+        Column("verdict", "verdict", "text"),
+        Column("difference_20", "of frequent diseases", "change", page=False),
+        Column("difference_ap", "difference in mean AP", "change", page=False),
+        Column("seeds_in_interval", "seeds in interval", "text", page=False),
+        Column("differs_in", "differs in", "text", page=False),
+        Column("asks", "question", "text", page=False),
+    )
+    rows: list[Row] = []
+    for found in analysis.comparisons:
+        verdict = judged.get(id(found))
         rows.append(
-            {
-                "name": name,
-                "positives": int(positives[d]),
-                "auc": _mean([run.auc[d] for run in found.arm.drawn]),
-                "other": _mean([run.auc[d] for run in found.against.drawn]),
-                "ap": _mean([run.ap[d] for run in found.arm.drawn]),
-                "pair": pair,
+            sides(found)
+            | {
+                "difference": found.mean,
+                "p": found.mean.p,
+                "p_holm": None if verdict is None else verdict.p_holm,
+                "verdict": "" if verdict is None else verdict.word,
+                "difference_20": found.mean_20,
+                "difference_ap": found.mean_ap,
+                "seeds_in_interval": str(found.mean.seeds_included),
+                "differs_in": "; ".join(found.unlike),
+                "asks": QUESTIONS[found.kind],
             }
         )
-    return rows
+    rows.sort(key=lambda row: (-_number(row["labels"]), str(row["kind"]), str(row["arm"])))
+    return Table("comparisons", "Comparisons", columns, rows, "comparisons.csv")
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    mean = sum(values) / len(values)
-    return float(mean) if math.isfinite(mean) else None
+def diseases(analysis: Analysis) -> Table:
+    """Return every comparison disease by disease."""
+    bench = analysis.bench
+    positives = bench.test.positives()
+    columns = (
+        Column("disease", "disease", "name", "Disease"),
+        Column("kind", "kind", "text", page=False),
+        Column("arm", "arm", "text", "Method", page=False),
+        Column("against", "against", "text", page=False),
+        Column("labels", "labels", "percent", "Labels", page=False),
+        Column("positives", "positives", "count", "Positives"),
+        Column("auc", "AUC", "estimate", "AUC"),
+        Column("auc_against", "control"),
+        Column("difference", "difference", "change", "Difference"),
+        _P,
+        _P_HOLM,
+        Column("p_delong_by_seed", "p by seed", "text", page=False),
+        Column("ap", "AP", "estimate", page=False),
+        Column("ap_against", "AP of the control", page=False),
+        Column("ap_difference", "difference in AP", "change"),
+        Column("note", "note", "text", page=False),
+    )
+    rows: list[Row] = []
+    for found in analysis.comparisons:
+        for d, name in enumerate(bench.test.names):
+            pair = found.diseases[name]
+            rows.append(
+                sides(found)
+                | {
+                    "disease": name,
+                    "positives": int(positives[d]),
+                    "auc": bench.estimate(each(found.arm.drawn, _auc_of(d))),
+                    "auc_against": float(np.mean([run.auc[d] for run in found.against.drawn])),
+                    "difference": pair.difference,
+                    "p": pair.difference.p,
+                    "p_holm": pair.holm,
+                    "p_delong_by_seed": " ".join(f"{s}:{p:.4g}" for s, p in pair.delong.items()),
+                    "ap": bench.estimate(each(found.arm.drawn, _ap_of(d))),
+                    "ap_against": float(np.mean([run.ap[d] for run in found.against.drawn])),
+                    "ap_difference": pair.ap,
+                    "note": pair.note,
+                }
+            )
+    return Table(
+        "diseases", "Diseases", columns, rows, "diseases.csv", sortable=True, strong=_significant
+    )
 
 
-def others_table(analysis: Analysis) -> Table | None:
-    """Return the comparisons with twins and mask controls; None where there are none."""
-    found = [item for item in analysis.comparisons if item.kind not in ("control", "part")]
-    if not found:
-        return None
-    rows = [
-        [
-            item.arm.label,
-            item.against.label,
-            percent(item.arm.fraction),
-            f"{signed(item.mean.value)} ({reach(item.mean)})",
-            p_text(item.mean.p),
-            QUESTIONS[item.kind],
-        ]
-        for item in sorted(found, key=lambda one: (-one.arm.fraction, one.kind, one.arm.label))
-    ]
-    columns = ["arm", "against", "labels", "mean AUC", "p", "what it asks"]
-    return Table("Against twins and mask controls", columns, rows, "comparisons.csv")
+def _auc_of(d: int) -> Any:
+    return lambda run: run.disease_auc(d)
 
 
-def parts_table(found: pd.DataFrame) -> Table | None:
-    """Return what each method loses without each of its parts; None where none was left out."""
-    if found.empty:
-        return None
-    rows = [
-        [
-            str(row["method"]), percent(row["labels"]), f"{row['without']}: {row['what']}",
-            number(row["auc_whole"]), number(row["auc"]), signed(row["difference"]),
-            _ends_signed(row["difference_low"], row["difference_high"]),
-            p_text(row["p"]), p_text(row["p_holm"]),
-        ]
-        for row in found.to_dict("records")
-    ]  # fmt: skip
-    columns = ["method", "labels", "without", "whole", "without it", "lost", "interval", "p",
-               "p (Holm)"]  # fmt: skip
-    return Table("Mean AUC of the whole method and without each part", columns, rows, "parts.csv")
+def _ap_of(d: int) -> Any:
+    return lambda run: run.disease_ap(d)
 
 
-def _ends_signed(low: float | None, high: float | None) -> str:
-    return reach(Estimate(None, None if low is None or high is None else (low, high)))
+def _significant(row: Row) -> bool:
+    p = row.get("p_holm")
+    return isinstance(p, float) and p < 0.05
 
 
-def quality_table(analysis: Analysis) -> tuple[list[tuple[Table, str]], str]:
-    """Return a table with a sentence for each arm, and one sentence for those without."""
-    shown, absent = [], []
-    for found, quality in analysis.quality:
-        title = f"{found.arm.label}, {percent(found.arm.fraction)} of the labels"
-        if quality.absent:
-            absent.append((title, quality.absent))
-        else:
-            table = _strata_table(title, quality.strata, "mask quality", "mask_quality.csv")
-            shown.append((table, _trend(quality, len(analysis.quality))))
-    if not absent:
-        return shown, ""
-    names = join_names([title for title, _ in absent], most=3)
-    return shown, f"No strata by mask quality for {names}: {absent[0][1]}."
+_STRATUM = (
+    Column("kind", "kind", "text", page=False),
+    _ARM,
+    _AGAINST,
+    _LABELS,
+    Column("of", "of", "text", page=False),
+    Column("group", "group", "text", "Group"),
+    Column("images", "images", "count", "Images"),
+    Column("patients", "patients", "count"),
+    Column("diseases", "diseases", "count"),
+    Column("auc", "mean AUC", "estimate", "AUC"),
+    Column("auc_against", "control", "estimate"),
+    Column("difference", "difference", "change", "Difference"),
+    Column("p", "p", "p", page=False),
+)
 
 
-def _trend(quality: QualityStrata, asked: int) -> str:
+def subgroups(analysis: Analysis) -> Table:
+    """Return the comparisons with the control within sex, age band and view."""
+    rows = [_stratum(found, part) for found, parts in analysis.subgroups for part in parts]
+    return Table("subgroups", "Subgroups", _STRATUM, rows, "subgroups.csv")
+
+
+def mask_quality(analysis: Analysis) -> Table:
+    """Return the comparisons with the control by quality of the lung masks."""
+    rows = [_stratum(found, part) for found, one in analysis.quality for part in one.strata]
+    return Table("mask_quality", "By mask quality", _STRATUM, rows, "mask_quality.csv")
+
+
+def _stratum(found: Comparison, part: Stratum) -> Row:
+    return sides(found) | {
+        "of": part.kind,
+        "group": part.name,
+        "images": part.images,
+        "patients": part.patients,
+        "diseases": part.diseases,
+        "auc": part.own,
+        "auc_against": part.other,
+        "difference": part.difference,
+        "p": part.difference.p,
+    }
+
+
+def quality_trend(quality: QualityStrata) -> str:
+    """Describe whether the gain grows with the quality of the masks."""
     trend = quality.trend
     if trend is None or trend.value is None:
         return "No disease is frequent enough in both the low and the high third."
-    said = {
-        "helps": "guidance does more where masks are good",
-        "hurts": "guidance does less where masks are good",
-    }.get(decide(trend), "no dependence on mask quality is shown")
-    gap = f"{signed(trend.value)} ({reach(trend)})"
-    many = f" (one of {asked} such questions, not corrected for their number)" if asked > 1 else ""
-    return f"Gain in the high third minus gain in the low third: {gap}; {said}{many}."
+    interval = trend.interval
+    if interval is not None and interval[0] > 0:
+        meaning = "guidance does more where masks are good"
+    elif interval is not None and interval[1] < 0:
+        meaning = "guidance does less where masks are good"
+    else:
+        meaning = "no dependence on mask quality is shown"
+    gap = f"{signed(trend.value)} ({format_interval(interval, sign=True)})"
+    return f"Gain in the high third minus gain in the low third: {gap}; {meaning}."
 
 
-def looked_table(found: pd.DataFrame) -> Table | None:
-    """Return where the networks look; None where no run was scored."""
-    if found.empty:
-        return None
-    columns = ["arm", "labels", "runs", "grid", *MEASURES.values()]
-    rows = [
-        [
-            str(row["arm"]), percent(row["labels"]), count(row["runs"]), str(row["grid"]),
-            *(_ends(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in MEASURES),
-        ]
-        for row in found.to_dict("records")
-    ]  # fmt: skip
-    boxes, patients = int(found["boxes"].iloc[0]), int(found["patients"].iloc[0])
-    caption = f"{boxes} boxes of {patients} patients"
-    return Table(caption, columns, rows, "localization.csv, from localization.json of the runs")
+def quality_absent(analysis: Analysis) -> str:
+    """Name the arms without strata by mask quality, with the first reason; empty for none."""
+    absent = [(found.arm, quality.absent) for found, quality in analysis.quality if quality.absent]
+    if not absent:
+        return ""
+    names = join_names([_title(arm) for arm, _ in absent], most=3)
+    return f"No strata by mask quality for {names}: {absent[0][1]}."
 
 
-def _ends(value: float | None, low: float | None, high: float | None) -> str:
-    if low is None or high is None or not math.isfinite(low):
-        return number(value, 2)
-    return f"{number(value, 2)} ({span((low, high), 2)})"
+def _title(arm: Arm) -> str:
+    return f"{arm.label} ({percent(arm.fraction)} of the labels)"
 
 
-def subgroups_table(found: Comparison, parts: Sequence[Stratum]) -> Table:
-    """Return a comparison within each subgroup."""
-    return _strata_table(found.arm.label, parts, "group", "subgroups.csv")
+def components(analysis: Analysis) -> Table:
+    """Return what each method loses without each of its components.
+
+    ``auc`` is of the method without the component, ``difference`` the whole method's mean AUC minus
+    that. The p values are corrected by Holm over the components of one method at one label
+    fraction.
+    """
+    columns = (
+        Column("method", "method", "text", "Method"),
+        _LABELS,
+        Column("without", "without", "text", "Without"),
+        Column("what", "which is", "text"),
+        Column("auc_whole", "whole", "estimate"),
+        Column("auc", "without it", "estimate", "AUC"),
+        Column("difference", "lost", "change", "Lost"),
+        _P,
+        _P_HOLM,
+    )
+    families: dict[tuple[str, float], list[Comparison]] = {}
+    for found in analysis.comparisons:
+        if found.arm is not found.against and found.against.without and not found.arm.without:
+            families.setdefault(found.arm.key, []).append(found)
+    rows = [row for family in families.values() for row in _family(analysis, family)]
+    caption = "Mean AUC of the whole method and without each component"
+    return Table("parts", caption, columns, rows, "parts.csv")
 
 
-def _strata_table(title: str, parts: Sequence[Stratum], head: str, source: str) -> Table:
-    columns = [head, "images", "patients", "diseases", "mean AUC", "control", "difference",
-               "interval"]  # fmt: skip
-    rows = [
-        [
-            f"{part.kind} {part.name}" if head == "group" else part.name,
-            count(part.images), count(part.patients), count(part.diseases),
-            number(part.own.value), number(part.other.value),
-            signed(part.difference.value), reach(part.difference),
-        ]
-        for part in parts
-    ]  # fmt: skip
-    return Table(title, columns, rows, source)
+def _family(analysis: Analysis, family: Sequence[Comparison]) -> Iterator[Row]:
+    corrected = holm({found.against.without: found.mean.p for found in family})
+    for found in family:
+        name = found.against.without
+        yield {
+            "method": found.arm.label,
+            "labels": found.arm.fraction,
+            "without": name,
+            "what": part_of(found.against.method, name).what,
+            "auc_whole": mean_of(analysis, found.arm, "auc"),
+            "auc": mean_of(analysis, found.against, "auc"),
+            "difference": found.mean,
+            "p": found.mean.p,
+            "p_holm": corrected[name],
+        }
 
 
-def shortcuts_table(analysis: Analysis) -> Table | None:
-    """Return the AUC of facts that are not in the lungs; None where they are unknown."""
+def localization(analysis: Analysis) -> Table:
+    """Return where the runs of each arm look; arms of which none was scored are left out."""
+    columns = (
+        _ARM,
+        _LABELS,
+        Column("runs", "runs", "count"),
+        Column("boxes", "boxes", "count", page=False),
+        Column("patients", "patients", "count", page=False),
+        Column("grid", "grid", "text"),
+        *(Column(name, heading, "estimate", digits=2) for name, heading in MEASURES.items()),
+    )
+    rows: list[Row] = []
+    for arm in ordered_arms(analysis):
+        paths = [run.folder.path / LOCALIZATION_FILE for run in arm.runs]
+        found = [read_json(path) for path in paths if path.is_file()]
+        if not found:
+            continue
+        row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction, "runs": len(found)}
+        row |= {"boxes": found[0]["boxes"], "patients": found[0]["patients"]}
+        row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, found[0]["grid"]))
+        for name in MEASURES:
+            values = [one["measures"][name]["value"] for one in found]
+            known = [value for value in values if value is not None]
+            ends = found[0]["measures"][name]["interval"] if len(found) == 1 else None
+            mean = float(np.mean(known)) if known else None
+            row[name] = Estimate(mean, (ends[0], ends[1]) if ends else None)
+        rows.append(row)
+    caption = f"{rows[0]['boxes']} boxes of {rows[0]['patients']} patients" if rows else ""
+    source = "localization.csv, from localization.json of the runs"
+    return Table("localization", caption, columns, rows, source)
+
+
+def shortcuts(analysis: Analysis) -> Table:
+    """Return the AUC of facts that are not in the lungs; without rows where they are unknown."""
     run = analysis.collected.runs[0]
     facts = {
         name: found
         for name, found in (run.metrics["shortcuts"] if run.metrics else {}).items()
         if found["images"]
     }
-    if not facts:
-        return None
-    columns = ["disease", *(f"{words(name)} alone" for name in facts)]
-    rows = [
-        [words(name), *(number(found["auc"].get(name), 2) for found in facts.values())]
-        for name in analysis.bench.test.names
-    ]
-    return Table(
-        "AUC of facts that are not in the lungs", columns, rows, f"{run.name}/metrics.json"
+    columns = (
+        Column("disease", "disease", "name"),
+        *(Column(name, f"{words(name)} alone", digits=2) for name in facts),
     )
-
-
-def calibration_table(analysis: Analysis) -> Table:
-    """Return calibration errors of every arm, before and after scaling."""
-    columns = ["arm", "labels", "ECE", "scaled", "Brier", "scaled"]
-    rows = []
-    for arm in sorted(analysis.arms, key=lambda one: (-one.fraction, one.label)):
-        found = calibration(arm)
-        rows.append(
-            [arm.label, percent(arm.fraction), *(number(value) for value in found.values())]
-        )
-    return Table("Means over diseases and seeds", columns, rows, "means.csv, from metrics.json")
-
-
-def decisions_table(analysis: Analysis) -> Table:
-    """Return what the arms decide at thresholds found on validation."""
-    columns = ["arm", "labels", "F1", "precision", "recall", "specificity"]
-    rows = [
-        [arm.label, percent(arm.fraction), *(number(value) for value in decisions(arm).values())]
-        for arm in sorted(analysis.arms, key=lambda one: (-one.fraction, one.label))
-    ]
-    rule = threshold_rule(analysis.collected.runs[0].settings)
-    return Table(f"At thresholds from validation ({rule})", columns, rows, "means.csv")
-
-
-def threshold_rule(settings: Mapping[str, Any]) -> str:
-    """Say how thresholds were chosen."""
-    aim = str(settings.get("evaluate.threshold", "f1"))
-    return "highest F1" if aim == "f1" else f"{aim} {settings.get('evaluate.target')}"
-
-
-def runs_table(analysis: Analysis) -> Table:
-    """Return every run with its folder."""
-    columns = ["run", "arm", "labels", "seed", "mean AUC", "folder"]
-    head = analysis.bench.headline
-    rows = [
-        [
-            run.name, arm.label, percent(arm.fraction), count(run.seed),
-            number(drawn.mean_auc(head)[0]), str(run.folder.path),
+    rows: list[Row] = []
+    if facts:
+        rows = [
+            {"disease": name, **{fact: found["auc"].get(name) for fact, found in facts.items()}}
+            for name in analysis.bench.test.names
         ]
-        for arm in analysis.arms
+    caption = "AUC of facts that are not in the lungs"
+    return Table("shortcuts", caption, columns, rows, f"metrics.json of {run.name}")
+
+
+def runs(analysis: Analysis) -> Table:
+    """Return every run."""
+    columns = (
+        Column("run", "run", "text"),
+        Column("folder", "folder", "text", page=False),
+        _ARM,
+        _LABELS,
+        Column("seed", "seed", "count"),
+        Column("auc", "mean AUC"),
+        Column("ap", "mean AP"),
+        Column("validation_auc", "mean AUC on validation"),
+    )
+    head = analysis.bench.headline
+    rows: list[Row] = [
+        {
+            "run": run.name,
+            "folder": str(run.folder.path),
+            "arm": arm.label,
+            "labels": arm.fraction,
+            "seed": run.seed,
+            "auc": drawn.mean_auc(head)[0],
+            "ap": drawn.mean_ap(head)[0],
+            "validation_auc": _validation_auc(run),
+        }
+        for arm in ordered_arms(analysis)
         for run, drawn in zip(arm.runs, arm.drawn, strict=True)
-    ]  # fmt: skip
-    return Table("Every run", columns, rows, "runs.csv")
+    ]
+    return Table("runs", "Every run", columns, rows, "runs.csv")
+
+
+def _runs(analysis: Analysis) -> list[FinishedRun]:
+    return [run for arm in analysis.arms for run in arm.runs]
+
+
+def _validation_auc(run: FinishedRun) -> float | None:
+    validation = run.metrics["validation"] if run.metrics else None
+    return validation["mean_auc"] if validation else None
+
+
+def sides(found: Comparison) -> dict[str, Cell]:
+    """Return the cells that say what is compared."""
+    return {
+        "kind": found.kind,
+        "arm": found.arm.label,
+        "against": found.against.label,
+        "labels": found.arm.fraction,
+    }
+
+
+def rows_of(table: Table, found: Comparison, caption: str) -> Table:
+    """Return the rows of a table that describe one comparison."""
+    wanted = sides(found)
+    return table.where(lambda row: all(row[key] == wanted[key] for key in wanted), caption)
+
+
+def _number(cell: Cell) -> float:
+    return float(cell) if isinstance(cell, int | float) else 0.0

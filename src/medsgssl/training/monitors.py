@@ -51,7 +51,7 @@ def epoch_warnings(row: Mapping[str, float], floors: Mapping[str, float]) -> lis
         row: The epoch's log: loss terms by name, ``embedding_std`` and ``embedding_rank``.
         floors: The smallest value of some of the terms.
     """
-    epoch = int(row["epoch"])
+    epoch = int(row["epoch"]) + 1  # as the console counts
     texts = []
     if row["embedding_std"] < COLLAPSED_STD or row["embedding_rank"] < COLLAPSED_RANK:
         texts.append(

@@ -13,12 +13,12 @@ MINUS = "\N{MINUS SIGN}"
 
 def number(value: float | None, digits: int = 3) -> str:
     """Write a number with a fixed count of decimals; a dash where there is none."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return NONE if value is None or not math.isfinite(value) else _fixed(value, digits)
 
 
 def span(pair: Sequence[float] | None, digits: int = 3) -> str:
     """Write an interval as ``0.71-0.74`` with an en dash; a dash where there is none."""
-    return NONE if pair is None else f"{pair[0]:.{digits}f}{NONE}{pair[1]:.{digits}f}"
+    return NONE if pair is None else f"{_fixed(pair[0], digits)}{NONE}{_fixed(pair[1], digits)}"
 
 
 def count(value: float | None) -> str:
@@ -65,6 +65,13 @@ def join_names(texts: Sequence[str], most: int = 14) -> str:
 
 def signed(value: float | None, digits: int = 3) -> str:
     """Write a difference with its sign; a dash where there is none."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NONE
-    return f"{'+' if value >= 0 else MINUS}{abs(value):.{digits}f}"
+    text = _fixed(value, digits)
+    return text if text.startswith(MINUS) or not float(text) else f"+{text}"
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Write fixed decimals; what rounds to zero has no sign."""
+    text = f"{abs(value):.{digits}f}"
+    return f"{MINUS}{text}" if value < 0 and float(text) else text

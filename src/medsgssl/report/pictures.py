@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.report.page import png_uri
+from medsgssl.report.page import Example, Picture, png_uri
+from medsgssl.study.arms import Arm
+from medsgssl.study.localize import EXAMPLES_FILE
 from medsgssl.utils.formatting import number, words
 from medsgssl.utils.heatmap import overlay_heatmap
 
@@ -21,49 +22,12 @@ _CHANGED = 0.02
 # Outlines of changes that are nearly the whole view would say nothing.
 _MOST = 0.95
 
+Arrays = Mapping[str, NDArray[Any]]
 Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One picture of the page.
-
-    Attributes:
-        caption: What it is.
-        alt: The same with the image's name, for those who do not see it.
-        address: The picture itself, as a ``data:`` address.
-        side: Length of either side in pixels.
-        lungs: Outline of the lung mask as SVG path data; empty where there is none.
-        hidden: Outline of what the method changed, likewise.
-        box: Outline of a finding, likewise.
-    """
-
-    caption: str
-    alt: str
-    address: str
-    side: int
-    lungs: str = ""
-    hidden: str = ""
-    box: str = ""
-
-
-@dataclass(frozen=True)
-class Example:
-    """All pictures of one image.
-
-    Attributes:
-        image_id: Its name.
-        note: What else is to be said of it, e.g. the quality of its mask.
-        pictures: In the order in which a run makes them.
-    """
-
-    image_id: str
-    note: str
-    pictures: list[Picture]
-
-
-def examples(arrays: Mapping[str, NDArray[Any]], *, without_masks: bool) -> list[Example]:
+def examples(arrays: Arrays, *, without_masks: bool) -> list[Example]:
     """Turn the arrays of ``examples.npz`` into pictures.
 
     Args:
@@ -74,7 +38,7 @@ def examples(arrays: Mapping[str, NDArray[Any]], *, without_masks: bool) -> list
     return [_example(arrays, row, without_masks) for row in range(count)]
 
 
-def _example(arrays: Mapping[str, NDArray[Any]], row: int, without_masks: bool) -> Example:
+def _example(arrays: Arrays, row: int, without_masks: bool) -> Example:
     image_id = str(arrays["image_ids"][row])
     mask: Mask = arrays["masks"][row]
     whole = bool(mask.all())
@@ -147,7 +111,7 @@ def outline(mask: Mask) -> str:
 _SIDE_maps = 160
 
 
-def map_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
+def map_examples(arrays: Arrays) -> list[Example]:
     """Turn the arrays of ``maps.npz`` into pictures, one example per image.
 
     A map that pretraining did not change is shown once.
@@ -162,7 +126,7 @@ def map_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
     ]
 
 
-def _pictures(arrays: Mapping[str, NDArray[Any]], names: list[str], row: int) -> list[Picture]:
+def _pictures(arrays: Arrays, names: list[str], row: int) -> list[Picture]:
     image_id = str(arrays["image_ids"][row])
     view, mask = arrays["views"][row], arrays["masks"][row]
     pictures = []
@@ -190,3 +154,52 @@ def _share_on(found: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     cover = cv2.resize(mask.astype(np.float32), found.shape[::-1], interpolation=cv2.INTER_AREA)
     total = float(found.sum())
     return float((found * cover).sum()) / total if total > 0 else 0.0
+
+
+def localization_examples(arms: Sequence[Arm]) -> list[Example]:
+    """Return one example per disease: the image with its box, and the map of each arm.
+
+    Args:
+        arms: Arms of one label fraction; the run of the lowest seed of each is shown. Arms whose
+            runs were not scored, or on other images, are left out.
+    """
+    found: dict[str, Arrays] = {}
+    for arm in arms:
+        path = arm.runs[0].folder.path / EXAMPLES_FILE
+        if path.is_file():
+            with np.load(path) as stored:
+                found[arm.label] = dict(stored)
+    if not found:
+        return []
+    first = next(iter(found.values()))
+    same = {
+        label: arrays
+        for label, arrays in found.items()
+        if np.array_equal(arrays["image_ids"], first["image_ids"])
+    }
+    return [_localized(first, same, row) for row in range(len(first["image_ids"]))]
+
+
+def _localized(first: Arrays, found: Mapping[str, Arrays], row: int) -> Example:
+    image_id = str(first["image_ids"][row])
+    image, lungs = first["images"][row], first["lungs"][row]
+    marks = {
+        "lungs": "" if lungs.all() else outline(lungs),
+        "box": _box_outline(first["boxes"][row] * image.shape[0]),
+    }
+    gray = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    shown = {"image": np.asarray(gray, np.uint8)}
+    for label, arrays in found.items():
+        shown[label] = overlay_heatmap(arrays["images"][row], arrays["maps"][row], _SIDE)
+    disease = words(str(first["diseases"][row]))
+    pictures = [
+        Picture(label, f"{image_id}, {disease}: {label}", png_uri(pixels), image.shape[0], **marks)
+        for label, pixels in shown.items()
+    ]
+    return Example(disease, image_id, pictures)
+
+
+def _box_outline(box: NDArray[np.float64]) -> str:
+    """Return a box (x, y, width, height in pixels) as SVG path data."""
+    x, y, width, height = (float(value) for value in box)
+    return f"M{x:.1f} {y:.1f}h{width:.1f}v{height:.1f}h{-width:.1f}Z"

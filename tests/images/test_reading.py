@@ -9,37 +9,18 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
-from pydicom.uid import ExplicitVRLittleEndian
 
 from medsgssl.errors import ImageError
 from medsgssl.images.integrity import check_image
 from medsgssl.images.intensity import to_gray8
-from medsgssl.images.reading import read_image
+from medsgssl.images.reading import ImageWarning, read_image
+from tests.images.dicom_files import write_dicom
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (96, 80)).astype(np.uint8)
 
 
 def _saved(path: Path, pixels: NDArray[np.generic] = PIXELS) -> Path:
     assert cv2.imwrite(str(path), pixels)
-    return path
-
-
-def _dicom(path: Path, pixels: NDArray[np.generic], **tags: object) -> Path:
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    dataset.SOPInstanceUID = "1.2.3"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = pixels.dtype.itemsize * 8
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = 0
-    dataset.PixelData = pixels.tobytes()
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path, enforce_file_format=True)
     return path
 
 
@@ -133,30 +114,32 @@ def test_tiny_image_is_refused_without_decoding(tmp_path: Path) -> None:
 
 
 def test_8_bit_dicom_passes_unchanged_and_monochrome1_is_inverted(tmp_path: Path) -> None:
-    path = _dicom(tmp_path / "a.dcm", PIXELS)
-    assert check_image(path) == "dicom"
+    path = write_dicom(tmp_path / "a.dcm", PIXELS)
+    assert check_image(path).kind == "dicom"
     np.testing.assert_array_equal(read_image(path), PIXELS)
-    inverse = _dicom(tmp_path / "b.dcm", PIXELS, PhotometricInterpretation="MONOCHROME1")
+    inverse = write_dicom(tmp_path / "b.dcm", PIXELS, PhotometricInterpretation="MONOCHROME1")
     np.testing.assert_array_equal(read_image(inverse), 255 - PIXELS)
 
 
 def test_deep_dicom_does_not_depend_on_polarity_or_rescale(tmp_path: Path) -> None:
     deep = PIXELS.astype(np.uint16) * 16
-    plain = read_image(_dicom(tmp_path / "a.dcm", deep))
+    plain = read_image(write_dicom(tmp_path / "a.dcm", deep))
     np.testing.assert_array_equal(plain, to_gray8(deep))
-    inverse = _dicom(
+    inverse = write_dicom(
         tmp_path / "b.dcm", np.uint16(4080) - deep, PhotometricInterpretation="MONOCHROME1"
     )
     np.testing.assert_array_equal(read_image(inverse), plain)
-    rescaled = _dicom(tmp_path / "c.dcm", deep, RescaleSlope=2, RescaleIntercept=-1000)
+    rescaled = write_dicom(tmp_path / "c.dcm", deep, RescaleSlope=2, RescaleIntercept=-1000)
     np.testing.assert_array_equal(read_image(rescaled), plain)
 
 
 def test_dicom_window_is_used_unless_it_blinds_the_image(tmp_path: Path) -> None:
     deep = PIXELS.astype(np.uint16) * 16
-    sane = read_image(_dicom(tmp_path / "a.dcm", deep, WindowCenter=2000, WindowWidth=3000))
+    sane = read_image(write_dicom(tmp_path / "a.dcm", deep, WindowCenter=2000, WindowWidth=3000))
     assert np.mean(sane == 0) > 0.05  # what lies below the window is black
-    blind = read_image(_dicom(tmp_path / "b.dcm", deep, WindowCenter=40, WindowWidth=2))
+    path = write_dicom(tmp_path / "b.dcm", deep, WindowCenter=40, WindowWidth=2)
+    with pytest.warns(ImageWarning, match=r"b\.dcm: its window is not used: it would clip"):
+        blind = read_image(path)
     np.testing.assert_array_equal(blind, to_gray8(deep))
 
 
@@ -164,22 +147,22 @@ def test_dicom_padding_is_black_whatever_the_polarity(tmp_path: Path) -> None:
     deep = PIXELS.astype(np.uint16) * 16 + 1
     deep[:10] = 0
     for photometric in ("MONOCHROME1", "MONOCHROME2"):
-        path = _dicom(
+        path = write_dicom(
             tmp_path / "a.dcm", deep, PhotometricInterpretation=photometric, PixelPaddingValue=0
         )
         assert (read_image(path)[:10] == 0).all()
 
 
 def test_broken_or_unusual_dicom_is_named(tmp_path: Path) -> None:
-    path = _dicom(tmp_path / "a.dcm", PIXELS)
+    path = write_dicom(tmp_path / "a.dcm", PIXELS)
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(ImageError, match=r"a\.dcm cannot be decoded"):
         read_image(path)
-    palette = _dicom(tmp_path / "b.dcm", PIXELS, PhotometricInterpretation="PALETTE COLOR")
+    palette = write_dicom(tmp_path / "b.dcm", PIXELS, PhotometricInterpretation="PALETTE COLOR")
     with pytest.raises(ImageError, match="PALETTE COLOR"):
         read_image(palette)
     frames = np.concatenate([PIXELS, PIXELS])
-    several = _dicom(tmp_path / "c.dcm", frames, Rows=96, NumberOfFrames=2)
+    several = write_dicom(tmp_path / "c.dcm", frames, Rows=96, NumberOfFrames=2)
     with pytest.raises(ImageError, match="several frames"):
         read_image(several)
 

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
+#: Default of ``data.max_pixels``: ten times the pixels of a large digital radiograph.
+MAX_PIXELS = 150_000_000
+
 
 class Settings(BaseModel):
     """Strict and immutable: an unknown key, a wrong type, inf or nan is an error."""
@@ -39,6 +42,10 @@ class DataSettings(Settings):
     )
     cache_dir: Path | None = Field(
         None, description="where catalog, masks and decoded images live; per user when not given"
+    )
+    max_pixels: Annotated[int, Field(ge=1024)] = Field(
+        MAX_PIXELS,
+        description="an image of more pixels is set aside, by its header, before it is decoded",
     )
     batch_size: Annotated[int, Field(ge=2)] = Field(64, description="images per step and device")
     num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.audit import audit
-from medsgssl.data.file_checks import Progress, check_files, set_lateral_aside
+from medsgssl.data.file_checks import Progress, check_files, note_warnings, set_lateral_aside
 from medsgssl.data.labels import NO_LABELS, LabelSet
 from medsgssl.data.readers.base import Source
 from medsgssl.data.readers.registry import find_source
@@ -293,6 +293,7 @@ def _build(
         hash_content=hash_content,
         workers=workers,
         progress=progress,
+        max_pixels=settings.max_pixels,
     )
     checked = set_lateral_aside(checked, rows.table["view"])
     table = pd.concat([rows.table.assign(split=split, source=source.name), checked], axis=1)
@@ -306,15 +307,17 @@ def _build(
         "split": split_facts,
         "files_fingerprint": _image_hash(source.images, "path", "size"),
         "inputs_fingerprint": _inputs(source, settings),
+        "max_pixels": settings.max_pixels,
     }
     audited = audit(table, source.images, rows.label_set, origin)
+    audited["warnings"] = [*audited["warnings"], *note_warnings(checked)]
     return Catalog(source.root, table, {**origin, **audited}, rows.label_set)
 
 
 def _inputs(source: Source, settings: DataSettings) -> str:
     read = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.inputs]
     split = settings.model_dump(
-        mode="json", include={"split", "split_seed", "val_fraction", "test_fraction"}
+        mode="json", include={"split", "split_seed", "val_fraction", "test_fraction", "max_pixels"}
     )
     images = _image_hash(source.images, "path", "size", "changed")
     return fingerprint([FORMAT, INTENSITY, source.name, str(source.root), read, split, images])

@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.data.catalog import Catalog
 from medsgssl.errors import DataError, ImageError
 from medsgssl.images.intensity import INTENSITY
-from medsgssl.images.reading import read_image
+from medsgssl.images.reading import read_with_notes
 from medsgssl.utils.io import atomic_path, fingerprint, read_json, write_json
 
 
@@ -70,6 +71,7 @@ TODO, DONE, UNUSABLE = 0, 1, 2
 _CHUNK = 256
 
 Progress = Callable[[int, int], None]
+_Job = tuple[Path, Path, NDArray[np.int64], list[Path], int]
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,10 @@ def _build(
     todo = np.flatnonzero(state == TODO)
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     paths = table["path"].tolist()
-    jobs = [(pixels, flags, rows, [catalog.root / paths[row] for row in rows]) for rows in chunks]
+    most = _max_pixels(catalog)
+    jobs = [
+        (pixels, flags, rows, [catalog.root / paths[row] for row in rows], most) for rows in chunks
+    ]
     done = total - len(todo)
     for count in _map(_decode_chunk, jobs, workers):
         done += count
@@ -172,6 +177,10 @@ def _build(
     write_json(folder / "cache.json", {"images": total, "size": size, "problems": problems})
 
 
+def _max_pixels(catalog: Catalog) -> int:
+    return catalog.facts.get("max_pixels", MAX_PIXELS)
+
+
 def _problems(catalog: Catalog, state: NDArray[np.uint8]) -> dict[str, str]:
     rows = np.flatnonzero(state == UNUSABLE)
     problems = {}
@@ -179,7 +188,7 @@ def _problems(catalog: Catalog, state: NDArray[np.uint8]) -> dict[str, str]:
         reason = str(row.problem or row.status)
         if row.status == "ok":
             try:
-                read_image(catalog.root / str(row.path))
+                read_with_notes(catalog.root / str(row.path), _max_pixels(catalog))
             except ImageError as error:
                 reason = error.problem
         problems[str(row.image_id)] = reason
@@ -213,8 +222,8 @@ def _save_state(flags: Path, state: NDArray[np.uint8]) -> None:
 
 
 def _map(
-    job: Callable[[tuple[Path, Path, NDArray[np.int64], list[Path]]], int],
-    jobs: Sequence[tuple[Path, Path, NDArray[np.int64], list[Path]]],
+    job: Callable[[_Job], int],
+    jobs: Sequence[_Job],
     workers: int,
 ) -> Iterator[int]:
     if workers <= 1 or len(jobs) <= 1:
@@ -227,13 +236,13 @@ def _map(
             yield future.result()
 
 
-def _decode_chunk(job: tuple[Path, Path, NDArray[np.int64], list[Path]]) -> int:
-    pixels, flags, rows, paths = job
+def _decode_chunk(job: _Job) -> int:
+    pixels, flags, rows, paths, max_pixels = job
     images = np.lib.format.open_memmap(pixels, mode="r+")
     states = np.full(len(rows), DONE, np.uint8)
     for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
         try:
-            image = read_image(path)
+            image, _ = read_with_notes(path, max_pixels)
         except ImageError:
             states[place] = UNUSABLE
             continue

@@ -217,7 +217,7 @@ def decile_counts(quality: NDArray[np.float32]) -> dict[str, int]:
 def mask_store(config: Config, catalog: Catalog, place: Path, console: Console) -> MaskStore:
     """Build, or find complete, the masks that ``config.masks`` asks for."""
     source = config.masks.source
-    maker: Maker = RecipeMaker(config.masks.recipe)
+    maker: Maker = RecipeMaker(config.masks.recipe, config.data.max_pixels)
     if source not in ("rules", *CONTROLS):
         folder = Path(source)
         if (folder / "store.json").is_file():
@@ -227,7 +227,7 @@ def mask_store(config: Config, catalog: Catalog, place: Path, console: Console) 
                 f"masks.source={source!r} is neither a known source nor a folder",
                 f"use rules, {', '.join(CONTROLS)}, or a mask store or folder of PNG masks",
             )
-        maker = FolderMaker(folder)
+        maker = FolderMaker(folder, config.data.max_pixels)
     items = mask_items(catalog)
     with counting("drawing lung masks", console) as progress:
         return build_store(

@@ -3,86 +3,278 @@
 from __future__ import annotations
 
 import io
+import math
+import warnings
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.encaps import generate_fragments
 
 from medsgssl.errors import ImageError
+from medsgssl.images.decoders import INSTALL_DECODERS, unreadable_reason
+from medsgssl.images.display_luts import UnusableLutError, modality_values, voi_values
+from medsgssl.images.integrity import require_size
+from medsgssl.images.jpeg import compressed_size
+
+# pydicom warns of every odd element with no word of the file; what matters here is in the notes.
+warnings.filterwarnings("ignore", module=r"pydicom\b")
 
 _CLIPPED_AT_MOST = 0.5
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_MOST_INFLATED = 1 << 30
+# A window or LUT that leaves fewer levels than this is a left-over of another image.
+_FEWEST_LEVELS = 16
 
 
-def dicom_array(content: bytes, path: Path) -> NDArray[Any]:
+@dataclass
+class Radiograph:
+    """One decoded radiograph.
+
+    Attributes:
+        pixels: ``H x W`` gray or ``H x W x 3`` RGB of any integer or floating type,
+            bright = dense.
+        padding: bool, ``H x W``: pixels outside the field of view; None where there are none.
+        notes: What in the header was passed over.
+    """
+
+    pixels: NDArray[Any]
+    padding: NDArray[np.bool_] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_dicom(content: bytes, path: Path, max_pixels: int) -> Radiograph:
     """Decode one radiograph: rescaled, windowed, MONOCHROME1 inverted.
 
     8-bit unsigned gray without a rescale or window stays 8-bit, so that it passes the intensity
-    contract unchanged. A window is applied as the display that the vendor meant, unless it would
-    clip more than half of the pixels: such windows are left-overs of other images.
+    contract unchanged. A window or LUT is applied as the display that the vendor meant. It is
+    passed over, with a note, where it breaks the standard or would clip more than half of the
+    pixels: such windows are left-overs of other images. Padding takes no part in any of this.
 
     Args:
         content: The whole file.
         path: The file's path, for messages.
-
-    Returns:
-        ``H x W`` gray or ``H x W x 3`` RGB of any integer or floating type, bright = dense.
+        max_pixels: Largest number of pixels.
 
     Raises:
-        ImageError: The file is damaged, holds no single image, or its compression has no decoder.
+        ImageError: The file is damaged, too large, holds no single image, or its compression has
+            no decoder.
     """
-    dataset, pixels = _decoded(content, path)
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    dataset = read_header(content, path)
+    check_header(dataset, path, max_pixels)
+    pixels = _decode(dataset, path)
     if pixels.ndim == 3 and pixels.shape[2] == 3:
-        return pixels
+        return Radiograph(pixels)
+    photometric = _text(dataset, "PhotometricInterpretation")
     if not photometric.startswith("MONOCHROME"):
         raise ImageError(
             f"{path} has the color model {photometric or '(none)'}", "convert it to gray PNG"
         )
-    shown = _windowed(_rescaled(pixels, dataset), dataset)
-    inverted = photometric == "MONOCHROME1"
-    if shown.dtype == np.uint8:
-        return 255 - shown if inverted else shown
-    values = shown.astype(np.float32)
-    top, bottom = values.max(), values.min()
-    if inverted:
-        values = top + bottom - values
-    # Padding around the field of view is no tissue: it becomes the darkest level.
-    padding = dataset.get("PixelPaddingValue")
-    return values if padding is None else np.where(pixels == padding, bottom, values)
+    notes: list[str] = []
+    padding = _padding(pixels, dataset, notes)
+    tissue = ... if padding is None else ~padding
+    values = _apply("modality LUT", modality_values, pixels, dataset, tissue, notes)
+    values = _apply("window", voi_values, values, dataset, tissue, notes)
+    if photometric == "MONOCHROME1":
+        if values.dtype == np.uint8:
+            values = 255 - values
+        else:
+            inside = values[tissue].astype(np.float64)
+            values = inside.max() + inside.min() - values.astype(np.float64)
+    return Radiograph(values, padding, notes)
 
 
-def _decoded(content: bytes, path: Path) -> tuple[pydicom.Dataset, NDArray[Any]]:
+def read_header(content: bytes, path: Path) -> pydicom.Dataset:
+    """Parse a DICOM file; its pixels are not decoded.
+
+    Raises:
+        ImageError: It cannot be parsed.
+    """
+    _check_deflated(content, path)
     try:
-        dataset = pydicom.dcmread(io.BytesIO(content))
-        if "PixelData" not in dataset:
-            raise ImageError(f"{path} has no pixels", "take the file out of the set")
-        pixels = np.asarray(dataset.pixel_array)
-    except ImageError:
-        raise
+        return pydicom.dcmread(io.BytesIO(content), force=content[128:132] != b"DICM")
     except Exception as error:
-        raise ImageError(
-            f"{path} cannot be decoded as DICOM: {error}",
-            "fetch the file again, or convert it to PNG with a DICOM tool",
-        ) from error
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise _not_decoded(path, error) from error
+
+
+def check_header(dataset: pydicom.Dataset, path: Path, max_pixels: int) -> None:
+    """Check that a parsed file holds one image that can be decoded here.
+
+    Raises:
+        ImageError: It has no pixels, several frames, too many pixels, or no decoder is installed.
+    """
+    if not any(name in dataset for name in _PIXELS):
+        raise ImageError(f"{path} has no pixels", "take the file out of the set")
+    frames = _number(dataset, "NumberOfFrames")
+    if frames is not None and frames > 1:
         raise ImageError(f"{path} holds several frames", "extract one frame as PNG")
-    return dataset, pixels
+    rows, columns = (_number(dataset, name) for name in ("Rows", "Columns"))
+    if not rows or not columns or min(rows, columns) < 1:
+        raise ImageError(f"{path} does not say how many rows and columns it has", _FETCH)
+    require_size(path, int(columns), int(rows), max_pixels)
+    meta = getattr(dataset, "file_meta", None)
+    uid = str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
+    if uid:
+        reason = unreadable_reason(uid)
+        if reason is not None:
+            raise ImageError(f"{path} cannot be decoded: {reason}", INSTALL_DECODERS)
+    stream = _stream_size(dataset)
+    if stream is not None and stream[0] * stream[1] > max_pixels:
+        raise ImageError(
+            f"{path} is damaged: its compressed pixels claim {stream[0]} x {stream[1]}, its header "
+            f"{columns:.0f} x {rows:.0f}",
+            _FETCH,
+        )
 
 
-def _rescaled(pixels: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    identity = (slope is None or float(slope) == 1) and not float(intercept or 0)
-    if identity and "ModalityLUTSequence" not in dataset:
-        return pixels
-    return np.asarray(apply_modality_lut(pixels, dataset))
+_FETCH = "fetch the file again, or convert it to PNG with a DICOM tool"
 
 
-def _windowed(pixels: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
-    if "VOILUTSequence" not in dataset and "WindowWidth" not in dataset:
-        return pixels
-    shown = np.asarray(apply_voi_lut(pixels, dataset))
-    clipped = np.mean((shown <= shown.min()) | (shown >= shown.max()))
-    return shown if clipped <= _CLIPPED_AT_MOST else pixels
+def _not_decoded(path: Path, error: BaseException) -> ImageError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return ImageError(f"{path} cannot be decoded as DICOM: {reason}", _FETCH)
+
+
+def _decode(dataset: pydicom.Dataset, path: Path) -> NDArray[Any]:
+    try:
+        if not getattr(dataset, "file_meta", None):
+            dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        if not dataset.file_meta.get("TransferSyntaxUID"):
+            implicit, little = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = (
+                pydicom.uid.ImplicitVRLittleEndian
+                if implicit
+                else pydicom.uid.ExplicitVRLittleEndian
+                if little
+                else pydicom.uid.ExplicitVRBigEndian
+            )
+        return np.asarray(dataset.pixel_array)
+    except Exception as error:
+        raise _not_decoded(path, error) from error
+
+
+def _check_deflated(content: bytes, path: Path) -> None:
+    """Refuse a deflated data set that grows beyond reason before pydicom inflates it whole."""
+    if _DEFLATED.encode() not in content[:2048]:
+        return
+    start = content.find(_DEFLATED.encode())
+    # The deflated part follows the file's meta information, whose length its first element gives.
+    length = int.from_bytes(content[140:144], "little") if content[132:136] == b"\2\0\0\0" else 0
+    body = content[144 + length :] if length else content[start:]
+    try:
+        grown = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, _MOST_INFLATED + 1)
+    except zlib.error as error:
+        raise _not_decoded(path, error) from error
+    if len(grown) > _MOST_INFLATED:
+        raise ImageError(f"{path} inflates to more than 1 GiB", "take the file out of the set")
+
+
+def _stream_size(dataset: pydicom.Dataset) -> tuple[int, int] | None:
+    """Return the size that compressed pixels themselves claim: the header may say another."""
+    try:
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return None
+        fragments = generate_fragments(dataset.PixelData)
+        frame = next((part for part in fragments if part[:2] in (b"\xff\xd8", b"\xff\x4f")), b"")
+        return compressed_size(frame)
+    except Exception:  # noqa: BLE001 - the decoder says what is wrong with it
+        return None
+
+
+def _apply(
+    name: str, transform: Any, pixels: NDArray[Any], dataset: pydicom.Dataset, tissue: Any,
+    notes: list[str],
+) -> NDArray[Any]:  # fmt: skip
+    """Apply a display transform of the header where its result can be believed, else note why."""
+    try:
+        values = np.asarray(transform(pixels, dataset, notes))
+        if values is pixels:
+            return pixels
+        _believe(_sample(pixels[tissue]), _sample(values[tissue]))
+    except UnusableLutError as error:
+        notes.append(f"its {name} is not used: {error}")
+    except Exception as error:  # noqa: BLE001 - an odd display header must not cost the image
+        notes.append(f"its {name} is not used: {type(error).__name__}")
+    else:
+        return values
+    return pixels
+
+
+def _sample(values: NDArray[Any], most: int = 1 << 17) -> NDArray[Any]:
+    """Return evenly spaced values: shares and levels need not be counted over every pixel."""
+    flat = values.reshape(-1)
+    return flat[:: max(1, len(flat) // most)]
+
+
+def _believe(before: NDArray[Any], after: NDArray[Any]) -> None:
+    """Check the result of a display transform over the tissue.
+
+    Raises:
+        UnusableLutError: It is not finite, clips most pixels, or leaves few gray levels.
+    """
+    if not np.isfinite(after).all():
+        raise UnusableLutError("it gives values that are not finite")
+    low, high = after.min(), after.max()
+    # Pixels that were at the ends of the range before are not clipped by the transform.
+    at_ends = np.mean((after <= low) | (after >= high))
+    if at_ends > _CLIPPED_AT_MOST and at_ends > np.mean(
+        (before <= before.min()) | (before >= before.max())
+    ):
+        raise UnusableLutError(f"it would clip {at_ends:.0%} of the pixels")
+    levels = len(np.unique(after))
+    if levels < _FEWEST_LEVELS and levels < len(np.unique(before)):
+        raise UnusableLutError(f"it would leave {levels} gray levels")
+
+
+def _padding(
+    pixels: NDArray[Any], dataset: pydicom.Dataset, notes: list[str]
+) -> NDArray[np.bool_] | None:
+    first = _number(dataset, "PixelPaddingValue")
+    if first is None:
+        return None
+    limit = _number(dataset, "PixelPaddingRangeLimit")
+    ends = (first, first if limit is None else limit)
+    low, high = sorted(_stored(value, pixels, dataset) for value in ends)
+    padding = np.asarray((pixels >= low) & (pixels <= high), dtype=np.bool_)
+    if not padding.any():
+        return None
+    if padding.all() or pixels[~padding].min() == pixels[~padding].max():
+        notes.append("its padding value is not used: it would leave no picture")
+        return None
+    return padding
+
+
+def _stored(value: float, pixels: NDArray[Any], dataset: pydicom.Dataset) -> float:
+    """Bring a padding value to the sign of the pixels: 16 bits may be read either way."""
+    if pixels.dtype.kind == "f":
+        return value
+    bits = int(_number(dataset, "BitsAllocated") or 8 * pixels.dtype.itemsize)
+    if pixels.dtype.kind == "u" and value < 0:
+        return value + float(2**bits)
+    if pixels.dtype.kind == "i" and value >= 2 ** (bits - 1):
+        return value - float(2**bits)
+    return value
+
+
+def _number(dataset: pydicom.Dataset, name: str) -> float | None:
+    """Return an element as a number, or None where it is absent, empty or no number."""
+    try:
+        value = dataset.get(name)
+        if isinstance(value, (list, pydicom.multival.MultiValue)):
+            value = value[0] if value else None
+        number = float(value)
+    except Exception:  # noqa: BLE001 - whatever the element holds, it is no number
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(dataset: pydicom.Dataset, name: str) -> str:
+    try:
+        return str(dataset.get(name) or "").strip()
+    except Exception:  # noqa: BLE001 - whatever the element holds, it is no text
+        return ""

@@ -10,24 +10,28 @@ from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
 
-INTENSITY = "gray8-v1"
+INTENSITY = "gray8-v2"
 """Name of the contract; it changes whenever ``to_gray8`` would give other values."""
 
 PERCENTILES = (0.1, 99.9)
 SMALLEST_SIDE = 16
 
 
-def to_gray8(array: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
+def to_gray8(
+    array: NDArray[Any], name: str = "the image", padding: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
     """Turn any image array into gray levels under the intensity contract.
 
     8-bit gray passes unchanged. Color becomes gray by the luma weights of ITU-R BT.601, which
     leave gray stored as RGB as it was; alpha is ignored. Every deeper type (16-bit, float) is
-    mapped linearly so that its 0.1 and 99.9 percentiles become 0 and 255, and clipped.
+    mapped linearly so that its 0.1 and 99.9 percentiles become 0 and 255, and clipped. Padding is
+    left out of the percentiles and becomes 0.
 
     Args:
         array: ``H x W``, ``H x W x 1``, ``H x W x 3`` (RGB) or ``H x W x 4`` (RGBA) of any
             integer or floating type, bright = dense, both sides at least 16 pixels.
         name: How error messages call the image, e.g. its path.
+        padding: bool, ``H x W``: pixels that show nothing; some pixels must remain.
 
     Returns:
         ``uint8``, ``H x W``, contiguous, 0 to 255.
@@ -43,8 +47,10 @@ def to_gray8(array: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
             f"give images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels",
         )
     if gray.dtype == np.uint8:
-        return np.ascontiguousarray(gray, dtype=np.uint8)
-    return _stretched(gray, name)
+        levels = np.ascontiguousarray(gray, dtype=np.uint8)
+    else:
+        levels = _stretched(gray, name, padding)
+    return levels if padding is None else np.where(padding, np.uint8(0), levels)
 
 
 def _one_channel(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -65,16 +71,19 @@ def _one_channel(array: NDArray[Any], name: str) -> NDArray[Any]:
     )
 
 
-def _stretched(gray: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _stretched(
+    gray: NDArray[Any], name: str, padding: NDArray[np.bool_] | None
+) -> NDArray[np.uint8]:
     values = gray.astype(np.float32)
-    if not np.isfinite(values).all():
+    tissue = values if padding is None else values[~padding]
+    if not np.isfinite(tissue).all():
         raise ImageError(
             f"{name} has pixels that are not finite", "replace NaN and infinity before use"
         )
-    low, high = np.percentile(values, PERCENTILES)
+    low, high = np.percentile(tissue, PERCENTILES)
     if high <= low:
         # Nearly one value throughout, e.g. a small marker on black: the range is all there is.
-        low, high = float(values.min()), float(values.max())
+        low, high = float(tissue.min()), float(tissue.max())
     if high <= low:
         raise ImageError(
             f"{name} holds the value {low:g} in every pixel", "replace it by a proper copy"

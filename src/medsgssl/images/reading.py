@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +14,134 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.images.integrity import damaged, read_checked
+from medsgssl.config.schema import MAX_PIXELS
+from medsgssl.errors import ImageError
+from medsgssl.images.integrity import Kind, check_image, damaged, read_checked, upright_tiff
 from medsgssl.images.intensity import to_gray8
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG or DICOM file under the intensity contract (see ``to_gray8``).
+class ImageWarning(UserWarning):
+    """Something in a file was passed over, e.g. a rotation tag or a broken display window."""
 
-    The kind is told by the content, not by the suffix; a rotation tag (EXIF) is not followed.
+
+@dataclass(frozen=True, slots=True)
+class FileCheck:
+    """What a check of one file showed.
+
+    Attributes:
+        kind: The format, decided by the content.
+        content_hash: 128-bit BLAKE2 in hexadecimal; empty where the file was not read whole.
+        notes: What in the file is passed over when it is read.
+    """
+
+    kind: Kind
+    content_hash: str
+    notes: tuple[str, ...]
+
+
+def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a PNG, JPEG, TIFF, BMP, WebP or DICOM file under the intensity contract.
+
+    The content decides what the file is, not its suffix. A rotation tag (EXIF) is not followed:
+    data sets are labeled, and masks drawn, on the stored pixels. Padding of a DICOM file is black.
 
     Args:
         path: The image file.
+        max_pixels: A larger image is refused before it is decoded.
 
     Returns:
         ``uint8``, ``H x W``, 0 to 255, bright = dense (MONOCHROME1 is inverted).
 
     Raises:
-        ImageError: The file is missing, empty, truncated, damaged, tiny or no image.
-    """
-    content, kind = read_checked(path)
-    if kind == "dicom":
-        # pydicom takes a noticeable part of a second to import, and most data sets are PNG.
-        from medsgssl.images.dicom import dicom_array
+        ImageError: The file cannot be used, whatever the reason; the message names it.
 
-        return to_gray8(dicom_array(content, path), str(path))
-    return to_gray8(_decoded(content, path), str(path))
+    Warns:
+        ImageWarning: A part of the header was passed over.
+    """
+    path = Path(path)
+    image, notes = read_with_notes(path, max_pixels)
+    for note in notes:
+        warnings.warn(f"{path}: {note}", ImageWarning, stacklevel=2)
+    return image
+
+
+def read_with_notes(
+    path: Path, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Do as ``read_image``, and return the notes instead of warning of them."""
+    with one_file(path):
+        content, header = read_checked(path, max_pixels)
+        image, notes = _gray(content, header.kind, path, max_pixels)
+        return image, header.notes + notes
+
+
+def check_file(path: Path, *, whole: bool, max_pixels: int = MAX_PIXELS) -> FileCheck:
+    """Find out whether a file can be read, as cheaply as its format allows.
+
+    PNG and JPEG are followed through their structure (with ``whole``: to the end, checksums
+    included); DICOM headers are parsed, and decoded with ``whole``; the rest is decoded.
+
+    Args:
+        path: The file.
+        whole: Read the whole file and hash its content.
+        max_pixels: Largest number of pixels.
+
+    Raises:
+        ImageError: The file cannot be used, whatever the reason; the message names it.
+    """
+    with one_file(path):
+        if not whole:
+            header = check_image(path, max_pixels)
+            if header.sure:
+                return FileCheck(header.kind, "", header.notes)
+        content, header = read_checked(path, max_pixels)
+        notes = header.notes
+        if header.kind == "dicom" and not whole:
+            _check_dicom(content, path, max_pixels)
+        elif not header.sure:
+            notes += _gray(content, header.kind, path, max_pixels)[1]
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest() if whole else ""
+        return FileCheck(header.kind, digest, notes)
+
+
+@contextlib.contextmanager
+def one_file(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while one file is read into an ``ImageError`` that names it."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(
+            f"{path} does not fit into memory", "take the file out of the set, or free memory"
+        ) from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise ImageError(
+            f"{path} cannot be read: {type(error).__name__}: {reason[0] if reason else ''}",
+            "convert it to PNG, or take the file out of the set",
+        ) from error
+
+
+def _gray(
+    content: bytes, kind: Kind, path: Path, max_pixels: int
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    if kind != "dicom":
+        if kind == "tiff":
+            content = upright_tiff(content)
+        return to_gray8(_decoded(content, path), str(path)), ()
+    # pydicom takes a noticeable part of a second to import, and most data sets are PNG.
+    from medsgssl.images.dicom import read_dicom
+
+    radiograph = read_dicom(content, path, max_pixels)
+    gray = to_gray8(radiograph.pixels, str(path), radiograph.padding)
+    return gray, tuple(radiograph.notes)
+
+
+def _check_dicom(content: bytes, path: Path, max_pixels: int) -> None:
+    from medsgssl.images.dicom import check_header, read_header
+
+    check_header(read_header(content, path), path, max_pixels)
 
 
 def _decoded(content: bytes, path: Path) -> NDArray[Any]:

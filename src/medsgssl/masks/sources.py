@@ -9,8 +9,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import ImageError, MaskError
-from medsgssl.images.reading import read_image
+from medsgssl.images.reading import read_with_notes
 from medsgssl.masks.agreement import dice
 from medsgssl.masks.geometry import resize_mask
 from medsgssl.masks.recipes.registry import find_recipe
@@ -47,6 +48,7 @@ class RecipeMaker:
     """Draws the masks by a recipe, looked up by name so that it survives pickling."""
 
     recipe: str
+    max_pixels: int = MAX_PIXELS
 
     @property
     def name(self) -> str:
@@ -66,7 +68,7 @@ class RecipeMaker:
     def make(self, image_id: str, path: Path, grid: int) -> Row:
         """Read the image and draw its mask."""
         try:
-            gray = read_image(path)
+            gray, _ = read_with_notes(path, self.max_pixels)
         except ImageError as error:
             return unreadable_row(image_id, error)
         lungs = find_recipe(self.recipe).draw(gray)
@@ -86,6 +88,7 @@ class FolderMaker:
     """
 
     folder: Path
+    max_pixels: int = MAX_PIXELS
 
     name = "folder"
     version = 1
@@ -99,7 +102,7 @@ class FolderMaker:
     def make(self, image_id: str, path: Path, grid: int) -> Row:
         """Read the mask that belongs to the image."""
         try:
-            gray = read_image(path)
+            gray, _ = read_with_notes(path, self.max_pixels)
         except ImageError as error:
             return unreadable_row(image_id, error)
         height, width = gray.shape

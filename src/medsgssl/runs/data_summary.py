@@ -81,6 +81,7 @@ class CatalogOrigin(LabelsSummary):
     split: SplitSummary
     files_fingerprint: str
     inputs_fingerprint: str
+    max_pixels: NotRequired[int]
 
 
 class CatalogSummary(CatalogOrigin, Audit):

@@ -12,7 +12,7 @@ import pytest
 from medsgssl.data import image_cache as decoded
 from medsgssl.data.image_cache import Letterbox, cache_folder, decode, open_cache
 from medsgssl.errors import DataError, ImageError
-from medsgssl.images.reading import read_image
+from medsgssl.images.reading import read_image, read_with_notes
 
 
 class Killed(BaseException):
@@ -24,11 +24,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each image was decoded; chunks of two images."""
     found: Counter[str] = Counter()
 
-    def counted(path: Path) -> np.ndarray:
+    def counted(path: Path, max_pixels: int) -> tuple[np.ndarray, tuple[str, ...]]:
         found[path.name] += 1
-        return read_image(path)
+        return read_with_notes(path, max_pixels)
 
-    monkeypatch.setattr(decoded, "read_image", counted)
+    monkeypatch.setattr(decoded, "read_with_notes", counted)
     monkeypatch.setattr(decoded, "_CHUNK", 2)
     return found
 
@@ -61,21 +61,21 @@ def test_a_killed_build_goes_on_and_decodes_no_complete_row_twice(
     catalog = make_catalog()
     whole = decode(catalog, tmp_path / "whole", 16)
     reads.clear()
-    counted = decoded.read_image
+    counted = decoded.read_with_notes
 
-    def dying(path: Path) -> np.ndarray:
+    def dying(path: Path, max_pixels: int) -> tuple[np.ndarray, tuple[str, ...]]:
         if path.name == "4.png":
             raise Killed
-        return counted(path)
+        return counted(path, max_pixels)
 
-    monkeypatch.setattr(decoded, "read_image", dying)
+    monkeypatch.setattr(decoded, "read_with_notes", dying)
     place = tmp_path / "cut"
     with pytest.raises(Killed):
         decode(catalog, place, 16)
     assert dict(reads) == dict.fromkeys(["0.png", "1.png", "2.png", "3.png"], 1)
     with pytest.raises(DataError):
         open_cache(cache_folder(place, catalog, 16))
-    monkeypatch.setattr(decoded, "read_image", counted)
+    monkeypatch.setattr(decoded, "read_with_notes", counted)
     shown = []
     cache = decode(catalog, place, 16, progress=lambda done, total: shown.append((done, total)))
     assert set(reads.values()) == {1}

@@ -79,7 +79,7 @@ def test_image_files_outside_the_table_are_reported(make_set: MakeSet) -> None:
     shutil.copy(_image(settings, 1), _image(settings, 99))
     facts = build_catalog(settings).facts
     assert facts["files"]["not_in_table"] == 1
-    assert facts["files"]["not_in_table_first"] == ["00000099_000.png"]
+    assert facts["files"]["not_in_table_first"] == ["images/00000099_000.png"]
     assert any("not in the label table" in line for line in facts["warnings"])
 
 

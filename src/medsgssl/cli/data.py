@@ -32,9 +32,7 @@ def catalog(
 
     resolved = resolve_data(data, settings, split)
     with counting("checking images", new_console(stderr=True)) as progress:
-        made = load_or_build(
-            resolved, hash_content=hash_content, labels=resolved.labels, progress=progress
-        )
+        made = load_or_build(resolved, hash_content=hash_content, progress=progress)
     if out is not None:
         made.save(out)
     if as_json:

@@ -145,7 +145,7 @@ def _items(settings: DataSettings) -> list[Item]:
     from medsgssl.data.catalog import load_or_build
     from medsgssl.data.prepare import mask_items
 
-    return mask_items(load_or_build(settings, labels=settings.labels))
+    return mask_items(load_or_build(settings))
 
 
 def _default_store(settings: DataSettings, maker: Maker, items: list[Item]) -> Path:

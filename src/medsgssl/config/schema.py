@@ -20,7 +20,10 @@ class Settings(BaseModel):
     )
 
 
-SplitKind = Literal["auto", "lists", "official", "random", "train"]
+SplitKind = Literal["auto", "own", "lists", "official", "random", "train"]
+
+
+UncertainLabels = Literal["ignore", "zeros", "ones"]
 
 
 class DataSettings(Settings):
@@ -32,7 +35,27 @@ class DataSettings(Settings):
         description="folders of other data sets to pretrain on as well (`--extra-data`)",
     )
     labels: str | None = Field(
-        None, description="file name of the label table, where the folder holds several"
+        None,
+        description="label table: a path relative to the data folder, or an absolute one; folders: "
+        "folders are classes; none: images without labels; found by itself when not given",
+    )
+    classes: tuple[str, ...] = Field(
+        (), description="columns that hold labels; every column of 0 and 1 when not given"
+    )
+    image_column: str | None = Field(
+        None, description="column of file names or paths; found by its name when not given"
+    )
+    patient_column: str | None = Field(
+        None, description="column of patients; found by its name when not given"
+    )
+    patient_pattern: str | None = Field(
+        None,
+        description="regular expression that finds the patient in an image's path (its first "
+        "group, or the whole match), where no column says so",
+    )
+    uncertain: UncertainLabels = Field(
+        "ignore",
+        description="what an uncertain label (-1) counts as: ignore (unknown), zeros, ones",
     )
     img_size: Annotated[int, Field(ge=32, le=1024, multiple_of=8)] = Field(
         224, description="side of a view in pixels"
@@ -55,9 +78,9 @@ class DataSettings(Settings):
     pin_memory: bool = Field(True, description="page-locked host memory, where a GPU is used")
     split: SplitKind = Field(
         "auto",
-        description="lists: the list files; official: the bundled NIH patients; random: seeded, "
-        "stratified by patient; train: all for pretraining; auto: lists, else official for NIH, "
-        "else random",
+        description="own: the one that comes with the data set; lists: the list files; official: "
+        "the bundled NIH patients; random: seeded, stratified by patient; train: all for "
+        "pretraining; auto: own, else lists, else official for NIH, else random",
     )
     split_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of drawn splits")
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = Field(

@@ -5,20 +5,21 @@ from __future__ import annotations
 import pandas as pd
 
 from medsgssl.data.labels import LabelSet, label_array
+from medsgssl.data.readers.base import Reader
+from medsgssl.data.readers.patients import patient_warning
+from medsgssl.data.readers.scan import EXPECTED_SUFFIXES, Scan
 from medsgssl.data.splits import SPLITS
 from medsgssl.runs.data_summary import Audit, CatalogOrigin, DuplicateCounts, SplitCounts
 
 _SHOWN = 5
 
 
-def audit(
-    table: pd.DataFrame, images: pd.DataFrame, label_set: LabelSet, origin: CatalogOrigin
-) -> Audit:
+def audit(table: pd.DataFrame, source: Reader, label_set: LabelSet, origin: CatalogOrigin) -> Audit:
     """Count files, labels, splits and duplicates.
 
     Args:
         table: The catalog's table.
-        images: Every image file of the data folder, as ``scan_images`` gives them.
+        source: Its files.
         label_set: Names the columns of the labels.
         origin: What the catalog is made from.
 
@@ -26,7 +27,12 @@ def audit(
         The counts, and warnings as sentences. Labels are counted over all rows, also those whose
         image is missing.
     """
-    extra = images.index.difference(pd.Index(table["image_id"]))
+    found = source.folder.scan
+    used = set(table["path"])
+    names = {path.rpartition("/")[2] for path in used}
+    # Files of one name, such as masks beside images, are no images that a table forgot.
+    extra = [f.path for f in found.images if f.path not in used
+             and f.path.rpartition("/")[2] not in names]  # fmt: skip
     status = table["status"].value_counts()
     numbers: Audit = {
         "files": {
@@ -36,7 +42,9 @@ def audit(
             "unreadable": int(status.get("unreadable", 0)),
             "lateral": int(status.get("lateral", 0)),
             "not_in_table": len(extra),
-            "not_in_table_first": extra[:_SHOWN].tolist(),
+            "not_in_table_first": extra[:_SHOWN],
+            "other_files": found.others,
+            "passed_over": {why: len(names) for why, names in found.skipped.items()},
         },
         "labels": _label_counts(table, label_set),
         "unknown_labels": _unknown_counts(table, label_set),
@@ -44,7 +52,10 @@ def audit(
         "duplicates": _duplicates(table),
         "warnings": [],
     }
-    numbers["warnings"] = _warnings(table, numbers, label_set, origin)
+    numbers["warnings"] = [
+        *_reading_warnings(len(table), found, origin),
+        *_warnings(table, numbers, label_set, origin),
+    ]
     return numbers
 
 
@@ -95,7 +106,10 @@ def _warnings(
     found = []
     if files["missing"]:
         some = _some(table.loc[table["status"] == "missing", "image_id"].tolist())
-        found.append(f"{files['missing']:,} of {total:,} images are missing: {some}")
+        found.append(
+            f"{files['missing']:,} of {total:,} images are missing: {some}: no file of that name "
+            "lies anywhere below the data folder"
+        )
     if files["unreadable"]:
         some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())
         found.append(f"{files['unreadable']:,} of {total:,} images cannot be read: {some}")
@@ -128,6 +142,33 @@ def _warnings(
     elif duplicates and duplicates["images"]:
         found.append(f"{duplicates['images']:,} images repeat the content of another one")
     return found
+
+
+def _reading_warnings(total: int, found: Scan, origin: CatalogOrigin) -> list[str]:
+    """Say what was not understood of the tables, the folders and the patients."""
+    warnings = list(origin.get("remarks", []))
+    if "patients" in origin and (question := patient_warning(origin["patients"])):
+        warnings.append(question)
+    if "columns" in origin:
+        columns = origin["columns"]
+        warnings += [
+            f"no column for {kind}: {total:,} values are missing"
+            + (f"; not used: {_some(columns['not_used'])}" if columns["not_used"] else "")
+            for kind in columns["absent"]
+        ]
+        warnings += [
+            f"{count:,} values of {columns['found'].get(kind, kind)} are no {kind} and set missing"
+            for kind, count in columns["not_understood"].items()
+        ]
+    warnings += [
+        f"{len(paths):,} files or folders were passed over, {why}: {_some(paths)}"
+        for why, paths in found.skipped.items()
+    ]
+    unknown = {s: n for s, n in found.others.items() if s not in EXPECTED_SUFFIXES}
+    if unknown:
+        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unknown.items()))
+        warnings.append(f"{sum(unknown.values()):,} files are no images and are not read: {listed}")
+    return warnings
 
 
 def _rare(table: pd.DataFrame, label_set: LabelSet) -> list[str]:

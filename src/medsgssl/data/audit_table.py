@@ -27,6 +27,7 @@ def _summary(facts: CatalogSummary) -> Table:
     rows = {
         "Data set": facts["source"],
         "Labels": f"{facts['label_revision']} ({facts.get('labels_file', 'no table')})",
+        **_understood(facts),
         "Images": f"{files['rows']:,} ({files['usable']:,} usable, {files['missing']:,} missing, "
         f"{files['unreadable']:,} unreadable, {files['lateral']:,} lateral)",
         "Not in the table": f"{files['not_in_table']:,} files",
@@ -38,6 +39,26 @@ def _summary(facts: CatalogSummary) -> Table:
     for name, value in rows.items():
         shown.add_row(f"[bold]{name}[/]", escape(value))
     return shown
+
+
+def _understood(facts: CatalogSummary) -> dict[str, str]:
+    """Return what was understood of patients, columns and files, where the reader tells."""
+    rows = {}
+    if "patients" in facts:
+        known = facts["patients"]
+        rows["Patients"] = (
+            f"{known['patients']:,} of {known['images']:,} images, by {known['rule']} "
+            f"({known['example']})"
+        )
+    if "columns" in facts:
+        columns = facts["columns"]
+        rows["Columns"] = ", ".join(f"{kind}: {name}" for kind, name in columns["found"].items())
+        rows["No column for"] = ", ".join(columns["absent"]) or "nothing"
+        if columns["not_used"]:
+            rows["Columns not used"] = ", ".join(columns["not_used"])
+    others = facts["files"].get("other_files", {})
+    rows["Other files"] = ", ".join(f"{n:,} {suffix}" for suffix, n in others.items()) or "none"
+    return rows
 
 
 def _duplicates(numbers: DuplicateCounts) -> str:

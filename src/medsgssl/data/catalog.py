@@ -17,8 +17,8 @@ from medsgssl.config.schema import DataSettings
 from medsgssl.data.audit import audit
 from medsgssl.data.file_checks import Progress, check_files, note_warnings, set_lateral_aside
 from medsgssl.data.labels import NO_LABELS, LabelSet
-from medsgssl.data.readers.base import Source
-from medsgssl.data.readers.registry import find_source
+from medsgssl.data.readers.base import Reader
+from medsgssl.data.readers.registry import WITHOUT_LABELS, find_source, without_labels
 from medsgssl.data.splits import SPLITS, assign_splits, check_leaks
 from medsgssl.errors import ConfigError, DataError, LeakError
 from medsgssl.images.intensity import INTENSITY
@@ -53,7 +53,7 @@ def cache_place(settings: DataSettings) -> Path:
     return above.expanduser().absolute() / f"{root.name}-{fingerprint(str(root))}"
 
 
-FORMAT = 3
+FORMAT = 4
 """Version of the saved form and of the rules that build it; another one is built anew."""
 
 _LABEL_TYPE = "Int8"
@@ -91,6 +91,11 @@ def catalog_columns(label_set: LabelSet) -> dict[str, str]:
     return {**_BEFORE_LABELS, **dict.fromkeys(label_set.names, _LABEL_TYPE), **_AFTER_LABELS}
 
 
+# The settings that decide what a catalog holds.
+_DECIDES = {
+    "split", "split_seed", "val_fraction", "test_fraction", "max_pixels", "labels", "classes",
+    "image_column", "patient_column", "patient_pattern", "uncertain",
+}  # fmt: skip
 _KEY = b"medsgssl"
 # What a problem is called and whether hashes were asked for changes no result.
 _NO_IDENTITY = {"problem", "content_hash"}
@@ -206,16 +211,14 @@ def build_catalog(
     settings: DataSettings,
     *,
     hash_content: bool = False,
-    labels: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Catalog:
     """Read tables and lists, check every file, give splits, count everything.
 
     Args:
-        settings: ``root`` and the split settings are used.
+        settings: ``root`` and what says how tables, patients and splits are read.
         hash_content: Read whole files, for duplicates and damage inside PNGs.
-        labels: File name of the label table, where there are several.
         workers: Threads that check files.
         progress: Called with (files done, files in all).
 
@@ -224,7 +227,7 @@ def build_catalog(
         DataError: Tables or lists are malformed, or a split would be empty.
         LeakError: A patient is in two splits.
     """
-    source = find_source(data_root(settings), labels)
+    source = find_source(data_root(settings), settings)
     return _build(source, settings, hash_content, workers, progress)
 
 
@@ -232,7 +235,6 @@ def load_or_build(
     settings: DataSettings,
     *,
     hash_content: bool = False,
-    labels: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Catalog:
@@ -241,7 +243,7 @@ def load_or_build(
     The saved one stands while tables, lists and image files (by name, size and time), the split
     settings and the catalog's format are the same. Arguments and errors as ``build_catalog``.
     """
-    source = find_source(data_root(settings), labels)
+    source = find_source(data_root(settings), settings)
     saved = _saved(source, settings)
     if saved is not None:
         hashed = saved.facts.get("duplicates") is not None
@@ -252,9 +254,9 @@ def load_or_build(
     return catalog
 
 
-def current_catalog(settings: DataSettings, labels: str | None = None) -> Catalog:
+def current_catalog(settings: DataSettings) -> Catalog:
     """Return the catalog as ``load_or_build`` does, without saving it."""
-    source = find_source(data_root(settings), labels)
+    source = find_source(data_root(settings), settings)
     return _saved(source, settings) or _build(source, settings, False, None, None)
 
 
@@ -265,7 +267,7 @@ def saved_as(settings: DataSettings) -> Path:
     return cache_place(settings) / (f"all-{CATALOG_FILE}" if whole else CATALOG_FILE)
 
 
-def _saved(source: Source, settings: DataSettings) -> Catalog | None:
+def _saved(source: Reader, settings: DataSettings) -> Catalog | None:
     try:
         saved = Catalog.load(saved_as(settings))
     except LeakError:
@@ -277,15 +279,17 @@ def _saved(source: Source, settings: DataSettings) -> Catalog | None:
 
 
 def _build(
-    source: Source,
+    source: Reader,
     settings: DataSettings,
     hash_content: bool,
     workers: int | None,
     progress: Progress | None,
 ) -> Catalog:
     rows = source.rows()
+    if settings.labels == WITHOUT_LABELS:
+        rows = without_labels(rows)
     split, split_facts = assign_splits(
-        rows.table, settings, rows.lists, source.name, rows.label_set
+        rows.table, settings, rows.lists, source.name, rows.label_set, rows.own_split
     )
     checked = check_files(
         source.root,
@@ -309,16 +313,14 @@ def _build(
         "inputs_fingerprint": _inputs(source, settings),
         "max_pixels": settings.max_pixels,
     }
-    audited = audit(table, source.images, rows.label_set, origin)
+    audited = audit(table, source, rows.label_set, origin)
     audited["warnings"] = [*audited["warnings"], *note_warnings(checked)]
     return Catalog(source.root, table, {**origin, **audited}, rows.label_set)
 
 
-def _inputs(source: Source, settings: DataSettings) -> str:
-    read = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.inputs]
-    split = settings.model_dump(
-        mode="json", include={"split", "split_seed", "val_fraction", "test_fraction", "max_pixels"}
-    )
+def _inputs(source: Reader, settings: DataSettings) -> str:
+    read = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source.inputs]
+    split = settings.model_dump(mode="json", include=_DECIDES)
     images = _image_hash(source.images, "path", "size", "changed")
     return fingerprint([FORMAT, INTENSITY, source.name, str(source.root), read, split, images])
 

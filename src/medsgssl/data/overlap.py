@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import Catalog
+from medsgssl.data.readers.registry import WITHOUT_LABELS
 from medsgssl.errors import ConfigError
 from medsgssl.runs.data_summary import Overlap
 
+_FIRST_ALONE = (
+    "extra_roots", "classes", "image_column", "patient_column", "patient_pattern"
+)  # fmt: skip
 _SUFFIX = r"\.[^.]*$"
 # 00000013_005, also with more before or after it.
+_NIH_PATIENTS = 30_805
 _NIH_NAME = r"(?:^|_)(\d{8})_\d{3}(?!\d)"
 
 
@@ -33,7 +38,16 @@ def extra_datasets(settings: DataSettings) -> list[DataSettings]:
         if root in seen:
             raise ConfigError(f"data.extra_roots names {folder} again", "name every data set once")
         seen.add(root)
-        changes = {"root": folder, "extra_roots": (), "labels": None, "split": "train"}
+        changes = {
+            "root": folder,
+            "extra_roots": (),
+            "labels": WITHOUT_LABELS,
+            "split": "train",
+            "classes": (),
+            "image_column": None,
+            "patient_column": None,
+            "patient_pattern": None,
+        }
         found.append(settings.model_copy(update=changes))
     return found
 
@@ -51,7 +65,10 @@ def image_identity_keys(table: pd.DataFrame) -> pd.DataFrame:
     name = file.str.replace(r"^.*/", "", regex=True).str.replace(_SUFFIX, "", regex=True)
     if name.duplicated().any():
         name = table["image_id"].astype("str").str.replace(_SUFFIX, "", regex=True)
-    patient = ("nih " + name.str.extract(_NIH_NAME, expand=False)).fillna("")
+    numbers = name.str.extract(_NIH_NAME, expand=False)
+    # Eight digits that are no patient of NIH, such as a date, mean nothing.
+    real = (table["source"] == "nih") | (pd.to_numeric(numbers) <= _NIH_PATIENTS)
+    patient = ("nih " + numbers.where(real)).fillna("")
     chexpert = table["source"] == "chexpert"
     patient = patient.where(~chexpert, "chexpert " + table["patient_id"])
     return pd.DataFrame({"name": name, "patient": patient, "source": table["source"]}).astype("str")

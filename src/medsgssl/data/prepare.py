@@ -122,7 +122,7 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
         first: The data set beside which this one is pretrained on; None for that one itself.
     """
     settings = config.data
-    catalog = load_or_build(settings, labels=settings.labels)
+    catalog = load_or_build(settings)
     shared: Overlap | None = None
     if first is not None:
         # Before the masks, whose controls mix images of one split.

@@ -23,6 +23,7 @@ def assign_splits(
     lists: dict[str, ListFile] | None,
     source: str,
     label_set: LabelSet,
+    own_split: pd.Series | None = None,
 ) -> tuple[pd.Series, SplitSummary]:
     """Give every image a split.
 
@@ -32,6 +33,7 @@ def assign_splits(
         lists: The list files of the data set.
         source: Name of the data set.
         label_set: Names the columns of the labels, which drawn splits are stratified by.
+        own_split: The split that the data set itself gives, ``""`` where it gives none.
 
     Returns:
         ``train``, ``val`` or ``test`` by row, and the facts of the split: ``kind``, ``seed``
@@ -42,7 +44,7 @@ def assign_splits(
         DataError: Lists are missing or incomplete, or a split would be empty.
         LeakError: A patient is in both lists.
     """
-    kind = _resolve(settings, lists, source)
+    kind = _resolve(settings, lists, source, own_split is not None)
     facts: SplitSummary = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
     if kind == "train":
         facts = {"kind": kind, "seed": None, "validation": "none"}
@@ -55,7 +57,9 @@ def assign_splits(
         )
         split = _draw(table, shares, settings.split_seed, label_set)
     else:
-        if kind == "lists":
+        if own_split is not None and kind == "own":
+            split = _complete(own_split)
+        elif kind == "lists":
             split, facts["listed_without_row"] = _from_lists(table, _both(lists))
         else:
             is_test = table["patient_id"].isin(nih_test_patients())
@@ -64,6 +68,8 @@ def assign_splits(
         carried = source == "nih" and _carry_validation(table["patient_id"], split)
         if carried:
             facts["seed"], facts["validation"] = None, "carried"
+        elif (split == "val").any():
+            facts["seed"], facts["validation"] = None, "own"
         else:
             _draw_validation(table, split, settings, label_set)
     _check_filled(split, kind)
@@ -83,15 +89,36 @@ def check_leaks(patients: pd.Series, split: pd.Series) -> None:
         shown = ", ".join(leaking[:10]) + (" ..." if len(leaking) > 10 else "")
         raise LeakError(
             f"{len(leaking)} patients have images in more than one split: {shown}",
-            "put all images of a patient into one list, or use data.split=random",
+            "put all images of a patient into one split, or use data.split=random; where these are "
+            "not the patients, set data.patient_pattern or data.patient_column",
         )
 
 
-def _resolve(settings: DataSettings, lists: dict[str, ListFile] | None, source: str) -> str:
+def _complete(own_split: pd.Series) -> pd.Series:
+    """Return the data set's own split, where it gives one for every image."""
+    without = int((own_split == "").sum())
+    if without:
+        raise DataError(
+            f"{without} images have no split in the data set's own tables",
+            "complete them, or use data.split=random",
+        )
+    return own_split.copy()
+
+
+def _resolve(
+    settings: DataSettings, lists: dict[str, ListFile] | None, source: str, has_own: bool
+) -> str:
     if settings.split == "auto":
+        if has_own:
+            return "own"
         if lists:
             return "lists"
         return "official" if source == "nih" else "random"
+    if settings.split == "own" and not has_own:
+        raise DataError(
+            f"{settings.root} brings no split of its own",
+            "add a column `split` of train, val and test to its table, or use data.split=random",
+        )
     if settings.split == "official" and source != "nih":
         raise DataError(
             f"{settings.root} holds no NIH table, so it has no official split",
@@ -169,5 +196,10 @@ def _draw(
 def _check_filled(split: pd.Series, kind: str) -> None:
     empty = [name for name in SPLITS if not (split == name).any()]
     if empty:
-        other = "give more patients" if kind == "random" else "use data.split=random"
+        other = (
+            "give more patients; where the data set has more, set data.patient_pattern or "
+            "data.patient_column (`medsgssl catalog DATA --split train` shows how they were found)"
+            if kind == "random"
+            else "use data.split=random"
+        )
         raise DataError(f"the {kind} split leaves {' and '.join(empty)} empty", other)

@@ -10,6 +10,24 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 from medsgssl.runs.artifact import read_artifact
 
 
+class PatientSummary(TypedDict):
+    """How the patient of an image was found."""
+
+    rule: str
+    patients: int
+    images: int
+    example: str  # "image -> patient"
+
+
+class ColumnSummary(TypedDict):
+    """What was understood of a table that describes images."""
+
+    found: dict[str, str]  # what a column stands for -> its name
+    absent: list[str]  # what no column stands for, e.g. "sex"
+    not_understood: dict[str, int]  # values that were given and could not be read, by column
+    not_used: list[str]
+
+
 class LabelsSummary(TypedDict):
     """Where the labels of a data set come from, as its reader tells."""
 
@@ -18,6 +36,9 @@ class LabelsSummary(TypedDict):
     other_labels_files: NotRequired[list[str]]
     labels_hash: NotRequired[str]
     ages_set_missing: NotRequired[int]
+    patients: NotRequired[PatientSummary]
+    columns: NotRequired[ColumnSummary]
+    remarks: NotRequired[list[str]]  # sentences that the user should read
 
 
 class SplitSummary(TypedDict):
@@ -39,6 +60,8 @@ class FileCounts(TypedDict):
     lateral: int
     not_in_table: int
     not_in_table_first: list[str]
+    other_files: NotRequired[dict[str, int]]  # files that are no image, by suffix
+    passed_over: NotRequired[dict[str, int]]  # by reason
 
 
 class SplitCounts(TypedDict):

@@ -195,7 +195,7 @@ def estimate(
     say = progress or (lambda _: None)
     first = plan.config(plan.runs[0])
     say("reading the catalog")
-    catalog = current_catalog(first.data, first.data.labels)
+    catalog = current_catalog(first.data)
     images = _images(catalog)
     further = [
         _images(drop_overlap(catalog, current_catalog(settings))[0])

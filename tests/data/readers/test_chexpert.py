@@ -6,11 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import build_catalog
-from medsgssl.data.labels import NO_LABELS
 from medsgssl.data.overlap import image_identity_keys
 from medsgssl.data.readers.registry import find_source
 from medsgssl.errors import DataError
@@ -39,7 +39,9 @@ def test_tables_give_patients_views_and_paths(tmp_path: Path) -> None:
     rows = source.rows()
     table = rows.table
     assert source.name == "chexpert"
-    assert rows.label_set == NO_LABELS
+    assert rows.label_set.names == ("No Finding", "Cardiomegaly", "Support Devices")
+    assert rows.own_split is not None
+    assert rows.own_split.tolist() == ["train", "train", "train", "test"]
     assert table["image_id"].tolist()[0] == "train_patient00001_study1_view1_frontal.jpg"
     assert table["path"].tolist()[3] == "valid/patient64541/study1/view1_frontal.jpg"
     assert table["patient_id"].tolist() == [
@@ -48,6 +50,19 @@ def test_tables_give_patients_views_and_paths(tmp_path: Path) -> None:
     assert table["view"].tolist() == ["AP", "PA", "LATERAL", "AP"]
     assert table["sex"].tolist() == ["F", "M", "M", ""]
     assert table["age"].tolist() == [68, 0, 0, 73]
+
+
+@pytest.mark.parametrize(("uncertain", "value"), [("ignore", None), ("zeros", 0), ("ones", 1)])
+def test_uncertain_labels_are_unknown_negative_or_positive_and_blank_ones_negative(
+    tmp_path: Path, uncertain: str, value: int | None
+) -> None:
+    settings = DataSettings(root=chexpert(tmp_path), uncertain=uncertain)
+    rows = find_source(tmp_path, settings).rows()
+    devices = rows.table["Support Devices"]
+    assert (None if pd.isna(devices[0]) else devices[0]) == value
+    assert devices[1:].tolist() == [0, 0, 0]
+    assert rows.table["Cardiomegaly"].tolist() == [1, 0, 0, 0]
+    assert rows.label_set.uncertain == (uncertain == "ignore")
 
 
 def test_lateral_views_are_set_aside_and_counted(tmp_path: Path) -> None:
@@ -87,7 +102,9 @@ def test_a_table_without_the_layouts_columns_is_no_chexpert(tmp_path: Path) -> N
     root = chexpert(tmp_path)
     for name in ("train.csv", "valid.csv"):
         (root / name).write_text("a,b\n1,2\n")
-    assert find_source(root).name == "folder"
+    with pytest.raises(DataError, match=r"holds the table train.csv \(its columns: a, b\)"):
+        find_source(root)
+    assert find_source(root, DataSettings(labels="none")).name == "folder"
 
 
 def test_files_called_alike_in_a_plain_folder_are_told_apart(tmp_path: Path) -> None:

@@ -40,19 +40,19 @@ def test_a_folder_says_that_it_has_no_labels(tmp_path: Path) -> None:
     _images(tmp_path, "a.png")
     rows = find_source(tmp_path).rows()
     assert rows.label_set == NO_LABELS
-    assert rows.facts == {"label_revision": "none"}
+    assert rows.facts["label_revision"] == "none"
 
 
 def test_two_files_with_one_id_are_an_error(tmp_path: Path) -> None:
     _images(tmp_path, "17/a.png", "17_a.png")
     with pytest.raises(DataError, match="one image id"):
-        find_source(tmp_path)
+        find_source(tmp_path).rows()
 
 
 def test_folders_that_hold_no_data_set_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         find_source(tmp_path / "absent")
-    with pytest.raises(DataError, match="holds neither"):
+    with pytest.raises(DataError, match="holds no images and no known label table"):
         find_source(tmp_path)
     (tmp_path / "test_list.txt").write_text("a.png\n")
     with pytest.raises(DataError, match="no label table"):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medsgssl.config.schema import DataSettings
 from medsgssl.data.boxes import read_boxes
 from medsgssl.data.labels import DISEASES
 from medsgssl.data.readers.registry import find_source
@@ -121,10 +122,10 @@ def test_label_revision_is_recorded_and_can_be_chosen(tmp_path: Path) -> None:
     for name in ("Data_Entry_2017_v2020.csv", NAME):
         _write(tmp_path, f"a.png,Mass,0,1,50,M,PA{REST}", name=name)
     assert find_source(tmp_path).rows().facts["label_revision"] == "2017"
-    chosen = find_source(tmp_path, "Data_Entry_2017_v2020.csv")
+    chosen = find_source(tmp_path, DataSettings(labels="Data_Entry_2017_v2020.csv"))
     assert chosen.rows().facts["label_revision"] == "v2020"
     with pytest.raises(DataError, match="does not exist"):
-        find_source(tmp_path, "other.csv")
+        find_source(tmp_path, DataSettings(labels="other.csv"))
 
 
 def test_broken_tables_are_named(tmp_path: Path) -> None:

@@ -1,22 +1,23 @@
-"""What every data set gives: its image files and one row of labels per image."""
+"""What every layout of data gives: its image files and one row of labels per image.
+
+A reader is one file of this package, or a class that another package offers as entry point
+``medsgssl.readers``.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Self
 
 import pandas as pd
 
+from medsgssl.config.schema import DataSettings
 from medsgssl.data.labels import NO_LABELS, LabelSet
+from medsgssl.data.readers.scan import Scan
 from medsgssl.errors import DataError
-from medsgssl.images.integrity import IMAGE_SUFFIXES
 from medsgssl.runs.data_summary import LabelsSummary
-
-ImageFile = tuple[str, int, int]
-"""Path relative to the root, size in bytes, modification time in ns."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,18 @@ class SourceRows:
         table: One row per image: ``image_id``, ``path`` (relative to the root, ``""`` where the
             file is missing), ``patient_id``, ``age``, ``sex``, ``view``, ``follow_up`` and the
             labels (nullable ``Int8``: 0, 1 or missing), typed as in the catalog.
-        facts: JSON-like remarks on the labels; always ``label_revision`` (``"none"`` where there
-            are no labels).
+        facts: Remarks on the labels; always ``label_revision`` (``"none"`` where there are none).
         label_set: Names the columns of the labels.
         lists: Image ids of the list files by part (``"trainval"``, ``"test"``), or ``None``.
+        own_split: Split of each row that the data set itself gives: ``train``, ``val``, ``test``
+            or ``""``; ``None`` where it gives none.
     """
 
     table: pd.DataFrame
     facts: LabelsSummary
     label_set: LabelSet = NO_LABELS
     lists: dict[str, ListFile] | None = None
+    own_split: pd.Series | None = None
 
 
 @dataclass(frozen=True)
@@ -47,95 +50,73 @@ class ListFile:
     image_ids: tuple[str, ...] = field(repr=False)
 
 
-class Source(Protocol):
-    """A data set that has been found on disk, but whose tables have not been read."""
+@dataclass(frozen=True)
+class DataFolder:
+    """A data folder as readers see it.
+
+    Attributes:
+        scan: Every file below it.
+        settings: The data settings.
+        table: The label table that ``data.labels`` names; None where none is named.
+        header: That table's columns.
+    """
+
+    scan: Scan
+    settings: DataSettings
+    table: Path | None = None
+    header: tuple[str, ...] = ()
 
     @property
-    def name(self) -> str:
-        """Name of the data set, e.g. ``nih``."""
+    def root(self) -> Path:
+        """The folder."""
+        return self.scan.root
+
+    def file(self, *names: str) -> Path | None:
+        """Return the first of some files, paths relative to the folder, that exists."""
+        return next((self.root / name for name in names if (self.root / name).is_file()), None)
+
+
+class Reader(ABC):
+    """A data set that has been recognized, but whose tables have not been read.
+
+    Attributes:
+        name: Name of the layout, e.g. ``nih``.
+        rank: Readers of smaller rank are asked first.
+    """
+
+    name: ClassVar[str]
+    rank: ClassVar[int] = 50
+
+    def __init__(self, folder: DataFolder, inputs: tuple[Path, ...] = ()) -> None:
+        self.folder = folder
+        self.inputs = inputs
+        """The tables and lists that ``rows`` reads."""
 
     @property
     def root(self) -> Path:
         """Folder of the data set."""
+        return self.folder.root
+
+    @classmethod
+    @abstractmethod
+    def detect(cls, folder: DataFolder) -> Self | None:
+        """Recognize the layout; ``None`` where the folder holds another one.
+
+        Where ``folder.table`` is given, only that table decides.
+        """
 
     @property
+    @abstractmethod
     def images(self) -> pd.DataFrame:
-        """The image files as ``scan_images`` gives them."""
+        """The image files, indexed by ``image_id``, with ``path``, ``size`` and ``changed``."""
 
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The tables and lists that ``rows`` reads."""
-
+    @abstractmethod
     def rows(self) -> SourceRows:
-        """Read the tables."""
+        """Read the tables.
 
-
-def scan_images(root: Path, folders: Iterable[Path]) -> pd.DataFrame:
-    """List the image files that lie directly in some folders.
-
-    Args:
-        root: Folder that paths are given relative to.
-        folders: Folders below it, in order of preference; those that do not exist are skipped.
-
-    Returns:
-        A frame indexed by ``image_id`` (file name, unique) with ``path`` (relative, with ``/``),
-        ``size`` (bytes) and ``changed`` (modification time, ns). Of files with one name the first
-        counts.
-    """
-    found: dict[str, ImageFile] = {}
-    for folder in folders:
-        if folder.is_dir():
-            for name, file in image_files(root, folder):
-                found.setdefault(name, file)
-    return image_frame(found)
-
-
-def scan_tree(root: Path) -> pd.DataFrame:
-    """List every image file below a folder; hidden folders are passed over.
-
-    Args:
-        root: The folder.
-
-    Returns:
-        A frame as ``scan_images`` gives it; the image id is the relative path with ``_`` for ``/``.
-
-    Raises:
-        DataError: Two files have one image id.
-    """
-    found: dict[str, ImageFile] = {}
-    for folder, below, _ in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for _, file in image_files(root, Path(folder)):
-            name = file[0].replace("/", "_")
-            if name in found:
-                raise DataError(
-                    f"{root}: {found[name][0]} and {file[0]} have one image id",
-                    "rename one of the two files",
-                )
-            found[name] = file
-    return image_frame(found)
-
-
-def image_files(root: Path, folder: Path) -> Iterator[tuple[str, ImageFile]]:
-    """Yield name and facts of each image file that lies directly in a folder below ``root``."""
-    prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
-    # scandir gives names without one Path object per file: there are 112,120 of them.
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-            if suffix in IMAGE_SUFFIXES and entry.is_file():
-                facts = entry.stat()
-                yield entry.name, (prefix + entry.name, facts.st_size, facts.st_mtime_ns)
-
-
-def image_frame(found: dict[str, ImageFile]) -> pd.DataFrame:
-    """Turn facts by image id into the frame of ``scan_images``."""
-    names = sorted(found)
-    return pd.DataFrame(
-        [found[name] for name in names],
-        index=pd.Index(names, name="image_id", dtype="str"),
-        columns=["path", "size", "changed"],
-    )
+        Raises:
+            DataError: A table is malformed; the message names the line.
+        """
 
 
 def read_list(path: Path) -> ListFile:

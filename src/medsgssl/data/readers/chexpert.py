@@ -1,108 +1,147 @@
-"""CheXpert as it is released: folders by patient and study, one table per part; for pretraining.
+"""CheXpert as it is released: folders by patient and study, one table per part.
 
 Source: Irvin et al., "CheXpert: a large chest radiograph dataset with uncertainty labels and expert
-comparison", AAAI 2019. Its 14 observations are other ones than the 14 diseases of NIH, and many are
-marked uncertain: they are not read.
+comparison", AAAI 2019.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import pandas as pd
 
-from medsgssl.data.readers.base import SourceRows, scan_tree
-from medsgssl.data.readers.columns import age_column, check_names, sex_column, view_column
+from medsgssl.data.labels import NO_LABELS
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.columns import check_names, describe_images
+from medsgssl.data.readers.observations import OBSERVATIONS, observation_labels
+from medsgssl.data.readers.patients import summarize_patients
+from medsgssl.data.readers.scan import ImageFile, image_frame, path_id
+from medsgssl.data.readers.tables import TextTable, read_header, read_text_table
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
+from medsgssl.utils.io import file_hash
 
 _TABLES = ("train.csv", "valid.csv", "test.csv")
-_PARTS = frozenset(Path(name).stem for name in _TABLES)
 _REQUIRED = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 
 
-@dataclass(frozen=True)
-class ChexpertSource:
+class ChexpertReader(Reader):
     """The CheXpert layout: ``train/patient00001/study1/view1_frontal.jpg`` and its tables.
 
-    The image id is the path below the folder with ``_`` for ``/``. Paths in the tables may begin
-    with the name of the release, e.g. ``CheXpert-v1.0-small``.
-
-    Attributes:
-        root: The folder that holds the tables.
-        inputs: Those tables that are there.
+    The image id is the path from the part's name on, with ``_`` for ``/``. Paths in the tables may
+    begin with the name of the release, e.g. ``CheXpert-v1.0-small``. Its own split: ``valid.csv``
+    is test where there is no ``test.csv``, else validation.
     """
 
-    root: Path
-    inputs: tuple[Path, ...]
-    name: str = "chexpert"
+    name = "chexpert"
+    rank = 20
+
+    @classmethod
+    def detect(cls, folder: DataFolder) -> Self | None:
+        """Recognize the layout by the header of its tables."""
+        if folder.table is not None:
+            known = set(_REQUIRED) <= set(folder.header)
+            return cls(folder, (folder.table,)) if known else None
+        there = [folder.root / name for name in _TABLES if (folder.root / name).is_file()]
+        tables = tuple(path for path in there if set(_REQUIRED) <= set(read_header(path)))
+        return cls(folder, tables) if tables else None
+
+    @cached_property
+    def _by_id(self) -> dict[str, ImageFile]:
+        """The image files by the id that the tables give them."""
+        return {path_id("/".join(_from_part(file.path) or (file.path,))): file
+                for file in self.folder.scan.images}  # fmt: skip
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The image files (see ``scan_images``)."""
-        return scan_tree(self.root)
+        """The image files."""
+        return image_frame(list(self._by_id.values()), list(self._by_id))
 
     def rows(self) -> SourceRows:
-        """Read the tables, without labels.
+        """Read the tables.
 
         Raises:
             DataError: A table cannot be read, or a path leaves the folder or names no patient.
         """
-        parts = [self._read(path) for path in self.inputs]
-        text = pd.concat(parts, ignore_index=True)
-        names = text["image_id"]
-        ages, lost = age_column(text["Age"])
-        lateral = text["Frontal/Lateral"].str.strip().str.lower() == "lateral"
-        table = pd.DataFrame(
+        tables = [_read(path) for path in self.inputs]
+        text = pd.concat([table.text for table in tables], ignore_index=True).fillna("")
+        table = TextTable(self.inputs[0], text, tables[0].lines)
+        if len(tables) == 1:
+            table = tables[0]
+        places = [_place(part, row) for part in tables for row in range(len(part.text))]
+        names = pd.Series(["_".join(place) for place in places], dtype="str")
+        patients = pd.Series([place[1] for place in places], dtype="str")
+        start = 0
+        for part in tables:
+            check_names(names.iloc[start : start + len(part.text)], part)
+            start += len(part.text)
+        lateral = text["Frontal/Lateral"].str.lower() == "lateral"
+        described, summary = describe_images(
+            TextTable(self.inputs[0], text.assign(view=text["AP/PA"].mask(lateral, "LATERAL")),
+                      table.lines),
+            {"age": "Age", "sex": "Sex", "view": "view"},
+        )  # fmt: skip
+        frame = pd.DataFrame(
             {
                 "image_id": names,
                 "path": self.images["path"].reindex(names).astype("str").fillna("").to_numpy(),
-                "patient_id": text["patient"],
-                "age": ages,
-                "sex": sex_column(text["Sex"]),
-                "view": view_column(text["AP/PA"].mask(lateral, "LATERAL")),
-                "follow_up": pd.Series(pd.NA, index=names.index, dtype="Int16"),
+                "patient_id": patients,
             }
         )
-        facts: LabelsSummary = {"label_revision": "none", "ages_set_missing": lost}
-        return SourceRows(table, facts)
+        facts: LabelsSummary = {
+            "label_revision": "none",
+            "ages_set_missing": summary["not_understood"].get("age", 0),
+            "patients": summarize_patients(
+                patients,
+                "the folder patientNNNNN of the paths",
+                (names.iloc[-1], patients.iloc[-1]),
+            ),
+            "columns": summary,
+        }
+        label_set = NO_LABELS
+        frame = pd.concat([frame, described], axis=1)
+        if set(OBSERVATIONS) & set(text.columns):
+            parts = [observation_labels(part, self.folder.settings, self.name) for part in tables]
+            label_set = parts[0][1]
+            values = pd.concat([labels for labels, _ in parts], ignore_index=True)
+            frame = pd.concat([frame, values[list(label_set.names)]], axis=1)
+            facts["label_revision"] = self.folder.settings.uncertain
+            facts["labels_file"] = ", ".join(path.name for path in self.inputs)
+            facts["labels_hash"] = " ".join(file_hash(path) for path in self.inputs)
+        return SourceRows(frame, facts, label_set, own_split=self._own_split(places))
 
-    def _read(self, path: Path) -> pd.DataFrame:
-        try:
-            text = pd.read_csv(path, usecols=list(_REQUIRED), dtype=str, keep_default_na=False)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path} cannot be read: {error}", "give the table as CheXpert released it"
-            ) from error
-        places = [_place(name, path, line) for line, name in enumerate(text["Path"], start=2)]
-        text["image_id"] = pd.Series(["_".join(place) for place in places], dtype="str")
-        text["patient"] = pd.Series([place[1] for place in places], dtype="str")
-        check_names(text["image_id"], path)
-        return text
+    def _own_split(self, places: list[tuple[str, ...]]) -> pd.Series | None:
+        names = {path.stem for path in self.inputs}
+        if len(names) < 2 or "train" not in names:
+            return None
+        part = {"train": "train", "valid": "val" if "test" in names else "test", "test": "test"}
+        return pd.Series([part[place[0]] for place in places], dtype="str")
 
 
-def find_chexpert(root: Path) -> ChexpertSource | None:
-    """Recognize the CheXpert layout by the header of its tables."""
-    there = [root / name for name in _TABLES if (root / name).is_file()]
-    tables = tuple(path for path in there if _is_table(path))
-    return ChexpertSource(root, tables) if tables else None
+def _read(path: Path) -> TextTable:
+    table = read_text_table(path)
+    table.require(_REQUIRED, "give the table as CheXpert released it")
+    return table
 
 
-def _is_table(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        header = stream.readline().strip().split(",")
-    return set(_REQUIRED) <= set(header)
-
-
-def _place(name: str, path: Path, line: int) -> tuple[str, ...]:
-    """Return the parts of an image's path from ``train``, ``valid`` or ``test`` on."""
-    parts = PurePosixPath(name.strip()).parts
-    start = next((i for i, part in enumerate(parts) if part in _PARTS), None)
+def _from_part(path: str) -> tuple[str, ...] | None:
+    """Return the parts of a path from ``train``, ``valid`` or ``test`` on."""
+    parts = PurePosixPath(path).parts
+    names = {Path(name).stem for name in _TABLES}
+    start = next((i for i, part in enumerate(parts) if part in names), None)
     if start is None or ".." in parts or len(parts) - start < 3:
+        return None
+    return parts[start:]
+
+
+def _place(table: TextTable, row: int) -> tuple[str, ...]:
+    name = table.text["Path"].iloc[row]
+    parts = _from_part(name)
+    if parts is None:
         raise DataError(
-            f"{path}, line {line}: {name!r} is no path like train/patient00001/study1/view1.jpg",
+            f"{table.where(row)}: {name!r} is no path like train/patient00001/study1/view1.jpg",
             "give the table as CheXpert released it; images may not lie outside the data folder",
         )
-    return parts[start:]
+    return parts

@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Self
 
 import pandas as pd
 
-from medsgssl.data.readers.base import SourceRows, scan_tree
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
+from medsgssl.data.readers.scan import image_frame, path_id
 
 
-@dataclass(frozen=True)
-class FolderSource:
+class FolderReader(Reader):
     """Every image below a folder; hidden folders are passed over.
 
-    The image id is the file name; below the top it is the relative path with ``_`` for ``/``. The
-    patient id is the image id up to the first underscore after a digit, or else its stem: so
-    ``17_a.png``, ``17_b.png`` and ``17/c.png`` are one patient, ``MCUCXR_0001_0.png`` and
-    ``MCUCXR_0002_0.png`` are two.
+    The image id is the relative path with ``_`` for ``/``. Who the patient is, decides
+    ``data.patient_pattern`` or the rules of ``patients.py``: ``17_a.png``, ``17_b.png`` and
+    ``17/c.png`` are one patient, ``MCUCXR_0001_0.png`` and ``MCUCXR_0002_0.png`` are two.
     """
 
-    root: Path
-    name: str = "folder"
+    name = "folder"
+    rank = 100
+
+    @classmethod
+    def detect(cls, folder: DataFolder) -> Self | None:
+        """Take any folder with images."""
+        return cls(folder) if folder.scan.images and folder.table is None else None
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The image files (see ``scan_tree``)."""
-        return scan_tree(self.root)
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """Nothing besides the images."""
-        return ()
+        """The image files."""
+        files = self.folder.scan.images
+        return image_frame(files, [path_id(file.path) for file in files])
 
     def rows(self) -> SourceRows:
         """Give one row per image, without labels."""
         names = self.images.index.to_series().reset_index(drop=True)
+        paths = self.images["path"].tolist()
         blank = pd.Series("", index=names.index, dtype="str")
         unknown = pd.Series(pd.NA, index=names.index, dtype="Int16")
+        patients = patients_of_paths(paths, self.folder.settings.patient_pattern)
         table = pd.DataFrame(
             {
                 "image_id": names,
-                "path": self.images["path"].to_numpy(),
-                "patient_id": _patients(names),
+                "path": paths,
+                "patient_id": patients.series(),
                 "age": unknown,
                 "sex": blank,
                 "view": blank,
                 "follow_up": unknown,
             }
         )
-        return SourceRows(table, {"label_revision": "none"})
-
-
-def _patients(names: pd.Series) -> pd.Series:
-    stems = names.str.replace(r"\.[^.]*$", "", regex=True)
-    return stems.str.extract(r"^(\D*\d[^_]*)", expand=False).fillna(stems).astype("str")
+        summary = summarize_patients(table["patient_id"], patients.rule, patients.example)
+        return SourceRows(table, {"label_revision": "none", "patients": summary})

@@ -6,23 +6,18 @@ weakly-supervised classification and localization of common thorax diseases", CV
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 
 from medsgssl.data.labels import NIH
-from medsgssl.data.readers.base import ListFile, SourceRows, read_list, scan_images
-from medsgssl.data.readers.columns import (
-    age_column,
-    check_names,
-    label_columns,
-    sex_column,
-    small_integers,
-    view_column,
-)
+from medsgssl.data.readers.base import DataFolder, ListFile, Reader, SourceRows, read_list
+from medsgssl.data.readers.columns import check_names, describe_images, joined_labels
+from medsgssl.data.readers.patients import summarize_patients
+from medsgssl.data.readers.scan import image_frame
+from medsgssl.data.readers.tables import TextTable, read_header, read_text_table
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash
@@ -32,35 +27,52 @@ REVISIONS = {"Data_Entry_2017.csv": "2017", "Data_Entry_2017_v2020.csv": "v2020"
 
 TRAINVAL_LIST, TEST_LIST = "train_val_list.txt", "test_list.txt"
 _REQUIRED = ("Image Index", "Finding Labels", "Patient ID")
-_OPTIONAL = ("Follow-up #", "Patient Age", "Patient Gender", "View Position")
 
 
-@dataclass(frozen=True)
-class NihSource:
-    """The NIH layout: ``images/``, ``images_001/images/`` ... or images in the folder itself.
+class NihReader(Reader):
+    """The NIH layout: images by name, wherever they lie below the data folder.
 
-    Attributes:
-        root: Folder of the data set.
-        labels: The label table. Where both revisions are there and none is asked for, the 2017
-            one is taken; which one it was is recorded as ``label_revision``, told by file name.
+    Where both revisions of the labels are there and none is asked for, the 2017 one is taken; which
+    one it was is recorded as ``label_revision``, decided by the file name. Also the table of
+    Kaggle's sample, where ``data.labels`` names it or it is there alone.
     """
 
-    root: Path
-    labels: Path
-    name: str = "nih"
+    name = "nih"
+    rank = 10
+
+    @classmethod
+    def detect(cls, folder: DataFolder) -> Self | None:
+        """Recognize the layout by its label table.
+
+        Raises:
+            DataError: Parts of the release are there without a label table.
+        """
+        table = folder.table
+        if table is not None:
+            if not set(_REQUIRED[:2]) <= set(folder.header):
+                return None
+        else:
+            table = folder.file(*REVISIONS, "sample_labels.csv")
+            if table is None:
+                _require_no_lists(folder)
+                return None
+        lists = (folder.file(TRAINVAL_LIST), folder.file(TEST_LIST))
+        return cls(folder, (table, *(path for path in lists if path is not None)))
+
+    @property
+    def labels(self) -> Path:
+        """The label table."""
+        return self.inputs[0]
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The image files (see ``scan_images``)."""
-        parts = sorted(self.root.glob("images_*"))
-        folders = [self.root / "images", *(part / "images" for part in parts), *parts, self.root]
-        return scan_images(self.root, folders)
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The label table and those of the two lists that exist."""
-        lists = (self.root / TRAINVAL_LIST, self.root / TEST_LIST)
-        return (self.labels, *(path for path in lists if path.is_file()))
+        """The image files by name; of files of one name that in the release's own folders."""
+        chosen = []
+        for files in self.folder.scan.by_name.values():
+            own = [file for file in files if file.path.startswith("images")]
+            # "images" before "images_001", as the copies that hold both mean it.
+            chosen.append(min(own or files, key=lambda file: (file.path.count("/"), file.path)))
+        return image_frame(chosen, [file.path.rpartition("/")[2] for file in chosen])
 
     def rows(self) -> SourceRows:
         """Read the label table and the lists.
@@ -68,101 +80,77 @@ class NihSource:
         Raises:
             DataError: A table or list is malformed; the message names the line.
         """
-        text = _read_text(self.labels)
-        names = text["Image Index"]
-        check_names(names, self.labels)
-        ages, ages_lost = age_column(text["Patient Age"])
-        table = pd.DataFrame(
+        table = _read(self.labels)
+        names = table.text["Image Index"]
+        check_names(names, table)
+        patients = _patients(table)
+        columns = {kind: table.column(kind) for kind in ("age", "sex", "view", "follow_up")}
+        described, summary = describe_images(table, columns)
+        frame = pd.DataFrame(
             {
                 "image_id": names,
                 "path": self.images["path"].reindex(names).astype("str").fillna("").to_numpy(),
-                "patient_id": _patients(text, self.labels),
-                "age": ages,
-                "sex": sex_column(text["Patient Gender"]),
-                "view": view_column(text["View Position"]),
-                "follow_up": small_integers(text["Follow-up #"]),
+                "patient_id": patients,
             }
         )
-        table = pd.concat([table, label_columns(text["Finding Labels"], NIH, self.labels)], axis=1)
+        labels = joined_labels(table.text["Finding Labels"], NIH, table)
         facts: LabelsSummary = {
             "label_revision": REVISIONS.get(self.labels.name, "other"),
-            "labels_file": self.labels.name,
+            "labels_file": _shown_path(self.labels, self.root),
             "other_labels_files": [
                 name
                 for name in REVISIONS
                 if name != self.labels.name and (self.root / name).is_file()
             ],
             "labels_hash": file_hash(self.labels),
-            "ages_set_missing": ages_lost,
+            "ages_set_missing": summary["not_understood"].get("age", 0),
+            "patients": summarize_patients(
+                patients, "the column Patient ID", (names.iloc[-1], patients.iloc[-1])
+            ),
+            "columns": summary,
         }
-        return SourceRows(table, facts, NIH, self._lists())
+        frame = pd.concat([frame, described, labels], axis=1)
+        return SourceRows(frame, facts, NIH, self._lists())
 
     def _lists(self) -> dict[str, ListFile] | None:
-        parts = {"trainval": self.root / TRAINVAL_LIST, "test": self.root / TEST_LIST}
-        there = {part: read_list(path) for part, path in parts.items() if path.is_file()}
-        return there or None
+        parts = {"trainval": TRAINVAL_LIST, "test": TEST_LIST}
+        paths = {part: self.folder.file(name) for part, name in parts.items()}
+        return {part: read_list(path) for part, path in paths.items() if path is not None} or None
 
 
-def find_nih(root: Path, labels: str | None = None) -> NihSource | None:
-    """Recognize the NIH layout by its label table.
-
-    Args:
-        root: Folder of the data set.
-        labels: File name of the label table, inside ``root``; by default the first of
-            ``REVISIONS`` that is there.
-
-    Raises:
-        DataError: The table asked for is not there.
-    """
-    if labels is not None:
-        path = root / labels
-        if not path.is_file():
-            raise DataError(f"{path} does not exist", "name a label table inside the data folder")
-        return NihSource(root, path)
-    there = [root / name for name in REVISIONS if (root / name).is_file()]
-    return NihSource(root, there[0]) if there else None
+def _require_no_lists(folder: DataFolder) -> None:
+    if folder.file(TRAINVAL_LIST, TEST_LIST):
+        raise DataError(
+            f"{folder.root} holds NIH list files but no label table",
+            f"put {' or '.join(REVISIONS)} beside them",
+        )
 
 
-def _read_text(path: Path) -> pd.DataFrame:
+def _shown_path(path: Path, root: Path) -> str:
+    return path.name if path.parent == root else str(path)
+
+
+def _read(path: Path) -> TextTable:
     # The bracketed headers hold bare commas ("OriginalImage[Width,Height]"), which split into as
     # many cells as the rows have; older copies end every line with a comma. Positions are right.
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            header = [cell.strip() for cell in next(csv.reader(stream), [])]
-        absent = [name for name in _REQUIRED if name not in header]
-        if absent:
-            raise DataError(
-                f"{path} has no column {absent[0]!r}", "give the label table as NIH released it"
-            )
-        kept = {header.index(name): name for name in (*_REQUIRED, *_OPTIONAL) if name in header}
-        text = pd.read_csv(
-            path,
-            header=None,
-            skiprows=1,
-            usecols=list(kept),
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} has no rows", "fetch the label table again") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "fetch the label table again") from error
-    text = text.fillna("").rename(columns=kept)
-    return text.reindex(columns=[*_REQUIRED, *_OPTIONAL], fill_value="")
+    header = read_header(path)
+    plain = [name for name in header if name and "[" not in name and "]" not in name]
+    table = read_text_table(path, {name: header.index(name) for name in plain})
+    table.require(_REQUIRED, "give the label table as NIH released it")
+    return table
 
 
-def _patients(text: pd.DataFrame, path: Path) -> pd.Series:
+def _patients(table: TextTable) -> pd.Series:
     """Patient ids without leading zeros, checked against the first 8 digits of the file name."""
-    patients = text["Patient ID"].str.strip().str.replace(r"^0+(?=\d)", "", regex=True)
-    named = text["Image Index"].str.extract(r"^(\d{8})_", expand=False)
+    patients = table.text["Patient ID"].str.replace(r"^0+(?=\d)", "", regex=True)
+    named = table.text["Image Index"].str.extract(r"^(\d{8})_", expand=False)
     named = named.str.replace(r"^0+(?=\d)", "", regex=True)
     wrong = ((patients == "") | (named.notna() & (named != patients))).to_numpy()
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{path}, line {row + 2}: patient {text['Patient ID'].iloc[row]!r} does not fit image "
-            f"{text['Image Index'].iloc[row]!r}",
+            f"{table.where(row)}: patient {table.text['Patient ID'].iloc[row]!r} does not fit "
+            f"image {table.text['Image Index'].iloc[row]!r}",
             "fetch the label table again; a wrong patient would leak between splits",
         )
     return patients

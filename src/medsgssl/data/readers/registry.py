@@ -1,45 +1,126 @@
-"""Recognizes which data set a folder holds."""
+"""Recognizes which data set a folder holds, by the readers of this package and of other ones."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+from dataclasses import replace
 from pathlib import Path
 
-from medsgssl.data.readers.base import Source
-from medsgssl.data.readers.chexpert import find_chexpert
-from medsgssl.data.readers.folder import FolderSource
-from medsgssl.data.readers.nih import REVISIONS, TEST_LIST, TRAINVAL_LIST, find_nih
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.labels import NO_LABELS
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.scan import Scan, scan
+from medsgssl.data.readers.tables import KNOWN_COLUMNS, read_header, shown
 from medsgssl.errors import DataError
+from medsgssl.runs.data_summary import LabelsSummary
+
+GROUP = "medsgssl.readers"
+
+#: ``data.labels=none``: images without labels, whatever tables lie there.
+WITHOUT_LABELS = "none"
+_TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".xlsx", ".xls")
 
 
-def find_source(root: Path, labels: str | None = None) -> Source:
-    """Find the data set in a folder: NIH or CheXpert by its tables, else a plain folder of images.
+@functools.cache
+def readers() -> tuple[type[Reader], ...]:
+    """Return every reader in the order in which they are asked.
+
+    Raises:
+        TypeError: An entry point is no reader.
+    """
+    package = importlib.import_module("medsgssl.data.readers")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    known = {cls.name: cls for cls in Reader.__subclasses__() if cls.__module__.startswith(
+        f"{package.__name__}.")}  # fmt: skip
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        cls = entry.load()
+        if not (isinstance(cls, type) and issubclass(cls, Reader)):
+            raise TypeError(f"the entry point {entry.name!r} of {GROUP} is no Reader class")
+        known[cls.name] = cls
+    return tuple(sorted(known.values(), key=lambda cls: (cls.rank, cls.name)))
+
+
+def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
+    """Find the data set in a folder.
 
     Args:
         root: Folder of the data set.
-        labels: File name of the label table inside ``root``, where there are several.
+        settings: ``labels`` (a table, ``folders``, ``none``) and the other data settings.
 
     Raises:
-        DataError: The folder does not exist, holds no images and no table, or holds parts of the
-            NIH release without its label table.
+        DataError: The folder does not exist, holds no images, or holds a table that is not
+            understood.
     """
-    root = root.absolute()
+    root, settings = root.absolute(), settings or DataSettings()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder", "give the folder of the data set with --data")
-    nih = find_nih(root, labels)
-    if nih is not None:
-        return nih
-    if any((root / name).is_file() for name in (TRAINVAL_LIST, TEST_LIST)):
+    files = scan(root)
+    named = named_table(root, settings)
+    folder = DataFolder(files, settings, named, tuple(read_header(named)) if named else ())
+    for reader in readers():
+        if reader.name == "folder" and settings.labels != WITHOUT_LABELS:
+            _refuse_tables(files)
+        found = reader.detect(folder)
+        if found is not None:
+            return found
+    raise DataError(
+        f"{root} holds no images and no known label table"
+        + (f"; it holds {_other_files(files)}" if files.others else ""),
+        "give the folder of the data set with --data",
+    )
+
+
+def named_table(root: Path, settings: DataSettings) -> Path | None:
+    """Return the table that ``data.labels`` names.
+
+    Raises:
+        DataError: It does not exist.
+    """
+    if settings.labels is None or settings.labels in (WITHOUT_LABELS, "folders"):
+        return None
+    path = root / Path(settings.labels).expanduser()  # an absolute path stays as it is
+    if not path.is_file():
         raise DataError(
-            f"{root} holds NIH list files but no label table",
-            f"put {' or '.join(REVISIONS)} beside them",
+            f"{path} does not exist",
+            "let data.labels name a table by its path relative to the data folder or by its "
+            "absolute path",
         )
-    chexpert = find_chexpert(root)
-    if chexpert is not None:
-        return chexpert
-    folder = FolderSource(root)
-    if folder.images.empty:
-        raise DataError(
-            f"{root} holds neither {' nor '.join(REVISIONS)} nor PNG, JPEG or DICOM images",
-            "give the folder of the data set with --data",
-        )
-    return folder
+    return path
+
+
+def without_labels(rows: SourceRows) -> SourceRows:
+    """Return rows with their labels left out."""
+    facts: LabelsSummary = {**rows.facts, "label_revision": "none"}
+    table = rows.table.drop(columns=list(rows.label_set.names))
+    return replace(rows, table=table, facts=facts, label_set=NO_LABELS)
+
+
+def _refuse_tables(files: Scan) -> None:
+    """Refuse to read a folder as one without labels while a table lies there.
+
+    Raises:
+        DataError: A table is there.
+    """
+    tables = sorted(
+        path.name for path in files.root.iterdir()
+        if path.is_file() and path.name.lower().endswith(_TABLE_SUFFIXES)
+        and not path.name.startswith(".")
+    )  # fmt: skip
+    if not tables:
+        return
+    columns = read_header(files.root / tables[0])
+    has = f" (its columns: {shown(columns)})" if columns else ""
+    raise DataError(
+        f"{files.root} holds the table {tables[0]}{has}, which is none of a known release",
+        f"read it with data.labels={tables[0]}: it needs a column of images ("
+        f"{shown(KNOWN_COLUMNS['image'], 3)}), one of patients and one 0/1 column per class; or "
+        f"read the images without labels with data.labels={WITHOUT_LABELS}",
+    )
+
+
+def _other_files(files: Scan) -> str:
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(files.others.items()))

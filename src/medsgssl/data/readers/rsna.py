@@ -1,0 +1,87 @@
+"""The RSNA Pneumonia Detection Challenge as it is released: DICOM files and one row per box.
+
+Source: Shih et al., "Augmenting the National Institutes of Health chest radiograph dataset with
+expert annotations of possible pneumonia", Radiology: Artificial Intelligence 1, 2019.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Self
+
+import pandas as pd
+
+from medsgssl.data.labels import LabelSet
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.columns import binary_labels
+from medsgssl.data.readers.patients import summarize_patients
+from medsgssl.data.readers.scan import ImageFile, image_frame
+from medsgssl.data.readers.tables import read_text_table
+from medsgssl.runs.data_summary import LabelsSummary
+from medsgssl.utils.io import file_hash
+
+_TABLE = "stage_2_train_labels.csv"
+_REQUIRED = ("patientId", "Target")
+_CLASS = "Pneumonia"
+
+
+class RsnaReader(Reader):
+    """The RSNA layout: ``stage_2_train_images/<patientId>.dcm`` and ``stage_2_train_labels.csv``.
+
+    One class; an image is positive where any box was drawn. Images of the test folder have no
+    labels and are not in the table.
+    """
+
+    name = "rsna-pneumonia"
+    rank = 20
+
+    @classmethod
+    def detect(cls, folder: DataFolder) -> Self | None:
+        """Recognize the layout by its table."""
+        if folder.table is not None:
+            known = set(_REQUIRED) <= set(folder.header)
+            return cls(folder, (folder.table,)) if known else None
+        path = folder.file(_TABLE, "stage_1_train_labels.csv")
+        return cls(folder, (path,)) if path else None
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """The image files, the file name without suffix as id."""
+        chosen: dict[str, ImageFile] = {}
+        for file in self.folder.scan.images:
+            chosen.setdefault(PurePosixPath(file.path).stem, file)
+        return image_frame(list(chosen.values()), list(chosen))
+
+    def rows(self) -> SourceRows:
+        """Read the table.
+
+        Raises:
+            DataError: It is malformed; the message names the line.
+        """
+        table = read_text_table(self.inputs[0])
+        table.require(_REQUIRED, "give the table as RSNA released it")
+        target = binary_labels(table, ["Target"], "ignore")["Target"]
+        labels = target.groupby(table.text["patientId"]).max()
+        images = pd.Series(labels.index, dtype="str")
+        frame = pd.DataFrame(
+            {
+                "image_id": images,
+                "path": self.images["path"].reindex(images).astype("str").fillna("").to_numpy(),
+                "patient_id": images,
+                "age": pd.Series(pd.NA, index=images.index, dtype="Int16"),
+                "sex": pd.Series("", index=images.index, dtype="str"),
+                "view": pd.Series("", index=images.index, dtype="str"),
+                "follow_up": pd.Series(pd.NA, index=images.index, dtype="Int16"),
+                _CLASS: labels.reset_index(drop=True).astype("Int8"),
+            }
+        )
+        facts: LabelsSummary = {
+            "label_revision": self.inputs[0].stem,
+            "labels_file": self.inputs[0].name,
+            "labels_hash": file_hash(self.inputs[0]),
+            "patients": summarize_patients(
+                frame["patient_id"], "the column patientId", (images.iloc[-1], images.iloc[-1])
+            ),
+        }
+        return SourceRows(frame, facts, LabelSet(self.name, (_CLASS,)))

@@ -1,0 +1,171 @@
+"""Lists the files below a data folder: links are followed, content decides what is an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from medsgssl.errors import DataError
+from medsgssl.images.integrity import HEAD_BYTES, IMAGE_SUFFIXES, image_kind
+
+#: Files that nobody takes for an image: not opened, counted, and not warned of.
+EXPECTED_SUFFIXES = frozenset(
+    {".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".yml", ".xml", ".html", ".xlsx", ".pdf",
+     ".py", ".ipynb", ".parquet", ".npz", ".npy", ".gz", ".zip", ".tar", ".log", ".sha256"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file: path below the data folder with ``/``, size in bytes, time of change in ns."""
+
+    path: str
+    size: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What lies below a data folder.
+
+    Attributes:
+        root: The folder.
+        images: The image files, sorted by path.
+        others: How many other files there are, by suffix.
+        skipped: Files and folders that were passed over and why: names that are not UTF-8, links
+            in a loop, folders that cannot be read.
+    """
+
+    root: Path
+    images: tuple[ImageFile, ...] = field(repr=False)
+    others: dict[str, int]
+    skipped: dict[str, list[str]]
+
+    @cached_property
+    def by_path(self) -> dict[str, ImageFile]:
+        """The image files by path."""
+        return {image.path: image for image in self.images}
+
+    @cached_property
+    def by_name(self) -> dict[str, list[ImageFile]]:
+        """The image files by file name, those nearest to the data folder first."""
+        names: dict[str, list[ImageFile]] = {}
+        for image in sorted(self.images, key=lambda one: (one.path.count("/"), one.path)):
+            names.setdefault(image.path.rpartition("/")[2], []).append(image)
+        return names
+
+    @cached_property
+    def by_stem(self) -> dict[str, list[ImageFile]]:
+        """The image files by file name without suffix."""
+        stems: dict[str, list[ImageFile]] = {}
+        for name, images in self.by_name.items():
+            stems.setdefault(PurePosixPath(name).stem, []).extend(images)
+        return stems
+
+    def folders(self) -> dict[str, int]:
+        """Count the images by the folder that they lie in, ``.`` for the data folder itself."""
+        counts: dict[str, int] = {}
+        for image in self.images:
+            folder = image.path.rpartition("/")[0] or "."
+            counts[folder] = counts.get(folder, 0) + 1
+        return counts
+
+
+def scan(root: Path) -> Scan:
+    """List every file below a folder; hidden ones (``.x``, macOS ``._x``) take no part.
+
+    Links to folders are followed, but never into a folder that contains them.
+    """
+    images: list[ImageFile] = []
+    others: dict[str, int] = {}
+    skipped: dict[str, list[str]] = {}
+    for entry, path in _walk(root, "", skipped):
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if suffix in IMAGE_SUFFIXES or (suffix not in EXPECTED_SUFFIXES and _is_image(entry.path)):
+            status = entry.stat()
+            images.append(ImageFile(path, status.st_size, status.st_mtime_ns))
+        else:
+            others[suffix or "no suffix"] = others.get(suffix or "no suffix", 0) + 1
+    images.sort(key=lambda image: image.path)
+    return Scan(root, tuple(images), others, skipped)
+
+
+def _walk(
+    folder: Path | str, prefix: str, skipped: dict[str, list[str]]
+) -> Iterator[tuple[os.DirEntry[str], str]]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        skipped.setdefault(f"cannot be read ({error.strerror})", []).append(prefix or ".")
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        path = prefix + entry.name
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            shown = path.encode(errors="backslashreplace").decode()
+            skipped.setdefault("the name is not UTF-8", []).append(shown)
+            continue
+        if entry.is_dir():
+            if entry.is_symlink() and os.path.realpath(entry.path) in _ancestors(folder):
+                skipped.setdefault("a link to a folder above it", []).append(path)
+                continue
+            yield from _walk(entry.path, path + "/", skipped)
+        elif entry.is_file():
+            yield entry, path
+        elif entry.is_symlink():
+            skipped.setdefault("a link to a file that does not exist", []).append(path)
+
+
+def _ancestors(folder: Path | str) -> set[str]:
+    """Return the real paths of a folder and of every folder above it, as it was reached."""
+    current = Path(folder)
+    return {os.path.realpath(parent) for parent in (current, *current.parents)}
+
+
+def _is_image(path: str) -> bool:
+    try:
+        with Path(path).open("rb") as stream:
+            return image_kind(stream.read(HEAD_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def image_frame(images: Sequence[ImageFile], ids: Sequence[str]) -> pd.DataFrame:
+    """Return image files as a frame.
+
+    Args:
+        images: The files.
+        ids: Image id of each.
+
+    Returns:
+        A frame indexed by ``image_id`` (sorted) with ``path``, ``size`` and ``changed``.
+
+    Raises:
+        DataError: Two files have one id.
+    """
+    by_id: dict[str, ImageFile] = {}
+    for image, name in zip(images, ids, strict=True):
+        if name in by_id:
+            raise DataError(
+                f"{by_id[name].path} and {image.path} have one image id", "rename one of them"
+            )
+        by_id[name] = image
+    names = sorted(by_id)
+    return pd.DataFrame(
+        [(by_id[name].path, by_id[name].size, by_id[name].changed) for name in names],
+        index=pd.Index(names, name="image_id", dtype="str"),
+        columns=["path", "size", "changed"],
+    )
+
+
+def path_id(path: str) -> str:
+    """Return the image id of a path: the path with ``_`` for ``/``."""
+    return path.replace("/", "_")

@@ -1,0 +1,202 @@
+"""A plain CSV table with classes of one's own: an image column, a patient column, 0/1 columns."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Self
+
+import pandas as pd
+
+from medsgssl.data.labels import LabelSet
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.columns import (
+    binary_labels,
+    check_names,
+    describe_images,
+    label_table_columns,
+)
+from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
+from medsgssl.data.readers.scan import ImageFile, image_frame, path_id
+from medsgssl.data.readers.tables import KNOWN_COLUMNS, TextTable, read_text_table, shown
+from medsgssl.errors import ConfigError, DataError
+from medsgssl.runs.data_summary import LabelsSummary
+from medsgssl.utils.io import file_hash
+
+_MASK_FOLDER = re.compile(r"(?i)(^|/)[^/]*masks?[^/]*/")
+_SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val",
+    "validation": "val", "test": "test", "testing": "test", "": "",
+}  # fmt: skip
+
+
+class TableReader(Reader):
+    """Any table that ``data.labels`` names and no other reader knows.
+
+    ``image`` is a file name, found anywhere below the data folder (also without its suffix), or a
+    path relative to it. Other columns are found by the usual names (``patient_id``, ``Patient
+    Sex``, ``age``, ``ViewPosition``, ``split`` ...), or named by ``data.image_column`` and
+    ``data.patient_column``. Classes are ``data.classes``, or every other column of 0, 1, blank, -1
+    and "uncertain".
+    """
+
+    name = "table"
+    rank = 90
+
+    @classmethod
+    def detect(cls, folder: DataFolder) -> Self | None:
+        """Take any table that is named."""
+        return None if folder.table is None else cls(folder, (folder.table,))
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """The image files by path."""
+        files = self.folder.scan.images
+        return image_frame(files, [path_id(file.path) for file in files])
+
+    def rows(self) -> SourceRows:
+        """Read the table.
+
+        Raises:
+            ConfigError: ``data.classes`` or a column setting names what is not there.
+            DataError: The table is malformed; the message names the line.
+        """
+        table = read_text_table(self.inputs[0])
+        settings = self.folder.settings
+        image = self._column(table, "image", settings.image_column)
+        if image is None:
+            raise DataError(
+                f"{table.path} has no column of images; it has {shown(table.text.columns)}",
+                f"call it one of {shown(KNOWN_COLUMNS['image'])}, or set data.image_column",
+            )
+        columns = {
+            kind: table.column(kind) for kind in ("age", "sex", "view", "follow_up", "split")
+        }
+        columns["patient"] = self._column(table, "patient", settings.patient_column)
+        wanted = set(settings.classes)
+        columns = {k: None if name in wanted else name for k, name in columns.items()}
+        taken = [image, *(name for name in columns.values() if name)]
+        if settings.classes:
+            _require_classes(table, settings.classes)
+            classes = list(settings.classes)
+            rest = [n for n in table.text.columns if n not in {*classes, *taken}]
+        else:
+            classes, rest = label_table_columns(table, taken)
+        if not classes:
+            raise DataError(
+                f"{table.path} has no column of labels (0, 1, blank, -1 or uncertain); it has "
+                f"{shown(table.text.columns)}",
+                "add one column per class, or name them with data.classes",
+            )
+        files = [self._file(table, row, value) for row, value in enumerate(table.text[image])]
+        paths = [file.path if file else "" for file in files]
+        ids = pd.Series(
+            [
+                path_id(path or _relative(value))
+                for path, value in zip(paths, table.text[image], strict=True)
+            ],
+            dtype="str",
+        )
+        check_names(ids, table)
+        labels = binary_labels(table, classes, settings.uncertain)
+        described, summary = describe_images(table, {"image": image, **columns}, rest)
+        facts: LabelsSummary = {
+            "label_revision": table.path.name,
+            "labels_file": str(table.path),
+            "labels_hash": file_hash(table.path),
+            "ages_set_missing": summary["not_understood"].get("age", 0),
+            "columns": summary,
+        }
+        patients = self._patients(table, columns["patient"], paths, ids, facts)
+        frame = pd.DataFrame({"image_id": ids, "path": paths, "patient_id": patients})
+        unknown = bool(labels.isna().any(axis=None))
+        label_set = LabelSet(table.path.name, tuple(classes), unknown, negative="none of them")
+        own = None if columns["split"] is None else _own_split(table, columns["split"])
+        frame = pd.concat([frame, described, labels], axis=1)
+        return SourceRows(frame, facts, label_set, own_split=own)
+
+    def _column(self, table: TextTable, kind: str, wanted: str | None) -> str | None:
+        if wanted is None:
+            return table.column(kind)
+        if wanted not in table.text.columns:
+            raise ConfigError(
+                f"data.{kind}_column={wanted!r} is not in {table.path}",
+                f"name one of: {shown(table.text.columns)}",
+            )
+        return wanted
+
+    def _patients(
+        self, table: TextTable, column: str | None, paths: list[str], ids: pd.Series,
+        facts: LabelsSummary,
+    ) -> pd.Series:  # fmt: skip
+        pattern = self.folder.settings.patient_pattern
+        if column is not None and (pattern is None or self.folder.settings.patient_column):
+            patients = table.text[column].astype("str")
+            blank = (patients == "").to_numpy()
+            if blank.any():
+                raise DataError(
+                    f"{table.where(int(blank.argmax()))}: no patient in the column {column!r}",
+                    "fill it in, or find patients by their paths with data.patient_pattern",
+                )
+            rule, example = f"the column {column}", (ids.iloc[-1], patients.iloc[-1])
+        else:
+            found = patients_of_paths(
+                [path or name for path, name in zip(paths, ids, strict=True)], pattern
+            )
+            patients, rule, example = found.series(), found.rule, found.example
+            if pattern is None:
+                facts["remarks"] = [
+                    f"{table.path.name} has no column of patients: they are guessed from paths, by "
+                    f"{rule} (for example {example[0]} -> {example[1]}). Name the column with "
+                    "data.patient_column, or set data.patient_pattern"
+                ]
+        facts["patients"] = summarize_patients(patients, rule, example)
+        return patients
+
+    def _file(self, table: TextTable, row: int, value: str) -> ImageFile | None:
+        """Return the image file that a cell names."""
+        scan = self.folder.scan
+        name = _relative(value)
+        if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise DataError(
+                f"{table.where(row)}: {value!r} is no image below the data folder",
+                "write the file name, or the path relative to the data folder",
+            )
+        if name in scan.by_path:
+            return scan.by_path[name]
+        base = name.rpartition("/")[2]
+        files = scan.by_name.get(base) or scan.by_stem.get(base) or []
+        if "/" in name:
+            # Tables often begin their paths with the name of the release.
+            files = [f for f in files if name.endswith("/" + f.path) or f.path.endswith("/" + name)]
+        if len(files) > 1:
+            files = [f for f in files if not _MASK_FOLDER.search(f.path)] or files
+        if len(files) > 1:
+            raise DataError(
+                f"{table.where(row)}: {value!r} is the name of {len(files)} files: "
+                f"{shown((file.path for file in files), 3)}",
+                "write paths relative to the data folder",
+            )
+        return files[0] if files else None
+
+
+def _relative(value: str) -> str:
+    return value.replace("\\", "/").removeprefix("./")
+
+
+def _require_classes(table: TextTable, classes: tuple[str, ...]) -> None:
+    absent = [name for name in classes if name not in table.text.columns]
+    if absent:
+        raise ConfigError(
+            f"data.classes names {shown(absent)}, which {table.path} has no column for",
+            f"name some of: {shown(table.text.columns)}",
+        )
+
+
+def _own_split(table: TextTable, column: str) -> pd.Series | None:
+    """Return the splits of a column, where its values are splits."""
+    values = table.text[column].str.lower()
+    if not values.isin(list(_SPLITS)).all() or (values == "").all():
+        return None
+    return values.map(_SPLITS).astype("str")

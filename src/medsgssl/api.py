@@ -189,7 +189,7 @@ def load_catalog(data: AnyPath, settings: Mapping[str, Any] | None = None) -> Ca
 
     tree = {**(settings or {}), "root": str(Path(data).expanduser().absolute())}
     resolved = build({"method_name": "METHOD", "data": tree}, MethodSettings).data
-    return load_or_build(resolved, labels=resolved.labels)
+    return load_or_build(resolved)
 
 
 def list_methods() -> dict[str, MethodEntry]:

@@ -29,7 +29,7 @@ def test_images_are_found_by_name_anywhere_by_stem_and_by_path(tmp_path: Path) -
         tmp_path, "a.png,1,0,1,0", "b,Anna,1,0,0", "x/c.png,3,0,0,1", "gone.png,4,0,0,0"
     )
     assert table["path"].tolist() == ["deep/er/a.png", "b.png", "x/c.png", ""]
-    assert table["image_id"].tolist()[2:] == ["x_c.png", "d.png"]
+    assert table["image_id"].tolist()[2:] == ["x_c.png", "gone.png"]
     assert table["patient_id"].tolist() == ["1", "Anna", "3", "4"]
     assert table["Tube"].tolist() == [1, 0, 0, 0]
     with pytest.raises(DataError, match=r"line 3: 'c.png' is the name of 2 files: x/c.png, "):

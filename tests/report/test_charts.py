@@ -6,11 +6,39 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from medsgssl.report.charts import Chart, write_figure
+from medsgssl.report.charts import Chart, series_style, write_figure
 from medsgssl.report.pictures import examples, outline
-from medsgssl.report.run_charts import thin
-from medsgssl.report.theme import COLORS, FIRST, follow_theme
+from medsgssl.report.run_charts import join_bins, thin, wilson
+from medsgssl.report.theme import COLORS, FIRST, SERIES, follow_theme
 from medsgssl.utils.formatting import NONE, count, duration, join_names, number, percent, size, span
+
+SERIES_NAMES = [name for name, (light, _) in COLORS.items() if light in SERIES]
+
+
+def test_twelve_lines_differ_in_color_and_marker() -> None:
+    styles = [series_style(n) for n in range(12)]
+    assert len({style["color"] for style in styles}) == 12
+    assert len({style["marker"] for style in styles}) == 12
+
+
+def test_joined_bins_keep_images_and_positives() -> None:
+    rng = np.random.default_rng(0)
+    count = rng.integers(20, 40, 15).tolist()
+    curve = {"score": np.sort(rng.random(15)).tolist(), "frequency": rng.random(15).tolist()}
+    joined = join_bins({**curve, "count": count}, 4)  # type: ignore[typeddict-item]
+    assert len(joined["count"]) == 4
+    assert sum(joined["count"]) == sum(count)
+    for key in ("score", "frequency"):
+        assert np.dot(joined[key], joined["count"]) == pytest.approx(np.dot(curve[key], count))
+    assert len(join_bins({**curve, "count": count}, 0)["count"]) == 1  # type: ignore[typeddict-item]
+
+
+def test_wilson_covers_an_empty_count_and_is_symmetric() -> None:
+    # Of none in n, the upper end is z^2 / (n + z^2).
+    low, high = wilson(np.array([0.0, 0.5]), np.array([10.0, 10.0]))
+    assert low[0] == pytest.approx(0, abs=1e-12)
+    assert high[0] == pytest.approx(1.96**2 / (10 + 1.96**2))
+    assert low[1] + high[1] == pytest.approx(1)
 
 
 def test_thin_keeps_the_area_and_both_ends() -> None:
@@ -55,7 +83,7 @@ def test_light_colors_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("theme", [0, 1])
-@pytest.mark.parametrize("name", ["ink", "muted", "first", "second", "third", "fourth"])
+@pytest.mark.parametrize("name", ["ink", "muted", *SERIES_NAMES])
 def test_colors_stand_out_from_the_card(name: str, theme: int) -> None:
     # WCAG 2.2: 4.5 for text, 3 for graphics.
     least = 4.5 if name in ("ink", "muted") else 3

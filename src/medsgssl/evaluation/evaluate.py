@@ -183,6 +183,6 @@ def _warnings(
     elif settings.bootstrap and means["mean_auc_interval"] is None:
         found.append(
             f"mean AUC: no interval, {means['mean_auc_left_out']} of {settings.bootstrap} "
-            "resamples lack a disease; see mean_auc_20_interval"
+            "resamples lack a disease; see the mean over the frequent diseases"
         )
     return found

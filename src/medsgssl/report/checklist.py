@@ -1,7 +1,6 @@
 """A reporting checklist of a study, filled from result files.
 
-It follows the items of TRIPOD+AI that the files can answer, and says of the others that the author
-has to.
+It follows the items of TRIPOD+AI that the files can answer; the author fills in the others.
 
 Source: Collins et al., "TRIPOD+AI statement", BMJ 385, 2024.
 """
@@ -25,7 +24,7 @@ CHECKLIST_FILE = "checklist.md"
 
 
 def write_checklist(analysis: Analysis, folder: Path) -> Path:
-    """Write ``checklist.md``: what a reader of a study must be told, as far as files tell it."""
+    """Write ``checklist.md``: what a reader of a study must know, as far as files hold it."""
     run = analysis.collected.runs[0]
     catalog = run.data["catalog"] if run.data else None
     revision = catalog["label_revision"] if catalog else UNKNOWN
@@ -55,7 +54,10 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Class imbalance", f"loss: {run.settings.get('finetune.loss', UNKNOWN)}"),
         ("Settings of every run", "`config.yaml` of each folder in `runs.csv`"),
         ("Seeds", ", ".join(map(str, seeds))),
-        ("Model choice", "best epoch by validation mean AUC; the test split was not looked at"),
+        (
+            "Model choice",
+            "validation alone (`kept_epoch.json` of each run); never the test split",
+        ),
         ("Thresholds and calibration", "from validation; see `metrics.json` of each run"),
         (
             "Performance with uncertainty",
@@ -68,7 +70,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Shortcuts", "AUC of view, sex, age and follow-up alone: `metrics.json` of each run"),
         ("Is it the anatomy", _controls(analysis)),
         ("Where the networks look", _looked(analysis)),
-        ("Data and code to be had", OPEN),
+        ("Availability of data and code", OPEN),
         ("Runs that failed or are missing", ", ".join(analysis.collected.missing) or "none"),
         ("Software", f"{software(versions)}, {versions.get('platform', '?')}"),
         ("External validation", "none in these files"),
@@ -82,12 +84,12 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
 
 def _sizes(catalog: CatalogSummary | None) -> str:
     found = catalog["splits"] if catalog else {}
-    told = [
+    sizes = [
         f"{name}: {found[name]['usable']} images, {found[name]['patients']} patients"
         for name in ("train", "val")
         if name in found
     ]
-    return "; ".join(told) or UNKNOWN
+    return "; ".join(sizes) or UNKNOWN
 
 
 def _pretrained_on(analysis: Analysis) -> str:
@@ -102,11 +104,11 @@ def _pretrained_on(analysis: Analysis) -> str:
 
 def _people(table: pd.DataFrame) -> str:
     ages = table["age"].dropna()
-    told = [f"age {ages.median():.0f} (median, {ages.min()} to {ages.max()})"] if len(ages) else []
+    texts = [f"age {ages.median():.0f} (median, {ages.min()} to {ages.max()})"] if len(ages) else []
     for column in ("sex", "view"):
         counts = table[column].value_counts()
-        told += [f"{name or f'{column} not told'} {count}" for name, count in counts.items()]
-    return ", ".join(told)
+        texts += [f"{name or f'{column} not recorded'} {count}" for name, count in counts.items()]
+    return ", ".join(texts)
 
 
 def _budgets(analysis: Analysis) -> str:
@@ -114,13 +116,13 @@ def _budgets(analysis: Analysis) -> str:
     for arm in analysis.arms:
         kept = arm.settings
         start = "ImageNet weights" if kept.get("encoder.pretrained") else "random weights"
-        head = kept.get("finetune.run_inference", "finetune")
+        head = kept.get("finetune.mode", "finetune")
         trained = f"{kept.get('finetune.epochs')} epochs" if head == "finetune" else str(head)
         before = "" if arm.no_pretrain else f"{kept.get('pretrain.epochs')} + "
         budget = f"{kept.get('encoder.name')} from {start}, {before}{trained}"
         found.setdefault(budget, []).append(arm.label)
-    told = [f"{budget}: {', '.join(dict.fromkeys(arms))}" for budget, arms in found.items()]
-    return "; ".join(told)
+    texts = [f"{budget}: {', '.join(dict.fromkeys(arms))}" for budget, arms in found.items()]
+    return "; ".join(texts)
 
 
 def _input(settings: dict[str, Any]) -> str:
@@ -134,10 +136,10 @@ def _mask_facts(analysis: Analysis) -> str:
     for run in analysis.collected.runs:
         masks = run.data["masks"] if run.data else None
         if masks and (counts := masks.get("counts")):
-            told = ", ".join(f"{count} {name}" for name, count in counts.items())
+            statuses = ", ".join(f"{count} {name}" for name, count in counts.items())
             ruled = masks["source"] in ("rules", *CONTROLS)
             origin = f"recipe {masks.get('recipe')}, without labels" if ruled else "the user's own"
-            return f"{origin}: {told}"
+            return f"{origin}: {statuses}"
     return "none in these files"
 
 
@@ -152,7 +154,7 @@ def _looked(analysis: Analysis) -> str:
     there = [
         run for run in analysis.collected.runs if (run.folder.path / LOCALIZATION_FILE).is_file()
     ]
-    return "`localization.csv`" if there else "not looked at"
+    return "`localization.csv`" if there else "not scored"
 
 
 def _positives(analysis: Analysis) -> dict[str, int]:
@@ -162,4 +164,4 @@ def _positives(analysis: Analysis) -> dict[str, int]:
 
 def _warned(analysis: Analysis) -> str:
     found = [text for text, origin in analysis.collected.warnings if "data.json" in origin]
-    return "; ".join(found) or "none warned of"
+    return "; ".join(found) or "no warning"

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from medsgssl.report.prose import merge_warnings, without_paths
 from medsgssl.report.run_files import Results
+from medsgssl.report.run_tables import disease_table, subgroup_tables
 from medsgssl.runs.data_summary import CatalogSummary
 from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.formatting import number, percent, span, words
 from medsgssl.utils.io import write_text
 
 CARD_FILE = "model_card.md"
-#: What files cannot tell.
+#: What files do not hold.
 OPEN = "**To be filled in by the author.**"
-#: What stands where a file that would tell is absent.
+#: What stands where a file is absent.
 UNKNOWN = "not recorded"
 
 
@@ -46,14 +48,16 @@ def write_card(run: RunFolder) -> Path:
 def _model(results: Results) -> str:
     start = "ImageNet weights" if results.setting("encoder.pretrained") else "random weights"
     way = (
-        "supervised training alone" if results.no_pretrain else "self-supervised pretraining first"
+        "supervised training alone"
+        if results.no_pretrain
+        else "self-supervised pretraining, then supervised training"
     )
     versions = results.environment or {}
     lines = {
         "Backbone": f"{results.setting('encoder.name')}, from {start}",
         "Training": f"{way}; seed {results.setting('seed')}",
         "Input": f"one gray chest X-ray, {results.setting('data.img_size')} pixels square",
-        "Output": "14 probabilities, one per finding of ChestX-ray14; not exclusive",
+        "Output": f"probabilities, one per finding, not exclusive: {_findings(results)}",
         "Lung masks": results.data["masks"]["source"] if results.data else UNKNOWN,
         "Made with": software(versions),
         "Files": "`classifier.safetensors`, `config.yaml`, `environment.json`",
@@ -61,13 +65,19 @@ def _model(results: Results) -> str:
     return "## Model\n\n" + _list(lines)
 
 
+def _findings(results: Results) -> str:
+    if results.metrics is None:
+        return UNKNOWN
+    return ", ".join(words(name) for name in results.metrics["per_disease"])
+
+
 def software(versions: Mapping[str, str]) -> str:
-    """Say which versions made a run, from its ``environment.json``."""
+    """Return which versions made a run, from its ``environment.json``."""
     return f"medsgssl {versions.get('medsgssl', '?')}, torch {versions.get('torch', '?')}"
 
 
 def pretrained_on(run: RunFolder) -> str:
-    """Say what the encoder was pretrained on, from ``pretrained_on.parquet``."""
+    """Return what the encoder was pretrained on, from ``pretrained_on.parquet``."""
     if not run.pretrained_on.is_file():
         return UNKNOWN
     counts = pd.read_parquet(run.pretrained_on)["source"].value_counts()
@@ -100,8 +110,8 @@ def _data(results: Results, run: RunFolder) -> str:
         lines["Pretrained on"] = pretrained_on(run)
     text = "## Data\n\n" + _list(lines)
     return text + (
-        "\n\nLabels were mined from radiology reports by software; its makers expect more than "
-        "90 % of them to be right."
+        "\n\nLabels were mined from radiology reports by software; its authors expect more than "
+        "90 % of them to be correct."
         if catalog and catalog["source"] == "nih"
         else ""
     )
@@ -117,31 +127,23 @@ def _performance(results: Results) -> str:
         f"{number(metrics['mean_auc'])} ({level} interval {span(metrics['mean_auc_interval'])}, "
         "patients resampled). From `metrics.json`.",
         "",
-        f"| Finding | Positives | AUC | {level} interval | AP | ECE after scaling |",
-        "|---|---|---|---|---|---|",
+        disease_table(metrics)
+        .select("disease", "positives", "auc", "ap", "ece_calibrated")
+        .markdown(),
+        *(f"{table.caption}\n\n{table.markdown()}" for table in subgroup_tables(metrics)),
     ]
-    for name, disease in metrics["per_disease"].items():
-        lines.append(
-            f"| {words(name)} | {disease['positives']} | {number(disease['auc'])} | "
-            f"{span(disease['auc_interval'])} | {number(disease['ap'])} | "
-            f"{number(disease['ece_calibrated'])} |"
-        )
-    lines += ["", "| Group | Images | Mean AUC | Interval |", "|---|---|---|---|"]
-    for kind, groups in metrics["subgroups"].items():
-        for name, found in groups.items():
-            lines.append(
-                f"| {kind} {name} | {found['images']} | {number(found['mean_auc'])} | "
-                f"{span(found['mean_auc_interval'])} |"
-            )
     return "## Performance\n\n" + "\n".join(lines)
 
 
 def _limits(results: Results) -> str:
-    found = [*(results.data["warnings"] if results.data else []), *results.pretrain_warnings[-1:]]
-    found += results.metrics["warnings"] if results.metrics else []
-    told = "\n".join(f"- {text}" for text in found) or "- The run gave no warning."
+    texts = [*(results.data["warnings"] if results.data else []), *results.pretrain_warnings[-1:]]
+    texts += results.metrics["warnings"] if results.metrics else []
+    found = [(without_paths(text), "") for text in texts]
+    listed = (
+        "\n".join(f"- {text}" for text, _ in merge_warnings(found)) or "- The run gave no warning."
+    )
     return (
-        f"## Limits\n\n{told}\n- Tested on one data set; how it does elsewhere is not known.\n"
+        f"## Limits\n\n{listed}\n- Tested on one data set; performance elsewhere is not known.\n"
         f"- Ethical considerations and license of the data: {OPEN}"
     )
 

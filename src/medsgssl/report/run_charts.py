@@ -14,13 +14,15 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from medsgssl.evaluation.predictions import Split
 from medsgssl.report.charts import Chart, ForestRow, forest_chart
 from medsgssl.report.theme import FIRST, FOURTH, INK, MUTED, SECOND
-from medsgssl.runs.metrics_file import Metrics
+from medsgssl.runs.metrics_file import Metrics, ReliabilityBins
 from medsgssl.utils.formatting import number, percent, span, words
 
 Floats = NDArray[np.float64]
 # More corners than this cannot be seen in a panel of this size.
 _POINTS = 160
 _MEAN = "Mean"
+#: Positives that a bin of a reliability curve must hold on average.
+_POSITIVES_PER_BIN = 10
 _SMALL = (2.1, 2.0)
 _SMALL_MARGINS = (0.46, 0.42, 0.1, 0.08)
 
@@ -136,21 +138,52 @@ def calibration_charts(metrics: Metrics) -> dict[str, Chart]:
         curve = found["reliability"]
         if not curve["score"] or found["positives"] == 0:
             continue
-        score, frequency = np.asarray(curve["score"]), np.asarray(curve["frequency"])
+        bins = join_bins(curve, found["positives"] // _POSITIVES_PER_BIN)
+        if len(bins["count"]) < 2:
+            continue
         label = (
             f"Calibration of {words(name)}: expected calibration error {number(found['ece'])}, "
             f"{number(found['ece_calibrated'])} after temperature scaling"
         )
-        charts[name] = _reliability(name, label, score, frequency)
+        charts[name] = _reliability(name, label, bins)
     return charts
 
 
-def _reliability(disease: str, label: str, score: Floats, frequency: Floats) -> Chart:
+def join_bins(curve: ReliabilityBins, most: int) -> ReliabilityBins:
+    """Join neighboring bins of equal size until there are at most ``most``."""
+    count = np.asarray(curve["count"], float)
+    middle = (np.cumsum(count) - count / 2) / count.sum()
+    group = np.minimum((middle * max(1, most)).astype(int), max(1, most) - 1)
+    sums = [
+        np.bincount(group, weights=count * np.asarray(values))
+        for values in (curve["score"], curve["frequency"])
+    ]
+    total = np.bincount(group, weights=count)
+    kept = total > 0
+    score, frequency = (values[kept] / total[kept] for values in sums)
+    return {
+        "score": score.tolist(),
+        "frequency": frequency.tolist(),
+        "count": total[kept].astype(int).tolist(),
+    }
+
+
+def wilson(share: Floats, count: Floats, z: float = 1.96) -> tuple[Floats, Floats]:
+    """Return the ends of Wilson's interval of shares (JASA 22, 1927)."""
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return middle - half, middle + half
+
+
+def _reliability(disease: str, label: str, bins: ReliabilityBins) -> Chart:
+    score, frequency = np.asarray(bins["score"]), np.asarray(bins["frequency"])
+    low, high = wilson(frequency, np.asarray(bins["count"], float))
     # Both axes alike, so that the diagonal is the diagonal; rare diseases need a small range.
-    top = float(max(score.max(), frequency.max())) * 1.08 or 1.0
+    top = min(1.0, float(max(score.max(), high.max())) * 1.08 or 1.0)
 
     def draw(axes: Axes) -> None:
         axes.plot([0, top], [0, top], color=MUTED, lw=0.9, dashes=(3, 2))
+        axes.fill_between(score, low, high, color=FIRST, alpha=0.15, linewidth=0)
         axes.plot(score, frequency, "o-", color=FIRST, markersize=3, lw=1.1)
         axes.set(xlim=(0, top), ylim=(0, top), xlabel="mean score", ylabel="share of positives")
         axes.locator_params(nbins=4)

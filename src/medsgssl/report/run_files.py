@@ -102,7 +102,7 @@ class Results:
 
     @property
     def no_pretrain(self) -> bool:
-        """Whether the run goes without pretraining."""
+        """Whether the run has no pretraining."""
         return bool(self.config.get("no_pretrain", False))
 
     def setting(self, dotted: str) -> Any:
@@ -113,10 +113,10 @@ class Results:
         return value
 
     def absent(self, path: Path) -> str:
-        """Say why there is nothing to show for a file."""
+        """Return why there is nothing to show for a file."""
         stage = FILES[path.name][0]
         if stage == "pretrain" and self.no_pretrain:
-            return "This run goes without pretraining: fine-tuning starts from the first weights."
+            return "This run has no pretraining: fine-tuning starts from the initial weights."
         if stage in self.stages:
             if stage == "pretrain":
                 return (
@@ -155,8 +155,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as found:
-            return dict(found)
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
 

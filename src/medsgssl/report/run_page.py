@@ -95,6 +95,7 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
         "setting": results.setting,
         "direct": results.no_pretrain,
         "metrics": metrics,
+        "disease_table": run_tables.disease_table(metrics) if metrics else None,
         "verdict": verdict(metrics) if metrics else "",
         "kept_epoch": _kept_tile(results),
         "warnings": warnings(results),
@@ -127,13 +128,13 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
 
 
 def title(results: Results) -> str:
-    """Return the name of the method, and of its twin without pretraining."""
+    """Return the name of the method, marked where it is the baseline without pretraining."""
     name = str(results.config.get("method_name", "run"))
-    return f"{name}, direct twin" if results.no_pretrain and name != "direct" else name
+    return f"{name} without pretraining" if results.no_pretrain and name != "direct" else name
 
 
 def data_set(results: Results) -> str:
-    """Return the folder of the data set and what kind of data set the audit found there."""
+    """Return the folder of the data set and its kind."""
     kind = results.data["catalog"]["source"] if results.data else None
     root = results.setting("data.root")
     folder = Path(str(root)).name if root else ""
@@ -162,7 +163,7 @@ def verdict(metrics: Metrics) -> str:
         if (interval := found["auc_interval"]) is not None
     }
     if not with_interval:
-        return "No disease has an interval: nothing can be said about chance."
+        return "No disease has an interval: no comparison with chance."
     above = [name for name, interval in with_interval.items() if interval[0] > 0.5]
     unsure = [words(name) for name in with_interval if name not in above]
     total = len(metrics["per_disease"])

@@ -6,12 +6,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medsgssl.report.run_files import Results
-from medsgssl.report.tables import Table, text_table
+from medsgssl.report.tables import Cell, Column, Measured, Row, Table, text_table
 from medsgssl.runs.data_summary import SplitCounts
 from medsgssl.runs.metrics_file import Metrics
-from medsgssl.utils.formatting import NONE, count, join_names, number, span, words
+from medsgssl.utils.formatting import NONE, count, join_names, number, percent, span, words
 
 _SPLITS = ("train", "val", "test")
+
+
+#: Headings of the metrics of one disease; others are shown under their own name.
+_METRIC_NAMES = {
+    "f1": "F1",
+    "ece": "ECE",
+    "ece_calibrated": "ECE scaled",
+    "ece_width": "ECE, equal widths",
+    "ece_width_calibrated": "ECE, equal widths, scaled",
+    "brier": "Brier",
+    "brier_calibrated": "Brier scaled",
+}
+#: What a mean over diseases does not describe, or what has a column of its own.
+_NO_AVERAGE = ("auc", "ap", "positives", "negatives", "unknown", "threshold", "temperature")
+_NO_NUMBER = ("_interval", "_left_out")
+#: What the page of a run shows in its section on calibration alone.
+_IN_CALIBRATION = ("brier", "brier_calibrated", "temperature")
+#: Of two binnings, pages show one.
+_FILES_ALONE = ("ece_width", "ece_width_calibrated")
+#: How metrics of calibration begin; the others describe decisions at a threshold.
+_CALIBRATION = ("ece", "brier", "calibration", "temperature")
 
 
 def split_table(results: Results) -> Table | None:
@@ -106,6 +127,80 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return join_names([_text(item) for item in value]) if value else NONE
     return str(value) if value != {} else NONE
+
+
+def metric_columns(
+    metrics: Sequence[Metrics], without: Sequence[str] = _NO_AVERAGE
+) -> tuple[list[Column], list[Column]]:
+    """Return a column for each metric of a disease: those of decisions, those of calibration.
+
+    The metrics are those that the files hold, so one that the evaluation adds appears by itself.
+
+    Args:
+        metrics: Of one or more runs.
+        without: Metrics that get no column.
+    """
+    keys: dict[str, None] = {}
+    for found in metrics:
+        for disease in found["per_disease"].values():
+            for key, value in disease.items():
+                plain = value is None or isinstance(value, int | float)
+                if plain and key not in without and not key.endswith(_NO_NUMBER):
+                    keys[key] = None
+    columns = [
+        Column(key, _METRIC_NAMES.get(key, words(key)), page=key not in _FILES_ALONE)
+        for key in keys
+    ]
+    calibration = [column for column in columns if column.key.startswith(_CALIBRATION)]
+    return [column for column in columns if column not in calibration], calibration
+
+
+def disease_table(metrics: Metrics) -> Table:
+    """Return every metric of every disease, the means below."""
+    decisions, calibration = metric_columns(
+        [metrics], ("auc", "ap", "positives", "negatives", "unknown")
+    )
+    level = percent(metrics["bootstrap"]["confidence"])
+    columns = (
+        Column("disease", "Disease", "name", "Disease"),
+        Column("positives", "Positives", "count", "Positives"),
+        Column("auc", f"AUC ({level} interval)", "estimate", "AUC"),
+        Column("ap", "AP (interval)", "estimate", "AP"),
+        *(
+            Column(c.key, capitalized(c.heading), page=c.page and c.key not in _IN_CALIBRATION)
+            for c in (*decisions, *calibration)
+        ),
+    )
+    rows: list[Row] = []
+    for name, disease in metrics["per_disease"].items():
+        values: Mapping[str, Any] = disease
+        row: dict[str, Cell] = {c.key: values.get(c.key) for c in (*decisions, *calibration)}
+        row |= {"disease": name, "positives": disease["positives"]}
+        row["auc"] = Measured.of(disease["auc"], disease["auc_interval"])
+        row["ap"] = Measured.of(disease["ap"], disease["ap_interval"])
+        if disease["auc"] is None:
+            lacking = "positives" if disease["positives"] == 0 else "negatives"
+            row["auc"] = f"not defined (no {lacking})"
+        rows.append(row)
+    every, often = metrics["diseases_in_mean"], metrics["diseases_in_mean_20"]
+    foot: list[Row] = [
+        {
+            "disease": f"Mean of {len(every)}",
+            "auc": Measured.of(metrics["mean_auc"], metrics["mean_auc_interval"]),
+            "ap": metrics["mean_ap"],
+        }
+    ]
+    if 0 < len(often) < len(every):
+        mean = Measured.of(metrics["mean_auc_20"], metrics["mean_auc_20_interval"])
+        foot.append(
+            {"disease": f"Mean of {len(often)} (\N{GREATER-THAN OR EQUAL TO} 20 pos.)", "auc": mean}
+        )
+    return Table("diseases", "", columns, rows, "metrics.json", sortable=True, foot=foot)
+
+
+def capitalized(text: str) -> str:
+    """Return a heading with a capital letter; abbreviations stay as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def subgroup_tables(metrics: Metrics) -> list[Table]:

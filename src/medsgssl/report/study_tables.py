@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from medsgssl.evaluation.delong import holm
+from medsgssl.report.run_tables import metric_columns
 from medsgssl.report.tables import Cell, Column, Row, Table, format_interval
-from medsgssl.runs.metrics_file import Metrics
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
@@ -29,22 +29,6 @@ _AGAINST = Column("against", "against", "text", "Against")
 _LABELS = Column("labels", "labels", "percent", "Labels")
 _P = Column("p", "p", "p", "$p$")
 _P_HOLM = Column("p_holm", "p (Holm)", "p", "$p$ (Holm)")
-
-#: Headings of the metrics of one disease; others are shown under their own name.
-_METRIC_NAMES = {
-    "f1": "F1",
-    "ece": "ECE",
-    "ece_calibrated": "ECE scaled",
-    "ece_width": "ECE, equal widths",
-    "ece_width_calibrated": "ECE, equal widths, scaled",
-    "brier": "Brier",
-    "brier_calibrated": "Brier scaled",
-}
-#: What a mean over diseases does not describe, or what has a column of its own.
-_NO_AVERAGE = ("auc", "ap", "positives", "negatives", "threshold", "temperature")
-_NO_NUMBER = ("_interval", "_left_out")
-#: How metrics of calibration begin; the others describe decisions at a threshold.
-_CALIBRATION = ("ece", "brier", "calibration")
 
 
 def study_tables(analysis: Analysis) -> dict[str, Table]:
@@ -78,23 +62,6 @@ def judged_interval(verdict: Verdict) -> Interval | None:
 def ordered_arms(analysis: Analysis) -> list[Arm]:
     """Return the arms as tables list them: by label fraction, the largest first."""
     return sorted(analysis.arms, key=lambda arm: (-arm.fraction, arm.label))
-
-
-def metric_columns(metrics: Sequence[Metrics]) -> tuple[list[Column], list[Column]]:
-    """Return a column for each metric of a disease that has a mean: of decisions, of calibration.
-
-    The metrics are those that the files hold, so one that the evaluation adds appears by itself.
-    """
-    keys: dict[str, None] = {}
-    for found in metrics:
-        for disease in found["per_disease"].values():
-            for key, value in disease.items():
-                plain = value is None or isinstance(value, int | float)
-                if plain and key not in _NO_AVERAGE and not key.endswith(_NO_NUMBER):
-                    keys[key] = None
-    columns = [Column(key, _METRIC_NAMES.get(key, words(key))) for key in keys]
-    calibration = [column for column in columns if column.key.startswith(_CALIBRATION)]
-    return [column for column in columns if column not in calibration], calibration
 
 
 def metric_mean(arm: Arm, key: str) -> float | None:

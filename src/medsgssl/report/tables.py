@@ -37,6 +37,19 @@ class Estimate(Protocol):
         """Low and high end; None where no interval can be given."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A number with its interval, from a file."""
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, value: float | None, interval: Sequence[float] | None) -> Measured:
+        """Take a number and the two ends of its interval."""
+        return cls(value, None if interval is None else (interval[0], interval[1]))
+
+
 Cell = str | int | float | Estimate | None
 Row = Mapping[str, Cell]
 
@@ -84,6 +97,8 @@ class Column:
     def sort_value(self, cell: Cell) -> str:
         """Return what a page sorts by; empty where there is no value."""
         value = cell.value if isinstance(cell, Estimate) else cell
+        if isinstance(value, str) and not self.left:
+            return ""
         return "" if _absent(value) else str(value)
 
     @property
@@ -111,6 +126,7 @@ class Table:
         rows: Values by the keys of the columns.
         source: The files its values come from.
         sortable: Whether a click on a heading sorts it.
+        foot: Rows below the others, e.g. means; on pages alone.
         strong: Tells which rows stand out.
     """
 
@@ -120,6 +136,7 @@ class Table:
     rows: Sequence[Row]
     source: str = ""
     sortable: bool = False
+    foot: Sequence[Row] = ()
     strong: Callable[[Row], bool] = lambda row: False
 
     def __bool__(self) -> bool:

@@ -27,7 +27,7 @@ WITHOUT_EFFECT = (
     "pretrain.checkpoint_minutes",
     "finetune.checkpoint_minutes",
 )
-#: Settings that only the evaluation looks at; it is cheap, and done anew when they change.
+#: Settings that only the evaluation looks at; it is cheap, and repeated when they change.
 EVALUATION_ONLY = "evaluate."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -52,3 +53,22 @@ def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
     assert "data.split" in str(result.exception)
     result = CliRunner().invoke(app, [str(tmp_path / "absent")])
     assert isinstance(result.exception, DataError)
+
+
+def test_a_set_without_a_usable_image_is_not_a_success(data: Path) -> None:
+    for path in data.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:40])
+    result = CliRunner().invoke(app, [str(data), "--split", "random", "--json"])
+    assert result.exit_code == 1
+    facts = json.loads(result.stdout)
+    assert facts["files"]["unreadable"] == facts["files"]["rows"] > 0
+    assert facts["patients"]["example"] == "9_a.png -> 9"
+
+
+def test_the_label_table_is_a_setting_of_the_catalog_too(data: Path) -> None:
+    lines = ["image,patient,TB", *(f"{n}_a.png,{n},{n % 2}" for n in range(10))]
+    (data / "mine.csv").write_text("\n".join(lines))
+    arguments = [str(data), "--split", "random", "--set", "data.labels=mine.csv", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["classes"] == ["TB"]

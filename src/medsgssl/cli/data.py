@@ -37,9 +37,12 @@ def catalog(
         made.save(out)
     if as_json:
         print_json(made.facts)
-        return
-    new_console(always=True).print(audit_view(made.facts))
-    typer.echo(f"Catalog: {out or saved_as(resolved)}")
+    else:
+        new_console(always=True).print(audit_view(made.facts))
+        typer.echo(f"Catalog: {out or saved_as(resolved)}")
+    if not made.facts["files"]["usable"]:
+        typer.echo("No image can be used.", err=True)
+        raise typer.Exit(1)
 
 
 def phantom(

@@ -28,6 +28,7 @@ from medsgssl.report.theme import (
     follow_theme,
 )
 from medsgssl.utils.io import atomic_path
+from medsgssl.utils.rng import stable_hash
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -101,6 +102,12 @@ class Chart:
             text = io.StringIO()
             figure.savefig(text, format="svg", metadata=_NO_METADATA["svg"], transparent=True)
         return _for_page(text.getvalue(), self.name, self.label)
+
+
+def chart_name(kind: str, label: str) -> str:
+    """Return a chart's name for a class, whatever the class is called; unique for each."""
+    plain = re.sub(r"[^\w-]+", "-", label)
+    return f"{kind}-{plain}" if plain == label else f"{kind}-{plain}-{stable_hash(label):x}"
 
 
 def text_width(text: str, size: float = 8.5) -> float:

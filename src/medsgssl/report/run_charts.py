@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from medsgssl.evaluation.predictions import Split
-from medsgssl.report.charts import Chart, ForestRow, forest_chart
+from medsgssl.report.charts import Chart, ForestRow, chart_name, forest_chart
 from medsgssl.report.theme import FIRST, FOURTH, INK, MUTED, SECOND
 from medsgssl.runs.metrics_file import Metrics, ReliabilityBins
 from medsgssl.utils.formatting import number, percent, span, words
@@ -70,7 +70,7 @@ def roc_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
         if found and found["recall"] is not None and found["specificity"] is not None:
             point = (1 - found["specificity"], found["recall"])
         label = f"ROC curve of {words(name)}, AUC {number(found and found['auc'])}"
-        charts[name] = _curve(f"roc-{name}", name, label, (false, true), point, roc=True)
+        charts[name] = _curve(chart_name("roc", name), name, label, (false, true), point, roc=True)
     return charts
 
 
@@ -86,7 +86,7 @@ def pr_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
         label = f"Precision and recall of {words(name)}, AP {number(found and found['ap'])}"
         share = float(labels.mean())
         charts[name] = _curve(
-            f"pr-{name}", name, label, (recall, precision), point, roc=False, chance=share
+            chart_name("pr", name), name, label, (recall, precision), point, roc=False, chance=share
         )
     return charts
 
@@ -190,7 +190,7 @@ def _reliability(disease: str, label: str, bins: ReliabilityBins) -> Chart:
         axes.yaxis.label.set_color(INK)
 
     margins = (0.56, 0.42, 0.12, 0.08)
-    return Chart(f"calibration-{disease}", words(disease), label, draw, _SMALL, margins)
+    return Chart(chart_name("calibration", disease), words(disease), label, draw, _SMALL, margins)
 
 
 #: Endings of columns that a term is compared with, and how the lines are called.

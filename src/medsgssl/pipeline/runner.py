@@ -17,7 +17,7 @@ from medsgssl.config.schema import Config
 from medsgssl.data.labels import label_array
 from medsgssl.data.overlap import held_out_rows
 from medsgssl.data.prepare import PreparedData, prepare_data
-from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError
+from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError, MedsgsslError
 from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
@@ -299,11 +299,18 @@ def run_stage_if_needed(
     keys: dict[str, str],
     work: Callable[[], Any],
 ) -> None:
-    """Do the work of a stage and mark it complete, unless it is complete already."""
-    found = run.key_of(stage)
-    if found == keys[stage]:
+    """Do the work of a stage and mark it complete, unless it is complete already.
+
+    A stage is complete with its key and its files: where one is missing the work is done again.
+
+    Raises:
+        ConfigError: The stage was completed from something else.
+        MedsgsslError: The work ended without one of its files.
+    """
+    completed_key = run.key_of(stage)
+    if completed_key == keys[stage] and not run.missing_outputs(stage):
         return
-    if found is not None and stage != "evaluate":
+    if completed_key not in (None, keys[stage]) and stage != "evaluate":
         raise ConfigError(
             f"{run.path} holds a complete stage {stage!r} made from other data, other pretrained "
             "weights or another version of medsgssl",
@@ -312,4 +319,10 @@ def run_stage_if_needed(
     started = time.monotonic()
     work()
     if rank() == 0:
+        missing = run.missing_outputs(stage)
+        if missing:
+            raise MedsgsslError(
+                f"the stage {stage!r} of {run.path} ended without {', '.join(missing)}",
+                "run the same command again; if it ends here again, report it with the log",
+            )
         run.mark(stage, keys[stage], time.monotonic() - started)

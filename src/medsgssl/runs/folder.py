@@ -171,6 +171,18 @@ class RunFolder:
                 "choose another --out folder, or take these changes back",
             )
 
+    def missing_outputs(self, stage: StageName) -> list[str]:
+        """Return the names of the files that a complete stage leaves and that are not there."""
+        outputs: dict[StageName, tuple[Path, ...]] = {
+            "data": (self.data, self.split, self.examples),
+            "pretrain": (self.pretrained,),
+            "maps": (),  # not every method has them
+            "finetune": (self.classifier,),
+            "predict": (self.predictions,),
+            "evaluate": (self.metrics,),
+        }
+        return [path.name for path in outputs[stage] if not path.is_file()]
+
     def key_of(self, stage: StageName) -> str | None:
         """Return the key under which a stage was completed, or None where it was not."""
         key = self._read_stages().get(stage, {}).get("key")

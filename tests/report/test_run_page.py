@@ -16,6 +16,7 @@ from medsgssl.report import run_page as run_report
 from medsgssl.report.charts import Chart
 from medsgssl.report.run_page import write_report
 from medsgssl.runs.folder import RunFolder
+from medsgssl.runs.kept_epoch import KeptEpoch
 from medsgssl.utils.formatting import count, number, span
 from medsgssl.utils.io import read_json, write_json
 from tests.report.page_reader import Page
@@ -281,3 +282,26 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def _copy(run: RunFolder, place: Path) -> RunFolder:
     shutil.copytree(run.path, place / "run")
     return RunFolder(place / "run")
+
+
+def test_the_kept_epoch_and_its_noise_are_said(finished: RunFolder, tmp_path: Path) -> None:
+    run = _copy(finished, tmp_path)
+    aucs = pd.read_csv(run.finetune_log)["val_mean_auc"]
+    kept: KeptEpoch = {
+        "keep": "last",
+        "reason": "finetune.keep=auto: the last epoch is kept",
+        "epoch": 11,
+        "classes": ["Effusion", "Mass"],
+        "epochs": [
+            {"epoch": epoch, "val_mean_auc": auc, "standard_error": 0.0123}
+            for epoch, auc in enumerate(aucs)
+        ],
+        "within_noise": [9, 10, 11],
+    }
+    write_json(run.kept_epoch, kept)
+    page = Page.read(write_report(run))
+    labels = [tag.get("aria-label", "") for tag in page.all("svg")]
+    assert any(f"kept {aucs.iloc[11]:.3f} of epoch 12" in label for label in labels)
+    assert kept["reason"] in page.text
+    assert "of at most 0.012" in page.text
+    assert "does not tell 10, 11 from epoch 12" in page.text

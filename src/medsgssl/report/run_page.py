@@ -18,9 +18,8 @@ from medsgssl.report.run_charts import (
     roc_charts,
 )
 from medsgssl.report.run_files import FILES, Results
-from medsgssl.runs.artifact import read_artifact
 from medsgssl.runs.folder import RunFolder
-from medsgssl.runs.kept_epoch import KeptEpoch
+from medsgssl.runs.kept_epoch import read_kept_epoch
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.utils.formatting import join_names, number, words
 
@@ -98,6 +97,7 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
         "disease_table": run_tables.disease_table(metrics) if metrics else None,
         "verdict": verdict(metrics) if metrics else "",
         "kept_epoch": _kept_tile(results),
+        "kept_note": kept_note(results),
         "warnings": warnings(results),
         "charts": {
             figure: [(name, chart.title, chart.svg()) for name, chart in panels.items()]
@@ -178,9 +178,8 @@ def kept_epoch(results: Results) -> tuple[int, float] | None:
 
     Runs without ``kept_epoch.json`` are of a version that kept the highest validation mean AUC.
     """
-    path = results.folder.kept_epoch
-    if path.is_file():
-        kept = read_artifact(path, KeptEpoch, "`medsgssl finetune`")
+    kept = read_kept_epoch(results.folder.kept_epoch)
+    if kept is not None:
         for score in kept["epochs"]:
             if score["epoch"] == kept["epoch"]:
                 return score["epoch"], score["val_mean_auc"]
@@ -190,6 +189,28 @@ def kept_epoch(results: Results) -> tuple[int, float] | None:
         return None
     row = int(log["val_mean_auc"].to_numpy(dtype=float, na_value=-1.0).argmax())
     return int(log["epoch"].iloc[row]), float(log["val_mean_auc"].iloc[row])
+
+
+def kept_note(results: Results) -> str:
+    """Say by which rule the epoch was kept, and which epochs validation does not tell from it.
+
+    Epochs are counted from 1, as on the page.
+    """
+    kept = read_kept_epoch(results.folder.kept_epoch)
+    if kept is None:
+        return ""
+    text = f"{kept['reason']}."
+    if kept["epochs"]:
+        others = [str(epoch + 1) for epoch in kept["within_noise"] if epoch != kept["epoch"]]
+        errors = [score["standard_error"] for score in kept["epochs"]]
+        largest = max((error for error in errors if error is not None), default=None)
+        text += f" The validation mean AUC is that of {join_names(kept['classes'])}"
+        text += f", with a standard error over patients of at most {number(largest)}. "
+        text += f"Of {len(kept['epochs'])} epochs, validation does not tell "
+        text += f"{join_names(others, most=8)}" if others else "any other"
+        text += f" from epoch {kept['epoch'] + 1}: the paired difference is within two standard "
+        text += "errors."
+    return text
 
 
 def warnings(results: Results) -> list[tuple[str, str]]:

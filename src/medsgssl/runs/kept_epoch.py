@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from medsgssl.runs.artifact import read_artifact
 
 
 class EpochScore(TypedDict):
@@ -24,3 +27,12 @@ class KeptEpoch(TypedDict):
     classes: list[str]  # the diseases of the validation mean AUC
     epochs: list[EpochScore]  # empty without validation images
     within_noise: list[int]  # epochs that validation does not tell from the kept one, that included
+
+
+def read_kept_epoch(path: Path) -> KeptEpoch | None:
+    """Read ``kept_epoch.json``; None where there is none, as in runs of earlier versions.
+
+    Raises:
+        DataError: The file is damaged or of another version.
+    """
+    return read_artifact(path, KeptEpoch, "`medsgssl finetune`") if path.is_file() else None

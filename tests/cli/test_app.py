@@ -90,7 +90,7 @@ def test_config_prints_every_setting_with_the_documented_defaults(
     assert tree["encoder"]["pretrained"] is True
     for stage in ("pretrain", "finetune"):
         assert tree[stage]["epochs"] == 50
-        assert tree[stage]["lr"] == 1e-4
+        assert tree[stage]["lr"] == "auto"
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,14 @@ def test_mistakes_get_one_message_and_no_traceback(
     assert said in shown
     assert "Fix:" in shown
     assert "Traceback" not in shown
+
+
+def test_an_interrupt_says_what_the_same_command_does_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medsgssl.data.synthetic.dataset.generate_phantoms", interrupt)
+    assert medsgssl("phantom", str(tmp_path / "set"), "--count", "2") == 130
+    assert "The same command continues" in capsys.readouterr().err

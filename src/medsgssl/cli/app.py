@@ -10,10 +10,10 @@ import typer
 from medsgssl import __version__
 from medsgssl.cli.after_training import embed, export, predict
 from medsgssl.cli.data import catalog, phantom
-from medsgssl.cli.lookup import config, methods
+from medsgssl.cli.lookup import config, doctor, methods
 from medsgssl.cli.masks import masks_app
 from medsgssl.cli.output import print_error, show_warnings_in_one_line
-from medsgssl.cli.renamed import RootGroup
+from medsgssl.cli.root import RootGroup
 from medsgssl.cli.run import demo, evaluate, finetune, pretrain, report, run
 from medsgssl.cli.study import study_app
 from medsgssl.errors import MedsgsslError
@@ -45,6 +45,7 @@ app.command(rich_help_panel=_AFTER)(embed)
 app.command(rich_help_panel=_AFTER)(export)
 app.command(rich_help_panel=_LOOK)(methods)
 app.command(rich_help_panel=_LOOK)(config)
+app.command(rich_help_panel=_LOOK)(doctor)
 
 
 @app.callback(invoke_without_command=True)

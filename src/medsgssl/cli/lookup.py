@@ -1,6 +1,9 @@
-"""`methods` and `config`: which methods there are, and which settings they have."""
+"""`methods`, `config` and `doctor`: the methods, their settings, and the state of the machine."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -8,12 +11,14 @@ from medsgssl.cli.options import (
     AsJson,
     ConfigFile,
     DataFolder,
+    DataOnlySettings,
     ExtraData,
     MaskSource,
     MethodName,
     NoPretrain,
     Settings,
     resolve,
+    resolve_data,
 )
 from medsgssl.cli.output import print_json
 
@@ -83,3 +88,41 @@ def config(
         print_json(dump(resolved))
         return
     typer.echo(commented_yaml(resolved, find_entry(method).settings_schema), nl=False)
+
+
+_COLORS = {"ok": "green", "warning": "yellow", "broken": "red"}
+
+
+def doctor(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="Folder of a data set to check as well.")
+    ] = None,
+    settings: DataOnlySettings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check versions, devices, memory, disk, model hub, DICOM decoders and a data set.
+
+    Each line that is not ok says how to fix it. The exit status is 1 where something is broken,
+    and 0 where there are only warnings.
+    """
+    from dataclasses import asdict
+
+    from rich.markup import escape
+
+    from medsgssl.pipeline.health import check_health
+    from medsgssl.utils.progress import new_console
+
+    resolved = None if data is None else resolve_data(data, settings)
+    console = new_console(always=True)
+    checks = []
+    for check in check_health(resolved):
+        checks.append(check)
+        if not as_json:
+            status = f"[{_COLORS[check.status]}]{check.status:8}[/]"
+            console.print(f"{status} {check.name}: {escape(check.value)}", highlight=False)
+            if check.fix:
+                console.print(f"         Fix: {escape(check.fix)}", highlight=False)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    if any(check.status == "broken" for check in checks):
+        raise typer.Exit(1)

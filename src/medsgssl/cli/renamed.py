@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-from typer.core import TyperGroup
-
 from medsgssl.config.renamed import RenamedWarning
 
 #: Old words at the start of the command line -> what is written now.
@@ -69,13 +67,3 @@ def _new_options(args: list[str]) -> list[str]:
 
 def _warn(old: str, new: str) -> None:
     warnings.warn(f"{old} is now called {new}", RenamedWarning, stacklevel=3)
-
-
-class RootGroup(TyperGroup):
-    """The command ``medsgssl`` itself, which still takes last release's commands and options."""
-
-    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]  # typer moved click's types
-        """Replace old words, then parse as usual."""
-        masks = self.commands.get("masks")
-        known = list(masks.commands) if isinstance(masks, TyperGroup) else []
-        return super().parse_args(ctx, with_new_words(args, known))

@@ -90,7 +90,7 @@ def test_config_prints_every_setting_with_the_documented_defaults(
     assert tree["encoder"]["pretrained"] is True
     for stage in ("pretrain", "finetune"):
         assert tree[stage]["epochs"] == 50
-        assert tree[stage]["lr"] == "auto"
+    assert (tree["pretrain"]["lr"], tree["finetune"]["lr"]) == ("auto", 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""Conventions that no linter checks: spelling, names, and documents that match the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import medsgssl
+from medsgssl.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "medsgssl"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PYTHON = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
+
+# In two parts, so that this list is not found itself.
+BRITISH = re.compile(
+    r"\b\w*(" + "|".join(
+        f"{stem}{ending}" for stem, ending in (
+            ("colo", "ur"), ("behavio", "ur"), ("neighbo", "ur"), ("favo", "ur"), ("gr", "eys?\\b"),
+            ("norm", "alis"), ("optim", "is(?!tic|m)"), ("general", "is"), ("initial", "is"),
+            ("regular", "is"), ("summar", "is"), ("local", "is"), ("recogn", "is"),
+            ("organ", "is(?!m)"), ("random", "is"), ("standard", "is"), ("visual", "is"),
+            ("min", "imis"), ("max", "imis"), ("cent", "re(s|d)?\\b"), ("met", "res?\\b"),
+            ("lab", "ell"), ("mod", "elling"), ("cancel", "led"), ("ana", "lys(e|ed|ing)\\b"),
+            ("cata", "logue"), ("arte", "fact"), ("lic", "ence\\b"), ("def", "ence\\b"),
+        )
+    ) + ")", re.IGNORECASE,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["colour", "normalise", "greyscale grey", "unlabelled", "analyse"])
+def test_the_word_list_finds_british_spelling(word: str) -> None:
+    assert BRITISH.search(word)
+
+
+def test_spelling_is_american() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match.group()}"
+        for path in [*PYTHON, *DOCUMENTS]
+        if path not in (Path(__file__), SOURCE / "config" / "renamed.py")  # the old names
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for match in BRITISH.finditer(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_importing_a_module_by_its_path_gives_the_module() -> None:
+    """No package binds a name that one of its modules has."""
+    shadowed = []
+    for package in SOURCE.rglob("__init__.py"):
+        modules = {path.stem for path in package.parent.glob("*.py")}
+        modules |= {path.parent.name for path in package.parent.glob("*/__init__.py")}
+        bound = set()
+        for node in ast.parse(package.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                bound.add(node.name)
+            elif isinstance(node, ast.ImportFrom | ast.Import):
+                bound |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.Assign):
+                bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        shadowed += [f"{package.relative_to(ROOT)}: {name}" for name in bound & modules]
+    assert not shadowed, shadowed
+
+
+def test_no_public_name_is_that_of_a_package() -> None:
+    packages = {path.stem for path in SOURCE.iterdir()}
+    assert not set(medsgssl.__all__) & packages
+
+
+def test_every_path_in_the_architecture_page_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.(?:py|json))?|[a-z_]+\.py)`", page)
+    assert len(named) > 40
+    places = (SOURCE, ROOT)
+    absent = [name for name in named if not any((place / name).exists() for place in places)]
+    assert not absent, absent
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield (document, command line) for every `medsgssl ...` in the documents."""
+    for path in DOCUMENTS:
+        if path.name == "CHANGELOG.md":
+            continue
+        text = path.read_text()
+        for block in re.findall(r"```(?:bash|sh|text)?\n(.*?)```", text, re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip().startswith("medsgssl "):
+                    yield path.name, re.split(r"\s#|\s{2,}[a-z]|\s>\s", line.strip())[0]
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        for line in re.findall(r"`(medsgssl [^`\n]+)`", prose):
+            yield path.name, line
+
+
+def unknown_words(line: str) -> list[str]:
+    """Return the commands and options of a line that the command line does not have."""
+    command: Any = get_command(app)
+    words = shlex.split(line)[1:]
+    while words and hasattr(command, "commands"):
+        if words[0].startswith("-") or words[0] == "...":
+            break
+        if words[0] not in command.commands:
+            return [words[0]]
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+    known |= {option for parameter in command.params for option in parameter.secondary_opts}
+    return [word for word in words if re.match(r"--?[a-z]", word) and word not in known]
+
+
+def test_the_parser_of_documents_finds_what_is_wrong() -> None:
+    assert unknown_words("medsgssl stduy run") == ["stduy"]
+    assert unknown_words("medsgssl run simclr --twins --out a") == ["--twins"]
+    assert unknown_words("medsgssl study run --data DATA --out OUT") == []
+
+
+def test_every_command_line_of_the_documents_is_one() -> None:
+    lines = list(commands())
+    assert len(lines) > 15
+    wrong = [(name, line, words) for name, line in lines if (words := unknown_words(line))]
+    assert not wrong, wrong

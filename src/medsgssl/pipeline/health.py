@@ -223,40 +223,24 @@ def _hub() -> Check:
 
 
 def _dicom() -> Check:
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 - slow, and only here
-    from pydicom.uid import (  # noqa: PLC0415
-        JPEG2000,
-        JPEG2000Lossless,
-        JPEGBaseline8Bit,
-        JPEGExtended12Bit,
-        JPEGLosslessSV1,
-        JPEGLSLossless,
-        RLELossless,
+    from medsgssl.images.decoders import (  # noqa: PLC0415 - pydicom is slow to import
+        INSTALL_DECODERS,
+        transfer_syntaxes,
     )
 
-    readable: list[str] = ["uncompressed"]
-    unreadable: list[str] = []
-    for syntax in (
-        JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000,
-        JPEG2000Lossless, RLELossless,
-    ):  # fmt: skip
-        name = syntax.name.partition(" (")[0]
-        (readable if get_decoder(syntax).is_available else unreadable).append(name)
+    syntaxes = transfer_syntaxes()
+    unreadable = [syntax.name for syntax in syntaxes if not syntax.readable]
+    value = f"{len(syntaxes) - len(unreadable)} of {len(syntaxes)} compressions are readable"
     if not unreadable:
-        return Check("DICOM", "ok", f"readable: {', '.join(readable)}")
-    return Check(
-        "DICOM",
-        "warning",
-        f"readable: {', '.join(readable)}; not readable: {', '.join(unreadable)}",
-        "pip install 'pylibjpeg[all]'",
-    )
+        return Check("DICOM", "ok", value)
+    return Check("DICOM", "warning", f"{value}; not {'; '.join(unreadable)}", INSTALL_DECODERS)
 
 
 def _data(settings: DataSettings) -> Check:
     from medsgssl.data.catalog import current_catalog  # noqa: PLC0415 - imports pandas
 
     try:
-        catalog = current_catalog(settings, settings.labels)
+        catalog = current_catalog(settings)
     except MedsgsslError as error:
         return Check("data", "broken", error.problem, error.fix)
     files, facts = catalog.facts["files"], catalog.facts

@@ -28,7 +28,7 @@ class FrameParameters:
         background: Half width of the window of the background, as a share of the coarse grid.
     """
 
-    fine: int = 192
+    fine: int = 256
     border_std: float = 5.0
     border_most: float = 0.3
     smooth: float = 1.2

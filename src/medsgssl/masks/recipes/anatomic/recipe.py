@@ -14,14 +14,14 @@ from medsgssl.masks.recipes.anatomic.candidates import (
 )
 from medsgssl.masks.recipes.anatomic.frame import Frame, FrameParameters, make_frame, reduce_image
 from medsgssl.masks.recipes.anatomic.orientation import AS_STORED, TURNS, Turn
-from medsgssl.masks.recipes.anatomic.outline import fill
+from medsgssl.masks.recipes.anatomic.outline import fill, outward_normals
 from medsgssl.masks.recipes.anatomic.pairing import Pair, PairParameters, pair_up
 from medsgssl.masks.recipes.anatomic.quality import Appraisal, AppraiseParameters, appraise
 from medsgssl.masks.recipes.anatomic.refine import Refined, RefineParameters, refine
 from medsgssl.masks.recipes.anatomic.template import place_template
 from medsgssl.masks.types import Gray, LungMask, Mask, Status
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,8 @@ def trace(image: Gray, p: AnatomicParameters = PARAMETERS) -> Trace | None:
             evidence |= chosen.mask
     template = 2 * place_template(pair.boxes)
     refined = refine(frame, template, evidence, p.refine)
-    mask = fill(refined.outlines, (frame.fine.shape[0], frame.fine.shape[1]))
+    outer = refined.outlines + p.refine.margin * outward_normals(refined.outlines)
+    mask = fill(outer, (frame.fine.shape[0], frame.fine.shape[1]))
     appraisal = appraise(frame.coarse, pair, spine, evidence, refined, mask, p.appraise)
     return Trace(frame, spine, pair, evidence, refined, mask, appraisal)
 

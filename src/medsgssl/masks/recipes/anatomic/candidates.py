@@ -106,8 +106,9 @@ def find_candidates(
     p = parameters
     found: tuple[list[_Found], list[_Found]] = ([], [])
     for image, last in ((frame.coarse, p.brightest), (frame.flat, p.brightest_flat)):
+        ordered = np.sort(image[::2, ::2], axis=None)
         shares = np.linspace(p.darkest, last, p.levels)
-        for level in np.quantile(image[::2, ::2], shares):
+        for level in ordered[np.round(shares * (len(ordered) - 1)).astype(int)]:
             dark = (image < level).astype(np.uint8)
             dark[:, spine - 1 : spine + 1] = 0
             _collect(dark, spine, p, found)

@@ -22,6 +22,7 @@ class FrameParameters:
 
     Attributes:
         fine: Longer side of the grid that outlines are refined on, in pixels.
+        coarse: Longer side of the grid that lungs are looked for on.
         border_std: Standard deviation in gray levels below which a border row is uniform.
         border_most: Largest share of the image cut away at one side.
         smooth: Sigma of the smoothing of the coarse grid in pixels.
@@ -29,6 +30,7 @@ class FrameParameters:
     """
 
     fine: int = 256
+    coarse: int = 96
     border_std: float = 5.0
     border_most: float = 0.3
     smooth: float = 1.2
@@ -46,7 +48,7 @@ class Frame:
         bottom: Row after the last kept.
         right: Column after the last kept.
         fine: uint8, longer side ``FrameParameters.fine``.
-        coarse: float32, half of the fine grid, smoothed; gray levels.
+        coarse: float32, longer side ``FrameParameters.coarse``, smoothed; gray levels.
         flat: float32, likewise, minus its background.
     """
 
@@ -58,6 +60,11 @@ class Frame:
     fine: Gray
     coarse: FloatImage
     flat: FloatImage
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """Pixels of the fine grid per pixel of the coarse one, in x and y."""
+        return np.array(self.fine.shape[::-1]) / np.array(self.coarse.shape[::-1])
 
     def uncut(self, mask: Mask) -> Mask:
         """Put a mask of the fine grid back into the whole image, at the scale of the grid.
@@ -92,10 +99,11 @@ def make_frame(image: Gray, parameters: FrameParameters) -> Frame:
     top, bottom, left, right = _content(small, p)
     kept = small[top:bottom, left:right]
     scale = (height / small.shape[0], width / small.shape[1])
-    fine = to_grid(kept, _even(grid_shape((kept.shape[0], kept.shape[1]), p.fine)))
-    half = (fine.shape[0] // 2, fine.shape[1] // 2)
-    coarse = cv2.GaussianBlur(to_grid(fine, half).astype(np.float32), (0, 0), p.smooth)
-    side = 2 * int(p.background * p.fine / 2) + 1
+    shape = (kept.shape[0], kept.shape[1])
+    fine = to_grid(kept, grid_shape(shape, p.fine))
+    coarse = to_grid(fine, grid_shape(shape, p.coarse)).astype(np.float32)
+    coarse = cv2.GaussianBlur(coarse, (0, 0), p.smooth)
+    side = 2 * int(p.background * p.coarse) + 1
     flat = coarse - cv2.blur(coarse, (side, side), borderType=cv2.BORDER_REFLECT)
     return Frame(
         (height, width),
@@ -134,7 +142,3 @@ def _content(image: Gray, p: FrameParameters) -> tuple[int, int, int, int]:
         bounds += [first * length // _THUMB, -(-last * length // _THUMB)]
     return bounds[0], bounds[1], bounds[2], bounds[3]
 
-
-def _even(shape: tuple[int, int]) -> tuple[int, int]:
-    """Round up to even sides, so that the coarse grid is exactly half of the fine one."""
-    return shape[0] + shape[0] % 2, shape[1] + shape[1] % 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medsgssl.masks.geometry import resize_mask
-from medsgssl.masks.recipes.anatomic.frame import FloatImage
+from medsgssl.masks.recipes.anatomic.frame import Frame
 from medsgssl.masks.recipes.anatomic.pairing import Pair
 from medsgssl.masks.recipes.anatomic.refine import Refined
 from medsgssl.masks.types import Mask
@@ -93,7 +93,7 @@ class Appraisal:
 
 
 def appraise(
-    image: FloatImage,
+    frame: Frame,
     pair: Pair,
     spine: int,
     evidence: Mask,
@@ -104,7 +104,7 @@ def appraise(
     """Judge a mask by how well the steps that led to it agree.
 
     Args:
-        image: float32, the smoothed image on the coarse grid.
+        frame: The image on its grids.
         pair: The pair of candidates.
         spine: Column of the spine on the coarse grid.
         evidence: bool, the candidates on the coarse grid.
@@ -119,7 +119,7 @@ def appraise(
         for name, (usual, spread) in p.signs.items()
     }
     area = float(mask.mean())
-    midline = _midline(image, refined, mask)
+    midline = _midline(frame, refined, mask)
     quality = math.exp(-sum(troubles.values()) / p.scale)
     if not p.areas[0] <= area <= p.areas[1] or midline < p.least_midline:
         quality = 0.0
@@ -158,9 +158,10 @@ def _flare(evidence: Mask, spine: int) -> float:
     return (lower - upper) / float(evidence.shape[1])
 
 
-def _midline(image: FloatImage, refined: Refined, mask: Mask) -> float:
+def _midline(frame: Frame, refined: Refined, mask: Mask) -> float:
     """Density of the middle between the lungs; 0 where they share no rows."""
-    left, right = refined.outlines / 2
+    image = frame.coarse
+    left, right = refined.outlines / frame.scale
     top = max(left[:, 1].min(), right[:, 1].min())
     bottom = min(left[:, 1].max(), right[:, 1].max())
     quarter = 0.25 * (bottom - top)

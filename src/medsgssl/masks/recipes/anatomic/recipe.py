@@ -148,11 +148,11 @@ def trace(image: Gray, p: AnatomicParameters = PARAMETERS) -> Trace | None:
     for chosen in pair.chosen:
         if chosen is not None:
             evidence |= chosen.mask
-    template = 2 * place_template(pair.boxes)
+    template = place_template(pair.boxes) * frame.scale
     refined = refine(frame, template, evidence, p.refine)
     outer = refined.outlines + p.refine.margin * outward_normals(refined.outlines)
     mask = fill(outer, (frame.fine.shape[0], frame.fine.shape[1]))
-    appraisal = appraise(frame.coarse, pair, spine, evidence, refined, mask, p.appraise)
+    appraisal = appraise(frame, pair, spine, evidence, refined, mask, p.appraise)
     return Trace(frame, spine, pair, evidence, refined, mask, appraisal)
 
 

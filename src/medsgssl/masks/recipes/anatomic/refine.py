@@ -44,7 +44,7 @@ class RefineParameters:
         outward: Gain per pixel outwards, which breaks ties between equal edges.
         stay: Cost per squared pixel of moving.
         stiffness: Cost of a step between neighboring points.
-        sigma: Width of the neighborhood of the local means.
+        sigma: Width of the neighborhood of the local means in pixels of the coarse grid.
         ring: Width of the ring outside the lung in pixels of the coarse grid.
         least_contrast: Smallest difference of the local means in gray levels.
         smooth: Rounds of smoothing of the path.
@@ -59,8 +59,8 @@ class RefineParameters:
     outward: float = 0.011
     stay: float = 0.00225
     stiffness: float = 0.06
-    sigma: float = 17.9
-    ring: int = 13
+    sigma: float = 6.7
+    ring: int = 9
     least_contrast: float = 6.0
     smooth: int = 1
     margin: float = 1.0
@@ -97,13 +97,13 @@ def refine(
     outlines, rounds = template, [template]
     edges = np.zeros(template.shape[:2], np.float32)
     for number, (reach, freedom) in enumerate(zip(p.reaches, p.freedoms, strict=True)):
-        inner, outer = _local_means(frame.coarse, outlines, evidence if number == 0 else None, p)
+        inner, outer = _local_means(frame, outlines, evidence if number == 0 else None, p)
         normals = outward_normals(outlines)
         # Two more samples on either side, which the edge is measured with.
         offsets = np.arange(-reach - 2, reach + 3, dtype=np.float32)
         across = normals[:, :, None, :] * offsets[None, None, :, None]
         points = (outlines[:, :, None, :] + across).astype(np.float32)
-        likeness = _lung_likeness(image, inner, outer, points, p)
+        likeness = _lung_likeness(image, inner, outer, points, frame.scale, p)
         gains, edge = _gains(likeness, offsets[2:-2], p)
         # While the template is being registered, its fit makes up for a path.
         path = best_closed_path(gains, p.stiffness) if freedom == 1 else best_offsets(gains)
@@ -121,11 +121,11 @@ def refine(
 
 
 def _local_means(
-    coarse: FloatImage, outlines: Outline, evidence: Mask | None, p: RefineParameters
+    frame: Frame, outlines: Outline, evidence: Mask | None, p: RefineParameters
 ) -> tuple[FloatImage, FloatImage]:
-    """Local mean brightness of lung and of its surroundings, on the coarse grid."""
-    shape = (coarse.shape[0], coarse.shape[1])
-    inside = fill(outlines / 2, shape)
+    """Local mean brightness of lung and of its surroundings, on half of the coarse grid."""
+    coarse = frame.coarse
+    inside = fill(outlines / frame.scale, (coarse.shape[0], coarse.shape[1]))
     wide = cv2.dilate(inside.astype(np.uint8), np.ones((p.ring, p.ring), np.uint8)) > 0
     ring = wide & ~inside
     if evidence is not None:
@@ -140,8 +140,8 @@ def _local_mean(image: FloatImage, where: Mask, p: RefineParameters) -> FloatIma
     sums = cv2.resize(image * weight, size, interpolation=cv2.INTER_AREA)
     counts = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
     overall = float(sums.sum()) / (float(counts.sum()) + 1e-6)
-    sums = cv2.GaussianBlur(sums, (0, 0), p.sigma / 4)
-    counts = cv2.GaussianBlur(counts, (0, 0), p.sigma / 4)
+    sums = cv2.GaussianBlur(sums, (0, 0), p.sigma / 2)
+    counts = cv2.GaussianBlur(counts, (0, 0), p.sigma / 2)
     # A little of the overall mean everywhere, so that far places are defined.
     return np.asarray((sums + 0.02 * overall) / (counts + 0.02), dtype=np.float32)
 
@@ -151,11 +151,12 @@ def _lung_likeness(
     inner: FloatImage,
     outer: FloatImage,
     points: NDArray[np.float32],
+    scale: NDArray[np.float64],
     p: RefineParameters,
 ) -> FloatImage:
     """How much each sample looks like lung: 1 as lung, 0 between, -1 as its surroundings."""
-    # Pixel centers of a grid half or a quarter as fine lie at other coordinates.
-    means = (points + np.float32(0.5)) / np.float32(4) - np.float32(0.5)
+    # Pixel centers of a coarser grid lie at other coordinates; the means are half as fine again.
+    means = (points + np.float32(0.5)) / (2 * scale).astype(np.float32) - np.float32(0.5)
     lung, around = sample(inner, means), sample(outer, means)
     contrast = np.maximum(around - lung, p.least_contrast)
     return np.asarray(np.clip(((lung + around) / 2 - sample(image, points)) / contrast, -1.0, 1.0))

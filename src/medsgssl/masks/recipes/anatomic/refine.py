@@ -36,7 +36,8 @@ class RefineParameters:
     """Constants of the step; lengths in pixels of the fine grid.
 
     Attributes:
-        reaches: How far each round looks inwards and outwards.
+        reaches: How far each round looks inwards and outwards, in steps.
+        steps: Length of one step in each round.
         freedoms: How far each round leaves the fitted template for the points found, 0 to 1; at 1
             the points form the best closed path.
         edge: Weight of the edge.
@@ -52,7 +53,8 @@ class RefineParameters:
             outer foot of the edge. Chosen on the half of the development images for constants.
     """
 
-    reaches: tuple[int, ...] = (19, 16, 11)
+    reaches: tuple[int, ...] = (14, 12, 11)
+    steps: tuple[float, ...] = (1.4, 1.4, 1.0)
     freedoms: tuple[float, ...] = (0.0, 0.5, 1.0)
     edge: float = 4.0
     region: float = 0.094
@@ -100,14 +102,14 @@ def refine(
         inner, outer = _local_means(frame, outlines, evidence if number == 0 else None, p)
         normals = outward_normals(outlines)
         # Two more samples on either side, which the edge is measured with.
-        offsets = np.arange(-reach - 2, reach + 3, dtype=np.float32)
+        offsets = np.arange(-reach - 2, reach + 3, dtype=np.float32) * np.float32(p.steps[number])
         across = normals[:, :, None, :] * offsets[None, None, :, None]
         points = (outlines[:, :, None, :] + across).astype(np.float32)
         likeness = _lung_likeness(image, inner, outer, points, frame.scale, p)
         gains, edge = _gains(likeness, offsets[2:-2], p)
         # While the template is being registered, its fit makes up for a path.
         path = best_closed_path(gains, p.stiffness) if freedom == 1 else best_offsets(gains)
-        moved = outlines + normals * _smoothed(path - reach, p.smooth)[..., None]
+        moved = outlines + normals * (p.steps[number] * _smoothed(path - reach, p.smooth))[..., None]
         edges = np.take_along_axis(edge, path[..., None], axis=2)[..., 0]
         fitted = np.stack(
             [

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medsgssl.masks.recipes.distilled.pixels import CHANNELS
 
-WIDTHS = (20, 40, 64, 88)
+WIDTHS = (16, 36, 60, 88)
 
 
 class Student(nn.Module):

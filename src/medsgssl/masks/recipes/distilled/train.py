@@ -26,7 +26,7 @@ from torch import Tensor
 
 from medsgssl.errors import MaskError
 from medsgssl.masks.recipes.distilled.augment import affine, augment
-from medsgssl.masks.recipes.distilled.network import Student
+from medsgssl.masks.recipes.distilled.network import Student, fused
 from medsgssl.masks.recipes.distilled.pixels import SIDE, FloatImage, student_input
 from medsgssl.masks.recipes.distilled.teacher import Item, Lessons, Progress, prepare_lessons
 from medsgssl.utils.io import atomic_path, fingerprint
@@ -52,7 +52,7 @@ class TrainSettings:
     """
 
     seed: int = 0
-    epochs: tuple[int, ...] = (5, 5)
+    epochs: tuple[int, ...] = (4, 4)
     batch_size: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
@@ -131,7 +131,9 @@ def train_student(
         )
     key = fingerprint([asdict(s), lessons.ids, int(lessons.labels.astype(np.int64).sum())])
     torch.manual_seed(stable_hash(s.seed, "student weights") % 2**63)
-    student, averaged = Student().to(device), Student().to(device)
+    # Channels last: a third faster on CPUs.
+    student = Student().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = Student().to(device)
     averaged.load_state_dict(student.state_dict())
     state, saved = _resume(work / "student.ckpt", key, student, averaged)
     best: dict[str, Tensor] = saved.get("best_weights", {})
@@ -217,6 +219,7 @@ def _curriculum(
             return known["rows"], known["labels"]
     student = Student().to(device)
     student.load_state_dict(weights)
+    student = fused(student)
     labels, stability = relabel(student, lessons.images, device)
     rows = np.flatnonzero((stability >= s.least_stability) & ~held)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -243,7 +246,7 @@ def relabel(
     center = (SIDE - 1) / 2
     views = [
         np.array([[m * z, 0, center - m * z * center], [0, z, center - z * center]])
-        for m, z in ((1, 1.0), (-1, 1.0), (1, 0.9))
+        for m, z in ((1, 1.0), (-1, 0.9))
     ]
     for row, image in enumerate(images):
         maps = _predict_views(student, image, views, device)
@@ -317,7 +320,7 @@ def _step(
     student.train()
     for group in optimizer.param_groups:
         group["lr"] = rate
-    inputs, targets = (tensor.to(device) for tensor in batch)
+    inputs, targets = (tensor.to(device, memory_format=torch.channels_last) for tensor in batch)
     loss = _loss(student(inputs), targets)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -347,6 +350,7 @@ def _examine(
 ) -> tuple[float, float]:
     """Agreement with held-out masks of the teacher, and stability under augmentation."""
     agreement, stability = [], []
+    student = fused(student)
     identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     for row in exam:
         moved = affine(generator(seed, "student stability", int(row)), 0.6)

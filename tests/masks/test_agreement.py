@@ -30,3 +30,9 @@ def test_the_surface_distance_is_in_pixels():
     assert surface_distance(square(10), square(10)) == 0.0
     # Both vertical edges lie 2 pixels away, the horizontal ones mostly overlap.
     assert 0.9 < surface_distance(square(10), square(12)) < 1.3
+
+
+def test_distances_are_exact_euclidean_ones():
+    first, second = np.zeros((60, 60), bool), np.zeros((60, 60), bool)
+    first[5, 5], second[5 + 21, 5 + 37] = True, True
+    assert surface_distance(first, second) == pytest.approx(np.hypot(21, 37), rel=1e-6)

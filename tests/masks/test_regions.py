@@ -5,6 +5,7 @@ from medsgssl.masks.regions import (
     LEFT_LUNG,
     RIGHT_LUNG,
     Region,
+    behind_heart,
     label_regions,
     lung_box,
     split_sides,
@@ -75,3 +76,22 @@ def test_an_empty_mask_has_no_box_and_no_regions():
     empty = np.zeros((5, 5), bool)
     assert lung_box(empty) is None
     assert not label_regions(empty).any()
+
+
+def test_the_lung_behind_the_heart_lies_between_the_lungs_and_is_an_option(phantom):
+    mask = phantom.left_lung | phantom.right_lung
+    hidden = behind_heart(mask)
+    assert hidden.any()
+    assert not (hidden & mask).any()
+    labels = label_regions(mask)
+    # All of it is mediastinum or the gap below a lung's inner part, never outside the chest.
+    box = lung_box(mask)
+    assert not hidden[: box.top].any()
+    assert not hidden[box.bottom + 1 :].any()
+    # The heart lies on the patient's left, which is the right of the image.
+    middle = np.nonzero(labels == Region.MEDIASTINUM)[1].mean()
+    columns = np.nonzero(hidden)[1]
+    assert (columns > middle).sum() > (columns <= middle).sum()
+    assert ((label_regions(mask, heart=True) == Region.BEHIND_HEART) == hidden).all()
+    assert not (labels == Region.BEHIND_HEART).any()
+    assert not behind_heart(np.zeros_like(mask)).any()

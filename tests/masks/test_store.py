@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +26,9 @@ class Marker:
     version: int = 1
     name: str = "marker"
     parameter_hash: str = "-"
+
+    def check(self, items):
+        pass
 
     def make(self, image_id, path, grid):
         with self.log.open("a") as stream:
@@ -181,11 +185,18 @@ def test_unknown_recipes_are_named(tmp_path):
     assert "anatomic, classic" in caught.value.fix
 
 
-def test_the_quality_page_shows_the_worst_first_and_needs_no_other_file(tmp_path, items):
+def test_the_quality_page_shows_every_status_and_many_patients_and_needs_no_other_file(tmp_path):
+    items = []
+    for patient, images in enumerate([20, 1, 1, 1]):
+        for number in range(images):
+            path = tmp_path / f"p{patient}_{number}.png"
+            cv2.imwrite(str(path), np.zeros((40, 40), np.uint8))
+            items.append((path.name, path))
     store = build_store(tmp_path / "store", items, "classic")
     page = write_quality_page(store, dict(items), tmp_path / "page.html", count=4).read_text()
-    assert page.count("<figure>") == 4
     assert 'src="http' not in page
-    worst = store.summary.sort_values(["quality", "image_id"])["image_id"].tolist()
-    places = [page.index(f"<figcaption>{image_id}") for image_id in worst[:4]]
-    assert places == sorted(places)
+    for title in ("Quality of all masks", "Random masks", "Doubtful masks", "Failed masks"):
+        assert title in page
+    assert store.counts == {"failed": 23}
+    assert {f"p{patient}_0.png:" in page for patient in (1, 2, 3)} == {True}
+    assert page.count("<figure>") == 1 + 4

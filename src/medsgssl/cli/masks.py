@@ -22,7 +22,16 @@ masks_app = typer.Typer(
 )
 
 Store = Annotated[Path, typer.Argument(help="Folder of a mask store.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="The mask recipe.")]
+RecipeName = Annotated[
+    str,
+    typer.Option("--recipe", help="auto, distilled, anatomic, classic, or another package's."),
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="A student of `masks train`, for distilled.")
+]
+Heart = Annotated[
+    bool, typer.Option("--heart/--no-heart", help="Count the lung behind the heart as lung.")
+]
 Page = Annotated[Path | None, typer.Option("--page", help="Also write this quality page (HTML).")]
 
 
@@ -38,22 +47,29 @@ def build(
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n equal shares.")] = "1/1",
     masks_dir: Annotated[
         Path | None,
-        typer.Option("--masks-dir", help="Folder of your own PNG masks, used instead of a recipe."),
+        typer.Option("--masks-dir", help="Folder of your own masks, used instead of a recipe."),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="What the values of your label maps stand for: 1=right,2=left."),
+    ] = None,
+    weights: Weights = None,
+    heart: Heart = False,
     page: Page = None,
     settings: DataOnlySettings = None,
     quiet: Quiet = False,
 ) -> None:
     """Draw the masks of a data set; the same command continues an interrupted one."""
     from medsgssl.masks.build import build_store
-    from medsgssl.masks.sources import FolderMaker, RecipeMaker
     from medsgssl.report.mask_pages import write_quality_page
     from medsgssl.utils.progress import counting, new_console
     from medsgssl.utils.system import cpu_count
 
     resolved = _data_settings(data, settings)
     items = _items(resolved)
-    maker = RecipeMaker(recipe) if masks_dir is None else FolderMaker(masks_dir)
+    maker, reason = _maker(data, settings, recipe, masks_dir, labels, weights, heart)
+    if reason:
+        typer.echo(f"masks.recipe=auto: {maker.name}, because {reason}")
     if out is None:
         if shard != "1/1":
             raise typer.BadParameter("a shard needs a folder of its own: give --out")
@@ -77,10 +93,10 @@ def page(
     data: DataArgument,
     store: Store,
     out: Annotated[Path, typer.Option("--out", help="The HTML file.")],
-    count: Annotated[int, typer.Option(help="Overlays at most.", min=1)] = 60,
+    count: Annotated[int, typer.Option(help="Overlays of each kind at most.", min=1)] = 24,
     settings: DataOnlySettings = None,
 ) -> None:
-    """Show the masks of lowest quality, worst first."""
+    """Show random, doubtful and failed masks, and where rules and student differ."""
     from medsgssl.masks.store import MaskStore
     from medsgssl.report.mask_pages import write_quality_page
 
@@ -106,6 +122,8 @@ def score(
     images: Annotated[Path, typer.Option(help="Folder of images.")],
     reference: Annotated[Path, typer.Option(help="Folder of PNG masks of the same names.")],
     recipe: RecipeName = "anatomic",
+    weights: Weights = None,
+    heart: Heart = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for scores.json, scores.csv, worst.html, quality.png."),
@@ -115,12 +133,53 @@ def score(
     from medsgssl.masks.benchmark import score_recipe
     from medsgssl.report.mask_pages import write_scores
 
-    scores = score_recipe(images, reference, recipe)
+    scores = score_recipe(images, reference, recipe, weights, heart)
     for name, value in scores.summary().items():
         typer.echo(f"{name:28} {_written(value)}")
     if out is not None:
         write_scores(scores, images, reference, out)
         typer.echo(f"Written: {out}")
+
+
+@masks_app.command()
+def train(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", help="The weights file (.safetensors).")],
+    images: Annotated[
+        Path | None,
+        typer.Option("--list", help="Text file of the image ids to learn from; else all."),
+    ] = None,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option("--without-patients", help="Text files of patient ids that are kept away."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Where every draw comes from.", min=0)] = 0,
+    epochs: Annotated[str, typer.Option(help="Passes in each round.")] = "4,4",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+) -> None:
+    """Teach a mask student from the rules' own good masks; no label takes part.
+
+    A call that was interrupted goes on when given again: its state lies in OUT.work.
+    """
+    from medsgssl.data.student import teach
+    from medsgssl.masks.recipes.distilled.train import TrainSettings
+
+    if not all(part.strip().isdigit() for part in epochs.split(",")):
+        raise typer.BadParameter(f"{epochs!r} is not of the form 4,4")
+    settings = TrainSettings(seed=seed, epochs=tuple(int(part) for part in epochs.split(",")))
+    card = teach(
+        data,
+        out,
+        settings,
+        images=images,
+        without=without or [],
+        device=device,
+        workers=workers,
+        say=typer.echo,
+    )
+    typer.echo(card.as_text())
+    typer.echo(f"Weights: {out}")
 
 
 @masks_app.command()
@@ -138,6 +197,52 @@ def merge(
 def _data_settings(data: Path, settings: list[str] | None) -> DataSettings:
     # Masks do not depend on the split, and not every data set has the default one.
     return resolve_data(data, settings, split="train")
+
+
+def _maker(
+    data: Path,
+    settings: list[str] | None,
+    recipe: str,
+    masks_dir: Path | None,
+    labels: str | None,
+    weights: Path | None,
+    heart: bool,
+) -> tuple[Maker, str]:
+    """What makes the masks, and why where ``auto`` chose it: the same choice as a run's."""
+    from medsgssl.config.schema import MaskSettings
+    from medsgssl.data.catalog import load_or_build
+    from medsgssl.data.mask_choice import choose_masks
+    from medsgssl.errors import ConfigError
+
+    if masks_dir is not None and not masks_dir.is_dir():
+        raise ConfigError(f"{masks_dir} is not a folder", "name the folder of your masks")
+    masks = MaskSettings.model_validate(
+        {
+            "recipe": recipe,
+            "source": "rules" if masks_dir is None else str(masks_dir),
+            "weights": weights,
+            "heart": "include" if heart else "exclude",
+            "labels": _labels(labels),
+        }
+    )
+    # Only the student depends on the split.
+    asks_student = recipe in ("auto", "distilled") and masks_dir is None
+    split = "auto" if asks_student else "train"
+    resolved = resolve_data(data, settings, split=split)
+    choice = choose_masks(masks, load_or_build(resolved), resolved.max_pixels)
+    if isinstance(choice, Path):
+        raise ConfigError(f"{choice} is a mask store", "give it to runs as masks.source")
+    return choice.maker, choice.reason
+
+
+def _labels(text: str | None) -> dict[int, str] | None:
+    if text is None:
+        return None
+    names = {"right", "left", "both", "outside"}
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(value.strip().isdigit() and name.strip() in names for value, _, name in pairs):
+        raise typer.BadParameter(f"{text!r} is not of the form 1=right,2=left (both, outside)")
+    return {int(value): name.strip() for value, _, name in pairs}
 
 
 def _items(settings: DataSettings) -> list[Item]:

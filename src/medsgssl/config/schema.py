@@ -133,7 +133,20 @@ MaskControl = Literal["none", "shuffled", "random-blob", "mean-template"]
 class MaskSettings(Settings):
     """How the masks are made and which masks a run is given."""
 
-    recipe: str = Field("anatomic", description="recipe that draws the masks, by name")
+    recipe: str = Field(
+        "anatomic",
+        description="auto | distilled | anatomic | classic | a recipe of another package",
+    )
+    weights: Path | None = Field(
+        None, description="a student of `medsgssl masks train`; the shipped one when not given"
+    )
+    heart: Literal["exclude", "include"] = Field(
+        "exclude", description="whether the lung behind the heart belongs to the mask"
+    )
+    labels: dict[int, Literal["right", "left", "both", "outside"]] | None = Field(
+        None,
+        description="values of your own label maps, e.g. {1: right, 2: left}; others are outside",
+    )
     source: str = Field(
         "rules",
         description="rules | none | shuffled | random-blob | mean-template | path of a mask store "

@@ -17,11 +17,12 @@ from medsgssl.data.catalog import Catalog, cache_place, load_or_build
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import decode
 from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, whole_masks
+from medsgssl.data.mask_choice import MaskChoice, choose_masks
 from medsgssl.data.overlap import drop_overlap, extra_datasets, image_identity_keys
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.build import build_store
-from medsgssl.masks.sources import FolderMaker, Maker, RecipeMaker
+from medsgssl.masks.sources import FolderMaker, Maker
 from medsgssl.masks.store import MaskStore
 from medsgssl.runs.data_summary import (
     CatalogSummary,
@@ -35,6 +36,7 @@ from medsgssl.utils.progress import counting
 from medsgssl.utils.system import cpu_count
 
 # Beyond this share the masks deserve a look before anything is concluded from them.
+_MANY_DOUBTFUL = 0.1
 _MANY_FAILED = 0.1
 
 
@@ -133,11 +135,17 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
                 "there already, cannot be read, or belong to its validation and test patients",
                 "leave the folder out of --extra-data",
             )
+    # The student may have seen patients of the first data set's validation and test.
+    choice = (
+        None
+        if config.masks.source == "none"
+        else choose_masks(config.masks, first or catalog, settings.max_pixels)
+    )
     place = cache_place(settings)
     size = settings.cache_size or settings.img_size
     with counting("decoding images", console) as progress:
         cache = decode(catalog, place, size, cpu_count(), progress)
-    masks, mask_facts = _masks(config, catalog, place, size, console)
+    masks, mask_facts = _masks(config, choice, catalog, place, size, console)
     facts: DataSummary = {
         "catalog": catalog.facts,
         "masks": mask_facts,
@@ -186,12 +194,17 @@ def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, ExtraDataset]:
 
 
 def _masks(
-    config: Config, catalog: Catalog, place: Path, size: int, console: Console
+    config: Config,
+    choice: MaskChoice | Path | None,
+    catalog: Catalog,
+    place: Path,
+    size: int,
+    console: Console,
 ) -> tuple[MaskArray, MaskSummary]:
     source = config.masks.source
-    if source == "none":
+    if choice is None:
         return whole_masks(len(catalog.table), size), {"source": "none", "identity": "none"}
-    store = mask_store(config, catalog, place, console)
+    store = mask_store(choice, catalog, place, console)
     control = source if source in CONTROLS else None
     masks = mask_array(
         catalog, store, place, size, control, config.seed, in_memory=config.data.cache_masks
@@ -200,6 +213,7 @@ def _masks(
     return masks, {
         "source": source,
         "recipe": store.header.recipe,
+        "recipe_reason": "" if isinstance(choice, Path) else choice.reason,
         "counts": store.counts,
         "whole_image_instead": masks.missing,
         "quality_of_usable": decile_counts(masks.quality[masks.usable]),
@@ -214,24 +228,20 @@ def decile_counts(quality: NDArray[np.float32]) -> dict[str, int]:
     return dict(zip(spans, counts.tolist(), strict=True))
 
 
-def mask_store(config: Config, catalog: Catalog, place: Path, console: Console) -> MaskStore:
-    """Build, or find complete, the masks that ``config.masks`` asks for."""
-    source = config.masks.source
-    maker: Maker = RecipeMaker(config.masks.recipe, config.data.max_pixels)
-    if source not in ("rules", *CONTROLS):
-        folder = Path(source)
-        if (folder / "store.json").is_file():
-            return MaskStore.open(folder)
-        if not folder.is_dir():
-            raise ConfigError(
-                f"masks.source={source!r} is neither a known source nor a folder",
-                f"use rules, {', '.join(CONTROLS)}, or a mask store or folder of PNG masks",
-            )
-        maker = FolderMaker(folder, config.data.max_pixels)
+def mask_store(
+    choice: MaskChoice | Path, catalog: Catalog, place: Path, console: Console
+) -> MaskStore:
+    """Build, or find complete, the masks that were chosen."""
+    if isinstance(choice, Path):
+        return MaskStore.open(choice)
     items = mask_items(catalog)
     with counting("drawing lung masks", console) as progress:
         return build_store(
-            store_folder(place, maker, items), items, maker, cpu_count(), progress=progress
+            store_folder(place, choice.maker, items),
+            items,
+            choice.maker,
+            cpu_count(),
+            progress=progress,
         )
 
 
@@ -260,6 +270,12 @@ def _warnings(catalog: CatalogSummary, masks: MaskSummary, problems: dict[str, s
         found.append(
             f"{failed} of {total} lung masks failed ({failed / total:.0%}): these images are given "
             "the whole-image mask with quality 0"
+        )
+    doubtful = counts.get("doubtful", 0)
+    if total and masks.get("recipe") == FolderMaker.name and doubtful / total > _MANY_DOUBTFUL:
+        found.append(
+            f"{doubtful} of {total} given lung masks ({doubtful / total:.0%}) disagree with the "
+            "rules' own masks: look at them with `medsgssl masks page`"
         )
     return found
 

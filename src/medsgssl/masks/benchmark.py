@@ -16,8 +16,9 @@ from medsgssl.errors import MaskError
 from medsgssl.images.reading import read_image
 from medsgssl.masks.agreement import dice, jaccard, surface_distance
 from medsgssl.masks.geometry import resize_mask
+from medsgssl.masks.mask_files import read_mask
 from medsgssl.masks.recipes.registry import find_recipe
-from medsgssl.masks.sources import read_mask
+from medsgssl.masks.regions import behind_heart
 from medsgssl.masks.types import LungMask, Mask
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
@@ -108,24 +109,39 @@ def find_pairs(images: Path, references: Path) -> list[tuple[str, Path, Path]]:
     return [(path.stem, by_stem[path.stem], path) for path in drawn]
 
 
-def scored_images(pairs: Sequence[tuple[str, Path, Path]], recipe: str) -> Iterator[ScoredImage]:
+def scored_images(
+    pairs: Sequence[tuple[str, Path, Path]],
+    recipe: str,
+    weights: Path | None = None,
+    heart: bool = False,
+) -> Iterator[ScoredImage]:
     """Draw the mask of every image and yield it beside its reference."""
-    draw = find_recipe(recipe).draw
+    draw = find_recipe(recipe, weights).draw
     for image_id, path, reference_path in pairs:
         reference = read_mask(reference_path)
         lungs = draw(read_image(path))
         height, width = reference.shape
-        mask = resize_mask(lungs.mask, (height, width))
+        drawn = lungs.mask | behind_heart(lungs.mask) if heart else lungs.mask
+        mask = resize_mask(drawn, (height, width))
         yield ScoredImage(image_id, path, lungs, mask, reference)
 
 
-def score_recipe(images: Path, references: Path, recipe: str) -> Scores:
+def score_recipe(
+    images: Path,
+    references: Path,
+    recipe: str,
+    weights: Path | None = None,
+    heart: bool = False,
+) -> Scores:
     """Score a recipe on a folder of images with reference masks.
 
     Args:
         images: Folder of images.
         references: Folder of PNG masks of the same stems.
         recipe: Name of the recipe.
+        weights: Another student's weights than the shipped ones.
+        heart: Whether the lung behind the heart counts as lung.
     """
-    rows = [scored.row() for scored in scored_images(find_pairs(images, references), recipe)]
+    pairs = find_pairs(images, references)
+    rows = [scored.row() for scored in scored_images(pairs, recipe, weights, heart)]
     return Scores(recipe, pd.DataFrame(rows))

@@ -61,6 +61,8 @@ def build_store(
     """
     maker = RecipeMaker(recipe) if isinstance(recipe, str) else recipe
     header = _header(maker, items, shard, grid)
+    if not (folder / STORE_FILE).exists():
+        maker.check(items)
     _claim(folder, header)
     i, n = shard
     mine = items[i - 1 :: n]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ _MOST_BETWEEN = 0.05
 _LEAST_SOFT_RANGE = 64
 _FIX_VALUES = (
     "save 0 outside and 255 inside the lungs, or name the values: "
-    "--set 'masks.labels={1: right, 2: left}'"
+    "masks.labels={1: right, 2: left} in a run, --labels 1=right,2=left in masks build"
 )
 
 
@@ -58,7 +58,7 @@ def read_mask(source: Path, labels: Labels | None = None) -> Mask:
     middle = (low + high) / 2
     if not _has_two_values(values, low, high):
         raise MaskError(f"{source} holds the values {_listed(values)}", _FIX_VALUES)
-    return np.asarray(values > middle, dtype=bool)
+    return np.asarray(values > middle)
 
 
 def label_sides(source: Path, labels: Labels) -> tuple[Mask, Mask] | None:
@@ -75,7 +75,7 @@ def label_sides(source: Path, labels: Labels) -> tuple[Mask, Mask] | None:
     return (sides[0], sides[1]) if sides[0].any() and sides[1].any() else None
 
 
-def _plane(source: Path) -> NDArray[np.generic]:
+def _plane(source: Path) -> NDArray[Any]:
     """Return the one plane of the file that holds the mask."""
     try:
         content = np.fromfile(source, np.uint8)
@@ -113,7 +113,7 @@ def _plane(source: Path) -> NDArray[np.generic]:
     return np.asarray(brightest)
 
 
-def _has_two_values(values: NDArray[np.generic], low: int, high: int) -> bool:
+def _has_two_values(values: NDArray[Any], low: int, high: int) -> bool:
     """Whether a plane holds two values, or two values with soft edges."""
     if len(np.unique(values[::4, ::4])) <= 2 and len(np.unique(values)) <= 2:
         return True
@@ -128,12 +128,12 @@ def _has_two_values(values: NDArray[np.generic], low: int, high: int) -> bool:
     return not len(counts) or bool(counts.max() < 0.5 * counts.sum() or counts.sum() < 64)
 
 
-def _labeled(values: NDArray[np.generic], labels: Labels) -> Mask:
+def _labeled(values: NDArray[Any], labels: Labels) -> Mask:
     inside = [value for value, name in labels.items() if name != "outside"]
-    return np.asarray(np.isin(values, inside), dtype=bool)
+    return np.asarray(np.isin(values, inside))
 
 
-def _listed(values: NDArray[np.generic], most: int = 8) -> str:
+def _listed(values: NDArray[Any], most: int = 8) -> str:
     found, counts = np.unique(values, return_counts=True)
     shares = [
         f"{value} ({count / values.size:.0%})"
@@ -213,7 +213,7 @@ def check_mask_folder(folder: Path, image_ids: list[str], labels: Labels | None 
                 raise MaskError(
                     f"{path} holds the values {_listed(values)}, none of them named as lung by "
                     f"masks.labels ({dict(labels)})",
-                    "name the values of the lungs: --set 'masks.labels={1: right, 2: left}'",
+                    _FIX_VALUES,
                 )
     return len(files)
 

@@ -29,9 +29,8 @@ small {{ color: #aeb6bd }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{introduction}</p>
-<main>
-{figures}
-</main></body></html>
+{sections}
+</body></html>
 """
 
 
@@ -48,6 +47,15 @@ class Figure:
     picture: NDArray[np.uint8]
     heading: str
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures of one kind below a heading; either text may be empty."""
+
+    title: str
+    note: str
+    figures: Iterable[Figure]
 
 
 def draw_overlay(
@@ -82,11 +90,29 @@ def page(title: str, introduction: str, figures: Iterable[Figure]) -> str:
         introduction: One paragraph of plain text.
         figures: The pictures in order.
     """
+    return sectioned_page(title, introduction, [Section("", "", figures)])
+
+
+def sectioned_page(title: str, introduction: str, sections: Iterable[Section]) -> str:
+    """Return a self-contained HTML page whose pictures lie in sections.
+
+    Args:
+        title: Heading of the page.
+        introduction: One paragraph of plain text.
+        sections: The sections in order.
+    """
     return _PAGE.format(
         title=html.escape(title),
         introduction=html.escape(introduction),
-        figures="\n".join(_figure(figure) for figure in figures),
+        sections="\n".join(_section(section) for section in sections),
     )
+
+
+def _section(section: Section) -> str:
+    heading = f"<h2>{html.escape(section.title)}</h2>" if section.title else ""
+    note = f"<p>{html.escape(section.note)}</p>" if section.note else ""
+    figures = "\n".join(_figure(figure) for figure in section.figures)
+    return f"{heading}{note}\n<main>\n{figures}\n</main>"
 
 
 def _figure(figure: Figure) -> str:

@@ -26,6 +26,7 @@ class Region(IntEnum):
     LEFT_MIDDLE = 5
     LEFT_LOWER = 6
     MEDIASTINUM = 7
+    BEHIND_HEART = 8
 
 
 RIGHT_LUNG = (Region.RIGHT_UPPER, Region.RIGHT_MIDDLE, Region.RIGHT_LOWER)
@@ -123,14 +124,16 @@ def split_sides(mask: Mask) -> tuple[Mask, Mask]:
     return left, right
 
 
-def label_regions(mask: Mask) -> NDArray[np.uint8]:
+def label_regions(mask: Mask, heart: bool = False) -> NDArray[np.uint8]:
     """Label every pixel with its region.
 
     The zones are thirds of the height of each lung; the mediastinum is what lies between the
     lungs in the rows where both exist.
 
     Args:
-        mask: bool, ``H x W``.
+        mask: bool, ``H x W``, without the lung behind the heart.
+        heart: Whether the lung behind the heart is a region of its own; else it belongs to the
+            mediastinum.
 
     Returns:
         uint8, ``H x W``, values of `Region`.
@@ -145,7 +148,55 @@ def label_regions(mask: Mask) -> NDArray[np.uint8]:
         for zone, top, bottom in zip(zones, cuts[:-1], cuts[1:], strict=True):
             labels[top:bottom][lung[top:bottom]] = zone
     labels[_between(left, right)] = Region.MEDIASTINUM
+    if heart:
+        labels[_shadowed(left, right)] = Region.BEHIND_HEART
     return labels
+
+
+def behind_heart(mask: Mask) -> Mask:
+    """Return the lung that the heart hides, guessed from the rest of the lungs.
+
+    Some references and methods count it as lung, others do not; nothing in the image shows its
+    border, so it is drawn by geometry alone: below the narrowest place of the mediastinum each
+    lung goes on to a straight line from that place down to the level of the diaphragm.
+
+    Args:
+        mask: bool, ``H x W``, without this region.
+
+    Returns:
+        bool, ``H x W``, disjoint from ``mask``.
+    """
+    return _shadowed(*split_sides(mask))
+
+
+# The narrowest place of the mediastinum is looked for in this part of the lungs' common height.
+_HILUM = (0.15, 0.6)
+
+
+def _shadowed(left: Mask, right: Mask) -> Mask:
+    hidden = np.zeros_like(left)
+    boxes = lung_box(left), lung_box(right)
+    if boxes[0] is None or boxes[1] is None:
+        return hidden
+    top = max(boxes[0].top, boxes[1].top)
+    bottom = min(boxes[0].bottom, boxes[1].bottom)
+    first, last = (top + round(share * (bottom - top)) for share in _HILUM)
+    if last <= first:
+        return hidden
+    far = left.shape[1] * 2
+    columns = np.arange(left.shape[1])
+    # Of the left lung the heart hides the part above the diaphragm too, so that its level is
+    # taken from the right lung's dome.
+    level = _dome_level(right, boxes[1])
+    # The inner border is the first column of the left lung, and the last of the right one.
+    for lung, box, sign in ((left, boxes[0], 1), (right, boxes[1], -1)):
+        inner = np.where(lung, columns * sign, far).min(axis=1)
+        row = first + int(np.argmin(inner[first:last]))
+        end = min(level, box.bottom) + 1
+        known = inner[row:end, None]
+        inside = (columns[None] * sign >= inner[row]) & (columns[None] * sign < known)
+        hidden[row:end] |= inside & (known < far)
+    return hidden & ~left & ~right
 
 
 def _between(left: Mask, right: Mask) -> Mask:
@@ -167,3 +218,10 @@ def _middle_column(mask: Mask, box: Box) -> int:
     counts = mask[:, start:stop].sum(axis=0)
     thinnest = np.flatnonzero(counts == counts.min())
     return start + int(thinnest[len(thinnest) // 2])
+
+
+def _dome_level(right: Mask, box: Box) -> int:
+    """Row where the inner half of the patient's right lung ends, at the median."""
+    inner = right[:, box.right + 1 - max(1, box.shape[1] // 2) : box.right + 1]
+    ends = [int(np.flatnonzero(column)[-1]) for column in inner.T if column.any()]
+    return int(np.median(ends)) if ends else box.bottom

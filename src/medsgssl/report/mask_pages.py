@@ -2,60 +2,121 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure as Plot
 from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
 from medsgssl.images.reading import read_image
 from medsgssl.masks.benchmark import GOOD_DICE, Scores, find_pairs, scored_images
-from medsgssl.masks.overlay import CYAN, MAGENTA, Figure, draw_overlay, page
+from medsgssl.masks.overlay import (
+    CYAN,
+    MAGENTA,
+    Figure,
+    Section,
+    draw_overlay,
+    page,
+    sectioned_page,
+)
 from medsgssl.masks.recipes.anatomic.frame import FloatImage
 from medsgssl.masks.recipes.anatomic.quality import MEANINGS
 from medsgssl.masks.recipes.anatomic.recipe import Trace, draw, trace
 from medsgssl.masks.recipes.anatomic.template import Outline
+from medsgssl.masks.recipes.registry import DISTILLED
 from medsgssl.masks.regions import Region, label_regions
 from medsgssl.masks.store import MaskStore
 from medsgssl.masks.types import STATUSES, Gray, LungMask
 from medsgssl.utils.io import atomic_path, write_json, write_text
+from medsgssl.utils.rng import stable_hash
 
 
 def write_quality_page(
-    store: MaskStore, paths: Mapping[str, Path], out: Path, count: int = 60
+    store: MaskStore, paths: Mapping[str, Path], out: Path, count: int = 24
 ) -> Path:
-    """Write the worst masks of a store as one self-contained HTML file.
+    """Write a self-contained HTML file: histogram, then random, doubtful and failed masks.
+
+    Masks of the distilled recipe are shown beside the rules' own where the two differ most.
+    Within each kind the images are drawn at random, of as many patients as possible.
 
     Args:
         store: The masks.
         paths: Path of every image, by image id; images without one are left out.
         out: The HTML file.
-        count: Number of overlays at most.
+        count: Number of overlays of each kind at most.
 
     Returns:
         ``out``.
     """
-    summary = store.summary.sort_values(["quality", "image_id"])
-    known = summary[summary["image_id"].isin(list(paths))].head(count)
+    summary = store.summary
     counts = store.counts
-    said = ", ".join(f"{counts.get(status, 0)} {status}" for status in STATUSES)
+    statuses = ", ".join(f"{counts.get(status, 0)} {status}" for status in STATUSES)
     introduction = (
         f"{len(store)} images, recipe {store.header.recipe} (version "
-        f"{store.header.recipe_version}): {said}. Below are the {len(known)} of lowest quality, "
-        "worst first."
+        f"{store.header.recipe_version}): {statuses}. Each section shows at most {count} images, "
+        "drawn at random with as many patients as possible. Cyan: the mask."
     )
-    ids = known["image_id"].tolist()
-    write_text(out, page("Lung masks", introduction, _figures(store, paths, ids)))
+    known = summary[summary["image_id"].isin(list(paths))]
+    sections = [Section("Quality of all masks", "", [_histogram(summary)])]
+    kinds = {"Random masks": known["status"] == "ok"}
+    kinds |= {f"{name.capitalize()} masks": known["status"] == name for name in STATUSES[1:]}
+    for title, chosen in kinds.items():
+        ids = _spread(known.loc[chosen, "image_id"].tolist(), count)
+        note = f"{len(ids)} of {int(chosen.sum())}"
+        sections.append(Section(title, note, _figures(store, paths, ids)))
+    if store.header.recipe == DISTILLED:
+        usable = known[known["status"] != "failed"].sort_values(["quality", "image_id"])
+        ids = _spread(usable["image_id"].head(4 * count).tolist(), count)
+        note = "The lowest agreement. Cyan: the student; magenta: the rules."
+        sections.append(
+            Section("Where rules and student differ", note, _figures(store, paths, ids, True))
+        )
+    write_text(out, sectioned_page("Lung masks", introduction, sections))
     return out
 
 
-def _figures(store: MaskStore, paths: Mapping[str, Path], ids: list[str]) -> Iterator[Figure]:
+def _spread(ids: list[str], count: int) -> list[str]:
+    """Choose images in an order drawn by hash, those of patients not yet shown first."""
+    drawn = sorted(ids, key=lambda image_id: stable_hash("quality page", image_id))
+    repeats: Counter[str] = Counter()
+    ranked: list[tuple[int, int, str]] = []
+    for image_id in drawn:
+        # NIH, folders of patients: what stands before the last number names the patient.
+        patient = image_id.rpartition("/")[0] or image_id.rpartition("_")[0] or image_id
+        ranked.append((repeats[patient], len(ranked), image_id))
+        repeats[patient] += 1
+    return [image_id for _, _, image_id in sorted(ranked)[:count]]
+
+
+def _histogram(summary: pd.DataFrame) -> Figure:
+    """Return the histogram of the quality, by status."""
+    plot = Plot(figsize=(6, 3.4), dpi=110, layout="constrained")
+    axes = plot.subplots()
+    values = [summary.loc[summary["status"] == status, "quality"] for status in STATUSES]
+    axes.hist(values, bins=20, range=(0, 1), stacked=True, label=list(STATUSES))
+    axes.set(xlabel="quality", ylabel="images")
+    axes.legend()
+    png = BytesIO()
+    plot.savefig(png, format="png")
+    encoded = np.frombuffer(png.getvalue(), np.uint8)
+    picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return Figure(np.asarray(picture, np.uint8), f"{len(summary)} masks", "quality by status")
+
+
+def _figures(
+    store: MaskStore, paths: Mapping[str, Path], ids: list[str], rules: bool = False
+) -> Iterator[Figure]:
     for image_id, lungs in zip(ids, store.read(ids), strict=True):
         try:
-            picture = draw_overlay(read_image(paths[image_id]), lungs.mask)
+            gray = read_image(paths[image_id])
+            reference = draw(gray).mask if rules else None
+            picture = draw_overlay(gray, lungs.mask, reference)
         except ImageError:
             picture = np.zeros((320, 320, 3), dtype=np.uint8)
         heading = f"{image_id}: {lungs.status}, quality {lungs.quality:.2f}"
@@ -89,10 +150,10 @@ def plot_quality(scores: Scores) -> Plot:
         axes.scatter(group["quality"], group["dice"], s=14, alpha=0.6, label=str(status))
     axes.axhline(GOOD_DICE, color="gray", linewidth=0.8, linestyle="--")
     axes.set(xlabel="quality score", ylabel="Dice", xlim=(-0.02, 1.02), ylim=(0.0, 1.02))
-    said = scores.summary()
-    auc = said["quality_auc_dice_below_0.8"]
-    told = "undefined" if auc is None else f"{auc:.3f}"
-    axes.set_title(f"{said['images']} images, recipe {scores.recipe}: AUC {told}")
+    totals = scores.summary()
+    auc = totals["quality_auc_dice_below_0.8"]
+    text = "undefined" if auc is None else f"{auc:.3f}"
+    axes.set_title(f"{totals['images']} images, recipe {scores.recipe}: AUC {text}")
     axes.legend(title="status")
     return figure
 
@@ -108,10 +169,10 @@ def _worst_page(scores: Scores, images: Path, references: Path) -> str:
         )
         for scored in scored_images([pairs[image_id] for image_id in worst], scores.recipe)
     ]
-    said = scores.summary()
+    totals = scores.summary()
     introduction = (
-        f"The {len(figures)} lowest of {said['images']} images, recipe {scores.recipe}, mean Dice "
-        f"{said['dice_mean']:.3f}. Cyan: the recipe; magenta: the reference."
+        f"The {len(figures)} lowest of {totals['images']} images, recipe {scores.recipe}, "
+        f"mean Dice {totals['dice_mean']:.3f}. Cyan: the recipe; magenta: the reference."
     )
     return page("Lung masks against references", introduction, figures)
 
@@ -160,27 +221,27 @@ def step_figures(steps: Trace) -> Iterator[Figure]:
     """Yield a picture of every step, in order.
 
     Args:
-        steps: What `medsgssl.masks.anatomic.trace` found.
+        steps: What `medsgssl.masks.recipes.anatomic.recipe.trace` found.
     """
     fine, refined = steps.frame.fine, steps.refined
     yield Figure(_large(_rgb(fine)), "1. Frame", "uniform borders are cut away")
     flat = _rgb(_stretched(steps.frame.flat))
     cv2.line(flat, (steps.spine, 0), (steps.spine, flat.shape[0] - 1), MAGENTA, 1)
     yield Figure(_large(flat), "2. Flattened image", "background removed; line: the spine")
-    found = draw_overlay(fine, steps.evidence, long_side=_SIDE)
+    evidence = draw_overlay(fine, steps.evidence, long_side=_SIDE)
     score = f"score {steps.pair.score:.1f}"
-    yield Figure(found, "3. The pair of dark regions most like lungs", score)
+    yield Figure(evidence, "3. The pair of dark regions most like lungs", score)
     placed = _with_outlines(fine, refined.rounds[0], MAGENTA)
     yield Figure(placed, "4. Template drawn by code, in its boxes")
     for number, outlines in enumerate(refined.rounds[1:], start=1):
         drawn = _with_outlines(fine, outlines, CYAN)
         yield Figure(drawn, f"5. Led to the borders, round {number} of {len(refined.rounds) - 1}")
     yield Figure(_with_edges(steps), "6. Visible border", "green: clear; red: none seen")
-    said = "; ".join(
+    signs = "; ".join(
         f"{MEANINGS[name]}: {value:.1f}" for name, value in steps.appraisal.troubles.items()
     )
     heading = f"7. Appraisal: quality {steps.appraisal.quality:.2f}"
-    yield Figure(draw_overlay(fine, steps.mask, long_side=_SIDE), heading, said)
+    yield Figure(draw_overlay(fine, steps.mask, long_side=_SIDE), heading, signs)
 
 
 def _rgb(image: Gray) -> Picture:

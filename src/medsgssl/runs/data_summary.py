@@ -117,6 +117,7 @@ class MaskSummary(TypedDict):
     source: str  # "none" where the method looks at no mask
     identity: str
     recipe: NotRequired[str]
+    recipe_reason: NotRequired[str]  # why masks.recipe=auto stands for it
     counts: NotRequired[dict[str, int]]  # by status: ok, doubtful, failed
     whole_image_instead: NotRequired[int]
     quality_of_usable: NotRequired[dict[str, int]]  # by tenth of the quality

@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from medsgssl.config.loading import merge
 from medsgssl.data.boxes import read_boxes
 from medsgssl.data.catalog import cache_place
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.mask_cache import MaskArray, mask_array
+from medsgssl.data.mask_choice import choose_masks
 from medsgssl.data.prepare import mask_store, prepare_data
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import interval, patient_counts
@@ -74,14 +74,9 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
     if not path.is_file():
         raise DataError(f"{path} does not exist", "name the box list with --boxes")
     # A control or a method without masks looks at lungs all the same, or away from them.
-    rules = merge(stored, {"masks": {"source": "rules"}})
+    rules = config.masks.model_copy(update={"source": "rules"})
     place = cache_place(config.data)
-    store = mask_store(
-        configure(stored["method_name"], rules, no_pretrain=config.no_pretrain),
-        data.catalog,
-        place,
-        console,
-    )
+    store = mask_store(choose_masks(rules, data.catalog), data.catalog, place, console)
     size = config.data.cache_size or config.data.img_size
     lungs = mask_array(data.catalog, store, place, size)
     ids = data.catalog.table["image_id"].tolist()

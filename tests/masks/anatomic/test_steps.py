@@ -22,16 +22,18 @@ from medsgssl.masks.recipes.anatomic.template import POINTS, place_template
 from medsgssl.report.mask_pages import step_figures
 
 BOXES = (Box(10, 10, 40, 75), Box(56, 10, 86, 75))
+FINE = FrameParameters().fine
+SCALE = FINE / FrameParameters().coarse
 
 
 @pytest.fixture
 def drawn_chest():
     """A bright body with two dark lungs of the template's shape, and their mask."""
-    outlines = 2 * place_template(BOXES)
-    lungs = fill(outlines, (192, 192))
+    outlines = SCALE * place_template(BOXES)
+    lungs = fill(outlines, (FINE, FINE))
     image = np.where(lungs, 60, 180).astype(np.uint8)
     # Without a slope the body around the lungs would be cut away as a uniform border.
-    slope = np.add.outer(np.linspace(-20, 20, 192), np.linspace(-20, 20, 192))
+    slope = np.add.outer(np.linspace(-20, 20, FINE), np.linspace(-20, 20, FINE))
     image = np.clip(cv2.GaussianBlur(image, (0, 0), 1.5) + slope, 0, 255)
     return image.astype(np.uint8), lungs, outlines
 
@@ -44,8 +46,9 @@ def test_frame_cuts_uniform_borders_and_puts_masks_back():
     frame = make_frame(image, FrameParameters())
     assert abs(frame.top - 100) < 20
     assert abs(frame.left - 80) < 20
-    assert max(frame.fine.shape) == 192
-    assert frame.coarse.shape == (frame.fine.shape[0] // 2, frame.fine.shape[1] // 2)
+    assert max(frame.fine.shape) == FINE
+    assert max(frame.coarse.shape) == FrameParameters().coarse
+    assert frame.scale == pytest.approx([SCALE, SCALE], rel=0.02)
     whole = frame.uncut(np.ones(frame.fine.shape, bool))
     assert whole.shape[0] / whole.shape[1] == pytest.approx(700 / 600, rel=0.02)
     assert whole.mean() == pytest.approx(600 * 400 / (700 * 600), rel=0.1)
@@ -57,7 +60,7 @@ def test_candidates_find_the_lungs_on_their_sides(drawn_chest):
     spine = find_spine(frame.flat)
     assert abs(spine - 48) < 6
     sides = find_candidates(frame, spine, PARAMETERS.candidates)
-    for side, half in zip(sides, (lungs[:, :96], lungs[:, 96:]), strict=True):
+    for side, half in zip(sides, (lungs[:, : FINE // 2], lungs[:, FINE // 2 :]), strict=True):
         assert [one.score for one in side] == sorted((one.score for one in side), reverse=True)
         assert side[0].area == pytest.approx(half.sum() / lungs.size, rel=0.15)
 
@@ -128,11 +131,11 @@ def test_the_path_is_the_best_of_all_closed_paths():
 def test_refinement_returns_to_the_borders_it_was_moved_from(drawn_chest):
     image, lungs, outlines = drawn_chest
     frame = make_frame(image, FrameParameters())
-    moved = (outlines - 96) * [1.06, 0.95] + [99, 93]
-    start = fill(moved, (192, 192))
+    moved = (outlines - FINE / 2) * [1.06, 0.95] + [FINE / 2 + 4, FINE / 2 - 4]
+    start = fill(moved, (FINE, FINE))
     evidence = cv2.resize(lungs.astype(np.uint8), (96, 96)) > 0
     refined = refine(frame, moved, evidence, RefineParameters())
-    found = fill(refined.outlines, (192, 192))
+    found = fill(refined.outlines, (FINE, FINE))
 
     def overlap(mask):
         return 2 * (mask & lungs).sum() / (mask.sum() + lungs.sum())
@@ -143,7 +146,7 @@ def test_refinement_returns_to_the_borders_it_was_moved_from(drawn_chest):
     assert refined.edges.mean() > 0.5
 
 
-@pytest.mark.parametrize("turn", TURNS, ids=lambda turn: turn.said)
+@pytest.mark.parametrize("turn", TURNS, ids=lambda turn: turn.reason)
 def test_turns_are_undone(turn):
     image = np.arange(15, dtype=np.uint8).reshape(3, 5)
     upright = turn.upright(image)

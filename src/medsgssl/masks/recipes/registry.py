@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsgssl.errors import MaskError
@@ -16,8 +18,10 @@ from medsgssl.images.intensity import to_gray8
 from medsgssl.masks.geometry import resize_mask
 from medsgssl.masks.recipes import threshold as classic
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
+from medsgssl.masks.recipes.distilled import recipe as distilled
+from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_card
 from medsgssl.masks.types import Gray, LungMask
-from medsgssl.utils.io import fingerprint
+from medsgssl.utils.io import file_hash, fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,29 +64,58 @@ _BUILT_IN = {
 }
 
 
+# `auto` is the student where nothing speaks against it; a run decides by what the student saw.
+AUTO = "auto"
+DISTILLED = "distilled"
+
+
 def recipe_names() -> list[str]:
     """Names of all recipes, the package's own first."""
-    return [*_BUILT_IN, *sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)})]
+    plugins = sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)})
+    return [AUTO, DISTILLED, *_BUILT_IN, *plugins]
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str, weights: Path | None = None) -> Recipe:
     """Return the recipe of that name.
 
+    Args:
+        name: One of `recipe_names`.
+        weights: Another student's weights than the shipped ones, for ``distilled`` and ``auto``.
+
     Raises:
-        MaskError: No recipe has the name, or its entry point does not give a `Recipe`.
+        MaskError: No recipe has the name, its entry point does not give a `Recipe`, or the weights
+            are missing.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
+    if name in (AUTO, DISTILLED):
+        return distilled_recipe(weights or SHIPPED)
     for entry in entry_points(group=ENTRY_POINTS):
         if entry.name == name:
-            found = entry.load()
-            if not isinstance(found, Recipe):
+            recipe = entry.load()
+            if not isinstance(recipe, Recipe):
                 raise MaskError(
                     f"the entry point {entry.value} of the mask recipe {name!r} is not a Recipe",
-                    "let it name a medsgssl.masks.Recipe",
+                    "let it name a medsgssl.masks.recipes.registry.Recipe",
                 )
-            return found
+            return recipe
     raise MaskError(f"there is no mask recipe {name!r}", f"use one of {', '.join(recipe_names())}")
+
+
+def distilled_recipe(weights: Path) -> Recipe:
+    """Return the recipe that draws with a student.
+
+    Raises:
+        MaskError: The weights are missing.
+    """
+    read_card(weights)
+    parameters = {
+        **asdict(distilled.PARAMETERS),
+        "student": file_hash(weights),
+        "rules": [anatomic.VERSION, asdict(anatomic.PARAMETERS)],
+    }
+    draw = partial(distilled.draw, weights=weights)
+    return Recipe(DISTILLED, distilled.VERSION, parameters, draw)
 
 
 def segment_lungs(image: NDArray[np.generic], recipe: str = "anatomic") -> LungMask:

@@ -64,7 +64,7 @@ class Frame:
     @property
     def scale(self) -> NDArray[np.float64]:
         """Pixels of the fine grid per pixel of the coarse one, in x and y."""
-        return np.array(self.fine.shape[::-1]) / np.array(self.coarse.shape[::-1])
+        return np.divide(self.fine.shape[::-1], self.coarse.shape[::-1], dtype=np.float64)
 
     def uncut(self, mask: Mask) -> Mask:
         """Put a mask of the fine grid back into the whole image, at the scale of the grid.
@@ -95,14 +95,14 @@ def make_frame(image: Gray, parameters: FrameParameters) -> Frame:
     """
     p = parameters
     height, width = image.shape
-    small = reduce_image(image, p.fine)
-    top, bottom, left, right = _content(small, p)
-    kept = small[top:bottom, left:right]
-    scale = (height / small.shape[0], width / small.shape[1])
+    reduced = reduce_image(image, p.fine)
+    top, bottom, left, right = _content(reduced, p)
+    kept = reduced[top:bottom, left:right]
+    scale = (height / reduced.shape[0], width / reduced.shape[1])
     shape = (kept.shape[0], kept.shape[1])
     fine = to_grid(kept, grid_shape(shape, p.fine))
-    coarse = to_grid(fine, grid_shape(shape, p.coarse)).astype(np.float32)
-    coarse = cv2.GaussianBlur(coarse, (0, 0), p.smooth)
+    small = to_grid(fine, grid_shape(shape, p.coarse)).astype(np.float32)
+    coarse = cv2.GaussianBlur(small, (0, 0), p.smooth)
     side = 2 * int(p.background * p.coarse) + 1
     flat = coarse - cv2.blur(coarse, (side, side), borderType=cv2.BORDER_REFLECT)
     return Frame(
@@ -141,4 +141,3 @@ def _content(image: Gray, p: FrameParameters) -> tuple[int, int, int, int]:
             last -= 1
         bounds += [first * length // _THUMB, -(-last * length // _THUMB)]
     return bounds[0], bounds[1], bounds[2], bounds[3]
-

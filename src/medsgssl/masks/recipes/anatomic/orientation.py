@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medsgssl.masks.types import Gray, Mask
 
@@ -16,12 +17,12 @@ class Turn:
     Attributes:
         quarters: Quarter turns anticlockwise that set the image upright.
         inverted: Whether bright and dark are swapped.
-        said: What the status says about it.
+        reason: What is wrong with the image as stored, for people.
     """
 
     quarters: int
     inverted: bool
-    said: str
+    reason: str
 
     def upright(self, image: Gray) -> Gray:
         """Return the image as it should have been stored."""
@@ -31,6 +32,10 @@ class Turn:
     def undo(self, mask: Mask) -> Mask:
         """Return a mask of the upright image as a mask of the stored one."""
         return np.ascontiguousarray(np.rot90(mask, -self.quarters))
+
+    def undo_map(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a map of the upright image as a map of the stored one."""
+        return np.ascontiguousarray(np.rot90(values, -self.quarters))
 
 
 AS_STORED = Turn(0, False, "")

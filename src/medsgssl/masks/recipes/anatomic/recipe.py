@@ -69,6 +69,23 @@ class Trace:
     appraisal: Appraisal
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """What the rules make of one image.
+
+    Attributes:
+        lungs: The mask for the image as stored.
+        turn: How the image was set upright.
+        trace: All steps on the upright image; None where nothing looked like a lung.
+        blank: Whether the image holds no picture at all (uniform, noise, too narrow).
+    """
+
+    lungs: LungMask
+    turn: Turn
+    trace: Trace | None
+    blank: bool = False
+
+
 def draw(image: Gray) -> LungMask:
     """Draw the mask of both lungs.
 
@@ -81,31 +98,45 @@ def draw(image: Gray) -> LungMask:
     Returns:
         The mask at the scale of the working grid.
     """
+    return analyze(image).lungs
+
+
+def analyze(image: Gray) -> Analysis:
+    """Draw the mask as `draw` does, and return the way to it as well.
+
+    Args:
+        image: uint8, ``H x W``, bright = dense.
+    """
     p = PARAMETERS
     small = grid_shape((image.shape[0], image.shape[1]), p.frame.fine)
+
+    def blank(reason: str) -> Analysis:
+        return Analysis(LungMask.failed(small, reason), AS_STORED, None, blank=True)
+
     if max(image.shape) > p.longest * min(image.shape):
-        return LungMask.failed(small, "the image is too narrow for a chest")
+        return blank("the image is too narrow for a chest")
     # Every eighth row and column tell whether there is anything to see.
     spread = float(image[::8, ::8].std())
     if spread < p.least_spread:
-        return LungMask.failed(small, "the image is (nearly) uniform")
-    found = trace(image, p)
-    quality = found.appraisal.quality if found else 0.0
+        return blank("the image is (nearly) uniform")
+    steps = trace(image, p)
+    quality = steps.appraisal.quality if steps else 0.0
     turn = AS_STORED
-    if found is None or quality < p.appraise.doubtful_below or found.appraisal.upended:
-        found, turn = _best_turn(image, found, p)
-    if found is None:
-        return LungMask.failed(small, "no dark region looks like a lung")
-    if float(found.frame.coarse.std()) < p.least_structure * spread:
-        return LungMask.failed(small, "there is noise but no picture")
-    return _judged(found, turn, p)
+    if steps is None or quality < p.appraise.doubtful_below or steps.appraisal.upended:
+        steps, turn = _best_turn(image, steps, p)
+    if steps is None:
+        reason = "no dark region looks like a lung"
+        return Analysis(LungMask.failed(small, reason), AS_STORED, None)
+    if float(steps.frame.coarse.std()) < p.least_structure * spread:
+        return blank("there is noise but no picture")
+    return Analysis(_judged(steps, turn, p), turn, steps)
 
 
 def _best_turn(
-    image: Gray, found: Trace | None, p: AnatomicParameters
+    image: Gray, as_stored: Trace | None, p: AnatomicParameters
 ) -> tuple[Trace | None, Turn]:
-    best, chosen = found, AS_STORED
-    needed = (found.appraisal.quality if found else 0.0) + p.turn_gain
+    best, chosen = as_stored, AS_STORED
+    needed = (as_stored.appraisal.quality if as_stored else 0.0) + p.turn_gain
     needed = max(needed, p.appraise.doubtful_below)
     reduced = reduce_image(image, p.frame.fine)
     for turn in TURNS:
@@ -115,9 +146,9 @@ def _best_turn(
     return best, chosen
 
 
-def _judged(found: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
-    mask = turn.undo(found.frame.uncut(found.mask))
-    appraisal = found.appraisal
+def _judged(steps: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
+    mask = turn.undo(steps.frame.uncut(steps.mask))
+    appraisal = steps.appraisal
     if not p.appraise.areas[0] <= appraisal.area <= p.appraise.areas[1]:
         return LungMask.failed((mask.shape[0], mask.shape[1]), "the lungs found are no likely size")
     if appraisal.midline < p.appraise.least_midline:
@@ -126,12 +157,12 @@ def _judged(found: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
     if appraisal.quality < p.appraise.failed_below:
         reason = f"no chest, or not a frontal one: {appraisal.worst}"
         return LungMask.failed((mask.shape[0], mask.shape[1]), reason)
-    reasons = [turn.said] if turn.said else []
-    status: Status = "doubtful" if turn.said else "ok"
+    reasons = [turn.reason] if turn.reason else []
+    status: Status = "doubtful" if turn.reason else "ok"
     if appraisal.quality < p.appraise.doubtful_below:
         status = "doubtful"
         reasons.append(appraisal.worst)
-    if None in found.pair.chosen:
+    if None in steps.pair.chosen:
         status = "doubtful"
         reasons.append("only one lung is seen; the other is mirrored")
     return LungMask(mask, appraisal.quality, status, "; ".join(reasons))

@@ -109,7 +109,9 @@ def refine(
         gains, edge = _gains(likeness, offsets[2:-2], p)
         # While the template is being registered, its fit makes up for a path.
         path = best_closed_path(gains, p.stiffness) if freedom == 1 else best_offsets(gains)
-        moved = outlines + normals * (p.steps[number] * _smoothed(path - reach, p.smooth))[..., None]
+        moved = (
+            outlines + normals * (p.steps[number] * _smoothed(path - reach, p.smooth))[..., None]
+        )
         edges = np.take_along_axis(edge, path[..., None], axis=2)[..., 0]
         fitted = np.stack(
             [
@@ -158,7 +160,7 @@ def _lung_likeness(
 ) -> FloatImage:
     """How much each sample looks like lung: 1 as lung, 0 between, -1 as its surroundings."""
     # Pixel centers of a coarser grid lie at other coordinates; the means are half as fine again.
-    means = (points + np.float32(0.5)) / (2 * scale).astype(np.float32) - np.float32(0.5)
+    means = ((points + 0.5) / (2 * scale) - 0.5).astype(np.float32)
     lung, around = sample(inner, means), sample(outer, means)
     contrast = np.maximum(around - lung, p.least_contrast)
     return np.asarray(np.clip(((lung + around) / 2 - sample(image, points)) / contrast, -1.0, 1.0))

@@ -9,18 +9,20 @@ Every draw depends on the generator alone.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.masks.recipes.distilled.pixels import SIDE, FloatImage
+from medsgssl.masks.recipes.distilled.pixels import SIDE
 from medsgssl.masks.types import Gray
 
+# Floating point, SIDE x SIDE; OpenCV's own annotations are no narrower.
+Pixels = NDArray[Any]
 
-def augment(
-    square: Gray, label: FloatImage, random: np.random.Generator
-) -> tuple[Gray, FloatImage]:
+
+def augment(square: Gray, label: Pixels, random: np.random.Generator) -> tuple[Gray, Pixels]:
     """Return a changed picture and the label that moved with it.
 
     Args:
@@ -34,7 +36,7 @@ def augment(
     matrix = affine(random)
     fill = float(random.choice([0.0, 0.0, 255.0, float(square.mean())]))
     mode = cv2.BORDER_REPLICATE if random.random() < 0.5 else cv2.BORDER_CONSTANT
-    picture = cv2.warpAffine(
+    picture: Pixels = cv2.warpAffine(
         square, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=mode, borderValue=fill
     ).astype(np.float32)
     moved = cv2.warpAffine(label, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
@@ -74,9 +76,7 @@ def affine(random: np.random.Generator, strength: float = 1.0) -> NDArray[np.flo
     return np.column_stack([linear, center + shift - linear @ center])
 
 
-def _elastic(
-    picture: FloatImage, label: FloatImage, random: np.random.Generator
-) -> tuple[FloatImage, FloatImage]:
+def _elastic(picture: Pixels, label: Pixels, random: np.random.Generator) -> tuple[Pixels, Pixels]:
     coarse = random.normal(0.0, random.uniform(0.5, 2.5), (2, 5, 5)).astype(np.float32)
     moves = [cv2.resize(c, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for c in coarse]
     rows, columns = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
@@ -85,7 +85,7 @@ def _elastic(
     return bent, cv2.remap(label, *at, cv2.INTER_LINEAR)
 
 
-def _exposure(picture: FloatImage, random: np.random.Generator) -> FloatImage:
+def _exposure(picture: Pixels, random: np.random.Generator) -> Pixels:
     """Gamma, contrast and brightness; sometimes local equalization."""
     if random.random() < 0.15:
         flat = cv2.createCLAHE(float(random.uniform(1.0, 4.0)), (4, 4))
@@ -96,15 +96,15 @@ def _exposure(picture: FloatImage, random: np.random.Generator) -> FloatImage:
     return np.asarray((picture - 128.0) * contrast + 128.0 + light, dtype=np.float32)
 
 
-def _blob(random: np.random.Generator, center: tuple[float, float], blur: float) -> FloatImage:
-    blob = np.zeros((SIDE, SIDE), np.float32)
+def _blob(random: np.random.Generator, center: tuple[float, float], blur: float) -> Pixels:
+    blob: Pixels = np.zeros((SIDE, SIDE), np.float32)
     axes = (int(random.integers(4, 26)), int(random.integers(4, 30)))
     angle = float(random.uniform(0, 180))
     cv2.ellipse(blob, (int(center[0]), int(center[1])), axes, angle, 0, 360, 1.0, cv2.FILLED)
     return np.asarray(cv2.GaussianBlur(blob, (0, 0), blur), dtype=np.float32)
 
 
-def _inside(label: FloatImage, random: np.random.Generator) -> tuple[float, float]:
+def _inside(label: Pixels, random: np.random.Generator) -> tuple[float, float]:
     rows, columns = np.nonzero(label > 0.5)
     if not len(rows):
         return float(random.uniform(0, SIDE)), float(random.uniform(0, SIDE))
@@ -112,9 +112,7 @@ def _inside(label: FloatImage, random: np.random.Generator) -> tuple[float, floa
     return float(columns[at]), float(rows[at])
 
 
-def _opacities(
-    picture: FloatImage, label: FloatImage, random: np.random.Generator
-) -> FloatImage:
+def _opacities(picture: Pixels, label: Pixels, random: np.random.Generator) -> Pixels:
     """Consolidations that brighten the lung up to the density of its surroundings and more."""
     limit = label if random.random() < 0.6 else np.ones_like(label)
     for _ in range(random.integers(1, 4)):
@@ -123,7 +121,7 @@ def _opacities(
     return picture
 
 
-def _effusion(picture: FloatImage, label: FloatImage, random: np.random.Generator) -> FloatImage:
+def _effusion(picture: Pixels, label: Pixels, random: np.random.Generator) -> Pixels:
     """Whiten one lung below a level; sometimes the whole lung."""
     rows, columns = np.nonzero(label > 0.5)
     if not len(rows):
@@ -131,7 +129,7 @@ def _effusion(picture: FloatImage, label: FloatImage, random: np.random.Generato
     side = columns > (columns.min() + columns.max()) / 2
     kept = side == bool(random.integers(2))
     level = rows.min() + np.ptp(rows) * random.uniform(0.1, 0.9)
-    veil = np.zeros((SIDE, SIDE), np.float32)
+    veil: Pixels = np.zeros((SIDE, SIDE), np.float32)
     veil[rows[kept], columns[kept]] = np.clip((rows[kept] - level) / 8.0 + 0.5, 0, 1)
     veil = cv2.GaussianBlur(veil, (0, 0), random.uniform(0.8, 2.5))
     dense = float(np.percentile(picture, random.uniform(75, 97)))
@@ -139,7 +137,7 @@ def _effusion(picture: FloatImage, label: FloatImage, random: np.random.Generato
     return np.asarray(picture * (1 - opaque) + dense * opaque, dtype=np.float32)
 
 
-def _gas(picture: FloatImage, label: FloatImage, random: np.random.Generator) -> FloatImage:
+def _gas(picture: Pixels, label: Pixels, random: np.random.Generator) -> Pixels:
     """Dark bubbles below the diaphragm."""
     rows, columns = np.nonzero(label > 0.5)
     if not len(rows):
@@ -153,13 +151,13 @@ def _gas(picture: FloatImage, label: FloatImage, random: np.random.Generator) ->
     return picture
 
 
-def _veil(picture: FloatImage, random: np.random.Generator) -> FloatImage:
+def _veil(picture: Pixels, random: np.random.Generator) -> Pixels:
     coarse = random.normal(0.0, random.uniform(4, 18), (3, 3)).astype(np.float32)
     veil = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return np.asarray(picture + veil, dtype=np.float32)
 
 
-def _devices(picture: FloatImage, random: np.random.Generator) -> FloatImage:
+def _devices(picture: Pixels, random: np.random.Generator) -> Pixels:
     """Wires and tubes (bright curves), electrodes and plates (discs, boxes), letters."""
     canvas = np.clip(picture, 0, 255).astype(np.uint8)
     for _ in range(random.integers(1, 5)):
@@ -167,7 +165,7 @@ def _devices(picture: FloatImage, random: np.random.Generator) -> FloatImage:
         x, y = (int(v) for v in random.integers(0, SIDE, 2))
         kind = random.random()
         if kind < 0.55:
-            steps = random.normal(0.0, 9.0, (6, 2)).cumsum(axis=0) + (x, y)
+            steps = random.normal(0.0, 9.0, (6, 2)).cumsum(axis=0) + np.array([x, y])
             width = int(random.integers(1, 3))
             cv2.polylines(canvas, [steps.astype(np.int32)], False, light, width, cv2.LINE_AA)
         elif kind < 0.75:
@@ -181,9 +179,7 @@ def _devices(picture: FloatImage, random: np.random.Generator) -> FloatImage:
     return canvas.astype(np.float32)
 
 
-def _frame(
-    picture: FloatImage, label: FloatImage, random: np.random.Generator
-) -> tuple[FloatImage, FloatImage]:
+def _frame(picture: Pixels, label: Pixels, random: np.random.Generator) -> tuple[Pixels, Pixels]:
     """Collimation: black, gray or white bars at some borders, which hide what lies below."""
     light = np.float32(random.choice([0.0, 0.0, 255.0, random.uniform(0, 255)]))
     bars = np.zeros((SIDE, SIDE), bool)

@@ -82,9 +82,12 @@ def fused(student: Student) -> Student:
     for blocks in (copy.down, copy.up):
         for number, block in enumerate(blocks):
             assert isinstance(block, nn.Sequential)
-            first, second = (
-                nn.utils.fusion.fuse_conv_bn_eval(block[i], block[i + 1])  # type: ignore[type-var]
-                for i in (0, 3)
-            )
+            first, second = (_fused_pair(block[i], block[i + 1]) for i in (0, 3))
             blocks[number] = nn.Sequential(first, nn.ReLU(True), second, nn.ReLU(True))
-    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return copy.to(memory_format=torch.channels_last)
+
+
+def _fused_pair(convolution: nn.Module, normalization: nn.Module) -> nn.Conv2d:
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(normalization, nn.BatchNorm2d)
+    return nn.utils.fusion.fuse_conv_bn_eval(convolution, normalization)

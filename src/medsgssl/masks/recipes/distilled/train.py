@@ -175,9 +175,7 @@ def train_student(
     return best, state.log
 
 
-def _lessons(
-    items: Sequence[Item], work: Path, workers: int, drawing: Progress | None
-) -> Lessons:
+def _lessons(items: Sequence[Item], work: Path, workers: int, drawing: Progress | None) -> Lessons:
     """Draw the teacher's masks, or read those of an earlier call."""
     path = work / f"lessons-{fingerprint([image_id for image_id, _ in items])}.npz"
     if path.is_file():
@@ -261,7 +259,11 @@ def _predict_views(
 ) -> FloatImage:
     """Predict an image under affine views and bring every prediction back."""
     squares = [cv2.warpAffine(image, view, (SIDE, SIDE)) for view in views]
-    maps = predict(student, np.stack([student_input(square) for square in squares]), device)
+    maps = predict(
+        student,
+        np.stack([student_input(np.asarray(square, np.uint8)) for square in squares]),
+        device,
+    )
     back = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.stack(
         [

@@ -1,0 +1,166 @@
+"""The distilled recipe: the student's mask, and a quality from its agreement with the rules.
+
+The rules set the image upright and know what is no chest; the student, taught by their good masks,
+draws the better outline; where the two disagree, the mask deserves a look. The rules and the
+student fail in different ways, so that their agreement is a witness outside either's own chain.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from medsgssl.masks.agreement import dice
+from medsgssl.masks.geometry import grid_shape, resize_mask
+from medsgssl.masks.recipes.anatomic.frame import reduce_image
+from medsgssl.masks.recipes.anatomic.recipe import Analysis, analyze
+from medsgssl.masks.recipes.distilled.pixels import FloatImage, student_input, to_square
+from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_card
+from medsgssl.masks.types import Gray, LungMask, Mask, Status
+
+if TYPE_CHECKING:
+    from medsgssl.masks.recipes.distilled.network import Student
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class DistilledParameters:
+    """Constants of the recipe.
+
+    Attributes:
+        grid: Longer side of the mask in pixels.
+        level: Probability of lung from which a pixel is inside.
+        rules_weight: Weight of the rules' mask beside the student, in logits per two pixels from
+            its outline; it moves the outline only where the student is unsure.
+        least_part: Smallest component kept, as a share of the mask.
+        usual_agreement: Dice of rules and student at which the quality is one half.
+        spread: How fast the quality changes with their Dice.
+        doubtful_below: Quality below which the status is ``doubtful``.
+        failed_below: Quality below which the status is ``failed``.
+        areas: Smallest and largest area of both lungs as a share of the image.
+    """
+
+    grid: int = 256
+    level: float = 0.5
+    rules_weight: float = 0.5
+    least_part: float = 0.06
+    usual_agreement: float = 0.82
+    spread: float = 0.04
+    doubtful_below: float = 0.5
+    failed_below: float = 0.02
+    areas: tuple[float, float] = (0.04, 0.65)
+
+
+PARAMETERS = DistilledParameters()
+
+
+def draw(image: Gray, weights: Path = SHIPPED) -> LungMask:
+    """Draw the mask of both lungs with the student, and compare it with the rules.
+
+    Args:
+        image: uint8, ``H x W``, bright = dense.
+        weights: The student's weights.
+
+    Returns:
+        The mask at the scale of the working grid, for the image as stored.
+
+    Raises:
+        MaskError: The weights cannot be read.
+    """
+    p = PARAMETERS
+    rules = analyze(image)
+    if rules.blank:
+        return rules.lungs
+    reduced = reduce_image(image, p.grid)
+    lung = rules.turn.undo_map(probability(rules.turn.upright(reduced), weights))
+    student = clean(lung, p)
+    if rules.lungs.status == "failed":
+        return _judged(student, student, rules, p)
+    drawn = resize_mask(rules.lungs.mask, (lung.shape[0], lung.shape[1]))
+    return _judged(clean(_blended(lung, drawn, p), p), student, rules, p)
+
+
+def _blended(lung: FloatImage, drawn: Mask, p: DistilledParameters) -> FloatImage:
+    """Add the rules' opinion to the student's probability."""
+    inside = drawn.astype(np.uint8)
+    away = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
+    away = away - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
+    sure = np.clip(lung, 1e-4, 1.0 - 1e-4)
+    logit = np.log(sure / (1.0 - sure)) + p.rules_weight * np.clip(away / 2.0, -2.0, 2.0)
+    return np.asarray(1.0 / (1.0 + np.exp(-logit)), dtype=np.float32)
+
+
+def probability(image: Gray, weights: Path = SHIPPED) -> FloatImage:
+    """Return the student's probability of lung: float32, longer side `DistilledParameters.grid`.
+
+    Args:
+        image: uint8, ``H x W``, upright.
+        weights: The student's weights.
+    """
+    from medsgssl.masks.recipes.distilled.train import predict
+
+    square, placement = to_square(image)
+    whole = predict(_student(weights), student_input(square)[None])[0]
+    height, width = grid_shape((image.shape[0], image.shape[1]), PARAMETERS.grid)
+    inside = whole[: placement.height, : placement.width]
+    return np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def clean(lung: FloatImage, p: DistilledParameters = PARAMETERS) -> Mask:
+    """Return the mask of a probability: the larger parts, without holes."""
+    inside = (lung >= p.level).astype(np.uint8)
+    contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    areas = [cv2.contourArea(contour) for contour in contours]
+    mask = np.zeros_like(inside)
+    kept = [c for c, area in zip(contours, areas, strict=True) if area >= p.least_part * sum(areas)]
+    cv2.drawContours(mask, kept, -1, 1, cv2.FILLED)
+    return np.asarray(mask > 0)
+
+
+def agreement(mask: Mask, rules: Mask) -> float:
+    """Return the Dice of the student's mask and the rules' mask, at the student's size."""
+    return dice(mask, resize_mask(rules, (mask.shape[0], mask.shape[1])))
+
+
+def _judged(mask: Mask, student: Mask, rules: Analysis, p: DistilledParameters) -> LungMask:
+    shape = (mask.shape[0], mask.shape[1])
+    if rules.lungs.status == "failed":
+        return LungMask.failed(shape, rules.lungs.reason)
+    if not p.areas[0] <= float(mask.mean()) <= p.areas[1]:
+        return LungMask.failed(shape, "the student finds no lungs of a likely size")
+    same = agreement(student, rules.lungs.mask)
+    quality = 1.0 / (1.0 + math.exp((p.usual_agreement - same) / p.spread))
+    if quality < p.failed_below:
+        return LungMask.failed(shape, f"rules and student find different lungs (Dice {same:.2f})")
+    reasons = [rules.turn.reason] if rules.turn.reason else []
+    status: Status = "doubtful" if rules.turn.reason else "ok"
+    if quality < p.doubtful_below:
+        status = "doubtful"
+        reasons.append(f"rules and student disagree (Dice {same:.2f})")
+    return LungMask(mask, quality, status, "; ".join(reasons))
+
+
+@lru_cache(maxsize=2)
+def _student(weights: Path) -> Student:
+    """Load a student for inference, once per process."""
+    import torch
+    from safetensors.torch import load_file
+
+    from medsgssl.masks.recipes.distilled.network import Student, fused
+
+    read_card(weights)
+    if parent_process() is not None:
+        # A worker: the other cores belong to its siblings.
+        torch.set_num_threads(1)
+    student = Student()
+    student.load_state_dict({name: value.float() if value.is_floating_point() else value
+                             for name, value in load_file(weights).items()})  # fmt: skip
+    return fused(student)

@@ -105,8 +105,10 @@ def _histogram(summary: pd.DataFrame) -> Figure:
     png = BytesIO()
     plot.savefig(png, format="png")
     encoded = np.frombuffer(png.getvalue(), np.uint8)
-    picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return Figure(np.asarray(picture, np.uint8), f"{len(summary)} masks", "quality by status")
+    bgr = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return Figure(
+        np.ascontiguousarray(bgr[..., ::-1]), f"{len(summary)} masks", "quality by status"
+    )
 
 
 def _figures(

@@ -41,7 +41,9 @@ class DistilledParameters:
         rules_weight: Weight of the rules' mask beside the student, in logits per two pixels from
             its outline; it moves the outline only where the student is unsure.
         least_part: Smallest component kept, as a share of the mask.
-        usual_agreement: Dice of rules and student at which the quality is one half.
+        usual_agreement: Dice of rules and student at which the quality is one half. The quality is
+            the share of masks with a Dice of 0.85 or more at that agreement, read off spoilt
+            development images of the half for constants (``benchmarks/masks.py quality``).
         spread: How fast the quality changes with their Dice.
         doubtful_below: Quality below which the status is ``doubtful``.
         failed_below: Quality below which the status is ``failed``.
@@ -52,9 +54,9 @@ class DistilledParameters:
     level: float = 0.5
     rules_weight: float = 0.5
     least_part: float = 0.06
-    usual_agreement: float = 0.82
-    spread: float = 0.04
-    doubtful_below: float = 0.5
+    usual_agreement: float = 0.68
+    spread: float = 0.045
+    doubtful_below: float = 0.8
     failed_below: float = 0.02
     areas: tuple[float, float] = (0.04, 0.65)
 

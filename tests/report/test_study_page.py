@@ -11,7 +11,11 @@ import pandas as pd
 import pytest
 
 from medsgssl.data.labels import DISEASES
+from medsgssl.report import study_page
+from medsgssl.report.page import Panel, Text
 from medsgssl.report.study_page import report_folder, write_study_report
+from medsgssl.report.tables import Table
+from medsgssl.study.analysis import Analysis
 from medsgssl.study.planning import make_plan
 from medsgssl.utils.formatting import signed
 from tests.report.page_reader import Page
@@ -119,6 +123,19 @@ def test_run_folders_made_elsewhere_are_reported(study: Path, tmp_path: Path) ->
     assert "No mask control was run" in text
     assert report_folder(runs) == Path("comparison")
     assert report_folder([study]) == study / "report"
+
+
+def test_a_panel_is_a_function_and_a_line_of_the_page(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    def panel(analysis: Analysis, tables: dict[str, Table]) -> Panel:
+        return Panel("extra", "An extra panel", (Text(f"{len(analysis.arms)} arms in `means`"),))
+
+    monkeypatch.setattr(study_page, "PANELS", (*study_page.PANELS[:1], panel))
+    monkeypatch.setattr(study_page, "write_figure", lambda *args, **named: [])
+    page = Page.read(write_study_report([study], tmp_path))
+    assert "An extra panel 6 arms in means" in page.text
+    assert "#extra" in [link["href"] for link in page.all("a")]
 
 
 def test_without_the_control_the_page_says_so(study: Path, tmp_path: Path) -> None:

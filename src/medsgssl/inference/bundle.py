@@ -16,6 +16,7 @@ from medsgssl.methods.registry import configure, method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import load_weights, read_header, weights_identity
 from medsgssl.runs.folder import RunFolder
+from medsgssl.runs.metrics_file import read_metrics
 from medsgssl.utils.io import read_json
 
 #: The files of an exported folder.
@@ -102,12 +103,11 @@ def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
 
 
 def _from_metrics(folder: Path) -> dict[str, Any]:
-    path = RunFolder(folder).metrics
-    if not path.is_file():
+    metrics = read_metrics(RunFolder(folder).metrics)
+    if metrics is None:
         return {}
-    found: dict[str, dict[str, float]] = {"thresholds": {}, "temperatures": {}}
-    for name, values in read_json(path)["per_disease"].items():
-        for key in ("threshold", "temperature"):
-            if values.get(key) is not None:
-                found[f"{key}s"][name] = float(values[key])
-    return found
+    diseases = metrics["per_disease"].items()
+    return {
+        "thresholds": {n: d["threshold"] for n, d in diseases if d["threshold"] is not None},
+        "temperatures": {n: d["temperature"] for n, d in diseases if d["temperature"] is not None},
+    }

@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import jinja2
@@ -174,7 +174,7 @@ def _raw_hash(name: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def write_page(target: Path, template: str, content: dict[str, Any]) -> Path:
+def write_page(target: Path, template: str, content: Mapping[str, object]) -> Path:
     """Fill a template that extends ``base.html.jinja`` and write the page.
 
     Args:

@@ -16,6 +16,7 @@ from medsgssl.evaluation.predictions import Predictions, Split
 from medsgssl.runs.data_summary import DataSummary, read_data_summary
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import Metrics, read_metrics
+from medsgssl.runs.stage_records import StageRecord, read_stage_records
 from medsgssl.utils.io import read_json
 
 #: What each file is, in the order in which a run writes them, and the stage that does.
@@ -63,8 +64,8 @@ class Results:
     folder: RunFolder
     config: dict[str, Any]
     config_text: str
-    environment: dict[str, Any] | None
-    stages: dict[str, Any]
+    environment: dict[str, str] | None
+    stages: dict[str, StageRecord]
     data: DataSummary | None
     split: pd.DataFrame | None
     examples: dict[str, NDArray[Any]] | None
@@ -88,7 +89,7 @@ class Results:
             config=run.read_config(),
             config_text=run.config.read_text(),
             environment=_json(run.environment),
-            stages=_json(run.stages) or {},
+            stages=read_stage_records(run.stages),
             data=read_data_summary(run.data),
             split=_parquet(run.split),
             examples=_arrays(run.examples),

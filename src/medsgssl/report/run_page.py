@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from medsgssl.report import run_tables
 from medsgssl.report.charts import Chart, write_figure
@@ -86,7 +85,7 @@ def _kept_tile(results: Results) -> str:
     return f"{kept[0] + 1} of {epochs} (validation AUC {number(kept[1])})"
 
 
-def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str, Any]:
+def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str, object]:
     run, metrics = results.folder, results.metrics
     return {
         "title": title(results),
@@ -227,10 +226,7 @@ def warnings(results: Results) -> list[tuple[str, str]]:
 
 def stage_rows(results: Results) -> list[tuple[str, float | None, str]]:
     """Return name, seconds and time of completion of every stage that is complete."""
-    return [
-        (name, entry.get("seconds"), str(entry.get("finished", "")))
-        for name, entry in results.stages.items()
-    ]
+    return [(name, entry["seconds"], entry["finished"]) for name, entry in results.stages.items()]
 
 
 def file_rows(results: Results) -> list[tuple[str, str, int | None]]:

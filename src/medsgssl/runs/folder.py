@@ -12,7 +12,8 @@ from medsgssl.config.loading import dump, read_yaml, to_yaml
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
-from medsgssl.utils.io import read_json, write_json, write_text
+from medsgssl.runs.stage_records import StageRecord, read_stage_records
+from medsgssl.utils.io import write_json, write_text
 from medsgssl.utils.system import environment
 
 StageName = Literal["data", "pretrain", "maps", "finetune", "predict", "evaluate"]
@@ -185,8 +186,8 @@ class RunFolder:
 
     def key_of(self, stage: StageName) -> str | None:
         """Return the key under which a stage was completed, or None where it was not."""
-        key = self._read_stages().get(stage, {}).get("key")
-        return None if key is None else str(key)
+        record = read_stage_records(self.stages).get(stage)
+        return None if record is None else record["key"]
 
     def mark(self, stage: StageName, key: str, seconds: float) -> None:
         """Record that a stage is complete.
@@ -197,11 +198,8 @@ class RunFolder:
             seconds: How long it took this time.
         """
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        entry = {"key": key, "finished": finished, "seconds": round(seconds, 2)}
-        write_json(self.stages, self._read_stages() | {stage: entry})
-
-    def _read_stages(self) -> dict[str, Any]:
-        return dict(read_json(self.stages)) if self.stages.is_file() else {}
+        record: StageRecord = {"key": key, "finished": finished, "seconds": round(seconds, 2)}
+        write_json(self.stages, {**read_stage_records(self.stages), stage: record})
 
 
 def by_name(flat: dict[str, Any]) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.task import Task
 from medsgssl.runs.folder import StageName
+from medsgssl.runs.stage_records import read_stage_records
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.runner import is_complete
 from medsgssl.transforms.view_spec import ViewPlan
-from medsgssl.utils.io import read_json
 
 Step = Literal["pretrain", "finetune", "predict"]
 _TRIALS = 3
@@ -274,8 +274,8 @@ class _Meter:
                 continue
             run = run_folder(self._folder, other.name)
             if is_complete(run, other):
-                written = read_json(run.stages)
-                found.append(sum(float(written[stage]["seconds"]) for stage in stages))
+                written = read_stage_records(run.stages)
+                found.append(sum(written[stage]["seconds"] for stage in stages))
         return statistics.median(found) if found else None
 
     def _weight_octets(self, config: Config) -> int:

@@ -34,7 +34,7 @@ FILES: dict[str, tuple[str, str]] = {
     "maps.npz": ("maps", "where the method looks before and after pretraining"),
     "finetune_log.csv": ("finetune", "one row per epoch of fine-tuning"),
     "kept_epoch.json": ("finetune", "which epoch became the classifier, and why"),
-    "classifier.safetensors": ("finetune", "the classifier of the best epoch"),
+    "classifier.safetensors": ("finetune", "the classifier that fine-tuning kept"),
     "predictions.parquet": ("predict", "labels and scores of validation and test images"),
     "metrics.json": ("evaluate", "every metric of the test images"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -82,3 +83,19 @@ def test_masks_are_built_with_an_installed_recipe(package: Path, tmp_path: Path)
     generate_phantoms(tmp_path / "data", 20, size=32)
     shown = cli(package, tmp_path, "masks", "build", "data", "--recipe", "middle", "--out", "masks")
     assert shown.strip().splitlines()[-1] == "20 masks in masks: 0 ok, 20 doubtful, 0 failed"
+
+
+def test_a_layout_is_read_by_an_installed_reader(package: Path, tmp_path: Path) -> None:
+    films = generate_phantoms(tmp_path / "phantoms", 40, size=32) / "images"
+    films.rename(tmp_path / "data")
+    names = sorted(path.name for path in (tmp_path / "data").iterdir())
+    lines = [
+        f"{name}\tperson {number // 2}\t{('present', 'absent', 'unclear')[number // 2 % 3]}"
+        for number, name in enumerate(names)
+    ]
+    (tmp_path / "data" / "reports.tsv").write_text("\n".join(["film\tperson\tfinding", *lines]))
+    facts = json.loads(cli(package, tmp_path, "catalog", "data", "--split", "random", "--json"))
+    assert facts["source"] == "clinic"
+    assert facts["classes"] == ["Finding"]
+    assert facts["files"]["usable"] == 40
+    assert sum(split["patients"] for split in facts["splits"].values()) == 20

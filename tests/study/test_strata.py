@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.catalog import cache_place
+from medsgssl.data.paths import cache_place
 from medsgssl.masks.build import build_store
 from medsgssl.masks.store import MaskStore, Row, pack_row
 from medsgssl.masks.types import LungMask

@@ -255,7 +255,7 @@ def _items(settings: DataSettings) -> list[Item]:
 
 def _default_store(settings: DataSettings, maker: Maker, items: list[Item]) -> Path:
     """The folder in the cache where a run looks for these very masks."""
-    from medsgssl.data.catalog import cache_place
+    from medsgssl.data.paths import cache_place
     from medsgssl.data.prepare import store_folder
 
     return store_folder(cache_place(settings), maker, items)

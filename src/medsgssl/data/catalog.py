@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,40 +16,16 @@ from medsgssl.config.schema import DataSettings
 from medsgssl.data.audit import audit
 from medsgssl.data.file_checks import Progress, check_files, note_warnings, set_lateral_aside
 from medsgssl.data.labels import NO_LABELS, LabelSet
+from medsgssl.data.paths import cache_place, data_root
 from medsgssl.data.readers.base import Reader
 from medsgssl.data.readers.registry import WITHOUT_LABELS, find_source, without_labels
 from medsgssl.data.splits import SPLITS, assign_splits, check_leaks
-from medsgssl.errors import ConfigError, DataError, LeakError
+from medsgssl.errors import DataError, LeakError
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.runs.data_summary import CatalogOrigin, CatalogSummary
 from medsgssl.utils.io import atomic_path, fingerprint
 
 CATALOG_FILE = "catalog.parquet"
-
-
-def data_root(settings: DataSettings) -> Path:
-    """Return the absolute folder of the data set.
-
-    Raises:
-        ConfigError: None is named.
-    """
-    if settings.root is None:
-        raise ConfigError("no data folder is named", "give one with --data FOLDER")
-    return settings.root.expanduser().absolute()
-
-
-def cache_place(settings: DataSettings) -> Path:
-    """Return the data set's own folder below the cache directory; it need not exist.
-
-    The name is that of the data folder and a hash of its absolute path, so that two sets never
-    share a place.
-
-    Raises:
-        ConfigError: No data folder is named.
-    """
-    root = data_root(settings).resolve()
-    above = settings.cache_dir or Path(platformdirs.user_cache_dir("medsgssl"))
-    return above.expanduser().absolute() / f"{root.name}-{fingerprint(str(root))}"
 
 
 FORMAT = 4

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from medsgssl.config.schema import Config, DataSettings
-from medsgssl.data.catalog import Catalog, cache_place, load_or_build
+from medsgssl.data.catalog import Catalog, load_or_build
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import decode
 from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, whole_masks
 from medsgssl.data.mask_choice import MaskChoice, choose_masks
 from medsgssl.data.overlap import drop_overlap, extra_datasets, image_identity_keys
+from medsgssl.data.paths import cache_place
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.build import build_store

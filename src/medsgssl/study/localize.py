@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from medsgssl.data.boxes import read_boxes
-from medsgssl.data.catalog import cache_place
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.mask_cache import MaskArray, mask_array
 from medsgssl.data.mask_choice import choose_masks
+from medsgssl.data.paths import cache_place
 from medsgssl.data.prepare import mask_store, prepare_data
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import interval, patient_counts

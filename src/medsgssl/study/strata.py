@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.catalog import cache_place
+from medsgssl.data.paths import cache_place
 from medsgssl.errors import DataError, MedsgsslError
 from medsgssl.evaluation.resampled_auc import Floats
 from medsgssl.evaluation.subgroups import groups_of

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import build_catalog
+from medsgssl.data.labels import NIH, label_array
 from medsgssl.data.readers.registry import find_source
 from medsgssl.errors import DataError
+from medsgssl.images.reading import read_image
 from tests.data.readers.files import write_images, write_lines
 
 
@@ -151,8 +154,31 @@ def test_folders_are_classes_only_where_that_is_plain_or_asked_for(tmp_path: Pat
     assert rows.table["here"].sum() == 3
 
 
+def test_an_archive_of_medmnist_gives_pixels_and_its_own_split(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 6), ("val", 3), ("test", 4)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        arrays[f"{part}_labels"] = rng.integers(0, 2, (count, len(NIH)))
+    np.savez_compressed(tmp_path / "chestmnist.npz", **arrays)
+    settings = DataSettings(root=tmp_path, cache_dir=tmp_path / "cache")
+    catalog = build_catalog(settings)
+    table = catalog.table
+    assert catalog.facts["source"] == "medmnist"
+    assert catalog.label_set.names == NIH.names
+    assert (table["status"] == "ok").all()
+    assert table["split"].value_counts().to_dict() == {"train": 6, "test": 4, "val": 3}
+    row = table[table["image_id"] == "val_000001.png"].iloc[0]
+    np.testing.assert_array_equal(read_image(catalog.root / row["path"]), arrays["val_images"][1])
+    np.testing.assert_array_equal(
+        label_array(table, NIH.names)[6:9], arrays["val_labels"].astype(np.float32)
+    )
+    np.savez_compressed(tmp_path / "chestmnist_64.npz", **arrays)
+    with pytest.raises(DataError, match="several archives: chestmnist"):
+        find_source(tmp_path)
+    assert find_source(tmp_path, DataSettings(labels="chestmnist.npz")).name == "medmnist"
+
+
 def test_unknown_labels_are_nan_in_arrays_and_zero_in_no_count(tmp_path: Path) -> None:
     table = pd.DataFrame({"a": pd.array([0, 1, pd.NA], dtype="Int8")})
-    from medsgssl.data.labels import label_array
-
     assert str(label_array(table, ["a"]).ravel().tolist()) == "[0.0, 1.0, nan]"

@@ -60,7 +60,7 @@ def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
         raise DataError(f"{root} is not a folder", "give the folder of the data set with --data")
     files = scan(root)
     named = named_table(root, settings)
-    folder = DataFolder(files, settings, named, tuple(read_header(named)) if named else ())
+    folder = DataFolder(files, settings, named, _header_of(named))
     for reader in readers():
         if reader.name == "folder" and settings.labels != WITHOUT_LABELS:
             _refuse_tables(files)
@@ -72,6 +72,10 @@ def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
         + (f"; it holds {_other_files(files)}" if files.others else ""),
         "give the folder of the data set with --data",
     )
+
+
+def _header_of(table: Path | None) -> tuple[str, ...]:
+    return tuple(read_header(table)) if table is not None and table.suffix != ".npz" else ()
 
 
 def named_table(root: Path, settings: DataSettings) -> Path | None:

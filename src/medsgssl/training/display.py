@@ -46,6 +46,7 @@ class TrainingDisplay:
 
     def __init__(self, name: str, epochs: int, per_epoch: int, step: int, enabled: bool) -> None:
         self._name, self._epochs, self._enabled = name, epochs, enabled
+        self._done, self._total = step, epochs * per_epoch
         self._console = new_console()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -59,6 +60,10 @@ class TrainingDisplay:
         self._job = self._bar.add_task(name, total=epochs * per_epoch, completed=step, state="")
 
     def __enter__(self) -> TrainingDisplay:
+        if self._enabled and self._done:
+            self._console.print(
+                f"{self._name} continues at step {self._done} of {self._total}", highlight=False
+            )
         self._bar.start()
         return self
 

@@ -118,7 +118,7 @@ def test_a_recipe_can_come_from_another_package(monkeypatch, phantom):
     monkeypatch.setattr(EntryPoint, "load", lambda self: mine)
     entry = EntryPoint("mine", "package:recipe", recipes.ENTRY_POINTS)
     monkeypatch.setattr(recipes, "entry_points", lambda group: [entry])
-    assert recipes.recipe_names() == ["auto", "distilled", "anatomic", "classic", "mine"]
+    assert recipes.recipe_names() == ["anatomic", "classic", "distilled", "auto", "mine"]
     assert segment_lungs(phantom.image, "mine").quality == 0.9
     monkeypatch.setattr(EntryPoint, "load", lambda self: "no recipe")
     with pytest.raises(MaskError, match="not a Recipe"):

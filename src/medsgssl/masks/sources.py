@@ -178,7 +178,7 @@ class FolderMaker:
         height, width = gray.shape
         source = find_mask(self.folder, image_id)
         if source is None:
-            reason = f"{self.folder.name} holds no mask of this image"
+            reason = f"{self.folder.name} holds no mask of {Path(image_id).name}"
             return pack_row(image_id, (height, width), LungMask.failed(gray.shape, reason), grid)
         try:
             mask = read_mask(source, self.labels)

@@ -76,7 +76,8 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
     # A control or a method without masks looks at lungs all the same, or away from them.
     rules = config.masks.model_copy(update={"source": "rules"})
     place = cache_place(config.data)
-    store = mask_store(choose_masks(rules, data.catalog), data.catalog, place, console)
+    choice = choose_masks(rules, data.catalog, config.data.max_pixels)
+    store = mask_store(choice, data.catalog, place, console)
     size = config.data.cache_size or config.data.img_size
     lungs = mask_array(data.catalog, store, place, size)
     ids = data.catalog.table["image_id"].tolist()

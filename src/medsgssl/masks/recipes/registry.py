@@ -72,7 +72,7 @@ DISTILLED = "distilled"
 def recipe_names() -> list[str]:
     """Names of all recipes, the package's own first."""
     plugins = sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)})
-    return [AUTO, DISTILLED, *_BUILT_IN, *plugins]
+    return [*_BUILT_IN, DISTILLED, AUTO, *plugins]
 
 
 def find_recipe(name: str, weights: Path | None = None) -> Recipe:

@@ -8,7 +8,13 @@ import pytest
 
 from medsgssl.data.labels import DISEASES
 from medsgssl.errors import DataError, LeakError
-from medsgssl.evaluation.predictions import Predictions, label_columns, score_columns
+from medsgssl.evaluation.predictions import (
+    Predictions,
+    differing_rows,
+    label_columns,
+    score_columns,
+)
+from medsgssl.evaluation.resampled_auc import RankedScores
 
 
 def test_columns_are_those_of_the_contract(make_table):
@@ -119,3 +125,20 @@ def test_absent_split_is_named(make_table):
     assert not predictions.has("train")
     with pytest.raises(DataError, match="'train'"):
         predictions.split("train")
+
+
+def test_unknown_labels_have_no_part_in_a_class_and_stay_unknown(tmp_path: Path, make_table):
+    table = make_table()
+    rows = table.index[table["split"] == "test"][::3]
+    table["label_Mass"] = table["label_Mass"].astype(float)
+    table.loc[rows, "label_Mass"] = np.nan
+    Predictions(table).write(tmp_path / "p.parquet")
+    test = Predictions.read(tmp_path / "p.parquet").split("test")
+    place = test.names.index("Mass")
+    column = test.column(place)
+    assert test.unknown()[place] == len(rows) == (~column.known).sum()
+    assert len(column.labels) == len(test) - len(rows)
+    ranked = RankedScores(test.labels, test.scores).auc()[0, place]
+    alone = RankedScores(column.labels[:, None], column.scores[:, None]).auc()[0, 0]
+    assert ranked == alone
+    assert differing_rows(test.table["label_Mass"], test.table["label_Mass"]) == 0

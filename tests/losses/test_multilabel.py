@@ -60,3 +60,20 @@ def test_the_loss_is_chosen_by_name() -> None:
     assert isinstance(build_loss(FinetuneSettings(), LABELS), FocalLoss)
     assert isinstance(build_loss(FinetuneSettings(loss="bce"), LABELS), WeightedBCE)
     assert isinstance(build_loss(FinetuneSettings(loss="asymmetric"), LABELS), AsymmetricLoss)
+
+
+@pytest.mark.parametrize("name", ["focal", "asymmetric", "bce"])
+def test_unknown_labels_add_nothing_to_a_loss_or_its_gradient(name: str) -> None:
+    settings = FinetuneSettings(loss=name)
+    labels = LABELS.clone()
+    labels[::2, 3] = torch.nan
+    known = ~labels.isnan()
+    logits = LOGITS.clone().requires_grad_()
+    loss = build_loss(settings, labels)(logits, labels)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(loss)
+    assert (gradient[~known] == 0).all()
+    assert (gradient[known] != 0).any()
+    # Whatever the scores are where nothing is known, the loss is the same.
+    other = torch.where(known, LOGITS, 5 - LOGITS)
+    torch.testing.assert_close(build_loss(settings, labels)(other, labels), loss.detach())

@@ -104,7 +104,8 @@ def run_study(
     out: AnyPath,
     methods: Sequence[str],
     *,
-    seeds: int = 3,
+    seeds: int | None = None,
+    folds: int | None = None,
     label_fractions: Sequence[float] = (1.0,),
     controls: Sequence[str] = (),
     baselines: bool = False,
@@ -117,7 +118,8 @@ def run_study(
         data: Folder of the data set.
         out: Folder of the study.
         methods: Names of the methods to compare.
-        seeds: How many seeds; they are 0, 1, ...
+        seeds: How many seeds; they are 0, 1, ...; three where no folds are asked for.
+        folds: Cross-validation with so many folds instead of seeds.
         label_fractions: Shares of the labeled training patients, each in (0, 1].
         controls: Mask controls to run every method with masks with, e.g. ``["shuffled"]``.
         baselines: Also run the no-pretraining baseline of every method.
@@ -141,9 +143,10 @@ def run_study(
         Path(data),
         methods,
         seeds=seeds,
+        folds=folds,
         fractions=label_fractions,
         controls=controls,
-        twins=baselines,
+        baselines=baselines,
         items=settings,
     )
     return run_plan(plan, Path(out), on_run_end=write_report)

@@ -90,7 +90,12 @@ def test_report_of_run_folders(tmp_path: Path) -> None:
         write_run(tmp_path / "one", "simclr", 1.0).path,
         write_run(tmp_path / "two", "mask-channel", 1.4, 1).path,
     ]
-    found = _invoke("report", *runs, "--out", tmp_path / "out", "--resamples", "100")
+    found = _invoke(
+        "report",
+        *runs,
+        "--out",
+        tmp_path / "out",
+    )
     assert found.exit_code == 0, found.output
     assert f"Report: {tmp_path / 'out' / 'report.html'}" in found.stdout.replace("\n", "")
     assert (tmp_path / "out" / "comparisons.csv").is_file()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from medsgssl.evaluation.delong import holm
+from medsgssl.evaluation.multiplicity import holm
 
 
 def test_hand_computed_example():

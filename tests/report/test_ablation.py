@@ -20,7 +20,7 @@ def test_the_table_says_what_each_part_brings_with_its_correction(tmp_path: Path
         runs.append(
             write_run(tmp_path / part, METHOD, 0.9 + 0.3 * number, settings={"method": settings})
         )
-    page = write_study_report([run.path for run in runs], tmp_path / "out", resamples=200)
+    page = write_study_report([run.path for run in runs], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "parts.csv").set_index("without")
     assert set(table.index) == set(less)
     assert (table["method"] == METHOD).all()
@@ -34,5 +34,5 @@ def test_the_table_says_what_each_part_brings_with_its_correction(tmp_path: Path
 
 def test_without_an_ablation_the_page_has_no_such_section(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a", METHOD, 1.5), write_run(tmp_path / "c", "simclr", 1.0)]
-    page = write_study_report([run.path for run in runs], tmp_path / "out", resamples=200)
+    page = write_study_report([run.path for run in runs], tmp_path / "out")
     assert "What each component brings" not in page.read_text()

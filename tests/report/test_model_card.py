@@ -33,7 +33,7 @@ def test_checklist_tells_what_files_tell_and_leaves_the_rest_open(tmp_path: Path
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "mask-channel", 1.3, 4),
     ]
-    analysis = analyze([run.path for run in runs], resamples=50)
+    analysis = analyze([run.path for run in runs])
     text = write_checklist(analysis, tmp_path).read_text()
     assert f"{len(analysis.bench.test)} images, {analysis.bench.patients} patients" in text
     assert "| Seeds | 0, 4 |" in text

@@ -40,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 skill * fraction**0.1, seed=0 if number == 0 else 10 * number, fraction=fraction,
                 masks="shuffled" if name.endswith("shuffled") else "rules",
             )  # fmt: skip
-    write_study_report([folder], resamples=200)
+    write_study_report([folder])
     return folder
 
 
@@ -116,7 +116,7 @@ def test_figures_follow_the_theme(page: Page) -> None:
 
 def test_run_folders_made_elsewhere_are_reported(study: Path, tmp_path: Path) -> None:
     runs = [study / "runs" / f"{name}-s0-f1" for name in ("simclr", "mask-channel")]
-    target = write_study_report(runs, tmp_path / "out", resamples=100)
+    target = write_study_report(runs, tmp_path / "out")
     text = Page.read(target).text
     assert "mask-channel against simclr (one seed): helps" in text
     assert "One label fraction only" in text
@@ -140,7 +140,7 @@ def test_a_panel_is_a_function_and_a_line_of_the_page(
 
 def test_without_the_control_the_page_says_so(study: Path, tmp_path: Path) -> None:
     run = study / "runs" / "simclr-s0-f1"
-    text = Page.read(write_study_report([run], tmp_path, control="direct", resamples=100)).text
+    text = Page.read(write_study_report([run], tmp_path, control="direct")).text
     assert "no arm is the control direct" in text
 
 

@@ -28,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def analysis(folders: list[Path]) -> Analysis:
-    return analyze(folders, resamples=100)
+    return analyze(folders)
 
 
 def looked(run: Path, image_id: str = "a.png", bright: int = 0) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from medsgssl.report.page import templates
 from medsgssl.report.tables import Column, Table, write_tables
-from medsgssl.study.statistics import Estimate
+from medsgssl.study.statistics import PointEstimate
 from medsgssl.utils.formatting import number, signed
 
 
@@ -22,10 +22,10 @@ def table() -> Table:
         Column("p", "p", "p", "$p$"),
         Column("seed", "seed", "count", page=False),
     )
-    small = Estimate(-0.0002, (-0.03, 0.02))
+    small = PointEstimate(-0.0002, (-0.03, 0.02))
     rows = [
         {"arm": "a_b", "labels": 0.1, "gain": small, "p": 1e-9, "seed": 7},
-        {"arm": "<b>", "labels": 1.0, "gain": Estimate(None), "p": None, "seed": 8},
+        {"arm": "<b>", "labels": 1.0, "gain": PointEstimate(None), "p": None, "seed": 8},
     ]
     return Table("gains", "Gains", columns, rows)
 

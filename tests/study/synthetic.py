@@ -47,9 +47,12 @@ def cohort(patients: int = 240, rare: bool = False) -> pd.DataFrame:
     return table
 
 
-def scored(table: pd.DataFrame, skill: float | np.ndarray, seed: int) -> pd.DataFrame:
+def scored(
+    table: pd.DataFrame, skill: float | np.ndarray, seed: int, noise: str = ""
+) -> pd.DataFrame:
     """Add scores: noise that all methods share, own noise, and the label times ``skill``."""
-    shared, own = np.random.default_rng(1), np.random.default_rng(100 + seed)
+    shared = np.random.default_rng(1)
+    own = np.random.default_rng([100 + seed, *noise.encode()] if noise else 100 + seed)
     table = table.copy()
     for name in DISEASES:
         noise = shared.normal(size=len(table)) + 0.3 * own.normal(size=len(table))
@@ -71,6 +74,7 @@ def write_run(
     settings: dict[str, Any] | None = None,
     revision: str = "2017",
     identity: str = "none",
+    noise: str = "",
 ) -> RunFolder:
     run = RunFolder(folder)
     tree: dict[str, Any] = {
@@ -82,7 +86,7 @@ def write_run(
     }  # fmt: skip
     config = configure(method, merge(tree, settings or {}), no_pretrain=no_pretrain)
     run.claim(config)
-    found = Predictions(scored(cohort() if table is None else table, skill, seed))
+    found = Predictions(scored(cohort() if table is None else table, skill, seed, noise))
     found.write(run.predictions)
     write_json(run.metrics, evaluate(found, config.evaluate, seed))
     found.table[["image_id", "patient_id", "split"]].to_parquet(run.split, index=False)

@@ -5,137 +5,280 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from medsgssl.config.schema import EvaluateSettings
 from medsgssl.data.labels import DISEASES
 from medsgssl.errors import ConfigError, DataError
-from medsgssl.evaluation.paired import compare
-from medsgssl.evaluation.predictions import Predictions
-from medsgssl.evaluation.seeds import compare_methods, summarize
+from medsgssl.evaluation.metrics import auc_per_class
 from medsgssl.report.study_tables import study_tables
 from medsgssl.report.tables import write_tables
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.analysis import Analysis, analyze
+from medsgssl.study.plan import StudyPlan
 from medsgssl.study.planning import make_plan
 from medsgssl.utils.io import write_json
 from tests.study.synthetic import RARE, cohort, write_run
 
-DRAWS = 200
+SEEDS = 3
 
 
 def _analyze(*runs: RunFolder) -> Analysis:
-    return analyze([run.path for run in runs], resamples=DRAWS)
+    return analyze([run.path for run in runs])
 
 
-def test_better_scores_help_worse_ones_hurt_and_equal_ones_show_nothing(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / f"simclr{s}", "simclr", 1.0, s) for s in range(3)]
+def _arm(place: Path, method: str, skill: float, **options: object) -> list[RunFolder]:
+    """Write one run per seed; scores of equal skill differ by noise alone."""
+    seeds = range(int(options.pop("seeds", SEEDS)))  # type: ignore[call-overload]
+    return [write_run(place / f"{method}-{s}", method, skill, s, **options) for s in seeds]  # type: ignore[arg-type]
+
+
+def test_better_scores_help_worse_ones_hurt_and_equal_ones_do_neither(tmp_path: Path) -> None:
+    runs = _arm(tmp_path, "simclr", 1.0)
     for method, skill in (("masked-contrastive", 1.5), ("multi-region", 0.5), ("mask-channel", 1)):
-        runs += [write_run(tmp_path / f"{method}{s}", method, skill, 3 + s) for s in range(3)]
+        runs += _arm(tmp_path, method, skill, noise=method)
     found = _analyze(*runs)
     words = {verdict.label: verdict.word for verdict in found.verdicts}
-    assert words == {
-        "masked-contrastive": "helps",
-        "multi-region": "hurts",
-        "mask-channel": "no difference shown",
-    }
+    assert words["masked-contrastive"] == "helps"
+    assert words["multi-region"] == "hurts"
+    assert words["mask-channel"] in ("undecided", "equivalent")
     sentence = next(v.sentence for v in found.verdicts if v.label == "masked-contrastive")
     assert sentence.startswith("masked-contrastive against simclr: helps with 100\u202f% of the")
-    low, high = next(c for c in found.comparisons if c.arm.label == "mask-channel").mean.interval  # type: ignore[misc]
-    assert low < 0 < high
+    for verdict in found.primary:
+        alone = verdict.comparison.mean.interval
+        assert verdict.interval is not None
+        assert alone is not None
+        # What a word rests on is wider than the interval of one comparison.
+        assert verdict.interval[0] < alone[0] < alone[1] < verdict.interval[1]
 
 
-def test_one_seed_equals_the_paired_evaluation(tmp_path: Path) -> None:
-    a = write_run(tmp_path / "a", "masked-contrastive", 1.2, 1)
-    b = write_run(tmp_path / "b", "simclr", 1.0, 0)
-    found = _analyze(a, b)
-    (comparison,) = found.comparisons
-    wanted = compare(
-        Predictions.read(a.predictions), Predictions.read(b.predictions),
-        EvaluateSettings(bootstrap=DRAWS), seed=0,
-    )  # fmt: skip
-    assert comparison.mean.value == pytest.approx(wanted["mean_auc_difference"], abs=1e-12)
-    assert comparison.mean.interval == pytest.approx(wanted["interval"], abs=1e-12)
-    assert comparison.mean.p == wanted["p"]
-    for name in DISEASES:
-        entry, pair = wanted["per_disease"][name], comparison.diseases[name]
-        assert pair.difference.value == pytest.approx(entry["difference"], abs=1e-12)
-        assert pair.difference.p == pytest.approx(entry["p"])
-        assert pair.holm == pytest.approx(entry["p_holm"])
-    assert any("One seed" in text for text in found.verdicts[0].cautions)
+def test_equal_scores_are_equivalent_within_a_margin_that_they_can_show(tmp_path: Path) -> None:
+    runs = [
+        *_arm(tmp_path, "simclr", 1.0, noise="a"),
+        *_arm(tmp_path, "mask-channel", 1.0, noise="b"),
+    ]
+    folders = [run.path for run in runs]
+    wide, narrow = (analyze(folders, margin=margin) for margin in (0.1, 0.0001))
+    assert wide.verdicts[0].word == "equivalent"
+    assert narrow.verdicts[0].word == "undecided"
+    assert "could have found" in narrow.verdicts[0].sentence
 
 
-def test_several_seeds_equal_the_evaluation_over_seeds(tmp_path: Path) -> None:
-    ours = [write_run(tmp_path / f"a{s}", "masked-contrastive", 1.2, s) for s in range(3)]
-    theirs = [write_run(tmp_path / f"b{s}", "simclr", 1.0, s) for s in range(3)]
+def test_a_gain_inside_the_margin_is_said_to_be_small(tmp_path: Path) -> None:
+    runs = [*_arm(tmp_path, "simclr", 1.0), *_arm(tmp_path, "mask-channel", 1.2)]
+    (verdict,) = analyze([run.path for run in runs], margin=0.3).verdicts
+    assert verdict.word == "helps"
+    assert "helps (by less than the margin)" in verdict.sentence
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_are_not_judged(tmp_path: Path, seeds: int) -> None:
+    runs = [
+        *_arm(tmp_path, "simclr", 1.0, seeds=seeds),
+        *_arm(tmp_path, "mask-channel", 3.0, seeds=seeds),
+    ]
+    found = _analyze(*runs)
+    assert found.verdicts[0].word == "not judged"
+    assert found.primary[0].interval is None
+    assert found.primary[0].comparison.mean.value is not None
+    assert any("fewer than 3 common seeds" in text for text, _ in found.warnings)
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    """Seeds that both arms have count; their differences are the unit."""
+    ours = _arm(tmp_path, "masked-contrastive", 1.2, seeds=4)
+    theirs = _arm(tmp_path, "simclr", 1.0, seeds=3)
     found = _analyze(*ours, *theirs)
-    test = found.bench.test
-    scores = [[run.test.scores for run in arm.runs] for arm in found.arms]
-    assert [arm.label for arm in found.arms] == ["masked-contrastive", "simclr"]
-    kwargs = {"resamples": DRAWS, "confidence": 0.95, "seed": 0}
-    both = compare_methods(test.labels, scores[0], scores[1], test.patients, **kwargs)  # type: ignore[arg-type]
-    (comparison,) = found.comparisons
-    assert comparison.mean.value == pytest.approx(both.difference, abs=1e-12)
-    assert comparison.mean.interval == pytest.approx(both.interval.pair(), abs=1e-12)
-    assert comparison.mean.p == pytest.approx(both.p)
-    alone = summarize(test.labels, scores[0], test.patients, **kwargs)  # type: ignore[arg-type]
-    mean = found.means["masked-contrastive", 1.0]["auc"]
-    assert mean.value == pytest.approx(alone.mean, abs=1e-12)
-    assert mean.sd == pytest.approx(alone.sd)
-    assert mean.interval == pytest.approx(alone.interval.pair(), abs=1e-12)
-    assert set(comparison.diseases["Mass"].delong) == {0, 1, 2}
+    (comparison,) = found.with_control()
+    assert comparison.repeats == 3
+
+    def means(arm: str) -> np.ndarray:
+        (wanted,) = [one for one in found.arms if one.label == arm]
+        return np.array(
+            [auc_per_class(run.test.labels, run.test.scores).mean() for run in wanted.runs]
+        )
+
+    pairs = means("masked-contrastive")[:3] - means("simclr")
+    effect = comparison.effect
+    assert effect is not None
+    assert list(effect.values) == pytest.approx(pairs)
+    assert effect.training == pytest.approx(pairs.var(ddof=1) / 3)
+    assert comparison.mean.value == pytest.approx(pairs.mean())
+    reach = stats.t.ppf(0.975, effect.df) * effect.standard_error
+    assert comparison.mean.interval == pytest.approx((pairs.mean() - reach, pairs.mean() + reach))
+    assert any("differ in seeds" in text for text, _ in found.warnings)
 
 
 def test_anatomy_is_claimed_against_mask_controls_alone(tmp_path: Path) -> None:
-    def cautions(shuffled: float | None, name: str) -> str:
+    def caveats(shuffled: float | None, name: str, skill: float = 1.6) -> str:
         place = tmp_path / name
-        runs = [
-            write_run(place / "s", "simclr", 1.0),
-            write_run(place / "m", "masked-contrastive", 1.6),
-        ]
+        runs = [*_arm(place, "simclr", 1.0), *_arm(place, "masked-contrastive", skill)]
         if shuffled is not None:
-            control = write_run(place / "c", "masked-contrastive", shuffled, 5, masks="shuffled")
-            runs.append(control)
+            runs += _arm(place / "c", "masked-contrastive", shuffled, masks="shuffled")
         verdict = next(v for v in _analyze(*runs).verdicts if v.label == "masked-contrastive")
-        assert verdict.word == "helps"
-        return " ".join(verdict.cautions)
+        return " ".join(verdict.caveats)
 
-    assert "No mask control was run" in cautions(None, "without")
-    assert "no gain may be put down to anatomy" in cautions(1.6, "equal")
-    assert "so the anatomy itself helps" in cautions(1.0, "worse")
+    assert "No mask control was run" in caveats(None, "without")
+    assert "no gain may be attributed to anatomy" in caveats(1.6, "equal")
+    assert "so the anatomy itself helps" in caveats(1.0, "worse")
+    # Only after a gain over the control: nothing is tested where there is none to attribute.
+    assert "not tested" in caveats(0.5, "no gain", skill=1.0)
 
 
-def test_twins_controls_and_plain_training_are_compared(tmp_path: Path) -> None:
+def test_baselines_controls_and_plain_training_are_compared(tmp_path: Path) -> None:
+    def run(name: str, method: str, epochs: int = 15, **options: object) -> RunFolder:
+        tree = {"pretrain": {"epochs": epochs}}
+        return write_run(tmp_path / name, method, 1.0, settings=tree, **options)  # type: ignore[arg-type]
+
     found = _analyze(
-        write_run(tmp_path / "a", "masked-contrastive", 1.2),
-        write_run(tmp_path / "b", "masked-contrastive", 1.1, no_pretrain=True),
-        write_run(tmp_path / "c", "masked-contrastive", 1.1, masks="random-blob"),
-        write_run(tmp_path / "d", "simclr", 1.0),
-        write_run(tmp_path / "e", "direct", 0.9),
+        # Three views of an image, where the others see two.
+        run("a", "guided-crop", epochs=10),
+        run("b", "guided-crop", epochs=10, no_pretrain=True),
+        run("c", "guided-crop", epochs=10, masks="random-blob"),
+        run("d", "simclr"),
+        run("e", "direct"),
+        run("f", "masked-contrastive"),
     )
     pairs = {(item.kind, item.arm.label, item.against.label) for item in found.comparisons}
-    method = "masked-contrastive"
+    method, other = "guided-crop", "masked-contrastive"
+    blobs = f"{method}, random-blob masks"
     assert pairs == {
         ("control", method, "simclr"),
-        ("control", f"{method} direct", "simclr"),
-        ("control", f"{method}, random-blob masks", "simclr"),
-        ("control", "direct", "simclr"),
-        ("twin", method, f"{method} direct"),
-        ("masks", method, f"{method}, random-blob masks"),
-        ("direct", "simclr", "direct"),
+        ("control", blobs, "simclr"),
+        ("control", other, "simclr"),
+        ("baseline", method, f"{method} without pretraining"),
+        ("baseline", other, "direct"),
+        ("baseline", "simclr", "direct"),
+        ("masks", method, blobs),
     }
-    assert {verdict.label for verdict in found.verdicts} == {method, "simclr"}
+    assert {verdict.label for verdict in found.verdicts} == {method, other}
+    assert {verdict.label for verdict in found.baseline_verdicts} == {method, other, "simclr"}
 
 
-def test_fractions_are_compared_one_by_one(tmp_path: Path) -> None:
+def test_each_method_is_judged_against_the_control_of_its_own_network(tmp_path: Path) -> None:
+    vit = {"encoder": {"name": "vit_tiny_patch16_224"}}
+    found = _analyze(
+        write_run(tmp_path / "a", "simclr", 1.0),
+        write_run(tmp_path / "b", "simclr", 1.0, settings=vit),
+        write_run(tmp_path / "c", "mask-channel", 1.0),
+        write_run(tmp_path / "d", "mask-channel", 1.0, settings=vit),
+    )
+    pairs = {(one.arm.label, one.against.label) for one in found.with_control()}
+    tiny, usual = "vit_tiny_patch16_224", "mobilenetv2_100"
+    assert pairs == {(f"mask-channel ({net})", f"simclr ({net})") for net in (tiny, usual)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": {"name": "vit_tiny_patch16_224"}},
+        {"data": {"img_size": 64}},
+        {"finetune": {"epochs": 7}},
+        {"pretrain": {"epochs": 7}},
+    ],
+)
+def test_arms_that_differ_in_more_than_the_method_are_never_judged(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    found = _analyze(
+        write_run(tmp_path / "a", "simclr", 1.0),
+        write_run(tmp_path / "b", "mask-channel", 1.0, settings=settings),
+    )
+    assert found.comparisons == []
+    (text,) = [text for text, _ in found.warnings if text.startswith("mask-channel is not judged")]
+    ((part, below),) = settings.items()
+    assert f"{part}.{next(iter(below))}" in text  # type: ignore[call-overload]
+
+
+def test_the_control_sees_as_many_views(tmp_path: Path) -> None:
+    """guided-crop sees three views of an image where simclr sees two."""
+
+    def judged(epochs: int) -> bool:
+        place = tmp_path / str(epochs)
+        runs = (
+            write_run(place / "a", "simclr", 1.0, settings={"pretrain": {"epochs": epochs}}),
+            write_run(place / "b", "guided-crop", 1.0, settings={"pretrain": {"epochs": 10}}),
+        )
+        return bool(_analyze(*runs).with_control())
+
+    assert judged(15)
+    assert not judged(10)
+
+
+def test_a_tuned_learning_rate_is_judged_and_said(tmp_path: Path) -> None:
+    found = _analyze(
+        write_run(tmp_path / "a", "simclr", 1.0, settings={"pretrain": {"lr": 0.001}}),
+        write_run(tmp_path / "b", "mask-channel", 1.0, settings={"pretrain": {"lr": 0.01}}),
+    )
+    assert "Tuned for each of the two: pretrain.lr." in found.verdicts[0].caveats
+
+
+def test_fractions_are_one_family(tmp_path: Path) -> None:
     runs = []
     for fraction, skill in ((0.1, 1.6), (1.0, 1.0)):
-        runs += [
-            write_run(tmp_path / f"s{fraction}", "simclr", 1.0, fraction=fraction),
-            write_run(tmp_path / f"m{fraction}", "mask-channel", skill, 1, fraction=fraction),
-        ]
-    (verdict,) = _analyze(*runs).verdicts
-    assert [part.word for part in verdict.parts] == ["no difference shown", "helps"]
+        place = tmp_path / str(fraction)
+        runs += _arm(place, "simclr", 1.0, fraction=fraction)
+        runs += _arm(place, "mask-channel", skill, fraction=fraction, noise="m")
+    found = _analyze(*runs)
+    (verdict,) = found.verdicts
+    assert [part.comparison.arm.fraction for part in verdict.parts] == [1.0, 0.1]
+    assert verdict.parts[1].word == "helps"
     assert "; helps with 10\u202f% of the labels" in verdict.sentence
+    assert len(found.primary) == 2
+
+
+def test_folds_are_tested_on_their_own_patients(tmp_path: Path) -> None:
+    table = cohort(patients=400)
+    codes = table["patient_id"].astype(int)
+    runs = []
+    for fold in range(4):
+        part = table.copy()
+        part["split"] = np.where(codes % 5 == fold, "test", "val")
+        for method, skill in (("simclr", 1.0), ("mask-channel", 1.6)):
+            runs.append(
+                write_run(
+                    tmp_path / f"{method}{fold}", method, skill, fold, table=part,
+                    settings={"data": {"folds": 5, "fold": fold}},
+                )
+            )  # fmt: skip
+    found = _analyze(*runs)
+    assert found.bench.folds == (0, 1, 2, 3)
+    assert found.bench.patients == 320
+    assert len(found.arms) == 2
+    (verdict,) = found.verdicts
+    assert verdict.word == "helps"
+    again = table.assign(split=np.where(codes % 5 < 2, "test", "val"))
+    settings = {"data": {"folds": 5, "fold": 4}}
+    wrong = write_run(tmp_path / "wrong", "simclr", 1.0, 4, table=again, settings=settings)
+    with pytest.raises(DataError, match="both tested the patient"):
+        _analyze(*runs, wrong)
+
+
+def test_the_family_of_the_plan_counts_what_is_missing(tmp_path: Path) -> None:
+    """Three comparisons were planned; where two failed, the third is judged as one of three."""
+    methods = ["mask-channel", "multi-region", "masked-contrastive"]
+    plan = make_plan(tmp_path / "data", methods, seeds=SEEDS)
+    plan.save(tmp_path / "study")
+    for method, skill in (("simclr", 1.0), ("mask-channel", 1.3)):
+        for seed in range(SEEDS):
+            write_run(tmp_path / "study" / "runs" / f"{method}-s{seed}-f1", method, skill, seed)
+    found = analyze([tmp_path / "study"])
+    assert (found.family, found.planned, len(found.primary)) == ("plan", 3, 1)
+    alone = analyze(sorted((tmp_path / "study" / "runs").iterdir()))
+    assert (alone.family, alone.planned) == ("runs", 1)
+    wide, narrow = found.primary[0].interval, alone.primary[0].interval
+    assert wide is not None
+    assert narrow is not None
+    assert np.ptp(wide) > np.ptp(narrow)
+    assert found.primary[0].p_holm == pytest.approx(3 * alone.primary[0].p_holm)  # type: ignore[operator]
+
+
+def test_a_plan_changed_afterwards_is_refused(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path / "data", ["mask-channel"], seeds=SEEDS)
+    plan.save(tmp_path)
+    text = (tmp_path / "study.json").read_text()
+    (tmp_path / "study.json").write_text(text.replace('"margin": 0.01', '"margin": 0.05'))
+    with pytest.raises(ConfigError, match="was changed after it was written"):
+        StudyPlan.load(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["images", "labels", "patients", "split", "revision"])
@@ -174,37 +317,51 @@ def test_runs_that_differ_in_a_setting_are_two_arms(tmp_path: Path) -> None:
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "simclr", 1.0, 1, settings=warmer),
     )
-    assert len(found.arms) == 2
-    assert found.arms[1].label == "simclr (method.temperature=0.5)"
-    assert any("no arm 'simclr'" in text for text, _ in found.warnings)
+    assert [arm.label for arm in found.arms] == [
+        "simclr (method.temperature=0.2)", "simclr (method.temperature=0.5)"
+    ]  # fmt: skip
 
 
-def test_unequal_budgets_are_said(tmp_path: Path) -> None:
-    found = _analyze(
-        write_run(tmp_path / "one", "simclr", 1.0),
-        write_run(tmp_path / "two", "mask-channel", 1.0, settings={"finetune": {"epochs": 7}}),
-    )
-    assert any("finetune.epochs: 7 against 50" in text for text in found.verdicts[0].cautions)
-
-
-def test_a_disease_too_rare_for_intervals_leaves_the_mean(tmp_path: Path) -> None:
+def test_a_rare_disease_has_no_interval_and_no_part_in_the_primary_mean(tmp_path: Path) -> None:
     table = cohort(rare=True)
     table.loc[table["patient_id"].isin(["1"]), f"label_{RARE}"] = 1
     found = _analyze(
-        write_run(tmp_path / "one", "simclr", 1.0, table=table),
-        write_run(tmp_path / "two", "mask-channel", 2.0, table=table),
+        *_arm(tmp_path, "simclr", 1.0, table=table),
+        *_arm(tmp_path, "mask-channel", 2.0, table=table),
     )
-    assert int(found.bench.headline.sum()) == 13
+    assert int(found.bench.primary.sum()) == 13
     assert found.verdicts[0].word == "helps"
-    assert any("Means are over the 13 diseases" in text for text, _ in found.warnings)
+    (comparison,) = found.with_control()
+    rare = comparison.diseases[RARE]
+    assert rare.difference.value is not None
+    assert rare.difference.interval is None
+    assert rare.holm is None
+    assert "fewer than 20" in rare.note
+    assert comparison.diseases["Mass"].difference.interval is not None
+    # The mean of all is shown, but nothing is said of its uncertainty.
+    assert comparison.mean_all.value is not None
+    assert comparison.mean_all.interval is None
+    assert any(RARE in text and "13 diseases" in text for text, _ in found.warnings)
+
+
+def test_without_a_frequent_disease_nothing_is_judged(tmp_path: Path) -> None:
+    table = cohort(patients=32)
+    found = _analyze(
+        *_arm(tmp_path, "simclr", 1.0, table=table),
+        *_arm(tmp_path, "mask-channel", 3.0, table=table),
+    )
+    (verdict,) = found.verdicts
+    assert verdict.word == "not judged"
+    assert "no disease has 20 positive test patients" in verdict.sentence
+    assert found.primary[0].comparison.mean.interval is None
 
 
 def test_a_study_says_what_is_missing(tmp_path: Path) -> None:
-    plan = make_plan(tmp_path / "data", ["simclr", "mask-channel"], seeds=1)
+    plan = make_plan(tmp_path / "data", ["mask-channel"], seeds=1)
     plan.save(tmp_path)
     write_run(tmp_path / "runs" / "simclr-s0-f1", "simclr", 1.0)
     write_json(tmp_path / "failures.json", {"mask-channel-s0-f1": {"problem": "no room"}})
-    found = analyze([tmp_path], resamples=DRAWS)
+    found = analyze([tmp_path])
     assert found.collected.missing == {"mask-channel-s0-f1": "no room"}
     assert any("mask-channel-s0-f1 is missing: no room" in text for text, _ in found.warnings)
 
@@ -218,7 +375,7 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
 def test_tables_hold_the_numbers_of_the_analysis(tmp_path: Path) -> None:
     found = _analyze(
         write_run(tmp_path / "one", "simclr", 1.0),
-        write_run(tmp_path / "two", "mask-channel", 1.3, 1),
+        write_run(tmp_path / "two", "mask-channel", 1.3),
     )
     tables = study_tables(found)
     row = tables["comparisons"].frame().iloc[0]

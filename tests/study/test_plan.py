@@ -8,8 +8,9 @@ from medsgssl.config.loading import dump
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import all_methods
 from medsgssl.runs.folder import flatten
+from medsgssl.study.matching import unlike, views_seen
 from medsgssl.study.plan import StudyPlan
-from medsgssl.study.planning import make_ablation, make_plan
+from medsgssl.study.planning import describe, make_ablation, make_plan, plan_table
 from medsgssl.study.variants import left_out
 
 
@@ -37,17 +38,22 @@ def test_controls_are_for_methods_with_masks_alone() -> None:
 
 
 def test_a_method_without_pretraining_has_none() -> None:
-    plan = _plan(methods=["direct"], seeds=1, twins=True, controls=["none"])
+    plan = _plan(methods=["direct"], seeds=1, baselines=True, controls=["none"])
     assert [(run.name, run.no_pretrain, run.start) for run in plan.runs] == [
         ("direct-s0-f1", True, None)
     ]
 
 
-def test_twins_are_direct() -> None:
-    plan = _plan(methods=["masked-contrastive"], seeds=1, twins=True)
-    (twin,) = [run for run in plan.runs if run.no_pretrain]
-    assert twin.name == "masked-contrastive-direct-s0-f1"
-    assert plan.config(twin).no_pretrain
+def test_a_baseline_of_its_own_has_the_methods_input_path() -> None:
+    plan = _plan(methods=["guided-crop", "masked-contrastive"], seeds=1, baselines=True)
+    # What fine-tunes the plain network shares the plain baseline.
+    assert {run.name for run in plan.runs if run.no_pretrain} == {
+        "guided-crop-no-pretrain-s0-f1", "direct-s0-f1",
+    }  # fmt: skip
+    pairs = {(one.arm, one.against) for one in plan.family if one.kind == "baseline"}
+    assert ("masked-contrastive", "direct") in pairs
+    assert ("guided-crop", "guided-crop-no-pretrain") in pairs
+    assert ("simclr", "direct") in pairs
 
 
 def test_every_run_has_its_own_seed_masks_and_fraction() -> None:
@@ -76,6 +82,9 @@ def test_settings_of_one_method() -> None:
         ({"items": ["data.imgsize=64"]}, "no such setting"),
         ({"items": ["seed=3"]}, "decides seed"),
         ({"items": ["direct:pretrain.epochs=3"]}, "not among the methods"),
+        ({"folds": 5}, "not both"),
+        ({"seeds": None, "folds": 2}, "bear no verdict"),
+        ({"items": ["data.fold=1", "data.folds=5"]}, "decides data.fold"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(changes: dict[str, object], said: str) -> None:
@@ -86,12 +95,17 @@ def test_mistakes_are_found_before_anything_runs(changes: dict[str, object], sai
 def test_a_study_may_grow_but_not_change(tmp_path: Path) -> None:
     folder = tmp_path / "study"
     _plan(seeds=1).joined(folder).save(folder)
+    first = StudyPlan.load(folder)
     grown = _plan(seeds=2).joined(folder)
-    assert grown.runs == StudyPlan(grown.data, {}, {}, grown.runs).runs
     assert len(grown.runs) == len(_plan(seeds=2).runs)
+    assert grown.earlier == (first.hash,)
+    assert grown.hash != first.hash
+    assert _plan(seeds=1).joined(folder) == first
     _plan(seeds=1, items=["data.num_workers=0"]).joined(folder)  # changes no result
     with pytest.raises(ConfigError, match=r"pretrain\.epochs: None -> 3"):
         _plan(items=["pretrain.epochs=3"]).joined(folder)
+    with pytest.raises(ConfigError, match=r"study\.margin: 0\.01 -> 0\.02"):
+        _plan(items=["study.margin=0.02"]).joined(folder)
 
 
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -109,7 +123,7 @@ def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_an_ablation_leaves_out_each_part_beside_control_and_twin() -> None:
     plan = make_ablation(Path("data"), "attention-prior", seeds=1, fractions=(0.1, 1.0))
     assert {run.name for run in plan.runs if not run.pretrains and run.fraction == 1} == {
-        "simclr-s0-f1", "attention-prior-s0-f1", "attention-prior-direct-s0-f1",
+        "simclr-s0-f1", "attention-prior-s0-f1", "attention-prior-no-pretrain-s0-f1",
         "attention-prior-without-segmentation-s0-f1",
         "attention-prior-without-equivariance-s0-f1",
     }  # fmt: skip
@@ -138,13 +152,53 @@ def test_a_method_without_parts_cannot_be_ablated() -> None:
         make_ablation(Path("data"), "simclr")
 
 
-def test_the_control_of_an_ablation_has_the_methods_backbone_unless_one_is_named() -> None:
-    def backbone(*items: str) -> str:
-        plan = make_ablation(Path("data"), "anatomy-masked-attention", items=items)
-        return plan.config(plan.runs[0]).encoder.name
+def test_a_transformer_gets_a_control_with_its_own_network() -> None:
+    methods = ["anatomy-masked-attention", "mask-channel"]
+    plan = _plan(methods=methods, seeds=1, items=["data.img_size=64"])
+    pairs = {one.arm: one.against for one in plan.family}
+    assert pairs == {
+        "anatomy-masked-attention": "simclr-vit_small_patch16_224", "mask-channel": "simclr",
+    }  # fmt: skip
+    configs = {run.arm: plan.config(run) for run in plan.runs}
+    for arm, control in pairs.items():
+        assert configs[control].method_name == "simclr"
+        own, other = (flatten(dump(configs[name])) for name in (arm, control))
+        assert unlike(own, other) == []
+    mixed = flatten(dump(configs["anatomy-masked-attention"])), flatten(dump(configs["simclr"]))
+    assert unlike(*mixed) == ["encoder.name"]
 
-    assert backbone() == "vit_small_patch16_224"
-    assert backbone("encoder.name=vit_tiny_patch16_224") == "vit_tiny_patch16_224"
+
+def test_a_control_sees_as_many_views_as_its_method() -> None:
+    plan = _plan(methods=["guided-crop"], seeds=1, items=["pretrain.epochs=10"])
+    configs = {run.arm: plan.config(run) for run in plan.runs}
+    ((arm, control),) = [(one.arm, one.against) for one in plan.family]
+    assert views_seen(configs[arm]) == views_seen(configs[control]) == 30
+    assert configs[control].pretrain.epochs == 15
+
+
+def test_folds_take_the_place_of_seeds() -> None:
+    plan = _plan(methods=["mask-channel"], seeds=None, folds=5, fractions=(0.1, 1.0))
+    assert {(run.fold, run.seed) for run in plan.runs} == {(f, f) for f in range(5)}
+    # All arms of a fold before the next one, and every fold pretrains for itself.
+    assert [run.fold for run in plan.runs] == sorted(run.fold for run in plan.runs)  # type: ignore[type-var]
+    assert all(f"-k{run.fold}" in run.start for run in plan.runs if run.start)
+    config = plan.config(plan.runs[-1])
+    assert (config.data.folds, config.data.fold, config.seed) == (5, 4, 4)
+
+
+def test_the_plan_is_printed_with_one_whole_line_per_run() -> None:
+    plan = _plan(
+        methods=["anatomy-masked-attention"], seeds=3, fractions=(0.1, 1.0), controls=["shuffled"],
+    )  # fmt: skip
+    head, *lines = plan_table(plan)
+    assert head.split() == ["method", "encoder", "seed", "labels", "control", "judged", "against"]
+    assert len(lines) == sum(not run.pretrains for run in plan.runs)
+    assert lines[0].split() == [
+        "anatomy-masked-attention", "vit_small_patch16_224", "0", "10", "%", "-",
+        "simclr-vit_small_patch16_224",
+    ]  # fmt: skip
+    assert any(line.split()[5] == "shuffled" for line in lines)
+    assert any(plan.hash in line for line in describe(plan))
 
 
 @pytest.mark.parametrize(

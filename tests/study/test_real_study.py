@@ -47,7 +47,7 @@ def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
     # Masks were drawn once for all.
     assert len(list((tmp_path / "cache").glob("*/masks/*/store.json"))) == 1
     assert {outcome.status for outcome in run_study(plan, folder, quiet)} == {"skipped"}
-    found = analyze([folder], resamples=100)
+    found = analyze([folder])
     assert len(found.collected.runs) == 8
     labels = {arm.label for arm in found.arms}
     assert labels == {
@@ -62,6 +62,6 @@ def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
     assert scores["boxes"] > 0
     assert 0 <= scores["measures"]["energy"]["value"] <= 1
     assert look_all(run_folders([folder]), console=quiet) == []
-    page = write_study_report([folder], resamples=100)
+    page = write_study_report([folder])
     assert f"{scores['boxes']} boxes" in page.read_text()
     assert (folder / "report" / "localization.csv").is_file()

@@ -40,11 +40,12 @@ class _Made:
 
 def _study(place: Path, store: MaskStore | None, skill: np.ndarray | float) -> Analysis:
     identity = "none" if store is None else store_identity(store)
-    runs = [
-        write_run(place / "simclr", "simclr", 1.0),
-        write_run(place / "guided", "mask-channel", skill, identity=identity),
+    runs = [write_run(place / f"simclr{s}", "simclr", 1.0, s) for s in range(3)]
+    runs += [
+        write_run(place / f"guided{s}", "mask-channel", skill, s, identity=identity)
+        for s in range(3)
     ]
-    return analyze([run.path for run in runs], resamples=200)
+    return analyze([run.path for run in runs])
 
 
 def test_without_the_store_the_report_says_what_is_missing(tmp_path: Path) -> None:
@@ -74,10 +75,35 @@ def test_guidance_that_helps_with_good_masks_shows_in_the_trend(tmp_path: Path) 
 
 
 def test_subgroups_hold_every_image_once(tmp_path: Path) -> None:
-    ((_, parts),) = _study(tmp_path, None, 1.2).subgroups
+    ((_, tests),) = _study(tmp_path, None, 1.2).subgroups
+    parts = tests.strata
     images = int((cohort()["split"] == "test").sum())
     for kind in ("sex", "age", "view"):
         assert sum(part.images for part in parts if part.kind == kind) == images
     women = next(part for part in parts if part.name == "F")
     assert women.own.value is not None
     assert women.difference.value == pytest.approx(women.own.value - women.other.value)  # type: ignore[operator]
+
+
+def test_a_gain_in_one_view_alone_shows_as_interaction(tmp_path: Path) -> None:
+    table = cohort(800)
+    frontal = (table["view"] == "PA").to_numpy()
+    for name, skill in (("same", 1.4), ("more", np.where(frontal, 2.2, 1.0))):
+        runs = [
+            write_run(tmp_path / f"s{s}{name}", "simclr", 1.0, s, table=table) for s in range(3)
+        ]
+        runs += [
+            write_run(tmp_path / f"g{s}{name}", "mask-channel", skill, s, table=table)
+            for s in range(3)
+        ]
+        ((_, tests),) = analyze([run.path for run in runs]).subgroups
+        assert {test.kind for test in tests.interactions} == {"sex", "age", "view"}
+        (view,) = [test for test in tests.interactions if test.kind == "view"]
+        assert (view.name, view.rest) == ("AP", "PA")
+        assert view.p_holm is not None
+        assert (view.p_holm < 0.05) == (name == "more")
+        sex = next(test for test in tests.interactions if test.kind == "sex")
+        assert view.difference.p is not None
+        assert view.p_holm >= view.difference.p
+        assert sex.p_holm is not None
+        assert sex.p_holm > 0.05

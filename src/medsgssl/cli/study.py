@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 StudyData = Annotated[Path, typer.Option("--data", help="Folder of the data set.")]
 StudyFolder = Annotated[Path, typer.Option("--out", help="Folder of the study.")]
-Seeds = Annotated[int, typer.Option(help="How many seeds: 0, 1, ...", min=1)]
+Seeds = Annotated[int | None, typer.Option(help="How many seeds: 0, 1, ...; 3 by default.", min=1)]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        help="Cross-validation instead of seeds: every patient outside a selection group of 10 % "
+        "is tested once. Replaces list files.",
+        min=3,
+    ),
+]
 LabelFractions = Annotated[str, typer.Option(help="Shares of the labeled patients, with commas.")]
 StudySettings = Annotated[
     list[str] | None,
@@ -43,7 +51,8 @@ def run(
     data: StudyData,
     out: StudyFolder,
     methods: Annotated[str, typer.Option(help="Names of methods, with commas.")],
-    seeds: Seeds = 3,
+    seeds: Seeds = None,
+    folds: Folds = None,
     label_fractions: LabelFractions = "1",
     controls: Annotated[
         str,
@@ -70,9 +79,10 @@ def run(
         data,
         split_list(methods),
         seeds=seeds,
+        folds=folds,
         fractions=numbers(label_fractions),
         controls=split_list(controls),
-        twins=baselines,
+        baselines=baselines,
         items=settings or [],
         file=read_yaml(config) if config else None,
     )
@@ -88,21 +98,26 @@ def carry_out(plan: StudyPlan, out: Path, *, dry_run: bool) -> None:
         dry_run: Show the plan with its time and disk space, and write nothing.
     """
     from medsgssl.report.run_page import write_report
+    from medsgssl.report.study_page import write_study_report
     from medsgssl.study.cost import estimate
+    from medsgssl.study.planning import fix_primary_diseases
     from medsgssl.study.runner import run_study
     from medsgssl.utils.progress import new_console
 
     if dry_run:
+        plan = fix_primary_diseases(plan)
         plan.joined(out)  # raises now what running it would refuse
         log = new_console(stderr=True)
         _show_plan(plan, estimate(plan, out, lambda text: log.print(f"{text} ...")))
         return
     outcomes = run_study(plan, out, on_run_end=write_report)
     failed = [outcome for outcome in outcomes if outcome.problem]
+    evaluated = {planned.name for planned in plan.runs if not planned.pretrains}
     typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are complete.")
     for outcome in failed:
         typer.echo(f"{outcome.status}: {outcome.name}: {outcome.problem.splitlines()[0]}")
-    typer.echo(f"Report it: medsgssl study report {out}")
+    if any(not outcome.problem and outcome.name in evaluated for outcome in outcomes):
+        typer.echo(f"Report: {write_study_report([out])}")
     if failed:
         raise typer.Exit(1)
 
@@ -116,7 +131,6 @@ def report(
         Path | None, typer.Option("--out", help="Folder; STUDY/report or ./comparison by default.")
     ] = None,
     control: Annotated[str, typer.Option(help="The arm to compare with.")] = "simclr",
-    resamples: Annotated[int, typer.Option(help="Resamples of patients.", min=100)] = 2000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.", min=0.5, max=0.999)] = 0.95,
 ) -> None:
     """Report a study, or any run folders, from their result files alone.
@@ -125,9 +139,7 @@ def report(
     """
     from medsgssl.report.study_page import write_study_report
 
-    page = write_study_report(
-        folders, out, control=control, resamples=resamples, confidence=confidence
-    )
+    page = write_study_report(folders, out, control=control, confidence=confidence)
     typer.echo(f"Report: {page}")
 
 
@@ -211,7 +223,8 @@ def ablate(
     method: MethodName,
     data: StudyData,
     out: StudyFolder,
-    seeds: Seeds = 3,
+    seeds: Seeds = None,
+    folds: Folds = None,
     label_fractions: LabelFractions = "1",
     config: ConfigFile = None,
     settings: StudySettings = None,
@@ -230,6 +243,7 @@ def ablate(
         data,
         method,
         seeds=seeds,
+        folds=folds,
         fractions=numbers(label_fractions),
         items=settings or [],
         file=read_yaml(config) if config else None,
@@ -251,16 +265,14 @@ def numbers(text: str) -> list[float]:
 
 
 def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
-    from rich.table import Table
-
+    from medsgssl.study.planning import describe, plan_table
     from medsgssl.utils.formatting import duration, size
     from medsgssl.utils.progress import new_console
 
-    table = Table("run", "time", "from", "disk space")
-    for item in needs.runs:
-        table.add_row(item.run.name, duration(item.seconds), item.basis, size(item.num_bytes))
+    # Plain text, one line per run: neither a narrow terminal nor a pipe cuts any of it.
+    for line in (*plan_table(plan), "", *describe(plan)):
+        typer.echo(line)
     console = new_console(always=True)
-    console.print(table)
     splits = ", ".join(f"{count} {name}" for name, count in needs.images.items())
     console.print(f"Images: {splits}. {len(needs.complete)} of {len(plan.runs)} runs are complete.")
     console.print(

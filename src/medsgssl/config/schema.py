@@ -89,9 +89,27 @@ class DataSettings(Settings):
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.2, description="share of the patients drawn for test by the random split"
     )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="cross-validation instead of data.split: folds of the patients outside a "
+        "selection group of 10 %, which is never tested (`study run --folds`)",
+    )
+    fold: Annotated[int, Field(ge=0)] | Literal["selection"] | None = Field(
+        None,
+        description="the fold that is tested; selection: fold 0's training patients, scored on "
+        "the selection group, for choices of settings",
+    )
     label_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the training patients whose labels fine-tuning may use"
     )
+
+    @model_validator(mode="after")
+    def _a_fold_is_one_of_the_folds(self) -> DataSettings:
+        if (self.fold is None) != (self.folds is None):
+            raise ValueError("fold and folds are given together")
+        if isinstance(self.fold, int) and self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold must be below folds ({self.folds})")
+        return self
 
 
 class EncoderSettings(Settings):
@@ -125,6 +143,14 @@ class EvaluateSettings(Settings):
         0.95, description="confidence level of the intervals"
     )
     calibrate: bool = Field(True, description="temperature scaling on validation")
+
+
+class StudySettings(Settings):
+    """How a study judges; a single run does not look at it."""
+
+    margin: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.01, description="differences in mean AUC below it count as equivalent"
+    )
 
 
 MaskControl = Literal["none", "shuffled", "random-blob", "mean-template"]
@@ -312,3 +338,4 @@ class Config(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    study: StudySettings = StudySettings()

@@ -69,7 +69,7 @@ def catalog_columns(label_set: LabelSet) -> dict[str, str]:
 # The settings that decide what a catalog holds.
 _DECIDES = {
     "split", "split_seed", "val_fraction", "test_fraction", "max_pixels", "labels", "classes",
-    "image_column", "patient_column", "patient_pattern", "uncertain",
+    "image_column", "patient_column", "patient_pattern", "uncertain", "folds", "fold",
 }  # fmt: skip
 _KEY = b"medsgssl"
 # What a problem is called and whether hashes were asked for changes no result.
@@ -177,7 +177,7 @@ def typed(table: pd.DataFrame, label_set: LabelSet, path: Path) -> pd.DataFrame:
     if absent:
         raise DataError(f"{path} lacks the column {absent[0]}", _ANEW)
     ordered = table[list(columns)].astype(columns).reset_index(drop=True)
-    if ordered["image_id"].duplicated().any() or not ordered["split"].isin(SPLITS).all():
+    if ordered["image_id"].duplicated().any() or not ordered["split"].isin((*SPLITS, "")).all():
         raise DataError(f"{path} has repeated images or unknown splits", _ANEW)
     return ordered
 
@@ -237,9 +237,12 @@ def current_catalog(settings: DataSettings) -> Catalog:
 
 def saved_as(settings: DataSettings) -> Path:
     """Return the file in the cache that ``load_or_build`` keeps the catalog in."""
-    # A set that is pretrained on here and split there has two catalogs.
-    whole = settings.split == "train"
-    return cache_place(settings) / (f"all-{CATALOG_FILE}" if whole else CATALOG_FILE)
+    # A set that is pretrained on here and split there has two catalogs, and each fold its own.
+    if settings.split == "train":
+        return cache_place(settings) / f"all-{CATALOG_FILE}"
+    if settings.fold is not None:
+        return cache_place(settings) / f"fold-{settings.fold}-of-{settings.folds}-{CATALOG_FILE}"
+    return cache_place(settings) / CATALOG_FILE
 
 
 def _saved(source: Reader, settings: DataSettings) -> Catalog | None:

@@ -43,6 +43,8 @@ def extra_datasets(settings: DataSettings) -> list[DataSettings]:
             "extra_roots": (),
             "labels": WITHOUT_LABELS,
             "split": "train",
+            "folds": None,
+            "fold": None,
             "classes": (),
             "image_column": None,
             "patient_column": None,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medsgssl.config.schema import DataSettings
+from medsgssl.data.folds import SELECTION, fold_of_patients
 from medsgssl.data.labels import LabelSet, label_array
 from medsgssl.data.official import nih_test_patients, nih_val_patients
 from medsgssl.data.readers.base import ListFile
@@ -29,7 +30,8 @@ def assign_splits(
 
     Args:
         table: Catalog rows: ``image_id``, ``patient_id`` and the labels are used.
-        settings: ``split``, ``split_seed``, ``val_fraction``, ``test_fraction``.
+        settings: ``split``, ``split_seed``, ``val_fraction``, ``test_fraction``; ``folds`` and
+            ``fold``, which replace ``split`` and the list files.
         lists: The list files of the data set.
         source: Name of the data set.
         label_set: Names the columns of the labels, which drawn splits are stratified by.
@@ -44,6 +46,8 @@ def assign_splits(
         DataError: Lists are missing or incomplete, or a split would be empty.
         LeakError: A patient is in both lists.
     """
+    if settings.fold is not None and settings.split != "train":
+        return _fold(table, settings, label_set)
     kind = _resolve(settings, lists, source, own_split is not None)
     facts: SplitSummary = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
     if kind == "train":
@@ -75,6 +79,29 @@ def assign_splits(
     _check_filled(split, kind)
     check_leaks(table["patient_id"], split)
     return split, facts
+
+
+def _fold(
+    table: pd.DataFrame, settings: DataSettings, label_set: LabelSet
+) -> tuple[pd.Series, SplitSummary]:
+    """Test one fold, or the selection group, and train on the others.
+
+    The selection group is training data of every fold. While it is scored itself, fold 0 is set
+    aside (an empty split), so that settings are chosen without its patients.
+    """
+    numbers, _, labels = patient_labels(table["patient_id"], label_array(table, label_set.names))
+    fold = fold_of_patients(labels, settings.folds or 2, settings.split_seed)[numbers]
+    choosing = settings.fold == "selection"
+    tested = fold == (SELECTION if choosing else settings.fold)
+    split = pd.Series(np.where(tested, "test", "train"), index=table.index, dtype="str")
+    if choosing:
+        split[fold == 0] = ""
+    # Other patients each time: the folds' validation patients need not be the same ones.
+    seed = settings.split_seed + (0 if choosing else int(settings.fold or 0))
+    _draw_validation(table, split, settings.model_copy(update={"split_seed": seed}), label_set)
+    _check_filled(split, "folds")
+    check_leaks(table["patient_id"], split)
+    return split, {"kind": "folds", "seed": settings.split_seed, "validation": "drawn"}
 
 
 def check_leaks(patients: pd.Series, split: pd.Series) -> None:
@@ -199,7 +226,7 @@ def _check_filled(split: pd.Series, kind: str) -> None:
         other = (
             "give more patients; where the data set has more, set data.patient_pattern or "
             "data.patient_column (`medsgssl catalog DATA --split train` shows how they were found)"
-            if kind == "random"
+            if kind in ("random", "folds")
             else "use data.split=random"
         )
         raise DataError(f"the {kind} split leaves {' and '.join(empty)} empty", other)

@@ -83,6 +83,11 @@ class Split:
     table: pd.DataFrame
 
     @classmethod
+    def join(cls, parts: Sequence[Split]) -> Split:
+        """Return the images of several splits as one, in their order."""
+        return cls.of(pd.concat([part.table for part in parts], ignore_index=True))
+
+    @classmethod
     def of(cls, table: pd.DataFrame) -> Split:
         """Gather the arrays of the rows of a checked table."""
         codes, _ = pd.factorize(table["patient_id"], sort=True)

@@ -61,11 +61,13 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Thresholds and calibration", "from validation; see `metrics.json` of each run"),
         (
             "Performance with uncertainty",
-            f"`means.csv`, {percent(bench.confidence)} intervals, {bench.resamples} resamples of "
-            "patients",
+            f"`means.csv`, {percent(bench.confidence)} intervals, each patient left out in turn",
         ),
         ("Comparison", "paired on the same images; `comparisons.csv`, `diseases.csv`, Holm"),
-        ("Several comparisons", "Holm over the diseases, over the study, and over parts"),
+        (
+            "Several comparisons",
+            "simultaneous intervals over planned comparisons; Holm over diseases and components",
+        ),
         ("Fairness", "`subgroups.csv`: sex, age band, view"),
         ("Shortcuts", "AUC of view, sex, age and follow-up alone: `metrics.json` of each run"),
         ("Is it the anatomy", _controls(analysis)),

@@ -19,7 +19,7 @@ from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.cost import seconds_per_image
 from medsgssl.study.plan import PLAN_FILE, StudyPlan, run_folder
-from medsgssl.study.statistics import Estimate, each
+from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.variants import CONTROL
 from medsgssl.utils.formatting import percent
 from medsgssl.utils.io import write_text
@@ -62,13 +62,13 @@ def _head(analysis: Analysis, measured: bool) -> str:
     first = analysis.collected.runs[0]
     data = Path(str(first.settings["data.root"])).name
     bench = analysis.bench
-    diseases = [name for name, kept in zip(bench.test.names, bench.headline, strict=True) if kept]
+    diseases = [name for name, kept in zip(bench.test.names, bench.judged_on, strict=True) if kept]
     return (
         f"# Results on {data}, {first.settings['data.img_size']} pixels\n\n"
         "Made by `medsgssl study table` from result files. Mean AUC on the "
         f"{len(bench.test.table):,} test images of {bench.patients:,} patients, the mean of the "
-        f"diseases {', '.join(diseases)}; {bench.confidence:.0%} intervals over "
-        f"{bench.resamples:,} resamples of patients, and over seeds where there are several.\n\n"
+        f"diseases {', '.join(diseases)}; {bench.confidence:.0%} intervals over patients, each "
+        "left out in turn, and over seeds where there are several.\n\n"
         "*Gain* is the paired difference to the same network and input path without pretraining, "
         "where that was run; with * a side has one seed alone, and the interval does not tell how "
         "another training would differ. "
@@ -98,7 +98,7 @@ def _table(analysis: Analysis, costs: dict[str, float]) -> str:
                 percent(arm.fraction),
                 str(len(arm.runs)),
                 epochs,
-                _number(analysis.means[arm.key]["auc"]),
+                _number(analysis.means[arm.key].auc),
                 _gain(arm, analysis),
                 _NONE if seconds is None else f"{seconds:.0f}",
                 _NONE if cost is None else f"{cost:.2f}",
@@ -228,8 +228,8 @@ def _gain(arm: Arm, analysis: Analysis) -> str:
     # Its own where that was run; for others `no_pretrain` is the same.
     twin = next((other for other in twins if other.method == arm.method), twins[0])
     bench = analysis.bench
-    sides = [each(a.drawn, lambda run: run.mean_auc(bench.headline)) for a in (arm, twin)]
-    found = bench.difference(*sides)
+    sides = [a.each(lambda run: run.mean_auc(bench.judged_on)) for a in (arm, twin)]
+    found = bench.difference(sides[0], sides[1])
     return _number(found, signed=True) + ("" if found.seeds_included else " *")
 
 
@@ -245,7 +245,7 @@ def _is_twin(other: Arm, arm: Arm) -> bool:
     return other.method in (arm.method, "direct") and other.masks in (arm.masks, "")
 
 
-def _number(estimate: Estimate, signed: bool = False) -> str:
+def _number(estimate: PointEstimate, signed: bool = False) -> str:
     if estimate.value is None:
         return _NONE
     sign = "+" if signed else ""

@@ -18,7 +18,7 @@ from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
-from medsgssl.study.statistics import Estimate
+from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.strata import Stratum
 from medsgssl.utils.formatting import number, percent, signed
 
@@ -29,7 +29,7 @@ _MOST_BINS = 15
 _MOST_BARS = 3
 
 
-def _row(name: str, estimate: Estimate) -> ForestRow:
+def _row(name: str, estimate: PointEstimate) -> ForestRow:
     interval = estimate.interval
     excludes_zero = interval is not None and (interval[0] > 0 or interval[1] < 0)
     text = f"{signed(estimate.value)}  ({format_interval(interval, sign=True)})"
@@ -55,7 +55,7 @@ def subgroup_chart(
 ) -> Chart | None:
     """Draw the differences from the control within subgroups: all arms on one axis."""
     arms = [found.arm.label for found, _ in subgroups]
-    groups: dict[tuple[str, str], dict[str, Estimate]] = {}
+    groups: dict[tuple[str, str], dict[str, PointEstimate]] = {}
     for found, parts in subgroups:
         for part in parts:
             if part.difference.value is not None:

@@ -21,8 +21,8 @@ from medsgssl.report.tables import Table, format_interval, p_text, write_tables
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.variants import CONTROL
-from medsgssl.study.verdict import RULE, Verdict
-from medsgssl.utils.formatting import count, join_names, percent, signed, words
+from medsgssl.study.verdict import RULE, MethodVerdict, Verdict
+from medsgssl.utils.formatting import join_names, percent, signed, words
 
 PAGE = "report.html"
 Tables = dict[str, Table]
@@ -40,7 +40,6 @@ def write_study_report(
     out: Path | None = None,
     *,
     control: str = CONTROL,
-    resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Path:
     """Compare the runs and write the page with its tables and figures.
@@ -51,7 +50,6 @@ def write_study_report(
         folders: One study, or run folders.
         out: Folder of the report; ``report_folder`` by default.
         control: Label of the arm to compare with.
-        resamples: Resamples of patients behind each interval.
         confidence: Nominal coverage.
 
     Returns:
@@ -61,7 +59,7 @@ def write_study_report(
         ConfigError: A folder holds no run.
         DataError: A file is damaged, or the runs do not compare.
     """
-    analysis = analyze(folders, control=control, resamples=resamples, confidence=confidence)
+    analysis = analyze(folders, control=control, confidence=confidence)
     folder = out or report_folder(folders)
     tables = study_tables.study_tables(analysis)
     write_tables(list(tables.values()), folder)
@@ -80,7 +78,7 @@ def write_study_report(
         "runs": len(analysis.collected.runs),
         "fractions": join_names([percent(share) for share in fractions]),
         "verdicts": verdict_rows(analysis),
-        "sentences": [(one.sentence, one.cautions) for one in analysis.verdicts],
+        "sentences": [(one.sentence, one.caveats) for one in _every_verdict(analysis)],
         "control": analysis.control,
         "rule": RULE,
         "warnings": merge_warnings(analysis.warnings),
@@ -116,9 +114,13 @@ class VerdictRow:
     bar: Markup
 
 
+def _every_verdict(analysis: Analysis) -> list[MethodVerdict]:
+    return [*analysis.verdicts, *analysis.baseline_verdicts]
+
+
 def verdict_rows(analysis: Analysis) -> list[VerdictRow]:
     """Return every verdict: the largest label fraction first, then as the study orders methods."""
-    parts = [part for one in analysis.verdicts for part in one.parts]
+    parts = [part for one in _every_verdict(analysis) for part in one.parts]
     parts.sort(key=lambda part: -part.comparison.arm.fraction)
     ends = [
         end
@@ -170,7 +172,7 @@ def _top(analysis: Analysis) -> float:
 
 
 def _mean_diseases(analysis: Analysis) -> list[str]:
-    chosen = zip(analysis.bench.test.names, analysis.bench.headline, strict=True)
+    chosen = zip(analysis.bench.test.names, analysis.bench.judged_on, strict=True)
     return [words(name) for name, kept in chosen if kept]
 
 
@@ -322,7 +324,7 @@ def localization_panel(analysis: Analysis, tables: Tables) -> Panel:
 def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
     """Differences within subgroups, and what shortcuts alone would score."""
     top = _top(analysis)
-    here = [(found, parts) for found, parts in analysis.subgroups if found.arm.fraction == top]
+    here = [(found, one.strata) for found, one in analysis.subgroups if found.arm.fraction == top]
     chart = study_charts.subgroup_chart(here, analysis.control)
     blocks: list[Block] = []
     if chart is None:
@@ -376,7 +378,6 @@ def calibration_panel(analysis: Analysis, tables: Tables) -> Panel:
 
 def making_panel(analysis: Analysis, tables: Tables) -> Panel:
     """How the numbers were made, and of which runs."""
-    bench = analysis.bench
     text = (
         "Every number is computed from `predictions.parquet`, `metrics.json`, `data.json` and "
         "`config.yaml` of the runs below; no run is repeated and no model is loaded. The tables "
@@ -384,9 +385,9 @@ def making_panel(analysis: Analysis, tables: Tables) -> Panel:
         "`checklist.md`, a reporting checklist filled in as far as the files allow."
     )
     statistics = (
-        f"Patients, not images, are resampled ({count(bench.resamples)} times), the same ones for "
-        "every run. The interval of an arm with several seeds adds the variance between seeds to "
-        f"that of patients. Means are over: {', '.join(_mean_diseases(analysis))}."
+        "Patients, not images, are left out in turn, the same ones for every run. The interval of "
+        "an arm with several seeds adds the variance between seeds to that of patients. "
+        f"Means are over: {', '.join(_mean_diseases(analysis))}."
     )
     details = (
         Details("Runs", (tables["runs"],), open=True),

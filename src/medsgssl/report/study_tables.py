@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medsgssl.evaluation.delong import holm
+from medsgssl.evaluation.multiplicity import holm
 from medsgssl.report.run_tables import metric_columns
 from medsgssl.report.tables import Cell, Column, Row, Table, format_interval
 from medsgssl.study.analysis import Analysis
@@ -15,7 +15,7 @@ from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import QUESTIONS, Comparison
 from medsgssl.study.localize import LOCALIZATION_FILE, MEASURES
-from medsgssl.study.statistics import Estimate, each
+from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.strata import QualityStrata, Stratum
 from medsgssl.study.variants import part_of
 from medsgssl.study.verdict import Verdict
@@ -49,14 +49,15 @@ def study_tables(analysis: Analysis) -> dict[str, Table]:
 # What the study calls a mean or a judged interval is read here alone.
 
 
-def mean_of(analysis: Analysis, arm: Arm, name: Literal["auc", "auc_20", "ap"]) -> Estimate:
+def mean_of(analysis: Analysis, arm: Arm, name: Literal["auc", "auc_all", "ap"]) -> PointEstimate:
     """Return a mean of an arm."""
-    return analysis.means[arm.key][name]
+    estimate: PointEstimate = getattr(analysis.means[arm.key], name)
+    return estimate
 
 
 def judged_interval(verdict: Verdict) -> Interval | None:
     """Return the interval that a verdict rests on."""
-    return verdict.comparison.mean.interval
+    return verdict.interval
 
 
 def ordered_arms(analysis: Analysis) -> list[Arm]:
@@ -78,14 +79,14 @@ def metric_mean(arm: Arm, key: str) -> float | None:
 def means(analysis: Analysis) -> Table:
     """Return the means of every arm."""
     decisions, calibration = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
-    apart = int(analysis.bench.frequent().sum()) != int(analysis.bench.headline.sum())
+    apart = int(analysis.bench.defined().sum()) != int(analysis.bench.judged_on.sum())
     columns = (
         _ARM,
         _LABELS,
         Column("seeds", "seeds", "count", "Seeds"),
         Column("auc", "mean AUC", "estimate", "AUC"),
         Column("auc_sd", "SD of seeds"),
-        Column("auc_20", "of frequent diseases", "estimate", page=apart),
+        Column("auc_all", "of all diseases", "estimate", page=apart),
         Column("ap", "mean AP", "estimate", "AP"),
         Column("ap_sd", "SD of seeds", page=False),
         *(
@@ -103,7 +104,7 @@ def means(analysis: Analysis) -> Table:
             "seeds": len(arm.runs),
             "auc": auc,
             "auc_sd": auc.sd,
-            "auc_20": mean_of(analysis, arm, "auc_20"),
+            "auc_all": mean_of(analysis, arm, "auc_all"),
             "ap": ap,
             "ap_sd": ap.sd,
             "runs": " ".join(run.name for run in arm.runs),
@@ -137,7 +138,6 @@ def threshold_rule(settings: Mapping[str, Any]) -> str:
 
 def comparisons(analysis: Analysis) -> Table:
     """Return every comparison of two arms."""
-    judged = {id(part.comparison): part for verdict in analysis.verdicts for part in verdict.parts}
     columns = (
         Column("kind", "kind", "text", page=False),
         _ARM,
@@ -147,7 +147,11 @@ def comparisons(analysis: Analysis) -> Table:
         _P,
         _P_HOLM,
         Column("verdict", "verdict", "text"),
-        Column("difference_20", "of frequent diseases", "change", page=False),
+        Column("simultaneous_low", "simultaneous interval, low", page=False),
+        Column("simultaneous_high", "simultaneous interval, high", page=False),
+        Column("p_equivalent", "p of equivalence", "p", page=False),
+        Column("detectable", "detectable", page=False),
+        Column("difference_all", "of all diseases", "change", page=False),
         Column("difference_ap", "difference in mean AP", "change", page=False),
         Column("seeds_in_interval", "seeds in interval", "text", page=False),
         Column("differs_in", "differs in", "text", page=False),
@@ -155,7 +159,7 @@ def comparisons(analysis: Analysis) -> Table:
     )
     rows: list[Row] = []
     for found in analysis.comparisons:
-        verdict = judged.get(id(found))
+        verdict = analysis.verdict_of(found)
         rows.append(
             sides(found)
             | {
@@ -163,10 +167,14 @@ def comparisons(analysis: Analysis) -> Table:
                 "p": found.mean.p,
                 "p_holm": None if verdict is None else verdict.p_holm,
                 "verdict": "" if verdict is None else verdict.word,
-                "difference_20": found.mean_20,
+                "simultaneous_low": verdict.interval[0] if verdict and verdict.interval else None,
+                "simultaneous_high": verdict.interval[1] if verdict and verdict.interval else None,
+                "p_equivalent": None if verdict is None else verdict.p_equivalent,
+                "detectable": None if verdict is None else verdict.detectable,
+                "difference_all": found.mean_all,
                 "difference_ap": found.mean_ap,
                 "seeds_in_interval": str(found.mean.seeds_included),
-                "differs_in": "; ".join(found.unlike),
+                "differs_in": "; ".join(found.tuned_apart),
                 "asks": QUESTIONS[found.kind],
             }
         )
@@ -190,7 +198,6 @@ def diseases(analysis: Analysis) -> Table:
         Column("difference", "difference", "change", "Difference"),
         _P,
         _P_HOLM,
-        Column("p_delong_by_seed", "p by seed", "text", page=False),
         Column("ap", "AP", "estimate", page=False),
         Column("ap_against", "AP of the control", page=False),
         Column("ap_difference", "difference in AP", "change"),
@@ -205,14 +212,13 @@ def diseases(analysis: Analysis) -> Table:
                 | {
                     "disease": name,
                     "positives": int(positives[d]),
-                    "auc": bench.estimate(each(found.arm.drawn, _auc_of(d))),
-                    "auc_against": float(np.mean([run.auc[d] for run in found.against.drawn])),
+                    "auc": bench.estimate(found.arm.each(_auc_of(d))),
+                    "auc_against": float(np.mean([run.auc[d] for run in found.against.jackknifed])),
                     "difference": pair.difference,
                     "p": pair.difference.p,
                     "p_holm": pair.holm,
-                    "p_delong_by_seed": " ".join(f"{s}:{p:.4g}" for s, p in pair.delong.items()),
-                    "ap": bench.estimate(each(found.arm.drawn, _ap_of(d))),
-                    "ap_against": float(np.mean([run.ap[d] for run in found.against.drawn])),
+                    "ap": bench.estimate(found.arm.each(_ap_of(d))),
+                    "ap_against": float(np.mean([run.ap[d] for run in found.against.jackknifed])),
                     "ap_difference": pair.ap,
                     "note": pair.note,
                 }
@@ -223,11 +229,11 @@ def diseases(analysis: Analysis) -> Table:
 
 
 def _auc_of(d: int) -> Any:
-    return lambda run: run.disease_auc(d)
+    return lambda run: run.auc_of(d)
 
 
 def _ap_of(d: int) -> Any:
-    return lambda run: run.disease_ap(d)
+    return lambda run: run.ap_of(d)
 
 
 def _significant(row: Row) -> bool:
@@ -254,7 +260,7 @@ _STRATUM = (
 
 def subgroups(analysis: Analysis) -> Table:
     """Return the comparisons with the control within sex, age band and view."""
-    rows = [_stratum(found, part) for found, parts in analysis.subgroups for part in parts]
+    rows = [_stratum(found, part) for found, tests in analysis.subgroups for part in tests.strata]
     return Table("subgroups", "Subgroups", _STRATUM, rows, "subgroups.csv")
 
 
@@ -376,7 +382,7 @@ def localization(analysis: Analysis) -> Table:
             known = [value for value in values if value is not None]
             ends = found[0]["measures"][name]["interval"] if len(found) == 1 else None
             mean = float(np.mean(known)) if known else None
-            row[name] = Estimate(mean, (ends[0], ends[1]) if ends else None)
+            row[name] = PointEstimate(mean, (ends[0], ends[1]) if ends else None)
         rows.append(row)
     caption = f"{rows[0]['boxes']} boxes of {rows[0]['patients']} patients" if rows else ""
     source = "localization.csv, from localization.json of the runs"
@@ -417,7 +423,7 @@ def runs(analysis: Analysis) -> Table:
         Column("ap", "mean AP"),
         Column("validation_auc", "mean AUC on validation"),
     )
-    head = analysis.bench.headline
+    head = analysis.bench.judged_on
     rows: list[Row] = [
         {
             "run": run.name,
@@ -425,12 +431,12 @@ def runs(analysis: Analysis) -> Table:
             "arm": arm.label,
             "labels": arm.fraction,
             "seed": run.seed,
-            "auc": drawn.mean_auc(head)[0],
-            "ap": drawn.mean_ap(head)[0],
+            "auc": drawn.mean_auc(head).value,
+            "ap": drawn.mean_ap(head).value,
             "validation_auc": _validation_auc(run),
         }
         for arm in ordered_arms(analysis)
-        for run, drawn in zip(arm.runs, arm.drawn, strict=True)
+        for run, drawn in zip(arm.runs, arm.jackknifed, strict=True)
     ]
     return Table("runs", "Every run", columns, rows, "runs.csv")
 

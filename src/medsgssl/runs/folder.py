@@ -27,6 +27,7 @@ WITHOUT_EFFECT = (
     "data.pin_memory",
     "pretrain.checkpoint_minutes",
     "finetune.checkpoint_minutes",
+    "study.margin",
 )
 #: Settings that only the evaluation looks at; it is cheap, and repeated when they change.
 EVALUATION_ONLY = "evaluate."

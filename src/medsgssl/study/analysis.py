@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medsgssl.study.arms import Arm, arm_means, gather_arms
-from medsgssl.study.collect import Collected, collect
-from medsgssl.study.comparisons import Comparison, compare_arms
-from medsgssl.study.statistics import Estimate, ResampledTestSet
-from medsgssl.study.strata import QualityStrata, Strata, Stratum
+import numpy as np
+
+from medsgssl.evaluation.effects import MIN_REPEATS
+from medsgssl.study.arms import Arm, ArmMeans, arm_means, gather_arms
+from medsgssl.study.collect import Collected, FinishedRun, collect
+from medsgssl.study.comparisons import Comparison, compare_arms, unmatched
+from medsgssl.study.plan import MARGIN, PlannedComparison, StudyPlan
+from medsgssl.study.statistics import ResampledTestSet
+from medsgssl.study.strata import QualityStrata, Strata, SubgroupTests
 from medsgssl.study.variants import CONTROL
-from medsgssl.study.verdict import MethodVerdict, verdicts
+from medsgssl.study.verdict import MethodVerdict, Verdict, judge, method_verdicts
+from medsgssl.utils.formatting import join_names
 
 
 @dataclass(frozen=True)
@@ -21,46 +26,69 @@ class Analysis:
 
     Attributes:
         collected: The runs and their warnings.
-        control: Label of the arm that methods are compared with.
-        bench: The test images.
+        plan: The plan of the study; None for run folders made elsewhere.
+        control: Method (or label of the arm) that guided methods are judged against.
+        margin: Differences in mean AUC below it are equivalent.
+        bench: The test images; ``bench.folds`` is empty for a study over seeds, ``bench.primary``
+            holds the diseases of the primary mean, ``bench.judged_on`` those of the mean that is
+            shown first.
         arms: Every arm.
-        means: ``auc``, ``auc_20`` and ``ap`` of each arm, by its key.
-        comparisons: Every comparison.
-        subgroups: Of the comparisons with the control, in their order.
+        means: Of each arm, by its key.
+        comparisons: Every comparison that like-with-like allows; ``kind`` says what it asks.
+        primary: One verdict per primary comparison (guided method against its control).
+        secondary: One verdict per comparison with a no-pretraining baseline: a family of its own.
+        verdicts: The primary verdicts by method, the largest gain first.
+        baseline_verdicts: The secondary ones by method.
+        family: Where the primary family comes from: ``plan``, or ``runs`` where nothing was fixed
+            beforehand.
+        planned: How many primary comparisons the plan lists (those of the runs without a plan).
+        subgroups: Comparisons with the control by sex, age and view, with tests of interaction.
         quality: Likewise, by mask quality; for arms with masks.
-        verdicts: One per method.
         warnings: Sentences with their origin; those of the runs come last.
     """
 
     collected: Collected
+    plan: StudyPlan | None
     control: str
+    margin: float
     bench: ResampledTestSet
     arms: list[Arm]
-    means: dict[tuple[str, float], dict[str, Estimate]]
+    means: dict[tuple[str, float], ArmMeans]
     comparisons: list[Comparison]
-    subgroups: list[tuple[Comparison, list[Stratum]]]
-    quality: list[tuple[Comparison, QualityStrata]]
+    primary: list[Verdict]
+    secondary: list[Verdict]
     verdicts: list[MethodVerdict]
+    baseline_verdicts: list[MethodVerdict]
+    family: str
+    planned: int
+    subgroups: list[tuple[Comparison, SubgroupTests]]
+    quality: list[tuple[Comparison, QualityStrata]]
     warnings: list[tuple[str, str]]
 
     def with_control(self) -> list[Comparison]:
         """Return the comparisons with the control."""
-        return [found for found in self.comparisons if found.kind == "control"]
+        return [one for one in self.comparisons if one.kind == "control"]
+
+    def verdict_of(self, comparison: Comparison) -> Verdict | None:
+        """Return the verdict on a comparison; None where it belongs to no family."""
+        judged = [*self.primary, *self.secondary]
+        return next((one for one in judged if one.comparison is comparison), None)
 
 
 def analyze(
     folders: Sequence[Path],
     *,
     control: str = CONTROL,
-    resamples: int = 2000,
+    margin: float | None = None,
     confidence: float = 0.95,
 ) -> Analysis:
     """Compare the runs of a study, or several run folders.
 
     Args:
         folders: One study, or run folders.
-        control: Label of the arm to compare with.
-        resamples: Resamples of patients behind each interval.
+        control: Method, or label of the arm, to judge against.
+        margin: Differences below it are equivalent; that of the plan by default. Another one than
+            the plan's is refused.
         confidence: Nominal coverage.
 
     Raises:
@@ -68,67 +96,132 @@ def analyze(
         DataError: A file is damaged, or the runs do not compare.
     """
     collected = collect(folders)
-    bench = ResampledTestSet(collected.runs[0].test, resamples, confidence)
+    plan = collected.plan
+    bench = _test_set(collected, plan, confidence)
     arms = gather_arms(collected.runs, bench)
     comparisons = compare_arms(arms, control, bench)
+    primary = [one for one in comparisons if _asks(one, "control")]
+    secondary = [one for one in comparisons if _asks(one, "baseline")]
+    planned = len(primary)
+    if plan is not None and plan.family:
+        listed = set(plan.family)
+        primary = [one for one in primary if _planned(one) in listed]
+        secondary = [one for one in secondary if _planned(one) in listed]
+        planned = sum(one.kind == "control" for one in listed)
+    margin = margin if margin is not None else plan.margin if plan is not None else MARGIN
+    judged = judge(primary, bench, margin, planned)
+    beside = judge(secondary, bench, margin)
     strata = Strata(bench)
-    # Side questions are asked of the methods themselves; controls of masks would only repeat them.
-    asked = [
-        found
-        for found in comparisons
-        if found.kind == "control" and not found.arm.is_mask_control and not found.arm.no_pretrain
-    ]
     return Analysis(
         collected=collected,
+        plan=plan,
         control=control,
+        margin=margin,
         bench=bench,
         arms=arms,
         means={arm.key: arm_means(arm, bench) for arm in arms},
         comparisons=comparisons,
-        subgroups=[(found, strata.subgroups(found)) for found in asked],
-        quality=[(found, strata.by_quality(found)) for found in asked if found.arm.masks],
-        verdicts=verdicts(comparisons, control, bench),
-        warnings=_warnings(collected, arms, control, bench),
+        primary=judged,
+        secondary=beside,
+        verdicts=method_verdicts(judged, comparisons, bench),
+        baseline_verdicts=method_verdicts(beside, comparisons, bench),
+        family="plan" if plan is not None and plan.family else "runs",
+        planned=planned,
+        subgroups=[(one, strata.subgroups(one)) for one in primary],
+        quality=[(one, strata.by_quality(one)) for one in primary if one.arm.masks],
+        warnings=_warnings(collected, arms, control, bench, comparisons),
     )
 
 
+def _asks(one: Comparison, kind: str) -> bool:
+    """Tell whether a comparison belongs to the family of its kind: mask controls do not."""
+    return one.kind == kind and not one.arm.is_mask_control
+
+
+def _planned(one: Comparison) -> PlannedComparison:
+    return PlannedComparison(one.kind, one.arm.planned, one.against.planned, one.arm.fraction)
+
+
+def _test_set(collected: Collected, plan: StudyPlan | None, confidence: float) -> ResampledTestSet:
+    tests: dict[int | None, FinishedRun] = {}
+    for run in collected.runs:
+        tests.setdefault(run.fold, run)
+    folds = sorted(fold for fold in tests if fold is not None)
+    ordered = [tests[fold].test for fold in folds] if folds else [collected.runs[0].test]
+    primary = None
+    if plan is not None and plan.primary_diseases is not None:
+        primary = np.array([name in plan.primary_diseases for name in collected.names])
+    return ResampledTestSet(ordered, confidence, folds=folds, primary=primary)
+
+
 def _warnings(
-    collected: Collected, arms: Sequence[Arm], control: str, bench: ResampledTestSet
+    collected: Collected,
+    arms: Sequence[Arm],
+    control: str,
+    bench: ResampledTestSet,
+    comparisons: Sequence[Comparison],
 ) -> list[tuple[str, str]]:
     reasons: dict[str, list[str]] = {}
     for name, reason in collected.missing.items():
         reasons.setdefault(reason.splitlines()[0], []).append(name)
-    found = [
-        (_told_missing(names, reason), "study.json, failures.json")
+    warnings = [
+        (_missing_runs(names, reason), "study.json, failures.json")
         for reason, names in reasons.items()
     ]
-    if not any(arm.label == control for arm in arms):
-        known = ", ".join(dict.fromkeys(arm.label for arm in arms))
-        found.append(
-            (f"There is no arm {control!r} to compare with; there are: {known}", "config.yaml")
-        )
-    fractions = sorted({arm.fraction for arm in arms})
-    for fraction in fractions:
-        here = [arm for arm in arms if arm.fraction == fraction]
-        seeds = {len(arm.runs) for arm in here}
-        if len(seeds) > 1:
-            told = ", ".join(f"{arm.label} {len(arm.runs)}" for arm in here)
-            found.append(
-                (f"Arms with {fraction:g} of the labels differ in seeds: {told}", "config.yaml")
-            )
-    if int(bench.headline.sum()) < int(bench.defined().sum()):
-        found.append(
+    if not any(control in (arm.method, arm.label) for arm in arms):
+        known = join_names(list(dict.fromkeys(arm.label for arm in arms)))
+        warnings.append((f"There is no arm {control} to judge against; there are: {known}", ""))
+    else:
+        warnings += [
             (
-                f"Means are over the {int(bench.headline.sum())} diseases with enough positives: "
-                "a rarer one is missing from so many resamples that the mean of all "
-                f"{int(bench.defined().sum())} has no interval",
-                "predictions.parquet",
+                f"{arm.label} is not judged: no {control} shares its network, frame, image size "
+                f"and budget (the nearest differs in {join_names(keys) or 'everything'})",
+                "config.yaml",
+            )
+            for arm, keys in unmatched(arms, control)
+        ]
+    unit = "folds" if bench.folds else "seeds"
+    few = {one.repeats for one in comparisons if one.repeats < MIN_REPEATS}
+    if few:
+        warnings.append(
+            (
+                f"Comparisons with fewer than {MIN_REPEATS} common {unit} are not judged: how much "
+                "one training differs from another is not known well enough",
+                "config.yaml",
             )
         )
-    return found + collected.warnings
+    for fraction in sorted({arm.fraction for arm in arms}):
+        here = [arm for arm in arms if arm.fraction == fraction]
+        if len({tuple(run.repeat for run in arm.runs) for arm in here}) > 1:
+            told = ", ".join(f"{arm.label} {len(arm.runs)}" for arm in here)
+            warnings.append(
+                (
+                    f"Arms with {100 * fraction:g} % of the labels differ in {unit} ({told}): only "
+                    "common ones are compared",
+                    "config.yaml",
+                )
+            )
+    warnings += _few_patients(bench)
+    return warnings + collected.warnings
 
 
-def _told_missing(names: Sequence[str], reason: str) -> str:
+def _few_patients(bench: ResampledTestSet) -> list[tuple[str, str]]:
+    rare = bench.defined() & ~bench.primary
+    names = [name for name, left_out in zip(bench.names, rare, strict=True) if left_out]
+    if not bench.primary.any():
+        return [("No disease has enough test patients: nothing is judged", "predictions.parquet")]
+    if not names:
+        return []
+    return [
+        (
+            f"Too few test patients for {join_names(names)}: shown without intervals, and not in "
+            f"the primary mean of {int(bench.primary.sum())} diseases",
+            "predictions.parquet",
+        )
+    ]
+
+
+def _missing_runs(names: Sequence[str], reason: str) -> str:
     if len(names) == 1:
         return f"{names[0]} is missing: {reason}"
     return f"{len(names)} runs are missing ({reason}): {', '.join(names)}"

@@ -1,8 +1,8 @@
-"""Arms of a study: the same configuration under several seeds, and the means of their metrics."""
+"""Arms of a study: the same configuration under several seeds or folds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,16 @@ from typing import Any, Literal
 import numpy as np
 
 from medsgssl.data.mask_cache import CONTROLS
+from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
 from medsgssl.study.collect import FinishedRun
-from medsgssl.study.statistics import BootstrapDraws, Estimate, ResampledTestSet, each
+from medsgssl.study.matching import TELLING, differing
+from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 from medsgssl.study.variants import left_out
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration with its seeds.
+    """One configuration with its seeds or folds.
 
     Attributes:
         label: Unique among the arms of one label fraction.
@@ -26,8 +28,8 @@ class Arm:
         no_pretrain: Whether it has no pretraining stage.
         masks: Mask source; empty for a method that looks at no mask.
         fraction: Label fraction.
-        runs: One per seed, by seed.
-        drawn: Their resampled statistics.
+        runs: One per seed or fold, in order.
+        jackknifed: Their scores, each patient left out in turn.
     """
 
     label: str
@@ -36,12 +38,17 @@ class Arm:
     masks: str
     fraction: float
     runs: tuple[FinishedRun, ...]
-    drawn: tuple[BootstrapDraws, ...]
+    jackknifed: tuple[JackknifedScores, ...]
 
     @property
     def key(self) -> tuple[str, float]:
         """Label and fraction: unique in a study."""
         return self.label, self.fraction
+
+    @property
+    def planned(self) -> str:
+        """Name of the arm in the plan of its study; empty outside of a study."""
+        return self.runs[0].arm
 
     @property
     def is_mask_control(self) -> bool:
@@ -50,17 +57,23 @@ class Arm:
 
     @cached_property
     def without(self) -> str:
-        """Name of the part of the method that is left out; empty for the whole method."""
+        """Name of the component of the method that is left out; empty for the whole method."""
         return left_out(self.settings)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The configuration by dotted key, without the seed."""
+        """The configuration by dotted key, without seed and fold."""
         return self.runs[0].identity()
+
+    def each(self, pick: Callable[[JackknifedScores], Statistic]) -> dict[int, Statistic]:
+        """Pick the same statistic of every run, by seed or fold."""
+        return {
+            run.repeat: pick(scores) for run, scores in zip(self.runs, self.jackknifed, strict=True)
+        }
 
 
 def gather_arms(runs: Sequence[FinishedRun], bench: ResampledTestSet) -> list[Arm]:
-    """Put runs that differ in the seed alone into one arm, and resample them.
+    """Put runs that differ in seed or fold alone into one arm.
 
     Arms of the same method, masks and fraction get the settings in which they differ into their
     label.
@@ -69,10 +82,10 @@ def gather_arms(runs: Sequence[FinishedRun], bench: ResampledTestSet) -> list[Ar
     for run in runs:
         key = repr(sorted((name, str(value)) for name, value in run.identity().items()))
         groups.setdefault(key, []).append(run)
-    labels = _labels([found[0] for found in groups.values()])
+    labels = _labels([group[0] for group in groups.values()])
     arms = []
-    for label, found in zip(labels, groups.values(), strict=True):
-        ordered = tuple(sorted(found, key=lambda run: run.seed))
+    for label, group in zip(labels, groups.values(), strict=True):
+        ordered = tuple(sorted(group, key=lambda run: run.repeat))
         arms.append(
             Arm(
                 label=label,
@@ -81,7 +94,7 @@ def gather_arms(runs: Sequence[FinishedRun], bench: ResampledTestSet) -> list[Ar
                 masks=ordered[0].masks,
                 fraction=_fraction(ordered[0]),
                 runs=ordered,
-                drawn=tuple(bench.drawn(run.test.scores) for run in ordered),
+                jackknifed=tuple(bench.jackknife(run.test.scores, run.fold) for run in ordered),
             )
         )
     return sorted(arms, key=lambda arm: (arm.fraction, arm.label))
@@ -93,7 +106,7 @@ def _fraction(run: FinishedRun) -> float:
 
 def _labels(first: Sequence[FinishedRun]) -> list[str]:
     plain = [_label(run) for run in first]
-    found = []
+    labels = []
     for run, label in zip(first, plain, strict=True):
         like = [
             other.identity()
@@ -101,15 +114,31 @@ def _labels(first: Sequence[FinishedRun]) -> list[str]:
             if name == label and _fraction(other) == _fraction(run)
         ]
         own = run.identity()
-        told = [f"{key}={own.get(key)}" for key in differing(like)]
-        found.append(f"{label} ({', '.join(told)})" if told else label)
-    return found
+        told = [_setting(key, own.get(key)) for key in _telling(like)]
+        labels.append(f"{label} ({', '.join(told)})" if told else label)
+    return labels
+
+
+def _telling(like: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the fewest settings that tell arms of the same name apart."""
+    keys = differing(like)
+    chosen = [key for key in TELLING if key in keys]
+    for count in range(1, len(chosen) + 1):
+        if len({repr([tree.get(key) for key in chosen[:count]]) for tree in like}) == len(like):
+            return chosen[:count]
+    return chosen + [key for key in keys if key not in chosen]
+
+
+def _setting(key: str, value: Any) -> str:
+    if key == "pretrain.epochs":
+        return f"{value} epochs"
+    return str(value) if key in ("encoder.name", "views.frame") else f"{key}={value}"
 
 
 def _label(run: FinishedRun) -> str:
     label = str(run.settings.get("method_name"))
     if run.settings.get("no_pretrain") and label != "direct":
-        label += " direct"
+        label += " without pretraining"
     elif without := left_out(run.settings):
         label += f" without {without}"
     if run.masks and run.masks != "rules":
@@ -118,20 +147,35 @@ def _label(run: FinishedRun) -> str:
     return label
 
 
-def differing(trees: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys whose values are not the same in all of the trees, sorted."""
-    keys = sorted({key for tree in trees for key in tree})
-    return [key for key in keys if len({str(tree.get(key)) for tree in trees}) > 1]
+@dataclass(frozen=True)
+class ArmMeans:
+    """Means over the diseases of one arm.
+
+    Attributes:
+        auc: Of the AUC over the diseases that are judged on.
+        ap: Of the average precision over the same.
+        auc_all: Of the AUC over every disease with both classes; without an interval where one
+            of them has too few patients.
+    """
+
+    auc: PointEstimate
+    ap: PointEstimate
+    auc_all: PointEstimate
 
 
-def arm_means(arm: Arm, bench: ResampledTestSet) -> dict[str, Estimate]:
-    """Return the means of one arm: ``auc``, ``auc_20`` and ``ap``."""
-    head, frequent = bench.headline, bench.frequent()
-    return {
-        "auc": bench.estimate(each(arm.drawn, lambda run: run.mean_auc(head))),
-        "auc_20": bench.estimate(each(arm.drawn, lambda run: run.mean_auc(frequent))),
-        "ap": bench.estimate(each(arm.drawn, lambda run: run.mean_ap(head))),
-    }
+def arm_means(arm: Arm, bench: ResampledTestSet) -> ArmMeans:
+    """Return the means of one arm."""
+    judged, defined = bench.judged_on, bench.defined()
+    frequent = bench.frequent()
+
+    def shown(point: PointEstimate, among: Any) -> PointEstimate:
+        return point if not (among & ~frequent).any() else point.bare()
+
+    return ArmMeans(
+        auc=shown(bench.estimate(arm.each(lambda run: run.mean_auc(judged))), judged),
+        ap=shown(bench.estimate(arm.each(lambda run: run.mean_ap(judged))), judged),
+        auc_all=shown(bench.estimate(arm.each(lambda run: run.mean_auc(defined))), defined),
+    )
 
 
 _Averaged = Literal[
@@ -152,7 +196,7 @@ def decisions(arm: Arm) -> dict[str, float | None]:
 
 
 def _averages(arm: Arm, keys: Sequence[_Averaged]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
+    averages: dict[str, float | None] = {}
     for key in keys:
         values = [
             float(value)
@@ -161,5 +205,5 @@ def _averages(arm: Arm, keys: Sequence[_Averaged]) -> dict[str, float | None]:
             for disease in run.metrics["per_disease"].values()
             if disease["auc"] is not None and (value := disease[key]) is not None
         ]
-        found[key] = float(np.mean(values)) if values else None
-    return found
+        averages[key] = float(np.mean(values)) if values else None
+    return averages

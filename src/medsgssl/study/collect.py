@@ -32,6 +32,7 @@ class FinishedRun:
         test: The test images in the order of their names.
         metrics: ``metrics.json``, None where it is not there.
         data: ``data.json``, likewise.
+        arm: Name of its arm in the plan of the study; empty outside of a study.
     """
 
     name: str
@@ -40,11 +41,23 @@ class FinishedRun:
     test: Split
     metrics: Metrics | None
     data: DataSummary | None
+    arm: str = ""
 
     @property
     def seed(self) -> int:
         """The seed of the run."""
         return int(self.settings.get("seed", 0))
+
+    @property
+    def fold(self) -> int | None:
+        """The fold whose patients it was tested on; None outside of cross-validation."""
+        fold = self.settings.get("data.fold")
+        return fold if isinstance(fold, int) else None
+
+    @property
+    def repeat(self) -> int:
+        """The fold, or else the seed: what runs of different arms are paired by."""
+        return self.seed if self.fold is None else self.fold
 
     @property
     def masks(self) -> str:
@@ -54,14 +67,15 @@ class FinishedRun:
         return "" if seen == "none" and asked != "none" else asked
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that make it what it is, the seed left out."""
+        """Return the settings that make it what it is, seed and fold left out."""
         # Folders of one name may hold different images.
         extra = self.data.get("also", {}) if self.data else {}
         also = [found["fingerprint"] for found in extra.values()]
         kept = {
             key: value
             for key, value in self.settings.items()
-            if key != "seed" and key not in WITHOUT_EFFECT and not key.startswith("evaluate.")
+            if key not in ("seed", "data.fold", *WITHOUT_EFFECT)
+            and not key.startswith(("evaluate.", "study."))
         }
         return kept | {"data.extra_roots": also}
 
@@ -74,11 +88,18 @@ class Collected:
         runs: The finished runs; the same test images in the same order in all of them.
         warnings: Sentences with the file they come from, each once.
         missing: Names of planned runs that are not finished, with the reason where one is known.
+        plan: The plan of the study; None for run folders made elsewhere.
     """
 
     runs: list[FinishedRun]
     warnings: list[tuple[str, str]]
     missing: dict[str, str]
+    plan: StudyPlan | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The diseases, in the order of the labels."""
+        return self.runs[0].test.names
 
 
 def collect(folders: Sequence[Path]) -> Collected:
@@ -89,25 +110,27 @@ def collect(folders: Sequence[Path]) -> Collected:
         DataError: A file is damaged, a run occurs twice, or runs differ in their test images,
             splits or labels.
     """
+    plan: StudyPlan | None = None
     missing: dict[str, str] = {}
     beside: list[RunFolder] = []
     finished = run_folders(folders)
     if len(folders) == 1 and (folders[0] / PLAN_FILE).is_file():
+        plan = StudyPlan.load(folders[0])
         names = {run.path.name for run in finished}
         held = [path.parent for path in sorted((folders[0] / "runs").glob("*/config.yaml"))]
         beside = [RunFolder(path) for path in held if path.name not in names]
-        missing = _missing(folders[0], names)
-    runs = [_read(run) for run in finished]
+        missing = _missing(folders[0], plan, names)
+    arms = {} if plan is None else {run.name: run.arm for run in plan.runs}
+    runs = [_read(run, arms.get(run.path.absolute().name, "")) for run in finished]
     if not runs:
         raise ConfigError(
             f"no finished run is in {', '.join(map(str, folders))}",
             "run the study first, or name run folders that hold predictions.parquet",
         )
-    for other in runs[1:]:
-        _require_same_images(runs[0], other)
+    _require_comparable_tests(runs)
     _require_different_runs(runs)
     everything = [run.folder for run in runs] + beside
-    return Collected(runs, _warnings(everything), missing)
+    return Collected(runs, _warnings(everything), missing, plan)
 
 
 def run_folders(folders: Sequence[Path]) -> list[RunFolder]:
@@ -118,8 +141,8 @@ def run_folders(folders: Sequence[Path]) -> list[RunFolder]:
     return [RunFolder(path) for path in folders]
 
 
-def _missing(study: Path, finished: set[str]) -> dict[str, str]:
-    planned = [run.name for run in StudyPlan.load(study).runs if not run.pretrains]
+def _missing(study: Path, plan: StudyPlan, finished: set[str]) -> dict[str, str]:
+    planned = [run.name for run in plan.runs if not run.pretrains]
     failures = read_json(study / FAILURES_FILE) if (study / FAILURES_FILE).is_file() else {}
     return {
         name: str(failures.get(name, {}).get("problem", "not done yet"))
@@ -128,7 +151,7 @@ def _missing(study: Path, finished: set[str]) -> dict[str, str]:
     }
 
 
-def _read(folder: RunFolder) -> FinishedRun:
+def _read(folder: RunFolder, arm: str) -> FinishedRun:
     settings = flatten(folder.read_config())
     predictions = Predictions.read(folder.predictions)
     table = predictions.split("test").table.sort_values("image_id").reset_index(drop=True)
@@ -139,7 +162,29 @@ def _read(folder: RunFolder) -> FinishedRun:
         test=Split.of(table),
         metrics=read_metrics(folder.metrics),
         data=read_data_summary(folder.data),
+        arm=arm,
     )
+
+
+def _require_comparable_tests(runs: Sequence[FinishedRun]) -> None:
+    """Check that all runs are tested on the same images, or each fold on its own patients."""
+    first: dict[int | None, FinishedRun] = {}
+    for run in runs:
+        _require_same_images(first.setdefault(run.fold, run), run)
+    if len(first) > 1 and None in first:
+        raise DataError(
+            f"{first[None].folder.path} is no fold of a cross-validation, other runs are", _FIX
+        )
+    owners: dict[str, FinishedRun] = {}
+    for run in first.values():
+        for patient in run.test.table["patient_id"].unique():
+            other = owners.setdefault(str(patient), run)
+            if other is not run:
+                raise DataError(
+                    f"{other.folder.path} and {run.folder.path} are different folds, but both "
+                    f"tested the patient {patient}",
+                    _FIX,
+                )
 
 
 def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from medsgssl.evaluation.delong import compare_aucs, holm
-from medsgssl.study.arms import Arm, differing
-from medsgssl.study.statistics import Estimate, ResampledTestSet, each
+from medsgssl.errors import ConfigError
+from medsgssl.evaluation.effects import Effect
+from medsgssl.evaluation.few_patients import MIN_PATIENTS, class_patients
+from medsgssl.evaluation.multiplicity import holm
+from medsgssl.methods.registry import find_method
+from medsgssl.study.arms import Arm
+from medsgssl.study.matching import tuned_apart, unlike
+from medsgssl.study.statistics import Chosen, PointEstimate, ResampledTestSet, paired
 
-Kind = Literal["control", "twin", "direct", "masks", "part"]
+Kind = Literal["control", "baseline", "masks", "component"]
 
 
 #: What a comparison of each kind answers.
 QUESTIONS: dict[Kind, str] = {
     "control": "the method against the control without masks",
-    "twin": "pretraining against the same input path without it",
-    "direct": "pretraining against plain supervised training",
+    "baseline": "pretraining against the same network without it",
     "masks": "lung masks against masks without anatomy",
-    "part": "the whole method against the method without one of its parts",
+    "component": "the whole method against the method without one of its components",
 }
-
-
-# What a method is allowed to differ in from what it is compared with.
-_OWN = ("method_name", "no_pretrain", "method.", "masks.", "data.label_fraction")
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,15 @@ class DiseaseDifference:
     """One disease in a comparison.
 
     Attributes:
-        difference: Of the AUC, with interval and p value.
+        difference: Of the AUC, with its own interval and p value where enough patients bear it.
         holm: The p value after Holm's correction over the diseases.
-        delong: p values of DeLong's test with patients as clusters, by seed, for seeds that both
-            arms have.
         ap: Difference of the average precision.
         note: Why something is absent.
     """
 
-    difference: Estimate
+    difference: PointEstimate
     holm: float | None
-    delong: dict[int, float]
-    ap: Estimate
+    ap: PointEstimate
     note: str = ""
 
 
@@ -55,118 +53,199 @@ class Comparison:
         kind: What is compared.
         arm: The first.
         against: The second; differences are the first minus the second.
-        mean: Difference of the headline mean AUC.
-        mean_20: Difference of the mean AUC over the diseases with enough positives.
-        mean_ap: Difference of the headline mean average precision.
-        diseases: By name.
-        unlike: Settings in which they differ beyond what a method may choose.
+        bench: The test images.
+        tuned_apart: Settings of pretraining that were tuned for each of them.
     """
 
     kind: Kind
     arm: Arm
     against: Arm
-    mean: Estimate
-    mean_20: Estimate
-    mean_ap: Estimate
-    diseases: dict[str, DiseaseDifference]
-    unlike: tuple[str, ...]
+    bench: ResampledTestSet
+    tuned_apart: tuple[str, ...] = ()
+
+    @cached_property
+    def effect(self) -> Effect | None:
+        """Difference of the primary mean AUC; None without a primary mean or a common seed."""
+        if not self.bench.primary.any():
+            return None
+        among = self.bench.primary
+        sides = [side.each(lambda run: run.mean_auc(among)) for side in (self.arm, self.against)]
+        pairs = paired(*sides)
+        return self.bench.effect(pairs) if pairs else None
+
+    @property
+    def repeats(self) -> int:
+        """Seeds or folds that both arms have."""
+        return len(
+            {run.repeat for run in self.arm.runs} & {run.repeat for run in self.against.runs}
+        )
+
+    @cached_property
+    def mean(self) -> PointEstimate:
+        """Difference of the mean AUC over the diseases that are judged on."""
+        if self.effect is not None:
+            return self.bench.point(self.effect, test=True)
+        return self._mean_auc(self.bench.judged_on)
+
+    @cached_property
+    def mean_all(self) -> PointEstimate:
+        """Difference of the mean AUC over every disease with both classes."""
+        return self._mean_auc(self.bench.defined())
+
+    @cached_property
+    def mean_ap(self) -> PointEstimate:
+        """Difference of the mean average precision over the diseases that are judged on."""
+        among = self.bench.judged_on
+        found = self.bench.difference(
+            self.arm.each(lambda run: run.mean_ap(among)),
+            self.against.each(lambda run: run.mean_ap(among)),
+        )
+        return self._with_enough(found, among)
+
+    @cached_property
+    def disease_aucs(self) -> dict[str, PointEstimate]:
+        """Difference of the AUC of each disease, by name; alone where too few patients bear it."""
+        return self._by_disease("auc_of")
+
+    @cached_property
+    def diseases(self) -> dict[str, DiseaseDifference]:
+        """Difference of each disease, by name."""
+        auc, ap = self.disease_aucs, self._by_disease("ap_of")
+        corrected = holm({name: one.p for name, one in auc.items()})
+        fewest = _fewest_patients(self.bench)
+        return {
+            name: DiseaseDifference(auc[name], corrected[name], ap[name], _note(fewest[name]))
+            for name in auc
+        }
+
+    def _by_disease(self, of: Literal["auc_of", "ap_of"]) -> dict[str, PointEstimate]:
+        differences = {}
+        for d, (name, patients) in enumerate(_fewest_patients(self.bench).items()):
+            own, other = (
+                side.each(lambda run, d=d: getattr(run, of)(d))  # type: ignore[misc]
+                for side in (self.arm, self.against)
+            )
+            # Of the two classes the smaller one decides how well the patients' spread is known.
+            found = self.bench.difference(own, other, max(patients - 1, 1))
+            differences[name] = found if patients >= MIN_PATIENTS else found.bare()
+        return differences
+
+    def _mean_auc(self, among: Chosen) -> PointEstimate:
+        found = self.bench.difference(
+            self.arm.each(lambda run: run.mean_auc(among)),
+            self.against.each(lambda run: run.mean_auc(among)),
+        )
+        return self._with_enough(found, among)
+
+    def _with_enough(self, found: PointEstimate, among: Chosen) -> PointEstimate:
+        return found.bare() if (among & ~self.bench.frequent()).any() else found
+
+
+def _fewest_patients(bench: ResampledTestSet) -> dict[str, int]:
+    positive, negative = class_patients(bench.test)
+    return {name: int(min(positive[d], negative[d])) for d, name in enumerate(bench.names)}
+
+
+def _note(patients: int) -> str:
+    if patients >= MIN_PATIENTS:
+        return ""
+    return (
+        f"{patients} patients of the rarer class, fewer than {MIN_PATIENTS}: no interval, no test"
+    )
 
 
 def compare_arms(arms: Sequence[Arm], control: str, bench: ResampledTestSet) -> list[Comparison]:
-    """Make every comparison that the arms allow, fraction by fraction."""
+    """Make every comparison that the arms allow, fraction by fraction.
+
+    Args:
+        arms: The arms.
+        control: Method, or label of the arm, that guided methods are judged against. Of several
+            arms of that method each is judged against the one with its own network and frame.
+        bench: The test images.
+    """
     return [
-        _compare(kind, arm, against, bench)
+        Comparison(kind, arm, against, bench, tuple(tuned_apart(arm.settings, against.settings)))
         for arm in arms
         for kind, against in _opponents(arm, arms, control)
     ]
 
 
-def _opponents(arm: Arm, arms: Sequence[Arm], control: str) -> Iterator[tuple[Kind, Arm]]:
-    same = [other for other in arms if other.fraction == arm.fraction and other is not arm]
-    for other in same:
-        own = other.method == arm.method
-        if other.label == control and not (arm.no_pretrain and arm.method == control):
-            yield "control", other
-        elif arm.no_pretrain or arm.without:
+def unmatched(arms: Sequence[Arm], control: str) -> list[tuple[Arm, list[str]]]:
+    """Return the arms without a comparable control, with what the nearest control differs in."""
+    alone = []
+    for arm in arms:
+        if arm.no_pretrain or control in (arm.method, arm.label) or arm.without:
             continue
-        elif own and other.without and other.masks == arm.masks:
-            yield "part", other
-        elif own and other.no_pretrain and not arm.is_mask_control:
-            yield "twin", other
-        elif other.method == "direct" and arm.method == control:
-            yield "direct", other
-        elif own and not other.no_pretrain and other.is_mask_control and not arm.is_mask_control:
+        controls = [other for other in arms if _is_control(other, arm, control)]
+        differences = [unlike(arm.settings, other.settings) for other in controls]
+        if all(differences):
+            alone.append((arm, min(differences, key=len, default=[])))
+    return alone
+
+
+def _is_control(other: Arm, arm: Arm, control: str) -> bool:
+    return (
+        control in (other.method, other.label)
+        and not other.no_pretrain
+        and not other.is_mask_control
+        and other.fraction == arm.fraction
+        and other is not arm
+    )
+
+
+def _opponents(arm: Arm, arms: Sequence[Arm], control: str) -> Iterator[tuple[Kind, Arm]]:
+    """Yield what an arm is compared with; arms that differ in more than the method never are."""
+    if arm.no_pretrain or arm.without:
+        return
+    comparable = [
+        other
+        for other in arms
+        if other.fraction == arm.fraction
+        and other is not arm
+        and not unlike(arm.settings, other.settings)
+    ]
+    if control not in (arm.method, arm.label):
+        controls = [other for other in comparable if _is_control(other, arm, control)]
+        if controls:
+            yield "control", _nearest(arm, controls)
+    if arm.is_mask_control:
+        return
+    baselines = [other for other in comparable if _is_baseline(other, arm)]
+    if baselines:
+        yield "baseline", _nearest(arm, baselines)
+    for other in comparable:
+        if other.method != arm.method or other.no_pretrain:
+            continue
+        if other.without and other.masks == arm.masks:
+            yield "component", other
+        elif not other.without and other.is_mask_control:
             yield "masks", other
 
 
-def _compare(kind: Kind, arm: Arm, against: Arm, bench: ResampledTestSet) -> Comparison:
-    a, b = arm.drawn, against.drawn
-    head, frequent = bench.headline, bench.frequent()
-    raw = [_disease(d, arm, against, bench) for d in range(len(bench.test.names))]
-    named = dict(zip(bench.test.names, raw, strict=True))
-    corrected = holm({name: found.difference.p for name, found in named.items()})
-    return Comparison(
-        kind=kind,
-        arm=arm,
-        against=against,
-        mean=bench.difference(
-            each(a, lambda run: run.mean_auc(head)), each(b, lambda run: run.mean_auc(head))
+def _nearest(arm: Arm, others: Sequence[Arm]) -> Arm:
+    """Return the arm of the same method, else the one tuned most alike."""
+    return min(
+        others,
+        key=lambda other: (
+            other.method != arm.method,
+            len(tuned_apart(arm.settings, other.settings)),
+            other.label,
         ),
-        mean_20=bench.difference(
-            each(a, lambda run: run.mean_auc(frequent)), each(b, lambda run: run.mean_auc(frequent))
-        ),
-        mean_ap=bench.difference(
-            each(a, lambda run: run.mean_ap(head)), each(b, lambda run: run.mean_ap(head))
-        ),
-        diseases={
-            name: DiseaseDifference(
-                found.difference, corrected[name], found.delong, found.ap, found.note
-            )
-            for name, found in named.items()
-        },
-        unlike=_unlike(arm, against),
     )
 
 
-def _disease(d: int, arm: Arm, against: Arm, bench: ResampledTestSet) -> DiseaseDifference:
-    ap = bench.difference(
-        each(arm.drawn, lambda run: run.disease_ap(d)),
-        each(against.drawn, lambda run: run.disease_ap(d)),
-    )
-    difference = bench.difference(
-        each(arm.drawn, lambda run: run.disease_auc(d)),
-        each(against.drawn, lambda run: run.disease_auc(d)),
-    )
-    labels, _, patients, known = bench.test.column(d)
-    delong, note = {}, ""
-    others = {run.seed: run for run in against.runs}
-    pairs = [(run, others[run.seed]) for run in arm.runs if run.seed in others]
-    if len(arm.runs) == 1 and len(against.runs) == 1:
-        pairs = [(arm.runs[0], against.runs[0])]
-    for run, other in pairs:
-        columns = labels, run.test.scores[known, d], other.test.scores[known, d]
-        try:
-            found = compare_aucs(*columns, clusters=patients)
-        except ValueError as error:
-            note = str(error)
-            continue
-        delong[run.seed] = found.p
-        if len(arm.runs) == 1 and len(against.runs) == 1:
-            # Of one run each, the closed form is exact where the bootstrap is rough.
-            difference = Estimate(found.difference, found.interval(bench.confidence), None, found.p)
-    return DiseaseDifference(difference, None, delong, ap, note)
+def _is_baseline(other: Arm, arm: Arm) -> bool:
+    """Tell whether one arm is the other's network without pretraining."""
+    if not other.no_pretrain:
+        return False
+    if other.method == arm.method:
+        return other.masks in (arm.masks, "")
+    return other.method == "direct" and has_plain_input(arm.method)
 
 
-def _unlike(arm: Arm, against: Arm) -> tuple[str, ...]:
-    own, other = arm.settings, against.settings
-    keys = [
-        key
-        for key in differing([own, other])
-        if not key.startswith(_OWN)
-        and not (key.startswith("pretrain.") and _one_is_direct(arm, against))
-    ]
-    return tuple(f"{key}: {own.get(key)} against {other.get(key)}" for key in keys)
-
-
-def _one_is_direct(arm: Arm, against: Arm) -> bool:
-    return arm.no_pretrain or against.no_pretrain
+def has_plain_input(method: str) -> bool:
+    """Tell whether a method fine-tunes the plain network, so that `direct` is its baseline."""
+    try:
+        return find_method(method).plain_input()
+    except ConfigError:  # a method that is not installed here
+        return False

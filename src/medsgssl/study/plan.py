@@ -1,4 +1,4 @@
-"""The plan of a study: which runs it needs, in which order, and what they share."""
+"""The plan of a study: which runs it needs, what is compared, and in which order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from medsgssl.config.loading import nest
-from medsgssl.config.schema import Config
+from medsgssl.config.schema import Config, StudySettings
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, by_name, flatten
 from medsgssl.study.variants import part_of
-from medsgssl.utils.io import read_json, write_json
+from medsgssl.utils.io import fingerprint, read_json, write_json
 
 PLAN_FILE = "study.json"
-_FORMAT = 1
+_FORMAT = 2
+#: Margin of equivalence where no plan names one.
+MARGIN = StudySettings().margin
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,21 @@ class PlannedRun:
 
     Attributes:
         name: Name of its folder below ``runs/``.
+        arm: Name of its arm: runs that differ in seed, fold and label fraction alone share it.
         method: What it runs.
         no_pretrain: Whether it is the no-pretraining baseline of the method.
         masks: Mask source; the study's own, or one of the controls.
-        seed: Its seed.
+        seed: Its seed; with folds the number of its fold.
         fraction: Share of the training patients whose labels are used.
-        without: Name of the method's part that is left out; empty for the whole method.
+        without: Name of the method's component that is left out; empty for the whole method.
         pretrains: Whether it ends with the pretrained encoder, for others to start from.
-        start: Name of the pretraining that it starts from, None for a direct run.
+        start: Name of the pretraining that it starts from, None for a run without pretraining.
+        fold: The fold that it tests; None outside of cross-validation.
+        overrides: Settings by dotted key that match it with what is judged against it.
     """
 
     name: str
+    arm: str
     method: str
     no_pretrain: bool
     masks: str
@@ -44,6 +50,25 @@ class PlannedRun:
     without: str = ""
     pretrains: bool = False
     start: str | None = None
+    fold: int | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlannedComparison:
+    """One comparison that is fixed before anything runs.
+
+    Attributes:
+        kind: ``control`` (the primary family) or ``baseline`` (the second one).
+        arm: Name of the arm that is judged.
+        against: Name of the arm that it is judged against.
+        fraction: Share of the labels.
+    """
+
+    kind: str
+    arm: str
+    against: str
+    fraction: float
 
 
 @dataclass(frozen=True)
@@ -54,14 +79,31 @@ class StudyPlan:
         data: Absolute folder of the data set.
         settings: Nested settings of every run.
         own_settings: Nested settings of the runs of one method, by its name.
-        runs: In the order in which they are done: seed by seed, so that a study that is
-            stopped early has whole seeds.
+        runs: In the order in which they are done: seed by seed (fold by fold), so that a study
+            that is stopped early has whole ones.
+        family: Every comparison that verdicts will be given on.
+        margin: Differences in mean AUC below it are equivalent.
+        folds: How many folds; None for a study over seeds.
+        primary_diseases: The diseases of the primary mean, fixed from labels alone before anything
+            runs; None before that.
+        earlier: Hashes of the plans that this one was added to.
     """
 
     data: str
     settings: dict[str, Any]
     own_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: tuple[PlannedRun, ...] = ()
+    family: tuple[PlannedComparison, ...] = ()
+    margin: float = MARGIN
+    folds: int | None = None
+    primary_diseases: tuple[str, ...] | None = None
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """Fingerprint of everything that was fixed: comparisons, margin, means, runs, settings."""
+        fixed = asdict(replace(self, data="", earlier=()))
+        return fingerprint(fixed)
 
     def config(self, run: PlannedRun, *, check_names: bool = False) -> Config:
         """Return the configuration of one run.
@@ -75,25 +117,24 @@ class StudyPlan:
         """
         decided: dict[str, Any] = {
             "seed": run.seed,
-            "data": {"root": self.data, "label_fraction": run.fraction},
+            "data": {
+                "root": self.data,
+                "label_fraction": run.fraction,
+                "folds": self.folds,
+                "fold": run.fold,
+            },
             "masks": {"source": run.masks},
         }
         own = self.own_settings.get(run.method, {})
         less = part_of(run.method, run.without).settings() if run.without else {}
         off = [nest(key, value) for key, value in less.items()]
-        return configure(
-            run.method,
-            self.settings,
-            own,
-            *off,
-            decided,
-            no_pretrain=run.no_pretrain,
-            check_names=check_names,
-        )
+        matched = [nest(key, value) for key, value in run.overrides.items()]
+        layers = (self.settings, own, *matched, *off, decided)
+        return configure(run.method, *layers, no_pretrain=run.no_pretrain, check_names=check_names)
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""
-        write_json(folder / PLAN_FILE, {"format": _FORMAT, **asdict(self)})
+        write_json(folder / PLAN_FILE, {"format": _FORMAT, "hash": self.hash, **asdict(self)})
 
     @classmethod
     def load(cls, folder: Path) -> StudyPlan:
@@ -109,8 +150,23 @@ class StudyPlan:
                 f"{folder / PLAN_FILE} is not a plan of this version",
                 "choose another --out folder for the study",
             )
+        stored = tree.pop("hash")
         runs = tuple(PlannedRun(**run) for run in tree.pop("runs"))
-        return cls(**tree, runs=runs)
+        family = tuple(PlannedComparison(**one) for one in tree.pop("family"))
+        diseases = tree.pop("primary_diseases")
+        plan = cls(
+            **{**tree, "earlier": tuple(tree["earlier"])},
+            runs=runs,
+            family=family,
+            primary_diseases=None if diseases is None else tuple(diseases),
+        )
+        if plan.hash != stored:
+            raise ConfigError(
+                f"{folder / PLAN_FILE} was changed after it was written: its hash is {plan.hash}, "
+                f"not {stored}",
+                "take the change back, or choose another --out folder for another plan",
+            )
+        return plan
 
     def joined(self, folder: Path) -> StudyPlan:
         """Return this plan with the runs that the folder's plan has beside its own.
@@ -132,6 +188,8 @@ class StudyPlan:
             f"{key}: {before!r} -> {now!r}"
             for key, before, now in _changes(_flat(old), _flat(self))
         ]
+        if self.primary_diseases not in (None, old.primary_diseases):
+            changed.append("the test labels")
         if changed:
             raise ConfigError(
                 f"{folder} holds a study of other settings:\n"
@@ -139,7 +197,15 @@ class StudyPlan:
                 "choose another --out folder, or take these changes back",
             )
         added = [run for run in self.runs if run.name not in {known.name for known in old.runs}]
-        return replace(self, runs=(*old.runs, *added))
+        more = [one for one in self.family if one not in old.family]
+        if not added and not more:
+            return old
+        return replace(
+            old,
+            runs=(*old.runs, *added),
+            family=(*old.family, *more),
+            earlier=(*old.earlier, old.hash),
+        )
 
 
 def run_folder(folder: Path, name: str) -> RunFolder:
@@ -151,7 +217,8 @@ def _flat(plan: StudyPlan) -> dict[str, Any]:
     flat = by_name(flatten(plan.settings))
     for name, tree in plan.own_settings.items():
         flat |= {f"{name}:{key}": value for key, value in by_name(flatten(tree)).items()}
-    return {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
+    flat = {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
+    return flat | {"study.margin": plan.margin, "data.folds": plan.folds}
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

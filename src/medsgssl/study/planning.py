@@ -3,95 +3,223 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medsgssl.config.loading import merge, nest, parse_overrides
+from medsgssl.config.schema import Config
+from medsgssl.data.catalog import current_catalog
+from medsgssl.data.folds import fold_of_patients
+from medsgssl.data.labels import label_array
 from medsgssl.data.mask_cache import CONTROLS
+from medsgssl.data.stratify import patient_labels
 from medsgssl.errors import ConfigError
+from medsgssl.evaluation.effects import MIN_REPEATS
+from medsgssl.evaluation.few_patients import MIN_PATIENTS, MIN_PATIENTS_PER_FOLD, count_patients
 from medsgssl.methods.registry import configure
 from medsgssl.runs.folder import flatten
-from medsgssl.study.plan import PlannedRun, StudyPlan
-from medsgssl.study.variants import CONTROL, Variant, variants_of, variants_without
+from medsgssl.study.plan import PlannedComparison, PlannedRun, StudyPlan
+from medsgssl.study.variants import (
+    CONTROL,
+    Variant,
+    matched_baseline,
+    matched_control,
+    variants_of,
+    variants_without,
+)
 
 # What a plan decides run by run; a setting for all runs would contradict it.
-_DECIDED = ("method_name", "no_pretrain", "seed", "data.root", "data.label_fraction")
+_DECIDED: tuple[str, ...] = (
+    "method_name",
+    "no_pretrain",
+    "seed",
+    "data.root",
+    "data.label_fraction",
+)
+_DECIDED += ("data.folds", "data.fold")
+#: Seeds of a study that names neither seeds nor folds.
+SEEDS = 3
 
 
 def make_plan(
     data: Path,
     methods: Sequence[str],
     *,
-    seeds: int = 3,
+    seeds: int | None = None,
+    folds: int | None = None,
     fractions: Sequence[float] = (1.0,),
     controls: Sequence[str] = (),
-    twins: bool = False,
+    baselines: bool = False,
     ablate: str | None = None,
     items: Sequence[str] = (),
     file: Mapping[str, Any] | None = None,
 ) -> StudyPlan:
     """Plan a study, every configuration checked.
 
+    Every guided method gets its control by itself: `simclr` with the same network, image size,
+    frame and number of views seen. Arms that already match are shared.
+
     Args:
         data: Folder of the data set.
         methods: Names of methods.
-        seeds: How many; they are 0, 1, ...
+        seeds: How many; they are 0, 1, ...; three where no folds are asked for.
+        folds: Cross-validation with so many folds instead; fold ``f`` has seed ``f``.
         fractions: Label fractions of fine-tuning.
         controls: Mask controls that every method with masks is also run with.
-        twins: Also run every method's twin without pretraining.
-        ablate: Of this one of the methods, also run its twin, and the method without each of its
-            parts in turn.
+        baselines: Also run the no-pretraining baseline of every method's network.
+        ablate: Of this one of the methods, also run its baseline, and the method without each of
+            its components in turn.
         items: Settings as ``KEY=VALUE``, or ``METHOD:KEY=VALUE`` for one method's runs.
         file: Nested settings below these.
 
     Raises:
-        ConfigError: A method, control or setting is unknown, a list is empty, or the method to
-            ablate has no part that can be left out.
+        ConfigError: A method, control or setting is unknown, a list is empty, both seeds and folds
+            are given, or the method to ablate has no component that can be left out.
     """
-    _check_lists(methods, seeds, fractions, controls)
-    common, own = _split_items(items, methods)
+    if seeds is not None and folds is not None:
+        raise ConfigError(
+            "a study has seeds or folds, not both: fold f is trained with seed f",
+            "give --seeds or --folds",
+        )
+    repeats = folds if folds is not None else SEEDS if seeds is None else seeds
+    _check_lists(methods, repeats, fractions, controls)
+    if folds is not None and folds < MIN_REPEATS:
+        raise ConfigError(f"{folds} folds bear no verdict", f"give --folds {MIN_REPEATS} or more")
+    common, own = _split_items(items, [*methods, CONTROL])
     settings = _absolute(merge(dict(file or {}), common))
     own = {name: _absolute(tree) for name, tree in own.items()}
     for tree in (settings, *own.values()):
         _refuse_decided(tree)
     main = str(settings.get("masks", {}).get("source", "rules"))
-    plan = StudyPlan(str(data.expanduser().absolute()), settings, own)
-    unique = list(dict.fromkeys(methods))
-    variants = [
-        variant
-        for name in unique
-        for variant in variants_of(name, main, controls, twins or name == ablate)
-    ]
-    if ablate is not None:
-        variants += variants_without(configure(ablate, settings, own.get(ablate, {})), main)
+    margin = configure(CONTROL, settings).study.margin
+    plan = StudyPlan(str(data.expanduser().absolute()), settings, own, margin=margin, folds=folds)
+    variants, judged = _design(plan, methods, main, controls, baselines, ablate)
+    shares = sorted(set(fractions))
     runs = [
         run
-        for seed in range(seeds)
-        for variant in variants
-        for run in _runs(variant, seed, sorted(set(fractions)), main)
+        for repeat in range(repeats)
+        for stem, variant in variants.items()
+        for run in _runs(stem, variant, repeat, shares, folds is not None)
     ]
-    plan = replace(plan, runs=tuple(runs))
+    family = [
+        PlannedComparison(kind, arm, against, share)
+        for kind in ("control", "baseline")
+        for share in shares
+        for asked, arm, against in dict.fromkeys(judged)
+        if asked == kind
+    ]
+    plan = replace(plan, runs=tuple(runs), family=tuple(family))
     for run in plan.runs:
         plan.config(run, check_names=True)
     return plan
+
+
+def _design(
+    plan: StudyPlan,
+    methods: Sequence[str],
+    main: str,
+    controls: Sequence[str],
+    baselines: bool,
+    ablate: str | None,
+) -> tuple[dict[str, Variant], list[tuple[str, str, str]]]:
+    """Return the arms by name, and what is judged: kind, arm, and the arm it is judged against."""
+    variants: dict[str, Variant] = {}
+    judged: list[tuple[str, str, str]] = []
+    for name in dict.fromkeys(methods):
+        config = _configured(plan, name)
+        for variant in variants_of(name, main, controls):
+            _add(variants, variant, main)
+        if name != CONTROL and not config.no_pretrain:
+            control = matched_control(config, _configured(plan, CONTROL), main)
+            judged.append(("control", name, _add(variants, control, main)))
+        if (baselines or name == ablate) and not config.no_pretrain:
+            baseline = matched_baseline(config, _configured(plan, "direct"), main)
+            judged.append(("baseline", name, _add(variants, baseline, main)))
+    if ablate is not None:
+        for variant in variants_without(_configured(plan, ablate), main):
+            _add(variants, variant, main)
+    if baselines:
+        for stem, variant in list(variants.items()):
+            if variant.method == CONTROL:
+                config = configure(
+                    CONTROL, plan.settings, plan.own_settings.get(CONTROL, {}), *_nested(variant)
+                )
+                baseline = matched_baseline(config, _configured(plan, "direct"), main)
+                judged.append(("baseline", stem, _add(variants, baseline, main)))
+    return variants, judged
+
+
+def _configured(plan: StudyPlan, name: str, *layers: Mapping[str, Any]) -> Config:
+    return configure(name, plan.settings, plan.own_settings.get(name, {}), *layers)
+
+
+def _nested(variant: Variant) -> list[dict[str, Any]]:
+    return [nest(key, value) for key, value in variant.overrides.items()]
+
+
+def _add(variants: dict[str, Variant], variant: Variant, main: str) -> str:
+    """Add a variant unless it is there, and return its name in the plan."""
+    stem, number = variant.stem(main), 2
+    while stem in variants and variants[stem] != variant:
+        stem, number = f"{variant.stem(main)}-{number}", number + 1
+    variants.setdefault(stem, variant)
+    return stem
+
+
+def fix_primary_diseases(plan: StudyPlan) -> StudyPlan:
+    """Fix the diseases of the primary mean from the labels of the data set, before anything runs.
+
+    They have enough patients with a positive and with a negative test image, with folds also in
+    every fold.
+
+    Raises:
+        DataError: The data set cannot be read.
+    """
+    first = plan.config(plan.runs[0])
+    catalog = current_catalog(first.data)
+    table = catalog.usable()
+    labels = label_array(table, catalog.label_set.names)
+    numbers, count, _ = patient_labels(table["patient_id"], labels)
+    if plan.folds is None:
+        blocks = [(table["split"] == "test").to_numpy()]
+    else:
+        # Folds are dealt over every patient of the table, usable or not.
+        everyone, _, positive = patient_labels(
+            catalog.table["patient_id"], label_array(catalog.table, catalog.label_set.names)
+        )
+        fold = fold_of_patients(positive, plan.folds, first.data.split_seed)[everyone]
+        fold = fold[table.index.to_numpy()]
+        blocks = [fold == number for number in range(plan.folds)]
+    tested = np.any(blocks, axis=0)
+    enough = np.minimum(*count_patients(labels[tested], numbers[tested], count)) >= MIN_PATIENTS
+    if plan.folds is not None:
+        for block in blocks:
+            fewest = np.minimum(*count_patients(labels[block], numbers[block], count))
+            enough &= fewest >= MIN_PATIENTS_PER_FOLD
+    names = tuple(name for name, kept in zip(catalog.label_set.names, enough, strict=True) if kept)
+    return replace(plan, primary_diseases=names)
 
 
 def make_ablation(
     data: Path,
     method: str,
     *,
-    seeds: int = 3,
+    seeds: int | None = None,
+    folds: int | None = None,
     fractions: Sequence[float] = (1.0,),
     items: Sequence[str] = (),
     file: Mapping[str, Any] | None = None,
 ) -> StudyPlan:
-    """Plan the leave-one-out study of a method, beside ``simclr`` with the method's backbone.
+    """Plan the leave-one-out study of a method, beside ``simclr`` with the method's network.
 
     Args:
         data: Folder of the data set.
         method: Name of the method.
         seeds: How many; they are 0, 1, ...
+        folds: Cross-validation with so many folds instead.
         fractions: Label fractions of fine-tuning.
         items: Settings as in ``make_plan``.
         file: Nested settings below these.
@@ -99,16 +227,14 @@ def make_ablation(
     Raises:
         ConfigError: As ``make_plan``.
     """
-    backbone = configure(method).encoder.name
-    # Before the user's own, which then win.
-    like = [f"{CONTROL}:encoder.name={backbone}"] if _no_backbone(items, file) else []
     return make_plan(
         data,
-        list(dict.fromkeys([CONTROL, method])),
+        [method],
         seeds=seeds,
+        folds=folds,
         fractions=fractions,
         ablate=method,
-        items=[*like, *items],
+        items=items,
         file=file,
     )
 
@@ -122,15 +248,10 @@ def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
     return merge(settings, nest("data.extra_roots", folders))
 
 
-def _no_backbone(items: Sequence[str], file: Mapping[str, Any] | None) -> bool:
-    named = any(item.startswith("encoder.name=") for item in items)
-    return not named and "name" not in (file or {}).get("encoder", {})
-
-
 def _check_lists(
-    methods: Sequence[str], seeds: int, fractions: Sequence[float], controls: Sequence[str]
+    methods: Sequence[str], repeats: int, fractions: Sequence[float], controls: Sequence[str]
 ) -> None:
-    if not methods or not fractions or seeds < 1:
+    if not methods or not fractions or repeats < 1:
         raise ConfigError(
             "a study needs methods, seeds and label fractions",
             "give e.g. --methods simclr,guided-crop --seeds 3 --label-fractions 0.1,1",
@@ -173,17 +294,77 @@ def _refuse_decided(tree: Mapping[str, Any]) -> None:
     if given:
         raise ConfigError(
             f"a study decides {', '.join(given)} run by run",
-            "use --methods, --baselines, --seeds, --data and --label-fractions",
+            "use --methods, --baselines, --seeds, --folds, --data and --label-fractions",
         )
 
 
 def _runs(
-    variant: Variant, seed: int, fractions: Sequence[float], main: str
+    arm: str, variant: Variant, repeat: int, fractions: Sequence[float], folds: bool
 ) -> Iterator[PlannedRun]:
-    stem = f"{variant.stem(main)}-s{seed}"
-    own = {**asdict(variant), "seed": seed}
-    start = None if variant.no_pretrain else f"{stem}-pretrain"
+    name = f"{arm}-{'k' if folds else 's'}{repeat}"
+    common: dict[str, Any] = {
+        "arm": arm,
+        "method": variant.method,
+        "no_pretrain": variant.no_pretrain,
+        "masks": variant.masks,
+        "seed": repeat,
+        "without": variant.without,
+        "fold": repeat if folds else None,
+        "overrides": dict(variant.overrides),
+    }
+    start = None if variant.no_pretrain else f"{name}-pretrain"
     if start is not None:
-        yield PlannedRun(start, fraction=1.0, pretrains=True, **own)
+        yield PlannedRun(start, fraction=1.0, pretrains=True, **common)
     for share in fractions:
-        yield PlannedRun(f"{stem}-f{share:g}", fraction=share, start=start, **own)
+        yield PlannedRun(f"{name}-f{share:g}", fraction=share, start=start, **common)
+
+
+def plan_table(plan: StudyPlan) -> list[str]:
+    """Return one line per run to be evaluated, under a heading; columns are never cut.
+
+    In this order: method, encoder, seed or fold, label fraction, control (its masks where they
+    carry no anatomy), and the arm that it is judged against.
+    """
+    unit = "fold" if plan.folds is not None else "seed"
+    rows = [("method", "encoder", unit, "labels", "control", "judged against")]
+    for run in plan.runs:
+        if run.pretrains:
+            continue
+        config = plan.config(run)
+        against = next(
+            (one.against for one in plan.family if one.arm == run.arm and one.kind == "control"),
+            "-",
+        )
+        method = run.method
+        if run.no_pretrain and run.method != "direct":
+            method += " without pretraining"
+        elif run.without:
+            method += f" without {run.without}"
+        control = run.masks if run.masks in CONTROLS else "-"
+        share = f"{100 * run.fraction:g} %"
+        rows.append((method, config.encoder.name, str(run.seed), share, control, against))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def describe(plan: StudyPlan) -> list[str]:
+    """Say what a plan fixes before anything runs."""
+    family = [one for one in plan.family if one.kind == "control"]
+    lines = [f"Primary comparisons ({len(family)}), each by its difference in mean AUC:"]
+    lines += [
+        f"  {one.arm} against {one.against}, {100 * one.fraction:g} % of the labels"
+        for one in family
+    ]
+    if plan.primary_diseases is not None:
+        names = ", ".join(plan.primary_diseases) or "none: nothing will be judged"
+        lines.append(f"Primary mean over {len(plan.primary_diseases)} diseases: {names}")
+    lines.append(f"Margin of equivalence: {plan.margin:g}. Hash of the plan: {plan.hash}")
+    if plan.folds is not None:
+        lines.append(
+            f"{plan.folds} folds by patient replace the list files and data.split; a selection "
+            "group of 10 % of the patients is never tested."
+        )
+    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from medsgssl.errors import MedsgsslError
 from medsgssl.pipeline.runner import run_method
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
+from medsgssl.study.planning import fix_primary_diseases
 from medsgssl.utils.io import read_json, write_json
 from medsgssl.utils.progress import new_console
 
@@ -72,7 +73,8 @@ def run_study(
         ConfigError: The folder holds a study of other settings, or something else.
     """
     console = console or new_console()
-    plan.joined(folder).save(folder)
+    # Known before anything runs, and written down: what will be compared, and over which diseases.
+    fix_primary_diseases(plan).joined(folder).save(folder)
     failures = read_failures(folder)
     outcomes: dict[str, Outcome] = {}
     for number, planned in enumerate(plan.runs, start=1):
@@ -134,11 +136,3 @@ def read_failures(folder: Path) -> dict[str, Any]:
     """Return ``problem``, ``when`` and ``traceback`` of every run that failed last, by its name."""
     path = folder / FAILURES_FILE
     return dict(read_json(path)) if path.is_file() else {}
-
-
-def counts(outcomes: Sequence[Outcome]) -> dict[Status, int]:
-    """Return how many runs came to each end."""
-    found: dict[Status, int] = {"done": 0, "skipped": 0, "failed": 0, "blocked": 0}
-    for outcome in outcomes:
-        found[outcome.status] += 1
-    return found

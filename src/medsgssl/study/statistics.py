@@ -1,68 +1,42 @@
-"""Estimates of one set of test images: resampled once per run, then combined at will.
+"""Estimates on the test images of a study, each patient left out in turn.
 
-Every run is resampled with the same patients, so any difference of runs is a paired one. Over
-seeds the components of variance of ``evaluation.seeds`` are used; of one run each, the percentile
-interval of the patient bootstrap (``evaluation.paired``).
+Every run is jackknifed with the same patients, so any difference of runs is a paired one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.evaluation.bootstrap import MAX_LEFT_OUT, interval, patient_counts
-from medsgssl.evaluation.metrics import mean_over
-from medsgssl.evaluation.paired import bootstrap_p
+from medsgssl.evaluation.effects import Effect, over_folds, over_seeds
+from medsgssl.evaluation.few_patients import (
+    MIN_PATIENTS,
+    MIN_PATIENTS_PER_FOLD,
+    enough_patients,
+)
+from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
 from medsgssl.evaluation.predictions import Split
-from medsgssl.evaluation.resampled_auc import Floats, RankedScores
-from medsgssl.evaluation.seeds import MethodRuns, interval_over_seeds
-from medsgssl.evaluation.subgroups import MIN_POSITIVES
+from medsgssl.evaluation.resampled_auc import Floats
 
-#: A statistic of one run: its value, and ``(R,)`` values of the resamples, NaN where undefined.
-Statistic = tuple[float, Floats]
 Chosen = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class BootstrapDraws:
-    """AUC and average precision of one run: ``(D,)``, and ``(R, D)`` of the resamples."""
-
-    auc: Floats
-    ap: Floats
-    auc_draws: Floats
-    ap_draws: Floats
-
-    def mean_auc(self, among: Chosen) -> Statistic:
-        """Mean AUC over the ``(D,)`` selected diseases."""
-        return _mean(self.auc, self.auc_draws, among)
-
-    def mean_ap(self, among: Chosen) -> Statistic:
-        """Mean average precision over the ``(D,)`` selected diseases."""
-        return _mean(self.ap, self.ap_draws, among)
-
-    def disease_auc(self, disease: int) -> Statistic:
-        """AUC of one disease."""
-        return float(self.auc[disease]), self.auc_draws[:, disease]
-
-    def disease_ap(self, disease: int) -> Statistic:
-        """Average precision of one disease."""
-        return float(self.ap[disease]), self.ap_draws[:, disease]
-
-
-@dataclass(frozen=True)
-class Estimate:
+class PointEstimate:
     """A number with its uncertainty.
 
     Attributes:
-        value: Mean over the seeds; None where it is undefined.
-        interval: Low and high end; None where no interval can be given.
-        sd: Standard deviation between the seeds, None with one of them.
+        value: Mean over the seeds or folds; None where it is undefined.
+        interval: Low and high end of the interval of this number alone; None where none can be
+            given.
+        sd: Standard deviation between the seeds or folds, None with one of them.
         p: Two-sided p value of its being zero; for differences alone.
-        seeds_included: Whether the interval holds the variance of training seeds.
+        seeds_included: Whether the interval holds the variance of training.
+        repeats: Seeds or folds behind it; of a difference those that both sides have.
     """
 
     value: float | None
@@ -70,6 +44,11 @@ class Estimate:
     sd: float | None = None
     p: float | None = None
     seeds_included: bool = False
+    repeats: int = 0
+
+    def bare(self) -> PointEstimate:
+        """Return the number alone, for one that too few patients stand behind."""
+        return PointEstimate(self.value, sd=self.sd, repeats=self.repeats)
 
     def columns(self, name: str) -> dict[str, float | None]:
         """Return the columns of a table that hold it: ``name``, ``name_low``, ``name_high``."""
@@ -78,123 +57,144 @@ class Estimate:
 
 
 class ResampledTestSet:
-    """The common test images, and the resamples of their patients.
+    """The common test images, each of their patients left out in turn.
 
     Args:
-        test: The images.
-        resamples: How many.
-        confidence: Nominal coverage.
-        seed: Any non-negative integer.
+        tests: The test images of each fold, patients disjoint; a single one where all runs are
+            tested on the same images.
+        confidence: Nominal coverage of intervals.
+        folds: The number of each fold, in the order of ``tests``; empty for seeds.
+        primary: ``(D,)`` diseases of the primary mean as the plan fixed them; those with enough
+            patients by default.
+
+    Attributes:
+        test: All test images together.
+        patients: How many patients they are of.
     """
 
-    def __init__(self, test: Split, resamples: int, confidence: float, seed: int = 0) -> None:
-        self.test = test
-        self.resamples = resamples
+    def __init__(
+        self,
+        tests: Sequence[Split],
+        confidence: float = 0.95,
+        *,
+        folds: Sequence[int] = (),
+        primary: Chosen | None = None,
+    ) -> None:
+        self.test = tests[0] if len(tests) == 1 else Split.join(tests)
         self.confidence = confidence
-        self.patients = int(test.patients.max()) + 1
-        self._counts = patient_counts(self.patients, resamples, seed)
+        self.folds = tuple(folds)
+        self.patients = int(self.test.patients.max()) + 1
+        ends = np.cumsum([0, *(len(test) for test in tests)])
+        numbers = folds or [0]
+        self._rows = {
+            number: slice(int(start), int(end))
+            for number, start, end in zip(numbers, ends[:-1], ends[1:], strict=True)
+        }
+        self._primary = primary
 
-    def drawn(
-        self, scores: Floats, rows: Chosen | None = None, resamples: int = -1
-    ) -> BootstrapDraws:
-        """Resample one run.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ``D`` diseases."""
+        return self.test.names
+
+    @property
+    def level(self) -> float:
+        """Allowed probability of an interval missing the true value."""
+        return 1 - self.confidence
+
+    def block(self, fold: int | None) -> slice:
+        """Return where the images of a fold lie in ``test``."""
+        return self._rows[fold or 0] if self.folds else self._rows[0]
+
+    def jackknife(
+        self, scores: Floats, fold: int | None = None, rows: Chosen | None = None
+    ) -> JackknifedScores:
+        """Jackknife one run.
 
         Args:
-            scores: ``(N, D)`` of all test images.
-            rows: ``(N,)`` the images to look at; None for all. The patients drawn are the same
-                for every choice, so choices can be compared with each other.
-            resamples: The first so many alone, for side questions; all by default.
+            scores: ``(N, D)`` of the images that the run was tested on.
+            fold: The fold that it was tested on; None for seeds.
+            rows: ``(N_all,)`` the images of ``test`` to look at; None for all.
         """
-        keep = np.ones(len(self.test), bool) if rows is None else rows
-        owners = self.test.patients[keep]
-        ranked = RankedScores(self.test.labels[keep], scores[keep], owners)
-        counts = self._counts[: resamples if resamples >= 0 else None, : ranked.clusters]
-        auc, ap = ranked.auc_and_ap()
-        return BootstrapDraws(auc[0], ap[0], *ranked.auc_and_ap(counts))
+        block = self.block(fold)
+        test = self.test
+        keep = slice(None) if rows is None else rows[block]
+        return JackknifedScores(
+            test.labels[block][keep],
+            scores[keep],
+            test.patients[block][keep],
+            self.patients,
+        )
 
     def defined(self, rows: Chosen | None = None) -> Chosen:
-        """Return the ``(D,)`` diseases with both classes among the images."""
-        labels = self.test.labels if rows is None else self.test.labels[rows]
-        return np.asarray((labels == 1).any(axis=0) & (labels == 0).any(axis=0))
+        """Return the ``(D,)`` diseases with both classes among the images (of every fold)."""
+        return self._at_least(1, 1, rows)
 
     def frequent(self, rows: Chosen | None = None) -> Chosen:
-        """Return those of them with at least ``MIN_POSITIVES`` positives."""
-        labels = self.test.labels if rows is None else self.test.labels[rows]
-        return np.asarray(self.defined(rows) & ((labels == 1).sum(axis=0) >= MIN_POSITIVES))
+        """Return those with enough patients for an interval (and some in every fold)."""
+        return self._at_least(MIN_PATIENTS, MIN_PATIENTS_PER_FOLD, rows)
+
+    def _at_least(self, total: int, per_fold: int, rows: Chosen | None) -> Chosen:
+        enough = enough_patients(self.test, total, rows)
+        if not self.folds:
+            return enough
+        for block in self._rows.values():
+            inside = np.zeros(len(self.test), bool)
+            inside[block] = True
+            enough &= enough_patients(
+                self.test, per_fold, inside if rows is None else inside & rows
+            )
+        return enough
 
     @cached_property
-    def headline(self) -> Chosen:
-        """The diseases of the mean that verdicts rest on.
+    def primary(self) -> Chosen:
+        """The ``(D,)`` diseases of the primary mean, from labels alone; may be none."""
+        return self.frequent() if self._primary is None else self._primary
 
-        All that are defined; only the frequent ones where a disease is so rare that more than a
-        tenth of the resamples lack it, because then the mean of all has no interval.
-        """
-        defined = self.defined()
-        positive = [
-            np.unique(self.test.patients[column == 1]) for column in self.test.labels.T[defined]
-        ]
-        lacking = np.zeros(self.resamples, bool)
-        for owners in positive:
-            lacking |= ~self._counts[:, owners].any(axis=1)
-        if lacking.mean() <= MAX_LEFT_OUT or not self.frequent().any():
-            return defined
-        return self.frequent()
+    @property
+    def judged_on(self) -> Chosen:
+        """The diseases of the mean that is shown first: the primary ones, else all defined."""
+        return self.primary if self.primary.any() else self.defined()
 
-    def estimate(self, runs: Sequence[Statistic]) -> Estimate:
-        """Combine the seeds of one method."""
-        found = _runs(runs)
-        if not np.isfinite(found.values).all():
-            return Estimate(None)
-        value = float(found.values.mean())
-        sd = float(found.values.std(ddof=1)) if found.several else None
-        if not found.several:
-            return Estimate(value, _pair(interval(runs[0][1], self.confidence).pair()))
-        total = len(runs[0][1])
-        draws = found.draws.mean(axis=1)
-        spread, _ = interval_over_seeds(value, draws, [found], self.confidence, total)
-        return Estimate(value, _pair(spread.pair()), sd, None, seeds_included=True)
+    def effect(self, repeats: Sequence[Statistic], max_patient_df: float = np.inf) -> Effect:
+        """Average a statistic over seeds or folds."""
+        return (over_folds if self.folds else over_seeds)(repeats, max_patient_df)
 
-    def difference(self, a: Sequence[Statistic], b: Sequence[Statistic]) -> Estimate:
-        """Compare two methods: the same patients in both, their seeds independent."""
-        first, second = _runs(a), _runs(b)
-        value = float(first.values.mean() - second.values.mean())
-        if not np.isfinite(value):
-            return Estimate(None)
-        if not first.several and not second.several:
-            draws = a[0][1] - b[0][1]
-            found = interval(draws, self.confidence).pair()
-            return Estimate(value, _pair(found), p=bootstrap_p(draws) if found else None)
-        draws = first.draws.mean(axis=1) - second.draws.mean(axis=1)
-        total = len(a[0][1])
-        spread, p = interval_over_seeds(value, draws, [first, second], self.confidence, total)
-        both = first.several and second.several
-        return Estimate(value, _pair(spread.pair()), p=p, seeds_included=both)
+    def estimate(
+        self, repeats: Mapping[int, Statistic], max_patient_df: float = np.inf
+    ) -> PointEstimate:
+        """Average a statistic of one arm, by seed or fold."""
+        if not repeats:
+            return PointEstimate(None)
+        return self.point(self.effect(list(repeats.values()), max_patient_df), test=False)
 
+    def difference(
+        self,
+        a: Mapping[int, Statistic],
+        b: Mapping[int, Statistic],
+        max_patient_df: float = np.inf,
+    ) -> PointEstimate:
+        """Average the difference of two arms over the seeds or folds that both have."""
+        pairs = paired(a, b)
+        if not pairs:
+            return PointEstimate(None)
+        return self.point(self.effect(pairs, max_patient_df), test=True)
 
-def minus(high: Sequence[Statistic], low: Sequence[Statistic]) -> list[Statistic]:
-    """Return the change of each run's statistic from one choice of images to another."""
-    return [
-        (value - other, draws - others)
-        for (value, draws), (other, others) in zip(high, low, strict=True)
-    ]
+    def point(self, effect: Effect, *, test: bool) -> PointEstimate:
+        """Turn an effect into a number with its own interval; with a p value for ``test``."""
+        if not np.isfinite(effect.value):
+            return PointEstimate(None)
+        several = effect.repeats > 1
+        return PointEstimate(
+            value=effect.value,
+            interval=effect.interval(self.level),
+            sd=float(effect.values.std(ddof=1)) if several else None,
+            p=effect.p if test else None,
+            seeds_included=several,
+            repeats=effect.repeats,
+        )
 
 
-def each(
-    runs: Sequence[BootstrapDraws], pick: Callable[[BootstrapDraws], Statistic]
-) -> list[Statistic]:
-    """Pick the same statistic of every run."""
-    return [pick(run) for run in runs]
-
-
-def _mean(point: Floats, draws: Floats, among: Chosen) -> Statistic:
-    return float(mean_over(point[None], among)[0]), mean_over(draws, among)
-
-
-def _runs(runs: Sequence[Statistic]) -> MethodRuns:
-    draws = np.stack([found for _, found in runs], axis=1)
-    # A resample lacks a disease for all runs or for none: labels and patients decide it.
-    return MethodRuns(np.array([value for value, _ in runs]), draws[np.isfinite(draws).all(axis=1)])
-
-
-def _pair(found: list[float] | None) -> tuple[float, float] | None:
-    return None if found is None else (found[0], found[1])
+def paired(a: Mapping[int, Statistic], b: Mapping[int, Statistic]) -> list[Statistic]:
+    """Return ``a - b`` of each seed or fold that both have."""
+    return [a[key] - b[key] for key in sorted(a.keys() & b.keys())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +12,17 @@ from numpy.typing import NDArray
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.paths import cache_place
 from medsgssl.errors import DataError, MedsgsslError
+from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
+from medsgssl.evaluation.multiplicity import holm
 from medsgssl.evaluation.resampled_auc import Floats
 from medsgssl.evaluation.subgroups import groups_of
 from medsgssl.masks.store import MaskStore
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
-from medsgssl.study.statistics import (
-    BootstrapDraws,
-    Chosen,
-    Estimate,
-    ResampledTestSet,
-    Statistic,
-    each,
-    minus,
-)
+from medsgssl.study.statistics import Chosen, PointEstimate, ResampledTestSet
 from medsgssl.utils.io import fingerprint
 
-# Side questions: fewer resamples give the same ends to the second decimal of a standard error.
-_RESAMPLES = 500
 _THIRDS = ("low", "middle", "high")
 
 
@@ -43,7 +35,7 @@ class Stratum:
         name: The part.
         images: How many.
         patients: Of how many patients.
-        diseases: How many diseases are in the means: those with enough positives in this part.
+        diseases: How many diseases are in the means: those with enough patients in this part.
         own: Mean AUC of the arm.
         other: Mean AUC of what it is compared with.
         difference: The first minus the second.
@@ -54,9 +46,43 @@ class Stratum:
     images: int
     patients: int
     diseases: int
-    own: Estimate
-    other: Estimate
-    difference: Estimate
+    own: PointEstimate
+    other: PointEstimate
+    difference: PointEstimate
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether a difference is larger in one part of the test images than in the others.
+
+    Attributes:
+        kind: ``sex``, ``age`` or ``view``.
+        name: The part.
+        rest: What it is compared with: the other part, or ``the others``.
+        diseases: How many diseases are in the means: those with enough patients in both.
+        difference: Difference of the two arms in the part minus that in the rest.
+        p_holm: Its p value after Holm's correction over the interactions of one comparison.
+    """
+
+    kind: str
+    name: str
+    rest: str
+    diseases: int
+    difference: PointEstimate
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class SubgroupTests:
+    """A comparison by sex, age band and view.
+
+    Attributes:
+        strata: Within each part.
+        interactions: Tests of each part against the others of its kind.
+    """
+
+    strata: tuple[Stratum, ...]
+    interactions: tuple[Interaction, ...]
 
 
 @dataclass(frozen=True)
@@ -70,25 +96,61 @@ class QualityStrata:
     """
 
     strata: tuple[Stratum, ...] = ()
-    trend: Estimate | None = None
+    trend: PointEstimate | None = None
     absent: str = ""
 
 
 class Strata:
-    """Comparisons within parts of the test images; each part of a run is resampled once."""
+    """Comparisons within parts of the test images; each part of a run is jackknifed once."""
 
     def __init__(self, bench: ResampledTestSet) -> None:
         self._bench = bench
-        self._drawn: dict[tuple[str, bytes], BootstrapDraws] = {}
+        self._jackknifed: dict[tuple[str, bytes], JackknifedScores] = {}
 
-    def subgroups(self, comparison: Comparison) -> list[Stratum]:
-        """Compare within each sex, age band and view."""
+    def subgroups(self, comparison: Comparison) -> SubgroupTests:
+        """Compare within each sex, age band and view, and test each against the others."""
         groups = groups_of(self._bench.test)
-        return [
+        strata = [
             self._stratum(comparison, kind, name, rows)
             for kind, parts in groups.items()
             for name, rows in parts.items()
         ]
+        tests = [
+            test for kind, parts in groups.items() for test in self._tests(comparison, kind, parts)
+        ]
+        corrected = holm({str(n): test.difference.p for n, test in enumerate(tests)})
+        return SubgroupTests(
+            tuple(strata),
+            tuple(replace(test, p_holm=corrected[str(n)]) for n, test in enumerate(tests)),
+        )
+
+    def _tests(
+        self, comparison: Comparison, kind: str, parts: Mapping[str, Chosen]
+    ) -> list[Interaction]:
+        names = list(parts)
+        if len(names) < 2:
+            return []
+        everyone = np.any([parts[name] for name in names], axis=0)
+        # Of two parts the second test would be the first with the sign turned.
+        asked = names[:1] if len(names) == 2 else names
+        tests = []
+        for name in asked:
+            rest = everyone & ~parts[name]
+            difference, diseases = self._gap(comparison, parts[name], rest)
+            label = names[1] if len(names) == 2 else "the others"
+            tests.append(Interaction(kind, name, label, diseases, difference))
+        return tests
+
+    def _gap(self, comparison: Comparison, rows: Chosen, rest: Chosen) -> tuple[PointEstimate, int]:
+        """Return the difference among some images minus that among others."""
+        both = self._bench.frequent(rows) & self._bench.frequent(rest)
+        if not both.any():
+            return PointEstimate(None), 0
+        changes = []
+        for arm in (comparison.arm, comparison.against):
+            high, low = self._means(arm, rows, both), self._means(arm, rest, both)
+            changes.append({key: high[key] - low[key] for key in high})
+        return self._bench.difference(changes[0], changes[1]), int(both.sum())
 
     def by_quality(self, comparison: Comparison) -> QualityStrata:
         """Compare where the arm's lung masks are bad, middling and good."""
@@ -105,20 +167,11 @@ class Strata:
         parts = quality_parts(values)
         if "low" not in parts:
             return QualityStrata(absent="the masks of the test images are all of one quality")
-        found = [
+        strata = [
             self._stratum(comparison, "mask quality", name, rows) for name, rows in parts.items()
         ]
-        return QualityStrata(tuple(found), self._trend(comparison, parts["low"], parts["high"]))
-
-    def _trend(self, comparison: Comparison, low: Chosen, high: Chosen) -> Estimate | None:
-        both = self._bench.frequent(low) & self._bench.frequent(high)
-        if not both.any():
-            return None
-        changes = [
-            minus(self._means(arm, high, both), self._means(arm, low, both))
-            for arm in (comparison.arm, comparison.against)
-        ]
-        return self._bench.difference(*changes)
+        trend, diseases = self._gap(comparison, parts["high"], parts["low"])
+        return QualityStrata(tuple(strata), trend if diseases else None)
 
     def _stratum(self, comparison: Comparison, kind: str, name: str, rows: Chosen) -> Stratum:
         among = self._bench.frequent(rows)
@@ -135,15 +188,14 @@ class Strata:
             difference=self._bench.difference(own, other),
         )
 
-    def _means(self, arm: Arm, rows: Chosen, among: Chosen) -> list[Statistic]:
-        drawn = [self._of(run, rows) for run in arm.runs]
-        return each(drawn, lambda one: one.mean_auc(among))
+    def _means(self, arm: Arm, rows: Chosen, among: Chosen) -> dict[int, Statistic]:
+        return {run.repeat: self._of(run, rows).mean_auc(among) for run in arm.runs}
 
-    def _of(self, run: FinishedRun, rows: Chosen) -> BootstrapDraws:
+    def _of(self, run: FinishedRun, rows: Chosen) -> JackknifedScores:
         key = (str(run.folder.path), np.packbits(rows).tobytes())
-        if key not in self._drawn:
-            self._drawn[key] = self._bench.drawn(run.test.scores, rows, _RESAMPLES)
-        return self._drawn[key]
+        if key not in self._jackknifed:
+            self._jackknifed[key] = self._bench.jackknife(run.test.scores, run.fold, rows)
+        return self._jackknifed[key]
 
 
 def quality_parts(quality: Floats) -> dict[str, Chosen]:

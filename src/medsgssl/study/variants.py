@@ -1,9 +1,9 @@
-"""Variants of a method that a study runs: the method, its twin, mask controls, parts left out."""
+"""Variants of a method that a study runs: whole, without pretraining, masks, or a component."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from medsgssl.config.loading import dump
@@ -12,6 +12,7 @@ from medsgssl.errors import ConfigError
 from medsgssl.methods.base import Component
 from medsgssl.methods.registry import find_method
 from medsgssl.runs.folder import flatten
+from medsgssl.study.matching import PRETRAINING, TELLING, matched_settings, unlike
 
 #: The method that others are compared with, unless another is named.
 CONTROL = "simclr"
@@ -25,18 +26,22 @@ class Variant:
         method: Its name.
         no_pretrain: Whether it has no pretraining stage.
         masks: Mask source.
-        without: Name of the part that is left out; empty for the whole method.
+        without: Name of the component that is left out; empty for the whole method.
+        overrides: Settings by dotted key that match it with what is judged against it.
     """
 
     method: str
     no_pretrain: bool
     masks: str
     without: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def stem(self, main: str) -> str:
         """Return what its runs are called; ``main`` is the mask source that goes unsaid."""
         parts = [self.method]
-        parts += ["direct"] if self.no_pretrain and find_method(self.method).pretrains else []
+        pretrains = find_method(self.method).pretrains
+        parts += ["no-pretrain"] if self.no_pretrain and pretrains else []
+        parts += [_short(key, self.overrides[key]) for key in TELLING if key in self.overrides]
         parts += [self.masks] if self.masks != main else []
         parts += ["without", self.without] if self.without else []
         return "-".join(parts)
@@ -56,8 +61,14 @@ def part_of(method: str, name: str) -> Component:
     return parts[name]
 
 
-def variants_of(name: str, main: str, controls: Sequence[str], twins: bool) -> Iterator[Variant]:
-    """Yield the method itself, its mask controls, and its twin where that is wanted."""
+def _short(key: str, value: Any) -> str:
+    if key == "pretrain.epochs":
+        return f"{value}-epochs"
+    return f"{value}px" if key == "data.img_size" else str(value).replace("/", "-")
+
+
+def variants_of(name: str, main: str, controls: Sequence[str]) -> Iterator[Variant]:
+    """Yield the method itself and its mask controls."""
     method = find_method(name)
     if not method.pretrains:
         yield Variant(name, True, main)
@@ -67,8 +78,50 @@ def variants_of(name: str, main: str, controls: Sequence[str], twins: bool) -> I
         for control in controls:
             if control != main:
                 yield Variant(name, False, control)
-    if twins:
-        yield Variant(name, True, main)
+
+
+def matched_control(config: Config, usual: Config, main: str) -> Variant:
+    """Return the control that a method is judged against: same network, frame and budget.
+
+    Args:
+        config: Of the method.
+        usual: Of the control as the study's settings leave it.
+        main: The study's mask source.
+    """
+    return Variant(CONTROL, False, main, overrides=_overrides(config, usual))
+
+
+def matched_baseline(config: Config, usual: Config, main: str) -> Variant:
+    """Return the no-pretraining baseline of a method's own network.
+
+    Methods that fine-tune the plain network share the plain `direct` arm, so that it is trained
+    once.
+
+    Args:
+        config: Of the method.
+        usual: Of `direct` as the study's settings leave it.
+        main: The study's mask source.
+    """
+    if not find_method(config.method_name).plain_input():
+        return Variant(config.method_name, True, main)
+    return Variant("direct", True, main, overrides=_overrides(config, usual))
+
+
+def _overrides(config: Config, usual: Config) -> dict[str, Any]:
+    """Return what has to change in a usual configuration; empty where it is comparable as is."""
+    wanted, given = matched_settings(config, usual.method_name), flatten(dump(usual))
+    if not unlike(wanted | _identity(usual), given):
+        return {}
+    ignored = PRETRAINING if usual.no_pretrain else ()
+    return {
+        key: value
+        for key, value in wanted.items()
+        if given.get(key) != value and not key.startswith(ignored)
+    }
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    return {"method_name": config.method_name, "no_pretrain": config.no_pretrain}
 
 
 def variants_without(config: Config, main: str) -> list[Variant]:

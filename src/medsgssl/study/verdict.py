@@ -6,37 +6,56 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medsgssl.evaluation.delong import holm
+import numpy as np
+
+from medsgssl.evaluation.effects import MIN_REPEATS, Effect
+from medsgssl.evaluation.few_patients import MIN_PATIENTS
+from medsgssl.evaluation.multiplicity import holm, simultaneous_level
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
-from medsgssl.study.statistics import Estimate, ResampledTestSet
+from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 from medsgssl.utils.formatting import percent, signed
 
-Word = Literal["helps", "no difference shown", "hurts", "not tested"]
+Word = Literal["helps", "hurts", "equivalent", "undecided", "not judged"]
+Interval = tuple[float, float]
 
 RULE = (
-    "A method helps where the interval of the paired difference in mean AUC against its control "
-    "lies above zero, and hurts where it lies below; otherwise no difference is shown, which is "
-    "not the same as none. A gain is put down to anatomy only where the method also beats every "
-    "control with masks that carry none."
+    "The primary comparisons are each guided method against its own control without masks, at each "
+    "share of labels; they are listed before anything runs. A method helps, or hurts, if and only "
+    "if the simultaneous interval of its paired difference in mean AUC, which holds for all "
+    "primary comparisons together, excludes zero. It is equivalent where two one-sided tests place "
+    "the difference inside the margin, corrected for their number by Holm; else the study is "
+    "undecided, which is not the same as no difference. Fewer than "
+    f"{MIN_REPEATS} seeds or folds on either side, or no disease with {MIN_PATIENTS} positive test "
+    "patients, are not judged. A gain is "
+    "attributed to anatomy only where the method also beats every control with masks that carry "
+    "none."
 )
-_SIGNIFICANT = 0.05
-_FEW_PATIENTS = 200
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says of one method at one label fraction.
+    """What a study says of one comparison.
 
     Attributes:
-        comparison: With the control.
+        comparison: What is judged.
         word: By ``RULE``.
-        p_holm: p value after Holm's correction over all verdicts of the study.
+        interval: The simultaneous interval that the word rests on; None where not judged.
+        p_holm: Two-sided p value of no difference after Holm's correction over the family.
+        p_equivalent: P value of a difference outside of the margin, likewise.
+        detectable: The smallest true difference that would be found with 80 % power.
+        within_margin: Whether the difference is shown to be inside the margin.
+        reason: Why it is not judged; empty otherwise.
     """
 
     comparison: Comparison
     word: Word
-    p_holm: float | None
+    interval: Interval | None = None
+    p_holm: float | None = None
+    p_equivalent: float | None = None
+    detectable: float | None = None
+    within_margin: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,13 +66,13 @@ class MethodVerdict:
         label: The arm's label.
         parts: By fraction, the largest first.
         sentence: The verdict with its interval.
-        cautions: What limits it.
+        caveats: What limits it.
     """
 
     label: str
     parts: tuple[Verdict, ...]
     sentence: str
-    cautions: tuple[str, ...]
+    caveats: tuple[str, ...]
 
     @property
     def word(self) -> Word:
@@ -61,128 +80,174 @@ class MethodVerdict:
         return self.parts[0].word
 
 
-def decide(difference: Estimate) -> Word:
-    """Apply the rule to one difference."""
-    if difference.interval is None:
-        return "not tested"
-    low, high = difference.interval
-    return "helps" if low > 0 else "hurts" if high < 0 else "no difference shown"
+def judge(
+    family: Sequence[Comparison], bench: ResampledTestSet, margin: float, planned: int = 0
+) -> list[Verdict]:
+    """Judge one family of comparisons together.
+
+    Args:
+        family: Comparisons of primary means on the same test images.
+        bench: The test images.
+        margin: Differences below it are equivalent.
+        planned: How many comparisons the plan lists; those that are missing still count.
+
+    Returns:
+        One verdict per comparison, in their order.
+    """
+    reasons = [_not_judged(one, bench) for one in family]
+    effects = {
+        n: one.effect
+        for n, (one, reason) in enumerate(zip(family, reasons, strict=True))
+        if not reason and one.effect is not None
+    }
+    size = max(planned, len(effects))
+    if not effects:
+        return [
+            Verdict(one, "not judged", reason=reason)
+            for one, reason in zip(family, reasons, strict=True)
+        ]
+    # A planned comparison without runs keeps its share of the allowed error.
+    level = simultaneous_level(list(effects.values()), bench.level * len(effects) / size)
+    missing = {f"missing {n}": 1.0 for n in range(size - len(effects))}
+    p_values = {str(n): one.p for n, one in effects.items()}
+    p_margin = {str(n): one.p_equivalent(margin) for n, one in effects.items()}
+    differ, equal = holm(p_values | missing), holm(p_margin | missing)
+    verdicts = []
+    for n, (one, reason) in enumerate(zip(family, reasons, strict=True)):
+        if n not in effects:
+            verdicts.append(Verdict(one, "not judged", reason=reason))
+            continue
+        interval, p_equivalent = effects[n].interval(level), equal[str(n)]
+        within = p_equivalent is not None and p_equivalent <= bench.level
+        verdicts.append(
+            Verdict(
+                comparison=one,
+                word=_word(interval, within),
+                interval=interval,
+                p_holm=differ[str(n)],
+                p_equivalent=p_equivalent,
+                detectable=effects[n].detectable(level),
+                within_margin=within,
+            )
+        )
+    return verdicts
 
 
-def verdicts(
-    comparisons: Sequence[Comparison], control: str, bench: ResampledTestSet
+def _word(interval: Interval | None, within: bool) -> Word:
+    if interval is not None and interval[0] > 0:
+        return "helps"
+    if interval is not None and interval[1] < 0:
+        return "hurts"
+    return "equivalent" if within else "undecided"
+
+
+def _not_judged(one: Comparison, bench: ResampledTestSet) -> str:
+    """Return why a comparison cannot be judged; empty where it can."""
+    unit = "folds" if bench.folds else "seeds"
+    if not bench.primary.any():
+        return f"no disease has {MIN_PATIENTS} positive test patients"
+    if one.repeats < MIN_REPEATS:
+        known = f"1 common {unit[:-1]}" if one.repeats == 1 else f"{one.repeats} common {unit}"
+        return f"{known}, fewer than {MIN_REPEATS}"
+    if not _measurable(one.effect):
+        return "its standard error cannot be computed"
+    return ""
+
+
+def _measurable(effect: Effect | None) -> bool:
+    return effect is not None and bool(np.isfinite(effect.standard_error))
+
+
+def method_verdicts(
+    verdicts: Sequence[Verdict], comparisons: Sequence[Comparison], bench: ResampledTestSet
 ) -> list[MethodVerdict]:
-    """Judge every method, and the control against plain supervised training."""
-    judged = [
-        found
-        for found in comparisons
-        if not found.arm.is_mask_control
-        and not found.arm.no_pretrain
-        and (found.kind == "control" or (found.kind == "direct" and found.arm.label == control))
-    ]
-    names = {f"{found.arm.key} {found.kind}": found.mean.p for found in judged}
-    corrected = holm(names)
+    """Gather the verdicts of each method over label fractions; the largest gain first."""
     by_label: dict[str, list[Verdict]] = {}
-    for found in judged:
-        p = corrected[f"{found.arm.key} {found.kind}"]
-        verdict = Verdict(found, decide(found.mean), p)
-        by_label.setdefault(found.arm.label, []).append(verdict)
+    for verdict in verdicts:
+        by_label.setdefault(verdict.comparison.arm.label, []).append(verdict)
     result = []
     for label, parts in by_label.items():
         ordered = tuple(sorted(parts, key=lambda part: -part.comparison.arm.fraction))
-        cautions = _cautions(ordered, comparisons, len(names), bench)
-        result.append(MethodVerdict(label, ordered, _sentence(label, ordered, bench), cautions))
-    # Best first; the control, which is judged against something else, last.
-    return sorted(
-        result,
-        key=lambda found: (
-            found.parts[0].comparison.kind != "control",
-            -(found.parts[0].comparison.mean.value or 0),
-        ),
-    )
+        caveats = _caveats(ordered, comparisons, len(verdicts), bench)
+        result.append(MethodVerdict(label, ordered, _sentence(label, ordered, bench), caveats))
+    return sorted(result, key=lambda one: -(one.parts[0].comparison.mean.value or 0))
 
 
 def _sentence(label: str, parts: Sequence[Verdict], bench: ResampledTestSet) -> str:
     against = parts[0].comparison.against.label
-    said = "; ".join(_part(part, bench, first=part is parts[0]) for part in parts)
-    # In the sentence itself, because it is the sentence that gets quoted.
-    seeds = " (one seed)" if _seeds(parts) == 1 else ""
-    return f"{label} against {against}{seeds}: {said}."
-
-
-def _seeds(parts: Sequence[Verdict]) -> int:
-    return min(
-        len(side.runs) for part in parts for side in (part.comparison.arm, part.comparison.against)
-    )
+    told = "; ".join(_part(part, bench, first=part is parts[0]) for part in parts)
+    return f"{label} against {against}: {told}."
 
 
 def _part(part: Verdict, bench: ResampledTestSet, first: bool) -> str:
-    found = part.comparison
-    where = f"with {percent(found.arm.fraction)} of the labels"
-    if part.word == "not tested":
-        return f"not tested {where}, too few patients for an interval"
-    verb = {"helps": "helps", "hurts": "hurts"}.get(part.word, "no difference shown")
-    name = f"{percent(bench.confidence)} interval " if first else ""
-    return f"{verb} {where}, mean AUC {signed(found.mean.value)} ({name}{reach(found.mean)})"
+    mean = part.comparison.mean
+    where = f"with {percent(part.comparison.arm.fraction)} of the labels"
+    if part.word == "not judged":
+        return f"not judged {where} ({part.reason}), mean AUC {signed(mean.value)}"
+    less = " (by less than the margin)" if part.within_margin else ""
+    word = f"{part.word}{less if part.word in ('helps', 'hurts') else ''}"
+    name = f"simultaneous {percent(bench.confidence)} interval " if first else ""
+    text = f"{word} {where}, mean AUC {signed(mean.value)} ({name}{format_interval(part.interval)})"
+    if part.word == "undecided" and part.detectable is not None:
+        text += f"; this study could have found {signed(part.detectable)} or more"
+    return text
 
 
-def reach(estimate: Estimate, digits: int = 3) -> str:
+def format_interval(interval: Interval | None, digits: int = 3) -> str:
     """Write the interval of a difference."""
-    if estimate.interval is None:
+    if interval is None:
         return "no interval"
-    low, high = estimate.interval
-    return f"{signed(low, digits)} to {signed(high, digits)}"
+    return f"{signed(interval[0], digits)} to {signed(interval[1], digits)}"
 
 
-def _cautions(
+def excludes_zero(estimate: PointEstimate) -> bool:
+    """Tell whether a number's own interval excludes zero."""
+    return estimate.interval is not None and (estimate.interval[0] > 0 or estimate.interval[1] < 0)
+
+
+def _caveats(
     parts: Sequence[Verdict], comparisons: Sequence[Comparison], count: int, bench: ResampledTestSet
 ) -> tuple[str, ...]:
-    arm, found = parts[0].comparison.arm, []
+    arm, caveats = parts[0].comparison.arm, []
     if parts[0].comparison.kind == "control" and arm.masks:
-        found.append(_anatomy(parts, comparisons))
-    fragile = [
-        percent(part.comparison.arm.fraction)
-        for part in parts
-        if part.word in ("helps", "hurts") and (part.p_holm or 0) >= _SIGNIFICANT
-    ]
-    if fragile:
-        found.append(
-            f"With {', '.join(fragile)} of the labels it does not survive Holm's correction over "
-            f"the {count} comparisons of this study."
-        )
-    seeds = _seeds(parts)
-    if seeds == 1:
-        found.append(
-            "One seed: the interval is that of these weights on other patients; another training "
-            "may differ by more."
-        )
-    elif seeds == 2:
-        found.append("Two seeds: how much trainings differ is hardly known, so intervals are wide.")
-    if bench.patients < _FEW_PATIENTS:
-        found.append(f"Only {bench.patients} test patients.")
-    unlike = sorted({text for part in parts for text in part.comparison.unlike})
-    if unlike:
-        found.append(f"The runs also differ in {'; '.join(unlike)}.")
-    return tuple(found)
+        caveats.append(anatomy(parts[0], comparisons, bench))
+    if count > 1 and any(part.interval is not None for part in parts):
+        caveats.append(f"The interval holds for all {count} comparisons of its family together.")
+    tuned = sorted({key for part in parts for key in part.comparison.tuned_apart})
+    if tuned:
+        caveats.append(f"Tuned for each of the two: {', '.join(tuned)}.")
+    return tuple(caveats)
 
 
-def _anatomy(parts: Sequence[Verdict], comparisons: Sequence[Comparison]) -> str:
-    """Say whether a gain may be put down to anatomy: at the fraction of the first part."""
-    arm = parts[0].comparison.arm
+def anatomy(verdict: Verdict, comparisons: Sequence[Comparison], bench: ResampledTestSet) -> str:
+    """Say whether a gain may be attributed to anatomy: tested only after *helps*.
+
+    Every mask control has to be beaten, so each is tested at the full level (intersection-union
+    test: Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24,
+    1982).
+    """
+    arm = verdict.comparison.arm
     tests = [item for item in comparisons if item.kind == "masks" and item.arm is arm]
     if not tests:
-        return "No mask control was run, so no gain may be put down to anatomy."
+        return "No mask control was run, so no gain may be attributed to anatomy."
+    told = ", ".join(f"{_controls(item.against)} {signed(item.mean.value)}" for item in tests)
+    if verdict.word != "helps":
+        return (
+            f"Against masks without anatomy: {told}; not tested, because no gain over the control "
+            "is shown."
+        )
     told = ", ".join(
-        f"{_controls(item.against)} {signed(item.mean.value)} ({reach(item.mean)})"
+        f"{_controls(item.against)} {signed(item.mean.value)} "
+        f"({format_interval(item.mean.interval)})"
         for item in tests
     )
-    beaten = all(decide(item.mean) == "helps" for item in tests)
-    end = (
-        "so the anatomy itself helps" if beaten and parts[0].word == "helps"
-        else "it beats the mask controls, yet not the control" if beaten
-        else "so no gain may be put down to anatomy"
-    )  # fmt: skip
-    return f"Against masks without anatomy: {told}; {end}."
+    beaten = all(
+        item.repeats >= MIN_REPEATS and excludes_zero(item.mean) and (item.mean.value or 0) > 0
+        for item in tests
+    )
+    end = "so the anatomy itself helps" if beaten else "so no gain may be attributed to anatomy"
+    level = percent(bench.level)
+    return f"Against masks without anatomy, each tested at {level}: {told}; {end}."
 
 
 def _controls(arm: Arm) -> str:

@@ -1,0 +1,187 @@
+"""How often verdicts and intervals are wrong, and what they can find: `make simulations`.
+
+Scores are made up (`medsgssl.study.simulation`), patients and labels are real: the 1,903 test
+images of 453 patients, and the 7,216 images of 1,812 patients in five folds, of a subset of NIH
+ChestX-ray14 (Wang et al., CVPR 2017; NIH Clinical Center), kept in `nih128_structure.csv.gz` as
+patient, test list, AP view and the 14 labels as bits. Everything is judged by the functions that
+the study page calls. Studies are kept one by one in a folder, so that the run can be interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medsgssl.data.folds import fold_of_patients
+from medsgssl.data.labels import DISEASES
+from medsgssl.data.stratify import patient_labels
+from medsgssl.evaluation.multiplicity import holm
+from medsgssl.evaluation.predictions import Split
+from medsgssl.study.arms import gather_arms
+from medsgssl.study.comparisons import compare_arms
+from medsgssl.study.simulation import ScoreModel, simulate_study
+from medsgssl.study.statistics import ResampledTestSet
+from medsgssl.study.verdict import judge
+from medsgssl.utils.io import atomic_path
+
+STRUCTURE = Path(__file__).with_name("nih128_structure.csv.gz")
+TABLE = Path(__file__).parents[1] / "docs" / "results" / "simulations.md"
+FOLDS = 5
+MARGIN = 0.01
+CHUNK = 25
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of the simulation."""
+
+    name: str
+    folds: bool
+    methods: int
+    fractions: tuple[float, ...] = (1.0,)
+    gain: float = 0.0
+    studies: int = 2000
+
+
+NULL = [
+    Cell("3 seeds, 7 methods x 2 label fractions", False, 7, (0.1, 1.0)),
+    Cell("5 folds, 6 methods", True, 6),
+]
+POWER = [
+    Cell(f"{name}, gain {gain:+.2f}", folds, methods, fractions, gain, 300)
+    for name, folds, methods, fractions in (
+        ("3 seeds, 7 methods x 2 label fractions", False, 7, (0.1, 1.0)),
+        ("5 folds, 6 methods", True, 6, (1.0,)),
+        ("5 folds, 2 methods", True, 2, (1.0,)),
+    )
+    for gain in (0.02, 0.03, 0.05)
+]
+
+
+def structure() -> tuple[Split, list[Split]]:
+    """Return the test list, and the folds of everyone."""
+    table = pd.read_csv(STRUCTURE)
+    labels = ((table["findings"].to_numpy()[:, None] >> np.arange(len(DISEASES))) & 1).astype(bool)
+
+    def part(rows: np.ndarray) -> Split:
+        codes, _ = pd.factorize(table.loc[rows, "patient"], sort=True)
+        made_up = pd.DataFrame(labels[rows], columns=[f"label_{name}" for name in DISEASES])
+        made_up[[f"score_{name}" for name in DISEASES]] = 0.0
+        made_up["patient_id"] = table.loc[rows, "patient"].astype(str).str.zfill(8).to_numpy()
+        made_up["view"] = np.where(table.loc[rows, "view"], "AP", "PA")
+        return Split(labels[rows], np.zeros(labels[rows].shape), codes.astype(np.int64), made_up)
+
+    numbers, _, gathered = patient_labels(table["patient"].astype(str).str.zfill(8), labels)
+    fold = fold_of_patients(gathered, FOLDS, 0)[numbers]
+    return part(table["test"].to_numpy() == 1), [part(fold == f) for f in range(FOLDS)]
+
+
+def one_study(cell: Cell, tests: Sequence[Split], number: int) -> list[dict[str, Any]]:
+    """Simulate and judge one study; one row per number that a page would show."""
+    random = np.random.default_rng([number, len(cell.name), round(1000 * cell.gain)])
+    runs = simulate_study(
+        tests,
+        ScoreModel(),
+        [cell.gain] * cell.methods,
+        random,
+        folds=cell.folds,
+        fractions=cell.fractions,
+    )
+    bench = ResampledTestSet(tests, folds=range(FOLDS) if cell.folds else ())
+    arms = gather_arms(runs, bench)
+    comparisons = [c for c in compare_arms(arms, "simclr", bench) if c.kind == "control"]
+    rows = []
+    for verdict in judge(comparisons, bench, MARGIN):
+        effect = verdict.comparison.effect
+        rows.append(
+            {
+                "kind": "gain",
+                "value": effect.value,
+                "interval": effect.interval(0.05),
+                "interval_90": effect.interval(0.1),
+                "simultaneous": verdict.interval,
+                "word": verdict.word,
+                "p": verdict.p_holm,
+                "detectable": verdict.detectable,
+                "se": effect.standard_error,
+            }
+        )
+    if cell.gain:
+        return rows
+    first = comparisons[-1]
+    auc = first.disease_aucs
+    corrected = holm({name: one.p for name, one in auc.items()})
+    for name, one in auc.items():
+        rows.append(
+            {
+                "kind": f"difference of {name}",
+                "value": one.value,
+                "interval": one.interval,
+                "p": corrected[name],
+            }
+        )
+    if number % 20 == 0:  # slower than all the others together
+        rows.append(
+            {
+                "kind": "difference of mean AP",
+                "value": first.mean_ap.value,
+                "interval": first.mean_ap.interval,
+            }
+        )
+    among = bench.primary
+    means = first.arm.each(lambda run: run.mean_auc(among))
+    alone = {key: bench.estimate({key: one}) for key, one in list(means.items())[:1]}
+    for kind, found in (
+        ("mean AUC of an arm", bench.estimate(means)),
+        *(("mean AUC of a run", one) for one in alone.values()),
+    ):
+        rows.append({"kind": kind, "value": found.value, "interval": found.interval})
+    return rows
+
+
+def simulate(cells: Sequence[Cell], tests: Callable[[Cell], Sequence[Split]], folder: Path) -> None:
+    """Simulate what is missing, the cells in turn, in chunks."""
+    for start in range(0, max(cell.studies for cell in cells), CHUNK):
+        for cell in cells:
+            path = _place(cell, folder) / f"{start:05d}.parquet"
+            if path.is_file() or start >= cell.studies:
+                continue
+            rows = [
+                {"study": number, **_flat(row)}
+                for number in range(start, min(start + CHUNK, cell.studies))
+                for row in one_study(cell, tests(cell), number)
+            ]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def _place(cell: Cell, folder: Path) -> Path:
+    return folder / cell.name.replace(" ", "-").replace(",", "")
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for key, value in row.items():
+        if key in ("interval", "interval_90", "simultaneous"):
+            flat[f"{key}_low"], flat[f"{key}_high"] = value or (np.nan, np.nan)
+        else:
+            flat[key] = value
+    return flat
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("simulations"))
+    parser.add_argument("--cells", default="null,power")
+    given = parser.parse_args()
+    listed, folds = structure()
+    for wanted in given.cells.split(","):
+        cells = {"null": NULL, "power": POWER}[wanted]
+        simulate(cells, lambda cell: folds if cell.folds else [listed], given.out)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from medsgssl.evaluation.effects import Effect, over_folds, over_seeds
+from medsgssl.evaluation.jackknife import Statistic
+from medsgssl.evaluation.multiplicity import simultaneous_level
+
+NOTHING = np.zeros(10)
+
+
+def _seeds(*values: float, influences: np.ndarray = NOTHING) -> Effect:
+    return over_seeds([Statistic(value, influences) for value in values])
+
+
+def test_without_patients_the_interval_is_students() -> None:
+    values = np.array([0.02, 0.05, 0.01, 0.04])
+    effect = _seeds(*values)
+    wanted = stats.ttest_1samp(values, 0)
+    assert effect.p == pytest.approx(wanted.pvalue)
+    assert effect.interval(0.05) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+
+
+def test_without_spread_of_seeds_the_patients_alone_remain() -> None:
+    influences = np.random.default_rng(0).normal(0, 0.01, 400)
+    effect = _seeds(0.03, 0.03, 0.03, influences=influences)
+    assert effect.standard_error == pytest.approx(np.sqrt((influences**2).sum()))
+    # Influences alike in size: as many degrees of freedom as patients, about.
+    assert effect.df == pytest.approx(400, rel=0.25)
+
+
+def test_one_dominating_patient_leaves_few_degrees_of_freedom() -> None:
+    influences = np.full(400, 1e-4)
+    influences[0] = 0.1
+    assert _seeds(0.03, 0.03, influences=influences).df < 3
+
+
+def test_variances_of_seeds_and_patients_add_up() -> None:
+    influences = np.random.default_rng(0).normal(0, 0.01, 400)
+    effect = _seeds(0.0, 0.03, 0.06, influences=influences)
+    assert effect.standard_error**2 == pytest.approx(0.03**2 / 3 + (influences**2).sum())
+    assert 2 < effect.df < 400
+
+
+def test_folds_count_the_patients_once() -> None:
+    """The spread of folds that differ as their patients let them adds nothing."""
+    parts = [np.zeros(300) for _ in range(3)]
+    for fold, part in enumerate(parts):
+        part[100 * fold : 100 * fold + 100] = 0.01  # v_f = 0.01
+    alike = over_folds(
+        [Statistic(value, part) for value, part in zip((0.1, 0, 0.1), parts, strict=True)]
+    )
+    assert alike.training == 0
+    assert alike.standard_error**2 == pytest.approx(3 * 0.01 / 9)
+    apart = over_folds(
+        [Statistic(value, part) for value, part in zip((0.5, 0, 0.4), parts, strict=True)]
+    )
+    beyond = np.var([0.5, 0, 0.4], ddof=1) - 0.01
+    assert apart.training == pytest.approx(beyond * (1 / 3 + 1 / 2))
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    values = np.array([0.001, -0.002, 0.003, 0.0])
+    effect = _seeds(*values)
+    upper = stats.ttest_1samp(values, 0.01, alternative="less").pvalue
+    lower = stats.ttest_1samp(values, -0.01, alternative="greater").pvalue
+    assert effect.p_equivalent(0.01) == pytest.approx(max(upper, lower))
+
+
+def test_undefined_influences_give_no_interval() -> None:
+    effect = _seeds(0.1, 0.2, influences=np.full(10, np.nan))
+    assert effect.interval(0.05) is None
+    assert effect.p is None
+    assert effect.detectable(0.05) is None
+
+
+def test_detectable_is_what_eighty_percent_of_studies_find() -> None:
+    effect = _seeds(0.0, 0.01, 0.02, influences=np.full(50, 0.001))
+    distance = effect.detectable(0.05)
+    assert distance is not None
+    critical = stats.t.ppf(0.975, effect.df)
+    power = stats.t.sf(critical - distance / effect.standard_error, effect.df)
+    assert power == pytest.approx(0.8)
+
+
+def test_simultaneous_level_lies_between_bonferroni_and_none() -> None:
+    rng = np.random.default_rng(0)
+    influences = rng.normal(0, 0.01, (6, 300))
+    apart = [_seeds(0.0, 0.0, 0.0, influences=one) for one in influences]
+    same = [_seeds(0.0, 0.0, 0.0, influences=influences[0])] * 6
+    assert simultaneous_level(apart, 0.05) == pytest.approx(1 - 0.95 ** (1 / 6), rel=0.15)
+    # Variances are drawn apart, so equal effects do not count quite as one.
+    assert 0.035 < simultaneous_level(same, 0.05) <= 0.05
+    assert simultaneous_level(apart[:1], 0.05) == 0.05
+
+
+def test_simultaneous_intervals_hold_jointly() -> None:
+    """Correlated effects of few seeds: drawn again and again, 95 % hold together."""
+    rng = np.random.default_rng(1)
+    missed = 0
+    for _ in range(300):
+        shared = rng.normal(size=100)
+        family = []
+        for _ in range(5):
+            patients = (shared + rng.normal(size=100)) / np.sqrt(200)  # variance of the sum: 1
+            seeds = rng.normal(0, np.sqrt(3), 3)
+            family.append(
+                over_seeds(
+                    [Statistic(patients.sum() + s, patients - patients.mean()) for s in seeds]
+                )
+            )
+        level = simultaneous_level(family, 0.05)
+        ends = [one.interval(level) for one in family]
+        missed += any(end is None or not end[0] < 0 < end[1] for end in ends)
+    assert missed / 300 <= 0.08

@@ -62,3 +62,33 @@ def test_guidance_of_attention_refuses_a_backbone_without_attention() -> None:
     tree = {"encoder": {"name": "resnet18", "pretrained": False}, "data": {"img_size": 64}}
     with pytest.raises(ConfigError, match=r"set encoder\.name"):
         method_of(configure("anatomy-masked-attention", tree)).encoder()
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "words"),
+    [
+        ("multi-region", "pit_ti_224", "needs a backbone with a map"),
+        ("adaptive-pathology", "pit_ti_224", "needs a backbone with a map"),
+        ("attention-prior", "pit_ti_224", "cannot be gated"),
+        ("mask-channel", "resnetv2_50x1_bit", "cannot take a mask channel"),
+    ],
+)
+def test_what_a_backbone_cannot_do_is_found_before_any_work(name, backbone, words) -> None:
+    tree = {"encoder": {"name": backbone, "pretrained": False}, "data": {"img_size": 64}}
+    with pytest.raises(ConfigError, match=words):
+        method_of(configure(name, tree)).check()
+
+
+def test_a_map_below_four_by_four_cells_is_a_warning_for_methods_that_read_it() -> None:
+    def warnings(name: str, **encoder: object) -> list[str]:
+        tree = {
+            "encoder": {"name": "mobilenetv2_050", "pretrained": False, **encoder},
+            "data": {"img_size": 64},
+        }
+        return method_of(configure(name, tree)).check()
+
+    assert warnings("simclr") == []
+    assert "2 x 2 cells" in warnings("multi-region")[0]
+    assert "encoder.output_stride" in warnings("adaptive-pathology")[0]
+    assert warnings("multi-region", output_stride=16) == []
+    assert warnings("attention-prior") == []  # its gate has 4 x 4

@@ -104,10 +104,10 @@ def test_the_normalization_is_the_backbones_own() -> None:
 def test_weights_that_cannot_be_loaded_are_an_error_that_names_the_flags(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("medsgssl.models.encoder.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("medsgssl.models.backbone.constants.HF_HUB_OFFLINE", True)
     for key in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(key, raising=False)
-    monkeypatch.setattr("medsgssl.models.encoder.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("medsgssl.models.backbone.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(ConfigError, match=r"encoder\.weights=.*encoder\.pretrained=false"):
         build_encoder(EncoderSettings(), 64)
 
@@ -139,3 +139,55 @@ def test_residual_branches_start_at_zero_from_scratch() -> None:
     block = blocks[0].eval()
     x = torch.rand(2, block.conv_pw.in_channels, 8, 8)
     assert torch.equal(block(x), x)
+
+
+def test_channels_last_maps_come_out_channels_first() -> None:
+    encoder = build_encoder(scratch("mambaout_femto"), 64).eval()
+    with torch.no_grad():
+        features = encoder(torch.rand(2, 1, 64, 64), NO_MASK)
+    assert features.last.shape == (2, 2, 2, 288)
+    assert torch.equal(features.spatial, features.last.movedim(3, 1))
+    assert encoder.map_channels == 288
+    assert features.pooled.shape == (2, encoder.num_features)
+
+
+def test_a_backbone_without_a_map_says_so_where_one_is_needed() -> None:
+    encoder = build_encoder(scratch("pit_ti_224"), 64).eval()
+    features = encoder(torch.rand(2, 1, 64, 64), NO_MASK)
+    assert features.pooled.shape == (2, encoder.num_features)
+    with pytest.raises(ConfigError, match="needs a backbone with a map"):
+        _ = features.spatial
+    with pytest.raises(ConfigError, match="needs a backbone with a map"):
+        _ = encoder.map_channels
+
+
+def test_the_output_stride_is_timms_own() -> None:
+    settings = EncoderSettings(name="mobilenetv2_100", pretrained=False, output_stride=8)
+    assert build_encoder(settings, 64)(torch.rand(2, 1, 64, 64), NO_MASK).spatial.shape[2:] == (
+        8,
+        8,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("vit_tiny_patch16_224", "output_stride", 8),
+        ("mambaout_femto", "output_stride", 16),
+        ("vgg11_bn", "drop_path", 0.1),
+        ("densenet121", "drop_path", 0.1),
+    ],
+)
+def test_what_a_backbone_does_not_offer_is_one_error(name: str, key: str, value: float) -> None:
+    settings = EncoderSettings(name=name, pretrained=False, **{key: value})
+    with pytest.raises(ConfigError, match=rf"{name} does not offer encoder\.{key}"):
+        build_encoder(settings, 64)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224"])
+def test_drop_path_is_taken_where_the_backbone_has_it(name: str) -> None:
+    settings = EncoderSettings(name=name, pretrained=False, drop_path=0.2)
+    encoder = build_encoder(settings, 64).train()
+    images = torch.rand(2, 1, 64, 64)
+    outputs = [encoder(images, NO_MASK).pooled for _ in range(2)]
+    assert not torch.equal(*outputs)

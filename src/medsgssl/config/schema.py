@@ -123,6 +123,11 @@ class EncoderSettings(Settings):
     patch_size: int | None = Field(
         None, ge=4, description="patch of a transformer in pixels; its own when not given"
     )
+    output_stride: Literal[8, 16, 32] | None = Field(
+        None,
+        description="image pixels per cell of the last map (CNNs); smaller keeps a map on small "
+        "images, at a higher cost; timm's own when not given",
+    )
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth rate")
 
 

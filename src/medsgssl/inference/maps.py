@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -27,14 +27,78 @@ from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import MaskArray
 from medsgssl.data.sampler import EpochSampler
+from medsgssl.errors import ConfigError
 from medsgssl.evaluation.localization import THRESHOLDS, Map, box_mask, energy_inside, score_box
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
+from medsgssl.models.encoder import Encoder, MapLayout, in_eval_mode, required_map
 from medsgssl.models.weights import load_weights, weights_identity
 from medsgssl.transforms.batch import ViewBatch
 
 
-def saliency(classifier: Classifier, batch: ViewBatch, diseases: Tensor) -> Tensor:
+def map_kind(encoder: Encoder) -> Literal["rollout", "grad-cam"]:
+    """Return the map that fits a backbone, by trying both on one image.
+
+    Rollout needs attention between all tokens in every block, Grad-CAM a last map whose cells the
+    pooled features depend on (in a transformer that pools its class token, they do not).
+
+    Raises:
+        ConfigError: The backbone allows neither.
+    """
+    name = type(encoder.backbone).__name__
+    if isinstance(encoder.layout, str):
+        reason = encoder.layout
+    elif _attends_everywhere(encoder):
+        return "rollout"
+    elif _depends_on_its_map(encoder):
+        return "grad-cam"
+    else:
+        reason = f"the pooled features of {name} do not depend on its last map"
+    raise ConfigError(
+        f"no map can show where {name} looks: {reason}, and it has no plain attention",
+        "choose another encoder.name, e.g. mobilenetv2_100 or vit_small_patch16_224",
+    )
+
+
+def _attends_everywhere(encoder: Encoder) -> bool:
+    if not (isinstance(encoder.layout, MapLayout) and encoder.is_vit):
+        return False
+    layers = _attention_layers(encoder.backbone)
+    if not layers:
+        return False
+    with torch.no_grad(), in_eval_mode(encoder), _attention(layers) as attention:
+        encoder(*_blank(encoder))
+    grid = encoder.layout.grid
+    tokens = encoder.layout.prefix + grid[0] * grid[1]
+    return len(attention) == len(layers) and all(
+        weights.shape == (1, tokens, tokens) for weights in attention
+    )
+
+
+def _depends_on_its_map(encoder: Encoder) -> bool:
+    with torch.enable_grad(), in_eval_mode(encoder):
+        features = encoder(*_blank(encoder))
+        # Uneven, or the normalization behind a mean over tokens would hide what depends on them.
+        uneven = torch.linspace(0, 1, features.pooled.shape[1], device=features.pooled.device)
+        pooled = (features.pooled * uneven).sum()
+        (gradient,) = torch.autograd.grad(pooled, features.last, allow_unused=True)
+    if gradient is None:
+        return False
+    return bool(required_map(features.layout).as_map(gradient).abs().sum() > 0)
+
+
+def _blank(encoder: Encoder) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 1, encoder.size, encoder.size, generator=generator).to(encoder.mean)
+    return image, torch.ones_like(image[:, 0], dtype=torch.bool)
+
+
+def saliency(
+    classifier: Classifier,
+    batch: ViewBatch,
+    diseases: Tensor,
+    kind: Literal["rollout", "grad-cam"] | None = None,
+) -> Tensor:
     """Return one map per image, whichever way fits the backbone; both are non-negative.
 
     Args:
@@ -42,11 +106,15 @@ def saliency(classifier: Classifier, batch: ViewBatch, diseases: Tensor) -> Tens
         batch: Views on the classifier's device.
         diseases: (B,) int64, the disease to look for in each image. Rollout does not depend on
             it: a transformer's attention is the same for all diseases.
+        kind: From ``map_kind``, which is asked when not given.
 
     Returns:
         float32, (B, h, w), on the grid of the last feature map or of the patches.
+
+    Raises:
+        ConfigError: No map fits the backbone.
     """
-    if classifier.encoder.is_vit:
+    if (kind or map_kind(classifier.encoder)) == "rollout":
         return attention_rollout(classifier, batch)
     return grad_cam(classifier, batch, diseases)
 
@@ -55,7 +123,7 @@ def grad_cam(classifier: Classifier, batch: ViewBatch, diseases: Tensor) -> Tens
     """Weigh the channels of the last map by their mean gradient; keep what speaks for a disease.
 
     Args:
-        classifier: In eval mode, with a convolutional backbone.
+        classifier: In eval mode, with a backbone whose features are pooled from its last map.
         batch: Views.
         diseases: (B,) int64.
     """
@@ -63,8 +131,8 @@ def grad_cam(classifier: Classifier, batch: ViewBatch, diseases: Tensor) -> Tens
         features = classifier.features(batch)
         logits = classifier.head(features.pooled)
         chosen = logits.gather(1, diseases[:, None]).sum()
-        (gradient,) = torch.autograd.grad(chosen, features.spatial)
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
+        (gradient,) = torch.autograd.grad(chosen, features.last)
+    weights = required_map(features.layout).as_map(gradient).mean(dim=(2, 3), keepdim=True)
     return (weights * features.spatial).sum(dim=1).relu().detach().float()
 
 
@@ -75,48 +143,54 @@ def attention_rollout(classifier: Classifier, batch: ViewBatch) -> Tensor:
     Each layer mixes as much as its attention (mean over the heads) and its skip connection, in
     equal parts. Backbones without class token are looked at from the mean of their patches.
     """
-    backbone = classifier.encoder.backbone
-    with _attention(backbone) as layers:
+    encoder = classifier.encoder
+    with _attention(_attention_layers(encoder.backbone)) as layers:
         grid = classifier.features(batch).spatial.shape[2:]
-    prefix: int = backbone.num_prefix_tokens
+    prefix = required_map(encoder.layout).prefix
     flow: Tensor | None = None
     for attention in layers:
         mixed = attention + torch.eye(attention.shape[1], device=attention.device)
         mixed = mixed / mixed.sum(dim=2, keepdim=True)
         flow = mixed if flow is None else mixed @ flow
     assert flow is not None
-    start = flow[:, 0] if prefix else flow.mean(dim=1)
+    has_class_token = getattr(encoder.backbone, "cls_token", None) is not None
+    start = flow[:, 0] if has_class_token else flow[:, prefix:].mean(dim=1)
     return start[:, prefix:].reshape(-1, *grid).float()
 
 
+def _attention_layers(backbone: Any) -> list[Any]:
+    """Return the attention of each block, as far as it computes its weights in the open."""
+    blocks = list(getattr(backbone, "blocks", []))
+    layers = [getattr(block, "attn", None) for block in blocks]
+    if not all(isinstance(getattr(layer, "attn_drop", None), nn.Module) for layer in layers):
+        return []
+    return layers
+
+
 @contextmanager
-def _attention(backbone: Any) -> Iterator[list[Tensor]]:
-    """Gather the attention (B, T, T) of each block while the block is open."""
-    found: list[Tensor] = []
+def _attention(layers: list[Any]) -> Iterator[list[Tensor]]:
+    """Gather the attention (B, T, T), mean over the heads, that each layer itself computes.
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Any]) -> None:
-        found.append(_weights(layer, inputs[0], options.get("attn_mask")))
+    Fused attention never holds its weights, so it is switched off meanwhile; what then enters the
+    layer's own drop-out are the weights.
+    """
+    gathered: list[Tensor] = []
 
-    hooks = [
-        block.attn.register_forward_pre_hook(note, with_kwargs=True) for block in backbone.blocks
-    ]
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        gathered.append(inputs[0].float().mean(dim=1))
+
+    fused = [getattr(layer, "fused_attn", None) for layer in layers]
+    hooks = [layer.attn_drop.register_forward_pre_hook(note) for layer in layers]
     try:
-        yield found
+        for layer, before in zip(layers, fused, strict=True):
+            if before is not None:
+                layer.fused_attn = False
+        yield gathered
     finally:
-        for hook in hooks:
+        for layer, before, hook in zip(layers, fused, hooks, strict=True):
             hook.remove()
-
-
-def _weights(layer: Any, tokens: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute what timm's fused attention does not hand out, mean over the heads."""
-    count, length, _ = tokens.shape
-    parts = layer.qkv(tokens).reshape(count, length, 3, layer.num_heads, layer.head_dim)
-    query, key, _ = parts.permute(2, 0, 3, 1, 4)
-    logits = layer.q_norm(query) @ layer.k_norm(key).mT * layer.scale
-    if bias is not None:
-        logits = logits + bias
-    weights: Tensor = logits.float().softmax(dim=3).mean(dim=1)
-    return weights
+            if before is not None:
+                layer.fused_attn = before
 
 
 _BATCH = 32
@@ -227,12 +301,12 @@ def _maps(
     order = EpochSampler(rows, _BATCH, config.seed, shuffle=False)
     steps = BatchDataset(source, method.test_views(), order, side, config.seed)
     found = np.zeros((len(rows), size, size), np.float32)
-    grid = (0, 0)
+    grid, kind = (0, 0), map_kind(classifier.encoder)
     for start in range(0, len(rows), _BATCH):
         part = slice(start, start + _BATCH)
         batch = steps.render(0, rows[part]).to_device(device)
         wanted = torch.from_numpy(diseases[part]).to(device)
-        maps = saliency(classifier, batch, wanted).cpu().numpy()
+        maps = saliency(classifier, batch, wanted, kind).cpu().numpy()
         grid = maps.shape[1:]
         for place, (one, affine) in enumerate(
             zip(maps, batch.affines[:, 0].cpu().numpy(), strict=True)

@@ -107,7 +107,7 @@ class AdaptivePathologyTask(ContrastiveTask):
         self._settings = settings
         if settings.lambda_salient:
             self.salient_projector = Projector(
-                encoder.backbone.num_features,
+                encoder.map_channels,
                 settings.projector_hidden,
                 settings.projector_out,
                 settings.projector_layers,
@@ -161,6 +161,7 @@ class AdaptivePathology(Method):
         "subtraction: Tsukuda et al., Radiology 2002; NT-Xent: Chen et al., ICML 2020"
     )
     settings = AdaptivePathologySettings
+    uses_feature_map = True
     components: ClassVar[dict[str, Component]] = {
         "weighting": Component("anchors weighted by saliency", {"weighted": False}),
         "pooling": Component("contrast of salient pooling", {"lambda_salient": 0.0}),

@@ -11,7 +11,7 @@ from torch import Tensor
 from medsgssl.losses.equivariance import equivariance_loss
 from medsgssl.losses.nt_xent import normalize_weights
 from medsgssl.losses.segmentation import cross_entropy_per_image, dice_per_image, iou_per_image
-from medsgssl.methods.base import Component, Method
+from medsgssl.methods.base import Component, Method, small_map_warning
 from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder, Features
@@ -104,6 +104,11 @@ class AttentionPrior(Method):
         return build_gated_encoder(
             self.config.encoder, self.config.data.img_size, own.stage_stride, own.map_hidden
         )
+
+    def map_warnings(self, encoder: Encoder) -> list[str]:
+        """Return a warning where the gated stage has fewer than 4 x 4 cells."""
+        assert isinstance(encoder, GatedEncoder)
+        return small_map_warning(encoder.stage_layout.grid, self.config)
 
     def task(self, encoder: Encoder) -> AttentionPriorTask:
         """Build the task around a gated encoder."""

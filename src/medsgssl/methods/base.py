@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from medsgssl.config.schema import Config, MethodSettings
-from medsgssl.models.encoder import Encoder, build_encoder
+from medsgssl.models.encoder import SMALLEST_GRID, Encoder, build_encoder, required_map
 from medsgssl.models.task import Task
 from medsgssl.transforms.crops import RandomCrop, WholeImage
 from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
@@ -60,6 +60,8 @@ class Method(ABC):
     components: ClassVar[dict[str, Component]] = {}
     #: False where neither views, input path nor loss look at a mask.
     uses_masks: ClassVar[bool] = True
+    #: Whether the task reads the last map of features cell by cell.
+    uses_feature_map: ClassVar[bool] = False
     #: False for a method without a pretext task.
     pretrains: ClassVar[bool] = True
 
@@ -101,6 +103,45 @@ class Method(ABC):
         """Build the encoder with the method's input path; the direct twin has the same."""
         return build_encoder(self.config.encoder, self.config.data.img_size)
 
+    def check(self) -> list[str]:
+        """Build the encoder and the task, so that what cannot work fails before any work.
+
+        Returns:
+            Warnings: what works, but not well.
+
+        Raises:
+            ConfigError: The backbone cannot do what the method needs.
+            CheckpointError: Its first weights cannot be used.
+        """
+        encoder = self.encoder()
+        if self.config.no_pretrain:
+            return []
+        self.task(encoder)
+        return self.map_warnings(encoder)
+
+    def map_warnings(self, encoder: Encoder) -> list[str]:
+        """Return a warning where the method reads a map of fewer than 4 x 4 cells."""
+        if not self.uses_feature_map:
+            return []
+        return small_map_warning(required_map(encoder.layout).grid, self.config)
+
     @abstractmethod
     def task(self, encoder: Encoder) -> Task:
         """Build the pretext task around an encoder."""
+
+
+def small_map_warning(grid: tuple[int, int], config: Config) -> list[str]:
+    """Return a warning where a map that the method reads has fewer than 4 x 4 cells.
+
+    Args:
+        grid: Height and width of the map.
+        config: The method's configuration.
+    """
+    if min(grid) >= SMALLEST_GRID:
+        return []
+    return [
+        f"{config.method_name} reads a feature map of {grid[0]} x {grid[1]} cells "
+        f"({config.encoder.name} at {config.data.img_size} pixels): too few to tell regions apart; "
+        "set encoder.output_stride (8 or 16, where timm's model has it), encoder.patch_size (a "
+        "transformer) or a larger data.img_size"
+    ]

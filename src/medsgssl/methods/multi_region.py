@@ -63,7 +63,7 @@ class MultiRegionTask(ContrastiveTask):
         self.projector.requires_grad_(settings.lambda_global > 0)
         if settings.lambda_regions:
             self.region_projector = Projector(
-                encoder.backbone.num_features,
+                encoder.map_channels,
                 settings.projector_hidden,
                 settings.projector_out,
                 settings.projector_layers,
@@ -131,6 +131,7 @@ class MultiRegion(Method):
         "2021; NT-Xent: Chen et al., ICML 2020"
     )
     settings = MultiRegionSettings
+    uses_feature_map = True
     components: ClassVar[dict[str, Component]] = {
         "regions": Component("contrast of regions", {"lambda_regions": 0.0}),
         "whole-view": Component("contrast of whole views", {"lambda_global": 0.0}),

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
-from medsgssl.models.encoder import Encoder, Features, build_backbone
+from medsgssl.models.backbone import build_backbone
+from medsgssl.models.encoder import Encoder, Features
 from medsgssl.ops.patch_grid import cell_cover
 
 
@@ -64,14 +65,17 @@ class AnatomyViT(Encoder):
     Args:
         backbone: A timm ``VisionTransformer`` with a class token.
         bias: The anatomy bias that is part of the model at training and test; None for none.
+        size: Side of the images in pixels; the backbone's own when not given.
 
     Raises:
         ConfigError: The backbone is something else.
     """
 
-    def __init__(self, backbone: nn.Module, bias: AnatomyBias | None = None) -> None:
+    def __init__(
+        self, backbone: nn.Module, bias: AnatomyBias | None = None, size: int | None = None
+    ) -> None:
         _require_vit(backbone)
-        super().__init__(backbone)
+        super().__init__(backbone, size)
         self.bias = bias
         self.needs_masks = bias is not None
 
@@ -209,4 +213,4 @@ def build_anatomy_vit(
     backbone: Any = build_backbone(settings, img_size)
     _require_vit(backbone)
     bias = None if gamma is None else AnatomyBias(len(backbone.blocks), gamma)
-    return AnatomyViT(backbone, bias)
+    return AnatomyViT(backbone, bias, img_size)

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
-from medsgssl.models.encoder import Encoder, Features, build_backbone, token_grid
+from medsgssl.models.backbone import build_backbone
+from medsgssl.models.encoder import (
+    Encoder,
+    Features,
+    MapLayout,
+    in_eval_mode,
+    layout_of_map,
+    required_map,
+)
 
 # Lungs cover about a quarter of a chest X-ray: the map starts there, so that the gate hardly
 # disturbs pretrained features.
@@ -54,7 +62,7 @@ class GatedEncoder(Encoder):
 
     Args:
         backbone: A timm CNN or vision transformer.
-        size: Side of the images in pixels.
+        size: Side of the images in pixels; the backbone's own when not given.
         stride: Image pixels per cell of the gated stage of a CNN; the last stage that is not
             coarser is taken. Of a transformer it is the middle block.
         hidden: Width of the head that predicts the map.
@@ -63,11 +71,13 @@ class GatedEncoder(Encoder):
         ConfigError: The backbone has no stage that can be gated.
     """
 
-    def __init__(self, backbone: nn.Module, size: int, stride: int = 16, hidden: int = 64) -> None:
-        super().__init__(backbone)
-        self.stage = self._choose_stage(stride)
-        self._channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
-        self.lung_map = LungMap(self._stage_channels(size), hidden)
+    def __init__(
+        self, backbone: nn.Module, size: int | None = None, stride: int = 16, hidden: int = 64
+    ) -> None:
+        super().__init__(backbone, size)
+        self.stage, channels = self._choose_stage(stride)
+        self.stage_layout = self._try_stage(channels)
+        self.lung_map = LungMap(self.stage_layout.channels, hidden)
 
     def forward(self, images: Tensor, masks: Tensor, quality: Tensor | None = None) -> Features:
         """Encode a batch.
@@ -77,54 +87,55 @@ class GatedEncoder(Encoder):
             masks: (B, S, S) bool; not used here.
             quality: Not used here.
         """
-        found: list[Tensor] = []
+        logits: list[Tensor] = []
 
         def gate(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            logits = self.lung_map(self._as_map(output))
-            found.append(logits)
-            return self._gated(output, logits.sigmoid().to(output.dtype))
+            logits.append(self.lung_map(self.stage_layout.as_map(output)))
+            return self.stage_layout.scale(output, 1 + logits[0].sigmoid().to(output.dtype))
 
         with self.backbone.get_submodule(self.stage).register_forward_hook(gate):
             features = self.features(self.normalize(images))
-        features.extra["lung_logits"] = found[0]
-        features.extra["lung_map"] = found[0].sigmoid()
+        features.extra["lung_logits"] = logits[0]
+        features.extra["lung_map"] = logits[0].sigmoid()
         return features
 
-    def _as_map(self, output: Tensor) -> Tensor:
-        # Stages return maps (B, C, h, w), or (B, h, w, C), or tokens (B, P + N, C).
-        if output.ndim == 3:
-            return token_grid(output[:, self.backbone.num_prefix_tokens :])
-        return output.permute(0, 3, 1, 2) if self._channels_last else output
-
-    def _gated(self, output: Tensor, lung_map: Tensor) -> Tensor:
-        if output.ndim == 3:
-            prefix = self.backbone.num_prefix_tokens
-            patches = output[:, prefix:] * (1 + lung_map.flatten(1)[..., None])
-            return torch.cat([output[:, :prefix], patches], dim=1)
-        return output * (1 + lung_map.unsqueeze(-1 if self._channels_last else 1))
-
-    def _choose_stage(self, stride: int) -> str:
-        if self.is_vit:
-            return f"blocks.{max(len(self.backbone.blocks) // 2 - 1, 0)}"
+    def _choose_stage(self, stride: int) -> tuple[str, int]:
+        """Return the name of the stage, and its channels."""
+        if isinstance(self.layout, MapLayout) and hasattr(self.backbone, "blocks") and self.is_vit:
+            return f"blocks.{max(len(self.backbone.blocks) // 2 - 1, 0)}", self.layout.channels
         stages = getattr(self.backbone, "feature_info", None) or []
         # A list in most of timm's models, an object that holds the list in the others.
         known = [info for info in getattr(stages, "info", stages) if info["reduction"] <= stride]
         if not known or not known[-1]["module"]:
             raise self._unfit(f"timm names no stage of it with a stride of at most {stride}")
-        return str(known[-1]["module"])
+        return str(known[-1]["module"]), int(known[-1]["num_chs"])
 
-    def _stage_channels(self, size: int) -> int:
-        found: list[Any] = []
-        probe = self.normalize(torch.zeros(1, 1, size, size))
-        training = self.backbone.training
-        self.backbone.eval()
-        stage = self.backbone.get_submodule(self.stage)
-        with torch.no_grad(), stage.register_forward_hook(lambda *call: found.append(call[2])):
-            self.backbone.forward_features(probe)
-        self.backbone.train(training)
-        if len(found) != 1 or not isinstance(found[0], Tensor) or found[0].ndim not in {3, 4}:
+    def _try_stage(self, channels: int) -> MapLayout:
+        """Return the layout of the stage's output for one image."""
+        outputs: list[Any] = []
+        try:
+            stage = self.backbone.get_submodule(self.stage)
+        except AttributeError as error:
+            raise self._unfit(f"it has no part called {self.stage}") from error
+        with (
+            torch.no_grad(),
+            in_eval_mode(self.backbone),
+            stage.register_forward_hook(lambda *call: outputs.append(call[2])),
+        ):
+            self.backbone.forward_features(self._tried())
+        layout = None
+        if len(outputs) == 1 and isinstance(outputs[0], Tensor):
+            declared = getattr(self.backbone, "output_fmt", None)
+            if outputs[0].ndim == 4:
+                layout = layout_of_map(outputs[0], channels, declared)
+            elif outputs[0].ndim == 3 and self.stage.startswith("blocks."):
+                # The blocks of a plain transformer hand on the tokens of its output.
+                last = required_map(self.layout)
+                tokens = last.prefix + last.grid[0] * last.grid[1]
+                layout = last if outputs[0].shape[1:] == (tokens, last.channels) else None
+        if layout is None:
             raise self._unfit(f"its stage {self.stage} does not return one feature map")
-        return int(self._as_map(found[0]).shape[1])
+        return layout
 
     def _unfit(self, reason: str) -> ConfigError:
         return ConfigError(

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
-from medsgssl.models.encoder import Encoder, Features, build_backbone
+from medsgssl.models.backbone import build_backbone
+from medsgssl.models.encoder import Encoder, Features, in_eval_mode
 
 
 def add_zero_channel(backbone: nn.Module) -> None:
@@ -112,6 +113,7 @@ class MaskChannelEncoder(Encoder):
         reach: Strength of the perturbation, see ``perturb_masks``.
         at_test: Whether the mask enters in eval mode.
         min_quality: Smallest quality of a mask that enters, in [0, 1].
+        size: Side of the images in pixels; the backbone's own when not given.
     """
 
     needs_masks = True
@@ -123,9 +125,11 @@ class MaskChannelEncoder(Encoder):
         reach: float = 0.03,
         at_test: bool = True,
         min_quality: float = 0.3,
+        size: int | None = None,
     ) -> None:
-        super().__init__(backbone)
+        super().__init__(backbone, size)
         add_zero_channel(backbone)
+        self._try_four_channels()
         self._drop, self._reach, self._at_test = drop, reach, at_test
         self._min_quality = min_quality
 
@@ -141,6 +145,14 @@ class MaskChannelEncoder(Encoder):
             masks = masks & (quality >= self._min_quality)[:, None, None]
         channel = self._channel(masks)[:, None].to(images.dtype)
         return self.features(torch.cat([self.normalize(images), channel], dim=1))
+
+    def _try_four_channels(self) -> None:
+        image = self._tried()
+        try:
+            with torch.no_grad(), in_eval_mode(self.backbone):
+                self.backbone.forward_features(torch.cat([image, image[:, :1]], dim=1))
+        except Exception as error:
+            raise _unfit(self.backbone, f"it fails with four channels ({error})") from error
 
     def _channel(self, masks: Tensor) -> Tensor:
         if not self.training:
@@ -159,4 +171,4 @@ def build_mask_channel_encoder(
 ) -> MaskChannelEncoder:
     """Return the encoder of image and mask, see ``MaskChannelEncoder``."""
     backbone = build_backbone(settings, img_size)
-    return MaskChannelEncoder(backbone, drop, reach, at_test, min_quality)
+    return MaskChannelEncoder(backbone, drop, reach, at_test, min_quality, img_size)

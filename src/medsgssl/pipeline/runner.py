@@ -22,8 +22,7 @@ from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.inference.predict import predict
-from medsgssl.methods.registry import find_method
-from medsgssl.models.encoder import build_backbone
+from medsgssl.methods.registry import find_method, method_of
 from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.runs.data_summary import LabelsUsed
@@ -66,14 +65,15 @@ def run_method(
     last = get_args(Until).index(until)
     run = RunFolder(out)
     if rank() == 0:
-        _check_early(config, pretrained)
+        cautions = _check_early(config, pretrained)
         run.claim(config)
     else:
+        cautions = []
         _wait_for_data(run)
     data = prepare_data(config, console, needs_masks=find_method(config.method_name).uses_masks)
     if pretrained is not None and not config.no_pretrain:
-        data.facts["warnings"] += _check_apart(data, pretrained)
-    data.facts["warnings"] += _blank_warnings(data)
+        cautions += _check_apart(data, pretrained)
+    data.facts["warnings"] += [*cautions, *_blank_warnings(data)]
     keys = _keys(config, data, pretrained)
     if rank() == 0:
         _say_warnings(config, data, console)
@@ -104,11 +104,11 @@ def evaluate_run(run: RunFolder, config: Config) -> Metrics:
     return metrics
 
 
-def _check_early(config: Config, pretrained: Path | None) -> None:
-    # Found out now rather than after hours of masks: are the first weights to be had?
+def _check_early(config: Config, pretrained: Path | None) -> list[str]:
+    """Fail now rather than after hours of masks; return what the user should be warned of."""
+    method = method_of(config)
     if pretrained is None:
-        build_backbone(config.encoder, config.data.img_size)
-        return
+        return method.check()
     header = read_header(pretrained)
     for name, wanted in weights_identity(config).items():
         if header.get(name) != wanted:
@@ -117,6 +117,7 @@ def _check_early(config: Config, pretrained: Path | None) -> None:
                 f"{wanted!r}",
                 f"give the weights of a run with the same {name}",
             )
+    return []
 
 
 def _origin(pretrained: Path) -> RunFolder:

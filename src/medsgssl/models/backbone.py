@@ -1,0 +1,175 @@
+"""timm backbones: created from the settings, with weights that can be had, or refused.
+
+Source of the models: Wightman, "PyTorch image models" (timm).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+from urllib.parse import urlparse
+
+import timm
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors.torch import load_file
+from timm.layers import DropPath  # type: ignore[attr-defined]
+from torch import nn
+
+from medsgssl.config.schema import EncoderSettings
+from medsgssl.errors import CheckpointError, ConfigError
+
+
+def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
+    """Create the timm model of the settings for images of ``img_size`` pixels.
+
+    Raises:
+        ConfigError: timm knows no such model, its ImageNet weights cannot be loaded, or its
+            patches do not fill the images.
+        CheckpointError: The weights file is of another model.
+    """
+    if not timm.is_model(settings.name):
+        near = ", ".join(timm.list_models(f"*{settings.name.split('_')[0]}*")[:6])
+        raise ConfigError(
+            f"timm knows no model {settings.name!r}",
+            f"set encoder.name to one of timm.list_models(){f', e.g. {near}' if near else ''}",
+        )
+    options: dict[str, Any] = {"num_classes": 0}
+    if settings.drop_path:
+        options["drop_path_rate"] = settings.drop_path
+    if _takes_img_size(settings.name):
+        options["img_size"] = img_size
+    if settings.patch_size is not None:
+        if not settings.name.startswith("vit_"):
+            raise ConfigError(
+                f"{settings.name} has no patches whose size could be set",
+                "leave encoder.patch_size out, or set encoder.name to a transformer (vit_...)",
+            )
+        # timm resamples the filters and position embeddings of pretrained weights.
+        options["patch_size"] = settings.patch_size
+    if settings.output_stride is not None:
+        options["output_stride"] = settings.output_stride
+    model = _create(settings, options)
+    _require_whole_patches(model, img_size)
+    if settings.drop_path and not _drops_paths(model):
+        raise _refuses(settings, "drop_path")
+    return model
+
+
+def _drops_paths(model: nn.Module) -> bool:
+    return any(isinstance(part, DropPath) and part.drop_prob for part in model.modules())
+
+
+def _refuses(settings: EncoderSettings, key: str) -> ConfigError:
+    return ConfigError(
+        f"timm's {settings.name} does not offer encoder.{key}",
+        f"leave encoder.{key} out, or choose another encoder.name",
+    )
+
+
+def _create(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
+    if settings.drop_path or settings.output_stride or not settings.pretrained:
+        fresh = _from_scratch(settings, options)
+        if not settings.pretrained:
+            return _zero_init_residual(fresh)
+    if settings.weights is not None:
+        return _from_file(settings, options)
+    try:
+        _require_weights(settings.name)
+        return timm.create_model(settings.name, pretrained=True, **options)
+    except Exception as error:
+        raise ConfigError(
+            f"the ImageNet weights of {settings.name} cannot be loaded: {_summary(error)}",
+            "check the network; or give a file with --set encoder.weights=FILE.safetensors; "
+            "or start from scratch with --set encoder.pretrained=false",
+        ) from error
+
+
+def _from_scratch(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(settings.name, pretrained=False, **options)
+    except (TypeError, NotImplementedError, AssertionError, ValueError, RuntimeError) as error:
+        # Not every model of timm takes these; it says so in one of many ways.
+        for key, option in (("drop_path", "drop_path_rate"), ("output_stride", "output_stride")):
+            if option in options and (option in str(error) or len(options) == 2):
+                raise _refuses(settings, key) from error
+        raise ConfigError(
+            f"timm cannot build {settings.name}: {_summary(error)}",
+            "choose another encoder.name or data.img_size",
+        ) from error
+
+
+def _zero_init_residual(model: nn.Module) -> nn.Module:
+    """Let the residual branches of MobileNet-like models start at zero; return the model.
+
+    Without it a fresh MobileNetV2 is chaotic: the two views of an image are no more alike than
+    two images, and contrastive training finds nothing to hold on to. timm does the same for its
+    ResNets. Source: Goyal et al., "Accurate, large minibatch SGD", 2017, section 5.1.
+    """
+    for block in model.modules():
+        last = getattr(block, "bn3", None)
+        if getattr(block, "has_skip", False) and isinstance(last, nn.BatchNorm2d):
+            nn.init.zeros_(last.weight)
+    return model
+
+
+def _require_weights(name: str) -> None:
+    # The hub client tries for a minute before it gives up; ask first whether it can be reached.
+    config = timm.get_pretrained_cfg(name)
+    repository = config.hf_hub_id if config else None
+    if not repository or any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy")):
+        return
+    if isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
+        return
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("not in the local cache, and HF_HUB_OFFLINE is set")
+    place = urlparse(constants.ENDPOINT)
+    try:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        socket.create_connection((str(place.hostname), port), timeout=10).close()
+    except OSError as error:
+        raise OSError(f"{place.hostname} cannot be reached ({error})") from error
+
+
+def _from_file(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
+    path = settings.weights
+    assert path is not None
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist", "set encoder.weights to a safetensors file")
+    try:
+        load_file(path)
+        # timm's own loading, so that position embeddings are resized.
+        return timm.create_model(
+            settings.name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} does not hold weights of {settings.name}: {_summary(error)}",
+            "give the safetensors file that timm publishes for this very model",
+        ) from error
+
+
+def _summary(error: Exception) -> str:
+    # torch names the layers that do not fit below its first line.
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return " ".join(lines[:2])[:300] or type(error).__name__
+
+
+def _require_whole_patches(model: Any, img_size: int) -> None:
+    if not (hasattr(model, "blocks") and hasattr(model, "patch_embed")):
+        return
+    patch = model.patch_embed.patch_size[0]
+    if img_size % patch:
+        raise ConfigError(
+            f"images of {img_size} pixels are no whole number of patches of {patch}",
+            f"set data.img_size to a multiple of {patch}, or encoder.patch_size",
+        )
+
+
+def _takes_img_size(name: str) -> bool:
+    # Transformers lay out their position embeddings for one size; CNNs take any.
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:
+        return False
+    return bool(config and config.fixed_input_size)

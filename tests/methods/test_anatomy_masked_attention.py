@@ -14,6 +14,7 @@ from medsgssl.losses.alignment import attention_alignment_loss, lung_prior
 from medsgssl.losses.nt_xent import nt_xent
 from medsgssl.methods.anatomy_masked_attention import AnatomyMaskedAttentionSettings
 from medsgssl.methods.registry import configure, find_method, method_of
+from medsgssl.training.optim import set_modes
 
 NAME, VIT = "anatomy-masked-attention", "test_vit"
 TERMS = {
@@ -304,8 +305,7 @@ def test_frozen_blocks_and_norm_rest_while_patches_token_gammas_and_heads_train(
     lung_batch, make_task
 ) -> None:
     task = make_task(NAME, VIT)
-    for module in task.freezable_modules():
-        module.requires_grad_(False)
+    set_modes(task, frozen=True)
     task(lung_batch(), 0.0).loss.backward()
     trained = {name for name, p in task.named_parameters() if p.grad is not None and p.grad.any()}
     assert not [name for name in trained if ".blocks." in name or "backbone.norm." in name]
@@ -371,7 +371,7 @@ def test_half_precision_is_finite(lung_batch, make_task) -> None:
 def test_the_defaults_are_vit_small_with_five_frozen_epochs() -> None:
     config = configure(NAME)
     assert config.encoder.name == "vit_small_patch16_224"
-    assert config.pretrain.freeze_epochs == 5
+    assert config.pretrain.frozen_epochs == 5
     assert (config.method.gamma, config.method.teacher_momentum) == (0.6, 0.996)
 
 
@@ -404,3 +404,48 @@ def test_declares_what_it_is() -> None:
     method = find_method(NAME)
     assert method.summary.count(".") == 1
     assert "data2vec" in method.citation
+
+
+def test_a_teacher_of_a_short_run_follows_faster(lung_batch, make_task) -> None:
+    moved = []
+    for steps in (20, 100_000):
+        task = make_task(NAME, VIT)
+        task.on_train_start(steps)
+        before = task.teacher.model.backbone.cls_token.clone()
+        with torch.no_grad():
+            task.encoder.backbone.cls_token.add_(1.0)
+        task.on_step_end(0.0)
+        moved.append(float((task.teacher.model.backbone.cls_token - before).mean()))
+    assert moved == pytest.approx([0.5, 0.004], rel=1e-3)
+
+
+def test_only_what_the_definition_lists_trains_while_frozen(make_task) -> None:
+    task = make_task(NAME, VIT)
+    set_modes(task, frozen=True)
+    inside = {n for n, p in task.encoder.backbone.named_parameters() if p.requires_grad}
+    assert inside
+    assert all(name.startswith("patch_embed.") for name in inside)
+    heads = {"mask_token", "encoder.bias.u"} | {
+        name for name, _ in task.named_parameters() if name.startswith(("predictor", "projector"))
+    }
+    trained = {name for name, p in task.named_parameters() if p.requires_grad}
+    assert {n for n in trained if not n.startswith("encoder.backbone.")} == heads
+    set_modes(task, frozen=False)
+    assert all(p.requires_grad for p in task.encoder.parameters())
+
+
+@pytest.mark.parametrize(("epochs", "frozen"), [(1, 0), (2, 1), (6, 3), (10, 5), (50, 5)])
+def test_the_backbone_is_frozen_for_at_most_half_of_the_epochs(epochs: int, frozen: int) -> None:
+    assert configure(NAME, {"pretrain": {"epochs": epochs}}).pretrain.frozen_epochs == frozen
+
+
+def test_freezing_for_the_whole_run_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="freeze_epochs=3 must be below epochs=3"):
+        configure(NAME, {"pretrain": {"epochs": 3, "freeze_epochs": 3}})
+
+
+def test_freezing_from_scratch_is_a_warning() -> None:
+    tree = {"encoder": {"name": VIT, "pretrained": False}, "data": {"img_size": 64}}
+    assert any("scratch" in text for text in method_of(configure(NAME, tree)).check())
+    unfrozen = configure(NAME, {**tree, "pretrain": {"freeze_epochs": 0}})
+    assert method_of(unfrozen).check() == []

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from medsgssl.errors import ConfigError
 from medsgssl.methods.attention_prior import segmentation_loss
 from medsgssl.methods.registry import configure, find_method, method_of
-from medsgssl.models.encoder import Encoder
+from medsgssl.models.encoder import Encoder, Features
+from medsgssl.transforms.batch import ViewBatch
 
 NAME = "attention-prior"
 CNN, VIT = "test_efficientnet", "test_vit"
@@ -135,3 +137,46 @@ def test_declares_what_it_is() -> None:
 def test_a_backbone_without_a_single_middle_map_is_refused(make_task) -> None:
     with pytest.raises(ConfigError, match="does not return one feature map"):
         make_task(NAME, "hrnet_w18_small")
+
+
+def drawn_in_the_image(batch: ViewBatch) -> Tensor:
+    """A map linear in the coordinates of the image, as each view shows it, (B, V, 8, 8)."""
+    size, cells = batch.images.shape[-1], 8
+    centers = (torch.arange(cells) + 0.5) * size / cells - 0.5
+    y, x = torch.meshgrid(centers, centers, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)])
+    places = torch.einsum("bvij,jhw->bvihw", batch.affines, points)
+    return 0.2 + 0.004 * places[:, :, 0] + 0.003 * places[:, :, 1]
+
+
+def test_an_equivariant_predictor_has_no_equivariance_loss_through_the_task(
+    lung_batch, make_task
+) -> None:
+    task, batch = make_task(NAME, CNN), lung_batch(count=6)
+    maps = drawn_in_the_image(batch)
+    stacked = torch.cat([maps[:, 0], maps[:, 1]])
+    pooled = torch.rand(12, task.encoder.num_features)
+
+    def loss(lung_map: Tensor) -> float:
+        extra = {"lung_map": lung_map, "lung_logits": lung_map.logit()}
+        features = Features(pooled, lung_map, "none", extra)
+        output = task.contrast(batch, features, None)
+        task.extra_losses(output, batch, features)
+        return float(output.losses["equivariance"])
+
+    assert loss(stacked) < 1e-5
+    # Maps that belong to the other view's affine, as if the task had swapped the two.
+    assert loss(torch.cat([maps[:, 1], maps[:, 0]])) > 1e-2
+
+
+@pytest.mark.parametrize("encoder", [CNN, "mobilenetv2_050"])
+def test_the_weighted_equivariance_is_within_two_orders_of_magnitude_of_the_contrast(
+    lung_batch, make_task, term_checks, encoder
+) -> None:
+    task, batch = make_task(NAME, encoder), lung_batch(count=8)
+    weights = task(batch, 0.0).weights
+    sizes = {
+        term: weights[term] * term_checks.gradient(task, batch, term)
+        for term in ("contrast", "equivariance")
+    }
+    assert 0.01 < sizes["equivariance"] / sizes["contrast"] < 100

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medsgssl.models.ema_teacher import EMATeacher, momentum_at
+from medsgssl.models.ema_teacher import EMATeacher, first_momentum, momentum_at
 from medsgssl.models.projector import Projector
 
 
@@ -79,3 +79,8 @@ def test_its_batch_norm_gathers_over_processes_once_it_is_synchronized() -> None
     (norm,) = (m for m in task.modules() if isinstance(m, nn.SyncBatchNorm))
     # What its forward asks before it gathers, beside the process group.
     assert (norm.training, norm.running_mean, norm.running_var) == (True, None, None)
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(50_000, 0.996), (2500, 0.996), (100, 0.9), (5, 0)])
+def test_the_first_momentum_follows_the_length_of_the_run(steps: int, wanted: float) -> None:
+    assert first_momentum(steps, 0.996) == pytest.approx(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import timeit
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks.regions import lung_box
 from medsgssl.transforms.affine import Crop, warp_mask, whole
 from medsgssl.transforms.crops import RandomCrop, WholeImage
-from medsgssl.transforms.lung_crops import AroundLungBox, LungBox, LungCrop
+from medsgssl.transforms.lung_crops import AroundLungBox, InLungBox, LungBox, LungCrop
 from medsgssl.utils.rng import generator
 
 SIZE = 224
@@ -48,22 +49,50 @@ def edges(crop: Crop) -> tuple[float, float, float, float]:
     )
 
 
-def test_coverage_constraint_holds_on_1000_draws(masks) -> None:
-    rule = LungCrop(AUGMENT, cover=0.45)
-    shares = [
-        lung_share(masks[n % 8], rule.draw(masks[n % 8], 1.0, rng_of(n))) for n in range(1000)
-    ]
-    # Nearest neighbor on a rotated grid counts pixels of the rim a little differently.
-    assert min(shares) >= 0.45 - 0.015
+def worst_share(masks: list[np.ndarray], rule: LungCrop, draws: int) -> float:
+    """The smallest share that is lung (or of the lungs) in any draw, on the view's own pixels."""
+    size, shares = rule.view_size, []
+    for n in range(draws):
+        mask = masks[n % len(masks)]
+        crop = rule.draw(mask, 1.0, rng_of(n))
+        shown = cv2.countNonZero(warp_mask(mask, crop.affine(size), size)) / size**2
+        whole_area = 1.0 if rule.cover_of == "crop" else np.count_nonzero(mask) / crop.width**2
+        shares.append(shown / whole_area)
+    return min(shares)
 
 
-def test_coverage_of_the_lungs_holds_on_1000_draws(masks) -> None:
-    rule = LungCrop(AUGMENT, cover=0.6, cover_of="lungs")
-    for number in range(1000):
-        mask = masks[number % 8]
-        crop = rule.draw(mask, 1.0, rng_of(number))
-        held = lung_share(mask, crop) * round(crop.width) ** 2
-        assert held >= (0.6 - 0.015) * mask.sum()
+@pytest.mark.parametrize("size", [64, 128, 224])
+def test_coverage_holds_on_every_one_of_10000_draws_on_the_views_own_pixels(masks, size) -> None:
+    assert worst_share(masks, LungCrop(AUGMENT, cover=0.45, view_size=size), 10_000) >= 0.45
+
+
+def test_coverage_of_the_lungs_holds_on_every_draw(masks) -> None:
+    rule = LungCrop(AUGMENT, cover=0.6, cover_of="lungs", view_size=128)
+    assert worst_share(masks, rule, 2000) >= 0.6 - 1e-9
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [64, 128, 224])
+def test_coverage_holds_on_every_one_of_10000_draws_of_real_lungs(real_data: Path, size) -> None:
+    files = sorted((real_data / "lung_masks").rglob("*mask*.png"))
+    drawn = [cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in files]
+    square = [cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA) for mask in drawn]
+    masks = [(mask > mask.max() / 2).astype(np.uint8) for mask in square]
+    assert len(masks) >= 200
+    assert worst_share(masks, LungCrop(AUGMENT, view_size=size), 10_000) >= LungCrop.cover
+
+
+def test_a_rule_in_the_lung_box_sees_the_box_as_its_image(masks) -> None:
+    box = LungBox().draw(masks[0], 1.0, rng_of(0))
+    assert InLungBox(WholeImage()).draw(masks[0], 1.0, rng_of(0)) == box
+    inner = RandomCrop(AugmentSettings(rotation=0))
+    for n in range(50):
+        crop = InLungBox(inner).draw(masks[0], 1.0, rng_of(n))
+        first, last, top, bottom = edges(crop)
+        assert edges(box)[0] - 0.5 <= first < last <= edges(box)[1] + 0.5
+        assert edges(box)[2] - 0.5 <= top < bottom <= edges(box)[3] + 0.5
+    assert InLungBox(inner).draw(masks[0], 0.0, rng_of(1)) == inner.draw(masks[0], 0.0, rng_of(1))
 
 
 def test_upright_crops_keep_the_constraint_to_the_pixel(masks) -> None:

@@ -192,6 +192,10 @@ class MethodSettings(Settings):
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
+# Epochs that `freeze_epochs: auto` freezes the backbone for, in a run that is long enough.
+_AUTO_FREEZE = 5
+
+
 class LoopSettings(Settings):
     """What both training stages share: schedule, optimizer, devices."""
 
@@ -205,8 +209,10 @@ class LoopSettings(Settings):
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(
         2, description="epochs of linear learning-rate warm-up"
     )
-    freeze_epochs: Annotated[int, Field(ge=0)] = Field(
-        0, description="epochs with a frozen backbone (its BatchNorm then in eval mode)"
+    freeze_epochs: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        0,
+        description="epochs with a frozen backbone (its BatchNorm then in eval mode); auto: 5, at "
+        "most half of the epochs",
     )
     clip_grad: Annotated[float, Field(gt=0)] | None = Field(3.0, description="gradient norm limit")
     accumulate_grad_batches: Annotated[int, Field(ge=1)] = Field(
@@ -223,6 +229,22 @@ class LoopSettings(Settings):
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(
         10, description="minutes between checkpoints inside an epoch; one is always kept per epoch"
     )
+
+    @property
+    def frozen_epochs(self) -> int:
+        """Number of epochs with a frozen backbone, with ``auto`` resolved."""
+        if self.freeze_epochs == "auto":
+            return min(_AUTO_FREEZE, self.epochs // 2)
+        return self.freeze_epochs
+
+    @model_validator(mode="after")
+    def _something_is_unfrozen(self) -> LoopSettings:
+        if self.epochs and self.frozen_epochs >= self.epochs:
+            raise ValueError(
+                f"freeze_epochs={self.freeze_epochs} must be below epochs={self.epochs}, or the "
+                "backbone would never train"
+            )
+        return self
 
 
 class PretrainSettings(LoopSettings):
@@ -246,6 +268,9 @@ class PretrainSettings(LoopSettings):
     )
 
 
+_FOCAL_GAMMA = 2.0
+
+
 class FinetuneSettings(LoopSettings):
     """Supervised fine-tuning for the labels of the data set."""
 
@@ -257,7 +282,7 @@ class FinetuneSettings(LoopSettings):
         "focal", description="multi-label loss; bce: binary cross-entropy"
     )
     focal_gamma: Annotated[float, Field(ge=0)] = Field(
-        2.0, description="focusing exponent of the focal loss; 0 is binary cross-entropy"
+        _FOCAL_GAMMA, description="focusing exponent of the focal loss; 0 is binary cross-entropy"
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="dropout rate before the classifier"
@@ -278,6 +303,12 @@ class FinetuneSettings(LoopSettings):
         "with a data.label_fraction below 1; labeled: one pass over the labeled images",
     )
     neighbors: Annotated[int, Field(ge=1)] = Field(50, description="k of the k-NN classifier")
+
+    @model_validator(mode="after")
+    def _gamma_has_an_effect(self) -> FinetuneSettings:
+        if self.loss != "focal" and self.focal_gamma != _FOCAL_GAMMA:
+            raise ValueError(f"focal_gamma has no effect with loss={self.loss}: leave it out")
+        return self
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -318,8 +349,13 @@ _FINETUNE: dict[str, Any] = {
 
 
 class ViewSettings(Settings):
-    """Views of pretraining and of fine-tuning."""
+    """Views of pretraining and of fine-tuning, and the frame that they are drawn in."""
 
+    frame: Literal["image", "lung-box"] = Field(
+        "image",
+        description="what all views are views of, at pretraining, fine-tuning, test and predict: "
+        "the whole image, or the square around both lungs (guided-crop: always the lung box)",
+    )
     pretrain: AugmentSettings = AugmentSettings()
     finetune: AugmentSettings = AugmentSettings(**_FINETUNE)
 

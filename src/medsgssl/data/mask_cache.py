@@ -31,6 +31,10 @@ from medsgssl.utils.io import atomic_path, fingerprint
 from medsgssl.utils.rng import generator
 
 CONTROLS: tuple[str, ...] = get_args(MaskControl)
+# Random blobs are drawn this much coarser than the masks.
+_BLOB_SHRINK = 4
+# Part of the name of kept files: raised where a control is made in another way.
+_CONTROL_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def mask_array(
         "mean-template": lambda: _mean_template(rules, train),
     }[control]
     splits = fingerprint(catalog.table["split"].tolist())
-    name = f"{size}-{_identity(catalog, store)}-{control}-{seed}-{splits}.npz"
+    name = f"{size}-{_identity(catalog, store)}-{control}-{_CONTROL_VERSION}-{seed}-{splits}.npz"
     return _kept(place / "masks-decoded" / name, make, in_memory)
 
 
@@ -176,11 +180,16 @@ def _random_blob(rules: MaskArray, seed: int) -> MaskArray:
 
 def random_blob(size: int, area: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return a random smooth shape of exactly ``area`` pixels, bool (size, size)."""
-    field = cv2.GaussianBlur(rng.standard_normal((size, size)), (0, 0), size / 10)
-    # Highest first; a stable sort makes ties the same everywhere.
-    inside = np.argsort(-field, axis=None, kind="stable")[:area]
-    blob = np.zeros(size * size, np.bool_)
-    blob[inside] = True
+    # Smooth over a tenth of the side, so that a coarse field holds all of it.
+    side = max(size // _BLOB_SHRINK, 8)
+    coarse = cv2.GaussianBlur(rng.standard_normal((side, side), np.float32), (0, 0), side / 10)
+    field = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR).ravel()
+    if area == 0:
+        return np.zeros((size, size), np.bool_)
+    edge = np.partition(field, size * size - area)[size * size - area]
+    blob = np.asarray(field > edge, dtype=np.bool_)
+    # Of equal values the first pixels, so that the area is exact and the same everywhere.
+    blob[np.flatnonzero(field == edge)[: area - int(blob.sum())]] = True
     return blob.reshape(size, size)
 
 

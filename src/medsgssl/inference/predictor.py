@@ -31,7 +31,7 @@ from medsgssl.masks.recipes.registry import find_recipe
 from medsgssl.masks.sources import DEFAULT_GRID
 from medsgssl.masks.store import pack_row, unpack_mask
 from medsgssl.masks.types import LungMask
-from medsgssl.methods.registry import find_method, method_of
+from medsgssl.methods.registry import method_of
 from medsgssl.runs.folder import RunFolder
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import make_view
@@ -93,9 +93,7 @@ class Predictor:
         config = bundle.config
         self._method = method_of(config)
         self._spec = self._method.test_views()[0]
-        self._looks_at_masks = (
-            find_method(config.method_name).uses_masks and config.masks.source != "none"
-        )
+        self._looks_at_masks = self._method.sees_masks and config.masks.source != "none"
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Predictor:

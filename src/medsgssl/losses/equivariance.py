@@ -1,7 +1,7 @@
 """Do the maps of two views agree in the image that both views show?
 
 Source: Wang et al., "Self-supervised equivariant attention mechanism for weakly supervised
-semantic segmentation" (SEAM), CVPR 2020, equation 3; here with the views' own affine maps.
+semantic segmentation" (SEAM), CVPR 2020, equation 3 (L1); here with the views' own affine maps.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from medsgssl.ops.coordinates import inverse_affine
 
 # Points per side of the grid on which two maps are compared.
 _POINTS = 32
@@ -21,7 +23,7 @@ def equivariance_loss(
     affines_second: Tensor,
     size: int,
 ) -> Tensor:
-    """Return the mean squared difference of two maps in the image frame, where both see it.
+    """Return the mean absolute difference of two maps in the image frame, where both see it.
 
     Both maps are read at the same points: a regular grid over the box, in image coordinates, that
     the two views share. Reading is bilinear between cell centers, and points outside the outermost
@@ -46,7 +48,7 @@ def equivariance_loss(
     second, sees_second = _read(second_BHW - level, affines_second, points, size)
     both = (sees_first & sees_second).float()
     count = both.sum(dim=1)
-    per_image = (both * (first - second).square()).sum(dim=1) / count.clamp_min(1)
+    per_image = (both * (first - second).abs()).sum(dim=1) / count.clamp_min(1)
     return per_image.sum() / (count > 0).sum().clamp_min(1)
 
 
@@ -71,21 +73,12 @@ def _times(matrices_B22: Tensor, points_BP2: Tensor) -> Tensor:
     return (matrices_B22[:, None] * points_BP2[:, :, None]).sum(dim=3)
 
 
-def _inverse(matrices_B22: Tensor) -> Tensor:
-    # Written out, for torch.linalg.inv makes a GPU wait for the host.
-    (a, b), (c, d) = matrices_B22.permute(1, 2, 0)
-    adjugate = torch.stack([d, -b, -c, a], dim=1).view(-1, 2, 2)
-    inverse: Tensor = adjugate / (a * d - b * c)[:, None, None]
-    return inverse
-
-
 def _read(
     maps_BHW: Tensor, affines: Tensor, points_BP2: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """Return the maps' values at image points, (B, P), and where the maps reach, (B, P) bool."""
-    affines = affines.float()
-    back = _inverse(affines[:, :, :2])
-    pixels = _times(back, points_BP2 - affines[:, None, :, 2])
+    back = inverse_affine(affines)
+    pixels = _times(back[:, :, :2], points_BP2) + back[:, None, :, 2]
     # Pixel centers at integers; grid_sample wants the view's outer edges at -1 and 1.
     places = (2 * pixels + 1) / size - 1
     cells = torch.tensor([maps_BHW.shape[2], maps_BHW.shape[1]], device=places.device)

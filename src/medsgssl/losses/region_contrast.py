@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 import torch.distributed
-import torch.nn.functional as F
 from torch import Tensor
 
 from medsgssl.losses.nt_xent import nt_xent_terms
+from medsgssl.ops.patch_grid import cell_means
 
 
 def cover_of_cells(regions_NRSS: Tensor, cells: tuple[int, int]) -> Tensor:
@@ -21,7 +21,7 @@ def cover_of_cells(regions_NRSS: Tensor, cells: tuple[int, int]) -> Tensor:
         regions_NRSS: Region maps, (N, R, S, S) float in [0, 1].
         cells: Height and width of the feature map.
     """
-    return F.adaptive_avg_pool2d(regions_NRSS, cells)
+    return cell_means(regions_NRSS, cells)
 
 
 def weighted_pool(spatial_NCHW: Tensor, weights_NRHW: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from medsgssl.ops.regions import lung_columns
 from medsgssl.ops.saliency import Saliency, lung_saliency
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import WholeImage
-from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
+from medsgssl.transforms.view_spec import ViewPlan
 
 # Keeps the pooling defined where nothing is salient: then every cell counts the same.
 _EVERYWHERE = 1e-3
@@ -169,7 +169,7 @@ class AdaptivePathology(Method):
 
     def pretrain_views(self) -> ViewPlan:
         """Return two random crops, and the whole image, which knows the midline of the lungs."""
-        return (*super().pretrain_views(), ViewSpec(WholeImage()))
+        return (*super().pretrain_views(), self.view(WholeImage()))
 
     def task(self, encoder: Encoder) -> AdaptivePathologyTask:
         """Build the saliency-weighted task."""

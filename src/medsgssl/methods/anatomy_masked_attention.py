@@ -16,7 +16,7 @@ from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, stack_views
 from medsgssl.methods.registry import register
 from medsgssl.models.anatomy_vit import AnatomyBias, AnatomyViT, build_anatomy_vit
-from medsgssl.models.ema_teacher import EMATeacher, momentum_at
+from medsgssl.models.ema_teacher import EMATeacher, first_momentum, momentum_at
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
@@ -51,7 +51,11 @@ class AnatomyMaskedAttentionSettings(ContrastiveSettings):
     predictor_hidden: int = Field(768, ge=1, description="width of the predictor's hidden layer")
     domain_distance: DomainDistance = Field("coral", description="distance between data sets")
     teacher_momentum: float = Field(
-        0.996, ge=0, le=1, description="EMA momentum of the teacher at the start; 1 at the end"
+        0.996,
+        ge=0,
+        le=1,
+        description="EMA momentum of the teacher at the start, at most 1 - 10 / steps; 1 at the "
+        "end",
     )
 
     @model_validator(mode="after")
@@ -84,6 +88,7 @@ class AnatomyMaskedAttentionTask(Task):
     def __init__(self, encoder: AnatomyViT, settings: AnatomyMaskedAttentionSettings) -> None:
         super().__init__(encoder)
         self._own = settings
+        self._first_momentum = settings.teacher_momentum
         width = int(encoder.backbone.num_features)
         self.mask_token = nn.Parameter(torch.empty(width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
@@ -159,14 +164,17 @@ class AnatomyMaskedAttentionTask(Task):
         attention = vit.encode(images, bias=vit.bias, cover=cover, align_layers=1)
         return {"attention": attention.extra["attention"][:, 0].reshape(cover.shape)}
 
-    def freezable_modules(self) -> list[nn.Module]:
-        """Return blocks and norms; patch embedding, mask token, gammas and heads go on training."""
-        backbone = self.encoder.backbone
-        return [backbone.blocks, backbone.norm, backbone.fc_norm]
+    def trains_while_frozen(self) -> list[nn.Module]:
+        """Return the patch embedding; mask token, gammas and heads lie outside the backbone."""
+        return [self.encoder.backbone.patch_embed]
+
+    def on_train_start(self, steps: int) -> None:
+        """Let the teacher's first momentum follow the length of the run."""
+        self._first_momentum = first_momentum(steps, self._own.teacher_momentum)
 
     def on_step_end(self, progress: float) -> None:
         """Move the teacher toward the student."""
-        momentum = momentum_at(progress, self._own.teacher_momentum)
+        momentum = momentum_at(progress, self._first_momentum)
         self.teacher.follow(self.encoder, momentum)
         if self.bias is not None:
             self.teacher_bias.follow(self.bias, momentum)
@@ -247,7 +255,7 @@ class AnatomyMaskedAttention(Method):
     }
     defaults: ClassVar[dict[str, Any]] = {
         "encoder.name": "vit_small_patch16_224",
-        "pretrain.freeze_epochs": 5,
+        "pretrain.freeze_epochs": "auto",
     }
 
     def encoder(self) -> AnatomyViT:

@@ -25,7 +25,7 @@ class AttentionPriorSettings(ContrastiveSettings):
     """Settings of ``attention-prior``."""
 
     lambda_seg: float = Field(1.0, ge=0, description="weight of BCE + Dice of the lung map")
-    lambda_eq: float = Field(0.1, ge=0, description="weight of the maps' equivariance")
+    lambda_eq: float = Field(10.0, ge=0, description="weight of the maps' equivariance")
     stage_stride: int = Field(
         16, ge=2, le=32, description="pixels per cell of the gated stage (CNNs; ViTs: middle block)"
     )

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from medsgssl.config.schema import Config, MethodSettings
+from medsgssl.config.schema import AugmentSettings, Config, MaskSettings, MethodSettings
 from medsgssl.models.encoder import SMALLEST_GRID, Encoder, build_encoder, required_map
 from medsgssl.models.task import Task
-from medsgssl.transforms.crops import RandomCrop, WholeImage
+from medsgssl.transforms.crops import CropRule, RandomCrop, WholeImage
+from medsgssl.transforms.lung_crops import InLungBox
 from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 
 
@@ -74,19 +75,34 @@ class Method(ABC):
         own = (cls.encoder, cls.finetune_views, cls.test_views)
         return own == (Method.encoder, Method.finetune_views, Method.test_views)
 
+    @property
+    def sees_masks(self) -> bool:
+        """Whether this run looks at masks: by its method, or to find the lung box."""
+        return self.uses_masks or self.config.views.frame == "lung-box"
+
+    def view(self, rule: CropRule, augment: AugmentSettings | None = None) -> ViewSpec:
+        """Return a view in the frame of ``views.frame``: of the image, or of its lung box.
+
+        Args:
+            rule: Where the view looks in that frame.
+            augment: Its photometric noise; None for none.
+        """
+        boxed = self.config.views.frame == "lung-box"
+        return ViewSpec(InLungBox(rule) if boxed else rule, augment)
+
     def pretrain_views(self) -> ViewPlan:
         """Return the views of pretraining: two random crops."""
         augment = self.config.views.pretrain
-        return (ViewSpec(RandomCrop(augment), augment),) * 2
+        return (self.view(RandomCrop(augment), augment),) * 2
 
     def finetune_views(self) -> ViewPlan:
         """Return the single view of supervised training: a mild random crop."""
         augment = self.config.views.finetune
-        return (ViewSpec(RandomCrop(augment), augment),)
+        return (self.view(RandomCrop(augment), augment),)
 
     def test_views(self) -> ViewPlan:
-        """Return the single view of validation and test: the whole image."""
-        return (ViewSpec(WholeImage()),)
+        """Return the single view of validation and test: the whole frame."""
+        return (self.view(WholeImage()),)
 
     def test_regions(self, masks: Tensor) -> tuple[tuple[str, ...], Tensor] | None:
         """Return regions whose features `embed` writes beside the pooled ones; None without.
@@ -113,11 +129,24 @@ class Method(ABC):
             ConfigError: The backbone cannot do what the method needs.
             CheckpointError: Its first weights cannot be used.
         """
-        encoder = self.encoder()
+        encoder, warnings = self.encoder(), self.ignored_settings()
         if self.config.no_pretrain:
-            return []
+            return warnings
         self.task(encoder)
-        return self.map_warnings(encoder)
+        frozen = self.config.pretrain.frozen_epochs
+        if frozen and not self.config.encoder.pretrained:
+            warnings.append(
+                f"the backbone starts from scratch and is frozen for {frozen} epochs: it has "
+                "nothing worth keeping; set pretrain.freeze_epochs=0"
+            )
+        return warnings + self.map_warnings(encoder)
+
+    def ignored_settings(self) -> list[str]:
+        """Return a warning for each setting that was changed and has no effect here."""
+        source = self.config.masks.source
+        if self.sees_masks or source == MaskSettings().source:
+            return []
+        return [f"masks.source={source} has no effect: {self.name} looks at no mask"]
 
     def map_warnings(self, encoder: Encoder) -> list[str]:
         """Return a warning where the method reads a map of fewer than 4 x 4 cells."""

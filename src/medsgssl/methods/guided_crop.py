@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from medsgssl.config.schema import ViewSettings
+from medsgssl.errors import ConfigError
 from medsgssl.losses.nt_xent import nt_xent, nt_xent_chance, nt_xent_floor
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch
@@ -114,6 +116,7 @@ class GuidedCrop(Method):
         "transformers (DINO), ICCV 2021; NT-Xent: Chen et al., ICML 2020"
     )
     settings = GuidedCropSettings
+    defaults: ClassVar[dict[str, Any]] = {"views.frame": "lung-box"}
     components: ClassVar[dict[str, Component]] = {
         "crops": Component("contrast between the two crops", {"lambda_crops": 0.0}),
         "global": Component("contrast of each crop with the lung box", {"lambda_global": 0.0}),
@@ -122,9 +125,34 @@ class GuidedCrop(Method):
     def pretrain_views(self) -> ViewPlan:
         """Return two crops with enough lung, and the lung box where a term needs it."""
         own, augment = self._own(), self.config.views.pretrain
-        crop = LungCrop(augment, own.min_lung_fraction, own.cover_of, own.context, self._box())
+        crop = LungCrop(
+            augment,
+            own.min_lung_fraction,
+            own.cover_of,
+            own.context,
+            self._box(),
+            self.config.data.img_size,
+        )
         crops = (ViewSpec(crop, augment),) * 2
         return (*crops, ViewSpec(self._box(), augment)) if own.lambda_global else crops
+
+    def check(self) -> list[str]:
+        """Refuse another frame than the lung box, which is what the method is made of."""
+        if self.config.views.frame != "lung-box":
+            raise ConfigError(
+                "guided-crop works in the lung box by definition, views.frame=image contradicts it",
+                "leave views.frame out, or choose simclr, which takes both frames",
+            )
+        return super().check()
+
+    def ignored_settings(self) -> list[str]:
+        """Return a warning where the aspect of crops was changed: these windows are squares."""
+        views, unchanged = self.config.views, ViewSettings()
+        ignored = super().ignored_settings()
+        for name in ("pretrain", "finetune"):
+            if getattr(views, name).ratio != getattr(unchanged, name).ratio:
+                ignored.append(f"views.{name}.ratio has no effect: guided-crop's views are squares")
+        return ignored
 
     def finetune_views(self) -> ViewPlan:
         """Return a mild random crop inside the lung box."""

@@ -23,7 +23,7 @@ from medsgssl.models.task import TaskOutput
 from medsgssl.ops.regions import LUNG_REGIONS, ZONES, lung_and_rest, zones_of_images, zones_of_views
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import WholeImage
-from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
+from medsgssl.transforms.view_spec import ViewPlan
 
 
 class MultiRegionSettings(ContrastiveSettings):
@@ -140,7 +140,7 @@ class MultiRegion(Method):
     def pretrain_views(self) -> ViewPlan:
         """Return two random crops; for zones also the whole image, in which they are defined."""
         views = super().pretrain_views()
-        return (*views, ViewSpec(WholeImage())) if self._own().regions == "zones" else views
+        return (*views, self.view(WholeImage())) if self._own().regions == "zones" else views
 
     def test_regions(self, masks: Tensor) -> tuple[tuple[str, ...], Tensor]:
         """Return the regions of pretraining in test views."""

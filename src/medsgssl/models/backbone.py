@@ -158,7 +158,8 @@ def _summary(error: Exception) -> str:
 def _require_whole_patches(model: Any, img_size: int) -> None:
     if not (hasattr(model, "blocks") and hasattr(model, "patch_embed")):
         return
-    patch = model.patch_embed.patch_size[0]
+    patch_size = model.patch_embed.patch_size
+    patch = patch_size if isinstance(patch_size, int) else patch_size[0]
     if img_size % patch:
         raise ConfigError(
             f"images of {img_size} pixels are no whole number of patches of {patch}",

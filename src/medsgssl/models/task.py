@@ -79,5 +79,16 @@ class Task(nn.Module, ABC):
         """Return the modules that rest during ``pretrain.freeze_epochs``: the backbone."""
         return [self.encoder.backbone]
 
+    def trains_while_frozen(self) -> list[nn.Module]:
+        """Return the parts of ``freezable_modules`` that train all the same; none by default."""
+        return []
+
+    def on_train_start(self, steps: int) -> None:
+        """Take note of the number of optimizer steps of the whole run, resumed or not.
+
+        Args:
+            steps: At least 1.
+        """
+
     def on_step_end(self, progress: float) -> None:
         """Do what follows an optimizer step, e.g. move a teacher; nothing by default."""

@@ -23,7 +23,7 @@ def view_to_frame(affines_B23: Tensor, frames_B23: Tensor, size: int) -> Tensor:
         (B, 2, 3) float32 in normalized coordinates, as ``affine_grid`` takes it.
     """
     with _full_precision(affines_B23):
-        return _normalized(_inverse(frames_B23) @ _square(affines_B23), size)
+        return _normalized(_square(inverse_affine(frames_B23)) @ _square(affines_B23), size)
 
 
 def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
@@ -43,7 +43,9 @@ def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
     mirror[:, 0, 0] = -1
     mirror[:, 0, 2] = 2 * columns_B.float()
     with _full_precision(affines_B23):
-        return _normalized(_inverse(affines_B23) @ mirror @ _square(affines_B23), size)
+        return _normalized(
+            _square(inverse_affine(affines_B23)) @ mirror @ _square(affines_B23), size
+        )
 
 
 def read_map(maps_BCHW: Tensor, theta_B23: Tensor, side: int, mode: str) -> Tensor:
@@ -74,9 +76,16 @@ def _square(affines: Tensor) -> Tensor:
     return torch.cat([affines, last], dim=1).float()
 
 
-def _inverse(affines: Tensor) -> Tensor:
-    # Unlike inv, inv_ex does not wait for the GPU to say whether it worked.
-    inverse: Tensor = torch.linalg.inv_ex(_square(affines)).inverse
+def inverse_affine(affines_B23: Tensor) -> Tensor:
+    """Return the maps back, (B, 2, 3) float32; of maps that can be inverted.
+
+    Args:
+        affines_B23: E.g. view pixels to cached image pixels, (B, 2, 3).
+    """
+    # Written out, for torch.linalg.inv makes a GPU wait for the host.
+    (a, b, x), (c, d, y) = affines_B23.float().permute(1, 2, 0)
+    rows = torch.stack([d, -b, b * y - d * x, -c, a, c * x - a * y], dim=1).view(-1, 2, 3)
+    inverse: Tensor = rows / (a * d - b * c)[:, None, None]
     return inverse
 
 

@@ -7,6 +7,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def cell_of_pixel(size: int, cells: int, device: torch.device | None = None) -> Tensor:
+    """Return the grid cell that each of ``size`` pixels belongs to, (size,) int64.
+
+    This is the one partition of a view into cells: every pixel belongs to one cell, also where
+    ``size`` is no multiple of ``cells``, and pooling and painting agree on which.
+    """
+    return torch.arange(size, device=device) * cells // size
+
+
+def cell_means(maps_BCHW: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Return the mean of maps over each cell of a grid, (B, C, h, w) float32.
+
+    Args:
+        maps_BCHW: (B, C, H, W) float.
+        cells: Height h and width w of the grid; at most H and W.
+    """
+    height, width = maps_BCHW.shape[-2:]
+    if height % cells[0] == 0 and width % cells[1] == 0:
+        return F.adaptive_avg_pool2d(maps_BCHW.float(), cells)
+    rows = _members(height, cells[0], maps_BCHW.device)
+    columns = _members(width, cells[1], maps_BCHW.device)
+    # Half precision would round the counts.
+    with torch.autocast(maps_BCHW.device.type, enabled=False):
+        sums = rows @ maps_BCHW.float() @ columns.T
+        return sums / (rows.sum(dim=1)[:, None] * columns.sum(dim=1))
+
+
+def _members(size: int, cells: int, device: torch.device) -> Tensor:
+    """Return which pixels each cell has, (cells, size) float of 0 and 1."""
+    return F.one_hot(cell_of_pixel(size, cells, device), cells).T.float()
+
+
 def cell_cover(masks_BSS: Tensor, cells: int) -> Tensor:
     """Return the share of lung in each of ``cells`` x ``cells`` grid cells, (B, cells, cells).
 
@@ -14,7 +46,7 @@ def cell_cover(masks_BSS: Tensor, cells: int) -> Tensor:
         masks_BSS: (B, S, S) bool.
         cells: Grid cells per side.
     """
-    return F.adaptive_avg_pool2d(masks_BSS[:, None].float(), cells)[:, 0]
+    return cell_means(masks_BSS[:, None].float(), (cells, cells))[:, 0]
 
 
 def choose_cells(candidates_BHW: Tensor, share_B: Tensor) -> Tensor:
@@ -37,4 +69,5 @@ def choose_cells(candidates_BHW: Tensor, share_B: Tensor) -> Tensor:
 
 def paint_cells(cells_BHW: Tensor, size: int) -> Tensor:
     """Enlarge a grid of cells (B, h, w) bool to pixels (B, size, size) bool."""
-    return F.interpolate(cells_BHW[:, None].float(), size=size, mode="nearest")[:, 0] > 0.5
+    rows, columns = (cell_of_pixel(size, cells, cells_BHW.device) for cells in cells_BHW.shape[1:])
+    return cells_BHW[:, rows][:, :, columns]

@@ -22,7 +22,7 @@ from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.inference.predict import predict
-from medsgssl.methods.registry import find_method, method_of
+from medsgssl.methods.registry import method_of
 from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.runs.data_summary import LabelsUsed
@@ -70,7 +70,7 @@ def run_method(
     else:
         cautions = []
         _wait_for_data(run)
-    data = prepare_data(config, console, needs_masks=find_method(config.method_name).uses_masks)
+    data = prepare_data(config, console, needs_masks=method_of(config).sees_masks)
     if pretrained is not None and not config.no_pretrain:
         cautions += _check_apart(data, pretrained)
     data.facts["warnings"] += [*cautions, *_blank_warnings(data)]

@@ -20,7 +20,7 @@ from medsgssl.data.prepare import mask_store, prepare_data
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import interval, patient_counts
 from medsgssl.inference.maps import LocalizedBoxes, localize
-from medsgssl.methods.registry import configure, find_method
+from medsgssl.methods.registry import configure, method_of
 from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.io import atomic_path, write_json
 
@@ -68,7 +68,7 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
     data = prepare_data(
         config.model_copy(update={"data": alone}),
         console,
-        needs_masks=find_method(config.method_name).uses_masks,
+        needs_masks=method_of(config).sees_masks,
     )
     path = boxes or data.catalog.root / BOX_FILE
     if not path.is_file():

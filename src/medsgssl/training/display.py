@@ -80,6 +80,11 @@ class TrainingDisplay:
         state = f"loss {loss:.4f}  {speed:.0f} img/s"
         self._bar.update(self._job, completed=step, state=state)
 
+    def note(self, text: str) -> None:
+        """Print one line about the stage."""
+        if self._enabled:
+            self._bar.console.print(f"{self._name}: {text}", highlight=False, soft_wrap=True)
+
     def end_epoch(self, row: Row) -> None:
         """Print one line: the loss beside its floor, the embedding's health, the speed."""
         if not self._enabled:

@@ -74,7 +74,7 @@ def _strategy(settings: LoopSettings) -> Any:
     # Frozen parts have no gradient for a while; DDP must not wait for it.
     return DDPStrategy(
         start_method="popen" if _started_outside() else "spawn",
-        find_unused_parameters=settings.freeze_epochs > 0,
+        find_unused_parameters=settings.frozen_epochs > 0,
     )
 
 

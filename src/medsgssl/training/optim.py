@@ -55,13 +55,15 @@ def set_modes(task: Task, frozen: bool) -> None:
 
     Args:
         task: The task.
-        frozen: Whether ``task.freezable_modules()`` rests.
+        frozen: Whether ``task.freezable_modules()`` rests, but for ``trains_while_frozen()``.
     """
     task.train()
     for module in task.freezable_modules():
         module.requires_grad_(not frozen)
         if frozen:
             module.eval()
+    for module in task.trains_while_frozen():
+        module.requires_grad_(True).train()
     for name, parameter in task.named_parameters():
         if name.startswith(task.frozen_prefixes):
             parameter.requires_grad_(False)

@@ -83,6 +83,7 @@ class Trainer(Generic[TaskT]):
         self.log = EpochLog(stage.log, stage.monitor_batches)
         self.step = 0
         self.stopped = False
+        task.on_train_start(max(settings.epochs * self.updates_per_epoch, 1))
         if not task.encoder.is_vit:
             task.to(memory_format=torch.channels_last)
         set_modes(task, frozen=False)
@@ -107,6 +108,8 @@ class Trainer(Generic[TaskT]):
         waited, asked = 0.0, time.perf_counter()
         self.log.restart_clock()
         with display:
+            if settings.frozen_epochs:
+                display.note(f"backbone frozen for the first {settings.frozen_epochs} epochs")
             for batch in self._batches():
                 waited = time.perf_counter() - asked
                 self._train_step(batch, waited)
@@ -166,7 +169,7 @@ class Trainer(Generic[TaskT]):
     def _train_step(self, batch: ViewBatch, waited: float) -> None:
         stage, settings = self.stage, self.stage.settings
         epoch, within = divmod(self.step, self.per_epoch)
-        set_modes(self.task, frozen=epoch < settings.freeze_epochs)
+        set_modes(self.task, frozen=epoch < settings.frozen_epochs)
         seed_step(stage.seed, stage.name, self.step, self.fabric.global_rank)
         first = within - within % settings.accumulate_grad_batches
         parts = min(settings.accumulate_grad_batches, self.per_epoch - first)

@@ -7,7 +7,8 @@ or that is empty, guides nothing: the full image takes the place of the lung box
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -23,8 +24,6 @@ _PLACES = 24
 # Where no place will do, the next window is this much smaller (or larger, for a share of lungs).
 _STEP = 0.85
 _MOST_STEPS = 12
-# Side of the coarse warp that counts the lung in a rotated window.
-_COUNT_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,33 @@ class LungBox(CropRule):
 
 
 @dataclass(frozen=True)
+class InLungBox(CropRule):
+    """Another rule, applied to the lung box as if that were the whole image.
+
+    Attributes:
+        rule: Draws a crop of an image.
+        box: The lung box; where it is the full image, the rule sees all of it.
+    """
+
+    rule: CropRule
+    box: LungBox = LungBox()
+
+    def draw(self, mask: UInt8, quality: float, rng: np.random.Generator) -> Crop:
+        """Return the rule's crop of the box, in pixels of the image."""
+        box = self.box.draw(mask, quality, rng)
+        left, top = round(box.x - (box.width - 1) / 2), round(box.y - (box.height - 1) / 2)
+        part = mask[top : top + round(box.height), left : left + round(box.width)]
+        crop = self.rule.draw(np.ascontiguousarray(part), quality, rng)
+        return replace(crop, x=crop.x + left, y=crop.y + top)
+
+
+@dataclass(frozen=True)
 class AroundLungBox(CropRule):
     """A mild random square window inside the lung box: the view of fine-tuning.
+
+    Its area is a share of the box's (``views.finetune.scale``, 0.7 to 1 by default), its place is
+    uniform in the box. It promises no share of lung: at test the whole box is seen, and a window
+    that leans to one lung should look like a part of that, not like a crop of pretraining.
 
     Attributes:
         augment: ``scale`` is the area share of the box; ``ratio`` is not used.
@@ -80,9 +104,10 @@ class LungCrop(CropRule):
     """A random square window of which at least ``cover`` is lung, or which holds so much of them.
 
     The area is drawn as a share of the lung box; a context margin goes around it; then a place is
-    drawn among all that satisfy the constraint. Where there is none the window shrinks (or grows,
-    for a share of the lungs) until there is; a rotation that would break it is left out. So the
-    constraint holds for the whole window, margin included, in every draw.
+    drawn among all that satisfy the constraint. What is drawn is checked on the view's own pixels.
+    Where it fails, the rotation is left out, then the place with the most lung is taken; where that
+    fails too, the window shrinks (or grows, for a share of the lungs). So the constraint holds for
+    the whole window, margin included, in every draw.
 
     Attributes:
         augment: ``scale`` is the area share of the lung box; ``ratio`` is not used.
@@ -90,6 +115,7 @@ class LungCrop(CropRule):
         cover_of: Whether tau is a share of the window's area or of the lungs' area.
         margin: Smallest and largest context on every side, as shares of the window's side.
         box: The lung box; where it is the full image, the window is any ``RandomCrop``.
+        view_size: Side of the view in pixels, on which the constraint is counted.
     """
 
     augment: AugmentSettings
@@ -97,6 +123,7 @@ class LungCrop(CropRule):
     cover_of: Literal["crop", "lungs"] = "crop"
     margin: tuple[float, float] = (0.05, 0.10)
     box: LungBox = LungBox()
+    view_size: int = 224
 
     def draw(self, mask: UInt8, quality: float, rng: np.random.Generator) -> Crop:
         """Return the window; the full image's ``RandomCrop`` where the mask cannot guide."""
@@ -106,43 +133,43 @@ class LungCrop(CropRule):
         area, context = rng.uniform(*self.augment.scale), rng.uniform(*self.margin)
         offset, choice = rng.random(2), rng.random()
         rotation, flip = draw_pose(self.augment, rng)
-        box = self.box.draw(mask, quality, rng)
-        side = math.sqrt(area) * box.width * (1 + 2 * context)
-        found = self._place(mask, side, offset, choice)
-        if found is None:
-            return RandomCrop(self.augment).draw(mask, quality, rng)
-        x0, y0, width = found
-        x, y = x0 + (width - 1) / 2, y0 + (width - 1) / 2
-        crop = Crop(x, y, width, width, rotation, flip)
-        return crop if self._fulfilled(mask, crop) else Crop(x, y, width, width, 0.0, flip)
-
-    def _place(
-        self, mask: UInt8, side: float, offset: NDArray[np.float64], choice: float
-    ) -> tuple[int, int, int] | None:
-        """Return left, top and side of a window of whole pixels, or None where none will do."""
-        size = mask.shape[0]
-        sums = cv2.integral(mask)
+        side = math.sqrt(area) * self.box.draw(mask, quality, rng).width * (1 + 2 * context)
+        sums = np.asarray(cv2.integral(mask), dtype=np.int32)
         factor = _STEP if self.cover_of == "crop" else 1 / _STEP
         for _ in range(_MOST_STEPS):
-            width = min(max(round(side), 1), size)
-            needed = self.cover * (width * width if self.cover_of == "crop" else int(sums[-1, -1]))
-            step = (size - width) // _PLACES + 1
-            free = min(step, size - width + 1)
-            x0, y0 = int(offset[0] * free), int(offset[1] * free)
-            bands = sums[y0 + width :: step] - sums[y0 : size + 1 - width : step]
-            lung = bands[:, x0 + width :: step] - bands[:, x0 : size + 1 - width : step]
-            places = np.flatnonzero(lung >= needed)
-            if len(places):
-                row, column = divmod(int(places[int(choice * len(places))]), lung.shape[1])
-                return x0 + column * step, y0 + row * step, width
+            width = min(max(round(side), 1), mask.shape[0])
+            for x0, y0 in self._places(sums, width, offset, choice):
+                x, y = x0 + (width - 1) / 2, y0 + (width - 1) / 2
+                for angle in (rotation, 0.0):
+                    crop = Crop(x, y, width, width, angle, flip)
+                    if self._fulfilled(mask, crop):
+                        return crop
             side = width * factor
-        return None
+        return RandomCrop(self.augment).draw(mask, quality, rng)
+
+    def _places(
+        self, sums: NDArray[np.int32], width: int, offset: NDArray[np.float64], choice: float
+    ) -> Iterator[tuple[int, int]]:
+        """Yield left and top of a drawn window that will do, then of the one with the most lung."""
+        size = sums.shape[0] - 1
+        needed = self.cover * (width * width if self.cover_of == "crop" else int(sums[-1, -1]))
+        step = (size - width) // _PLACES + 1
+        free = min(step, size - width + 1)
+        x0, y0 = int(offset[0] * free), int(offset[1] * free)
+        bands = sums[y0 + width :: step] - sums[y0 : size + 1 - width : step]
+        lung = bands[:, x0 + width :: step] - bands[:, x0 : size + 1 - width : step]
+        places = np.flatnonzero(lung >= needed)
+        if len(places):
+            for place in (places[int(choice * len(places))], lung.argmax()):
+                row, column = divmod(int(place), lung.shape[1])
+                yield x0 + column * step, y0 + row * step
 
     def _fulfilled(self, mask: UInt8, crop: Crop) -> bool:
-        shown = cv2.countNonZero(warp_mask(mask, crop.affine(_COUNT_SIDE), _COUNT_SIDE))
-        share = shown / _COUNT_SIDE**2
+        view = warp_mask(mask, crop.affine(self.view_size), self.view_size)
+        shown = cv2.countNonZero(view)
         if self.cover_of == "crop":
-            return share >= self.cover
+            return shown >= self.cover * self.view_size**2
+        share = shown / self.view_size**2
         return share * crop.width * crop.height >= self.cover * cv2.countNonZero(mask)
 
 

@@ -152,7 +152,7 @@ class Trainer(Generic[TaskT]):
         """
         batches = min(_START_BATCHES, self.per_epoch)
         before = {name: buffer.clone() for name, buffer in self.task.named_buffers()}
-        set_modes(self.task, frozen=self.stage.settings.freeze_epochs > 0)
+        set_modes(self.task, frozen=self.stage.settings.frozen_epochs > 0)
         sums: Row = {}
         for step in range(batches):
             seed_step(self.stage.seed, self.stage.name, step, self.fabric.global_rank)

@@ -35,7 +35,7 @@ def test_the_backbone_is_mobilenet_and_for_the_transformer_option_a_small_vit() 
         vit = name == "anatomy-masked-attention"
         wanted = "vit_small_patch16_224" if vit else "mobilenetv2_100"
         assert configure(name).encoder.name == wanted
-    assert configure("anatomy-masked-attention").pretrain.freeze_epochs == 5
+    assert configure("anatomy-masked-attention").pretrain.frozen_epochs == 5
 
 
 def test_every_mistake_is_reported_at_once() -> None:

@@ -237,15 +237,6 @@ class LoopSettings(Settings):
             return min(_AUTO_FREEZE, self.epochs // 2)
         return self.freeze_epochs
 
-    @model_validator(mode="after")
-    def _something_is_unfrozen(self) -> LoopSettings:
-        if self.epochs and self.frozen_epochs >= self.epochs:
-            raise ValueError(
-                f"freeze_epochs={self.freeze_epochs} must be below epochs={self.epochs}, or the "
-                "backbone would never train"
-            )
-        return self
-
 
 class PretrainSettings(LoopSettings):
     """Self-supervised pretraining."""
@@ -266,6 +257,15 @@ class PretrainSettings(LoopSettings):
     probe_images: Annotated[int, Field(ge=2)] = Field(
         4096, description="training images behind a probe, drawn once"
     )
+
+    @model_validator(mode="after")
+    def _something_is_unfrozen(self) -> PretrainSettings:
+        if self.epochs and self.frozen_epochs >= self.epochs:
+            raise ValueError(
+                f"freeze_epochs={self.freeze_epochs} must be below epochs={self.epochs}, or the "
+                "backbone would never train"
+            )
+        return self
 
 
 _FOCAL_GAMMA = 2.0

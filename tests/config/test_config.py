@@ -225,3 +225,8 @@ def test_a_file_that_is_no_mapping_or_missing_or_broken_is_an_error_that_names_i
 def test_numbers_must_be_finite(value: str) -> None:
     with pytest.raises(ConfigError, match=r"pretrain\.lr"):
         configure("simclr", {"pretrain": {"lr": float(value)}})
+
+
+def test_a_setting_without_its_group_is_found_by_its_last_word() -> None:
+    with pytest.raises(ConfigError, match=r"imgsize: no such setting; did you mean data\.img_size"):
+        configure("simclr", {"imgsize": 64})

@@ -135,6 +135,9 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
     leaf = key.rpartition(".")[2]
     near = [name for name in known if name.rpartition(".")[2] == leaf]
     near = near[:3] or get_close_matches(key, known, n=1, cutoff=0.75)
+    if not near:
+        by_leaf = {name.rpartition(".")[2]: name for name in known}
+        near = [by_leaf[close] for close in get_close_matches(leaf, by_leaf, n=1, cutoff=0.8)]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

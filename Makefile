@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test slow lint types check install clean
+.PHONY: demo test slow simulations lint types check install clean
 
 demo: $(STAMP)
 	$(BIN)/medsgssl demo --out demo
@@ -14,6 +14,10 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# How often verdicts are wrong, and what they can find; about an hour of one core.
+simulations: $(STAMP)
+	OMP_NUM_THREADS=1 nice $(BIN)/python benchmarks/verdicts.py --out simulations
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

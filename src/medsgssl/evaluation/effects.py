@@ -5,9 +5,9 @@ Seeds: all runs are tested on the same patients, and the unit is the value ``d_s
 variance over patients of the mean, from the jackknife. Nothing is subtracted, so that the error is
 rather too large than too small.
 
-Folds: the folds' patients are disjoint, so the spread of ``d_f`` holds the patients' variance
-already: ``T = max(0, s_d^2 - mean_f v_f)`` is what training adds, and because the folds' training
-sets overlap ``SE^2 = sum_f v_f / K^2 + T (1/K + 1/(K-1))``.
+Folds: the folds' training sets overlap, so ``SE^2 = sum_f v_f / K^2 + s_d^2 (1/K + 1/(K-1))``. The
+folds' patients are disjoint and the spread holds their variance too, yet it is not subtracted: with
+``max(0, s_d^2 - mean_f v_f)`` 16 % of simulated studies of six equal methods had a false verdict.
 
 Sources:
     Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics
@@ -161,7 +161,5 @@ def over_folds(statistics: Sequence[Statistic], max_patient_df: float = float("i
     count = len(values)
     training = 0.0
     if count > 1:
-        within = float(np.mean([(one.influences**2).sum() for one in statistics]))
-        spread = max(0.0, float(values.var(ddof=1)) - within)
-        training = spread * (1 / count + 1 / (count - 1))
+        training = float(values.var(ddof=1)) * (1 / count + 1 / (count - 1))
     return Effect(float(values.mean()), values, influences, training, max_patient_df)

@@ -139,7 +139,7 @@ def test_weights_that_saw_test_images_are_refused(tmp_path: Path, small_run: Bui
         run_method(small_run("simclr"), tmp_path / "run", pretrained=origin.pretrained)
     lost = tmp_path / "lost.safetensors"
     shutil.copy(origin.pretrained, lost)
-    run = run_method(small_run("simclr"), tmp_path / "unsure", "data", pretrained=lost)
+    run = run_method(small_run("simclr"), tmp_path / "unsure", until="data", pretrained=lost)
     assert any("pretrained_on.parquet" in w for w in json.loads(run.data.read_text())["warnings"])
 
 

@@ -72,6 +72,12 @@ def test_verdict_leads_with_its_interval(page: Page, study: Path) -> None:
     assert "One seed" in page.text
 
 
+def test_the_page_names_margin_and_family(page: Page, study: Path) -> None:
+    assert "less than the margin, 0.01" in page.text
+    assert "hash" in page.text or "No plan fixed these comparisons" in page.text
+    assert (study / "report" / "interactions.csv").is_file()
+
+
 def test_table_of_diseases_shows_the_numbers_of_the_csv(page: Page, study: Path) -> None:
     table = pd.read_csv(study / "report" / "diseases.csv")
     # The page reader keeps the last of equally named rows: the smallest fraction comes last.

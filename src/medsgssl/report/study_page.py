@@ -79,6 +79,8 @@ def write_study_report(
         "fractions": join_names([percent(share) for share in fractions]),
         "verdicts": verdict_rows(analysis),
         "sentences": [(one.sentence, one.caveats) for one in _every_verdict(analysis)],
+        "family": family_text(analysis),
+        "unit": study_tables.unit(analysis),
         "control": analysis.control,
         "rule": RULE,
         "warnings": merge_warnings(analysis.warnings),
@@ -120,19 +122,41 @@ def _every_verdict(analysis: Analysis) -> list[MethodVerdict]:
 
 def verdict_rows(analysis: Analysis) -> list[VerdictRow]:
     """Return every verdict: the largest label fraction first, then as the study orders methods."""
-    parts = [part for one in _every_verdict(analysis) for part in one.parts]
-    parts.sort(key=lambda part: -part.comparison.arm.fraction)
+    # The order of methods is that of the study: by gain; baselines are the second family.
+    parts = [
+        part
+        for family in (analysis.verdicts, analysis.baseline_verdicts)
+        for part in sorted(
+            (part for one in family for part in one.parts),
+            key=lambda part: -part.comparison.arm.fraction,
+        )
+    ]
     ends = [
         end
         for part in parts
         for end in (part.comparison.mean.value, *(study_tables.judged_interval(part) or ()))
         if end is not None
     ]
-    low, high = min([-0.01, *ends]), max([0.01, *ends])
-    return [_verdict_row(part, low, high) for part in parts]
+    margin = analysis.margin
+    low, high = min([-2 * margin, *ends]), max([2 * margin, *ends])
+    return [_verdict_row(part, (low, high), margin) for part in parts]
 
 
-def _verdict_row(part: Verdict, low: float, high: float) -> VerdictRow:
+def family_text(analysis: Analysis) -> str:
+    """Describe which comparisons were judged together, and when they were fixed."""
+    text = (
+        f"Simultaneous {percent(analysis.bench.confidence)} intervals of the difference in mean "
+        f"AUC; gray: less than the margin, {analysis.margin:g}."
+    )
+    if analysis.family != "plan" or analysis.plan is None:
+        return f"{text} No plan fixed these comparisons before the runs."
+    return (
+        f"{text} The plan fixed {analysis.planned} primary comparisons before anything ran (hash "
+        f"{analysis.plan.hash})."
+    )
+
+
+def _verdict_row(part: Verdict, ends: tuple[float, float], margin: float) -> VerdictRow:
     found = part.comparison
     interval = study_tables.judged_interval(part)
     sides = (len(found.arm.runs), len(found.against.runs))
@@ -145,19 +169,25 @@ def _verdict_row(part: Verdict, low: float, high: float) -> VerdictRow:
         difference=signed(found.mean.value),
         interval=format_interval(interval, sign=True),
         p=p_text(part.p_holm),
-        bar=_bar(found.mean.value, interval, low, high),
+        bar=_bar(found.mean.value, interval, ends, margin),
     )
 
 
 def _bar(
-    value: float | None, interval: tuple[float, float] | None, low: float, high: float
+    value: float | None,
+    interval: tuple[float, float] | None,
+    ends: tuple[float, float],
+    margin: float,
 ) -> Markup:
-    """Draw a value and its interval between two ends, the zero line dashed."""
+    """Draw a value and its interval between two ends; the margin gray, the zero line dashed."""
+    low, high = ends
 
     def at(x: float) -> str:
         return f"{4 + 192 * (x - low) / (high - low):.1f}"
 
-    parts = [f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="0" y2="20"/>']
+    width = 192 * 2 * margin / (high - low)
+    parts = [f'<rect x="{at(-margin)}" y="0" width="{width:.1f}" height="20"/>']
+    parts += [f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="0" y2="20"/>']
     if interval:
         parts.append(f'<line x1="{at(interval[0])}" x2="{at(interval[1])}" y1="10" y2="10"/>')
     if value is not None:
@@ -192,7 +222,7 @@ def difference_panel(analysis: Analysis, tables: Tables) -> Panel:
     text = (
         f"Mean AUC over {len(_mean_diseases(analysis))} diseases on the same test images; "
         f"{percent(bench.confidence)} intervals of each difference alone{also}. Filled: the "
-        "interval excludes zero."
+        "interval excludes zero. Verdicts rest on the wider simultaneous intervals."
     )
     blocks = (Text(text), chart, Text("comparisons.csv", "source"))
     return Panel("difference", title, blocks, "Difference")
@@ -339,7 +369,9 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
         rows = tables["subgroups"].where(lambda row: row["labels"] == top, "")
         keys = ("arm", "group", "images", "patients", "diseases", "auc", "auc_against")
         numbers = Details("The numbers", (rows.select(*keys, "difference"),))
-        blocks += [Text(text), chart, Text("subgroups.csv", "source"), numbers]
+        blocks += [Text(text), chart, Text("subgroups.csv", "source")]
+        tests = tables["interactions"].where(lambda row: row["labels"] == top)
+        blocks += [tests, numbers] if tests else [numbers]
     if shortcuts := study_tables.shortcuts(analysis):
         text = (
             "0.5 is no information. A disease that the view position predicts can be scored "

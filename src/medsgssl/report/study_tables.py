@@ -38,6 +38,7 @@ def study_tables(analysis: Analysis) -> dict[str, Table]:
         comparisons(analysis),
         diseases(analysis),
         subgroups(analysis),
+        interactions(analysis),
         mask_quality(analysis),
         components(analysis),
         localization(analysis),
@@ -51,13 +52,18 @@ def study_tables(analysis: Analysis) -> dict[str, Table]:
 
 def mean_of(analysis: Analysis, arm: Arm, name: Literal["auc", "auc_all", "ap"]) -> PointEstimate:
     """Return a mean of an arm."""
-    estimate: PointEstimate = getattr(analysis.means[arm.key], name)
-    return estimate
+    found = analysis.means[arm.key]
+    return {"auc": found.auc, "auc_all": found.auc_all, "ap": found.ap}[name]
 
 
 def judged_interval(verdict: Verdict) -> Interval | None:
     """Return the interval that a verdict rests on."""
     return verdict.interval
+
+
+def unit(analysis: Analysis) -> str:
+    """Return what runs of one arm differ in."""
+    return "folds" if analysis.bench.folds else "seeds"
 
 
 def ordered_arms(analysis: Analysis) -> list[Arm]:
@@ -83,12 +89,12 @@ def means(analysis: Analysis) -> Table:
     columns = (
         _ARM,
         _LABELS,
-        Column("seeds", "seeds", "count", "Seeds"),
+        Column("seeds", unit(analysis), "count", unit(analysis).capitalize()),
         Column("auc", "mean AUC", "estimate", "AUC"),
-        Column("auc_sd", "SD of seeds"),
+        Column("auc_sd", f"SD of {unit(analysis)}"),
         Column("auc_all", "of all diseases", "estimate", page=apart),
         Column("ap", "mean AP", "estimate", "AP"),
-        Column("ap_sd", "SD of seeds", page=False),
+        Column("ap_sd", f"SD of {unit(analysis)}", page=False),
         *(
             Column(column.key, column.heading, latex=column.heading, page=False)
             for column in (*decisions, *calibration)
@@ -262,6 +268,34 @@ def subgroups(analysis: Analysis) -> Table:
     """Return the comparisons with the control within sex, age band and view."""
     rows = [_stratum(found, part) for found, tests in analysis.subgroups for part in tests.strata]
     return Table("subgroups", "Subgroups", _STRATUM, rows, "subgroups.csv")
+
+
+def interactions(analysis: Analysis) -> Table:
+    """Return whether differences depend on sex, age band or view position."""
+    columns = (
+        _ARM,
+        _AGAINST,
+        _LABELS,
+        Column("group", "group", "text", "Group"),
+        Column("rest", "compared with", "text"),
+        Column("diseases", "diseases", "count"),
+        Column("difference", "difference of the differences", "change", "Interaction"),
+        _P_HOLM,
+    )
+    rows: list[Row] = [
+        {
+            **sides(found),
+            "group": f"{one.kind}: {one.name}",
+            "rest": one.rest,
+            "diseases": one.diseases,
+            "difference": one.difference,
+            "p_holm": one.p_holm,
+        }
+        for found, tests in analysis.subgroups
+        for one in tests.interactions
+    ]
+    caption = "Does the difference depend on the group?"
+    return Table("interactions", caption, columns, rows, "interactions.csv")
 
 
 def mask_quality(analysis: Analysis) -> Table:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
-from medsgssl.config.schema import Config
+from medsgssl.config.schema import Config, EncoderSettings
 from medsgssl.inference.export import export
 from medsgssl.inference.predictor import Predictor, check_views
 from medsgssl.methods import registry
 from medsgssl.methods.registry import find_method
+from medsgssl.models.encoder import build_encoder
+from medsgssl.models.weights import state_of
 from tests.conftest import TrainedRun
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +30,9 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_python_blocks_run(
+    block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, phantom_set: Path
+) -> None:
     # A run takes hours on the data it names: the block's own names and settings are what is tested.
     done: list[Config] = []
 
@@ -45,6 +50,11 @@ def test_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     registry.all_methods()
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
     monkeypatch.chdir(tmp_path)
+    Path("DATA").symlink_to(phantom_set)
+    if "pretrained.safetensors" in block:
+        encoder = build_encoder(EncoderSettings(pretrained=False), 224)
+        Path("runs/simclr").mkdir(parents=True)
+        save_file(state_of(encoder), "runs/simclr/pretrained.safetensors")
     exec(compile(block, "block", "exec"), {"__name__": "block"})
 
 

@@ -49,8 +49,14 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     assert found.exit_code == 0, found.output
     assert "timing pretrain steps of simclr" in found.stderr
-    for text in ("simclr-s0-pretrain", "simclr-s0-f0.5", "direct-s0-f1", "measured", "Disk space:"):
-        assert text in found.stdout
+    lines = [line.split() for line in found.stdout.splitlines()]
+    head, *runs = lines
+    assert head[:5] == ["method", "encoder", "seed", "labels", "control"]
+    for method in ("simclr", "direct"):
+        for share in ("50", "100"):
+            row = [method, "test_efficientnet", "0", share, "%"]
+            assert sum(line[:5] == row for line in runs) == 1
+    assert "Disk space:" in found.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 

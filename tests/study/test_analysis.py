@@ -125,8 +125,11 @@ def test_anatomy_is_claimed_against_mask_controls_alone(tmp_path: Path) -> None:
 
 
 def test_baselines_controls_and_plain_training_are_compared(tmp_path: Path) -> None:
-    def run(name: str, method: str, epochs: int = 15, **options: object) -> RunFolder:
-        tree = {"pretrain": {"epochs": epochs}}
+    def run(
+        name: str, method: str, epochs: int = 15, frame: str | None = None, **options: object
+    ) -> RunFolder:
+        tree: dict[str, object] = {"pretrain": {"epochs": epochs}}
+        tree |= {"views": {"frame": frame}} if frame else {}
         return write_run(tmp_path / name, method, 1.0, settings=tree, **options)  # type: ignore[arg-type]
 
     found = _analyze(
@@ -137,21 +140,27 @@ def test_baselines_controls_and_plain_training_are_compared(tmp_path: Path) -> N
         run("d", "simclr"),
         run("e", "direct"),
         run("f", "masked-contrastive"),
+        run("g", "simclr", frame="lung-box"),
     )
     pairs = {(item.kind, item.arm.label, item.against.label) for item in found.comparisons}
     method, other = "guided-crop", "masked-contrastive"
     blobs = f"{method}, random-blob masks"
     assert pairs == {
-        ("control", method, "simclr"),
-        ("control", blobs, "simclr"),
-        ("control", other, "simclr"),
+        # Each is judged in its own frame.
+        ("control", method, "simclr (lung-box)"),
+        ("control", blobs, "simclr (lung-box)"),
+        ("control", other, "simclr (image)"),
         ("baseline", method, f"{method} without pretraining"),
         ("baseline", other, "direct"),
-        ("baseline", "simclr", "direct"),
+        ("baseline", "simclr (image)", "direct"),
         ("masks", method, blobs),
     }
     assert {verdict.label for verdict in found.verdicts} == {method, other}
-    assert {verdict.label for verdict in found.baseline_verdicts} == {method, other, "simclr"}
+    assert {verdict.label for verdict in found.baseline_verdicts} == {
+        method,
+        other,
+        "simclr (image)",
+    }
 
 
 def test_each_method_is_judged_against_the_control_of_its_own_network(tmp_path: Path) -> None:
@@ -194,8 +203,9 @@ def test_the_control_sees_as_many_views(tmp_path: Path) -> None:
 
     def judged(epochs: int) -> bool:
         place = tmp_path / str(epochs)
+        tree = {"pretrain": {"epochs": epochs}, "views": {"frame": "lung-box"}}
         runs = (
-            write_run(place / "a", "simclr", 1.0, settings={"pretrain": {"epochs": epochs}}),
+            write_run(place / "a", "simclr", 1.0, settings=tree),
             write_run(place / "b", "guided-crop", 1.0, settings={"pretrain": {"epochs": 10}}),
         )
         return bool(_analyze(*runs).with_control())

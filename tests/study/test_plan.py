@@ -48,12 +48,16 @@ def test_a_baseline_of_its_own_has_the_methods_input_path() -> None:
     plan = _plan(methods=["guided-crop", "masked-contrastive"], seeds=1, baselines=True)
     # What fine-tunes the plain network shares the plain baseline.
     assert {run.name for run in plan.runs if run.no_pretrain} == {
-        "guided-crop-no-pretrain-s0-f1", "direct-s0-f1",
+        "guided-crop-no-pretrain-s0-f1", "direct-s0-f1", "direct-lung-box-s0-f1",
     }  # fmt: skip
     pairs = {(one.arm, one.against) for one in plan.family if one.kind == "baseline"}
     assert ("masked-contrastive", "direct") in pairs
     assert ("guided-crop", "guided-crop-no-pretrain") in pairs
+    # The control of each frame has the plain network of that frame as its baseline.
     assert ("simclr", "direct") in pairs
+    assert any(
+        arm.startswith("simclr-lung-box") and other == "direct-lung-box" for arm, other in pairs
+    )
 
 
 def test_every_run_has_its_own_seed_masks_and_fraction() -> None:

@@ -158,7 +158,8 @@ def _summary(error: Exception) -> str:
 def _require_whole_patches(model: Any, img_size: int) -> None:
     if not (hasattr(model, "blocks") and hasattr(model, "patch_embed")):
         return
-    patch_size = model.patch_embed.patch_size
+    # Models of several branches (CrossViT) have several sizes: the image that is tried decides.
+    patch_size = getattr(model.patch_embed, "patch_size", 1)
     patch = patch_size if isinstance(patch_size, int) else patch_size[0]
     if img_size % patch:
         raise ConfigError(

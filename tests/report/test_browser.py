@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from medsgssl.data.labels import DISEASES
 from medsgssl.runs.folder import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -58,17 +60,24 @@ def test_script_runs_under_the_policy(finished: RunFolder, tmp_path: Path) -> No
     assert ">Light theme</button>" in tree
 
 
-def test_table_sorts_by_a_click(finished: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("clicks", "order"), [(1, "descending"), (2, "ascending")])
+def test_table_sorts_by_a_click(
+    finished: RunFolder, tmp_path: Path, clicks: int, order: str
+) -> None:
     # The policy admits the page's own script alone, so the copy that clicks goes without it.
     page = finished.report.read_text()
     start = page.index("<meta http-equiv")
     page = page[:start] + page[page.index(">", start) + 1 :]
-    click = "<script>document.querySelectorAll('th button')[1].click()</script>"
+    # The AUC has a text, not a number, where a disease is not defined.
+    headings = re.findall(r"<th [^>]*><button[^>]*>([^<]*)</button>", page)
+    column = next(n for n, heading in enumerate(headings) if heading.startswith("AUC"))
+    click = f"document.querySelectorAll('th button')[{column}].click();" * clicks
     copy = tmp_path / "clicked.html"
-    copy.write_text(page.replace("</body>", f"{click}</body>"))
+    copy.write_text(page.replace("</body>", f"<script>{click}</script></body>"))
     tree = _browse(tmp_path, copy.as_uri(), "--dump-dom")
-    body = tree[tree.index('aria-sort="descending"') :].split("<tbody>")[1].split("</tbody>")[0]
-    values = [row.split('data-value="')[2].split('"')[0] for row in body.split("<tr>")[1:]]
+    body = tree[tree.index(f'aria-sort="{order}"') :].split("<tbody>")[1].split("</tbody>")[0]
+    values = [row.split('data-value="')[column + 1].split('"')[0] for row in body.split("<tr>")[1:]]
     defined = [float(value) for value in values if value]
-    assert defined == sorted(defined, reverse=True)
+    assert len(defined) == len(DISEASES) - 1
+    assert defined == sorted(defined, reverse=order == "descending")
     assert values[-1] == "", "an undefined disease stays last"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -25,21 +26,20 @@ from tests.study.synthetic import write_run
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reported study: two methods and two controls under two label fractions."""
+    """A reported study: a method, its control and its mask control, three seeds each."""
     folder = tmp_path_factory.mktemp("made") / "study"
     plan = make_plan(
-        folder / "data", ["simclr", "mask-channel"], seeds=1, fractions=(0.1, 1.0),
+        folder / "data", ["simclr", "mask-channel"], seeds=3, fractions=(0.1, 1.0),
         controls=["shuffled"],
     )  # fmt: skip
     plan.save(folder)
     skills = {"simclr": 1.0, "mask-channel": 1.5, "mask-channel-shuffled": 0.9}
-    for number, (name, skill) in enumerate(skills.items()):
-        for fraction in (0.1, 1.0):
-            write_run(
-                folder / "runs" / f"{name}-s0-f{fraction:g}", name.removesuffix("-shuffled"),
-                skill * fraction**0.1, seed=0 if number == 0 else 10 * number, fraction=fraction,
-                masks="shuffled" if name.endswith("shuffled") else "rules",
-            )  # fmt: skip
+    for (name, skill), fraction, seed in itertools.product(skills.items(), (0.1, 1.0), range(3)):
+        write_run(
+            folder / "runs" / f"{name}-s{seed}-f{fraction:g}", name.removesuffix("-shuffled"),
+            skill * fraction**0.1, seed=seed, fraction=fraction, noise=name,
+            masks="shuffled" if name.endswith("shuffled") else "rules",
+        )  # fmt: skip
     write_study_report([folder])
     return folder
 
@@ -66,10 +66,14 @@ def test_verdict_leads_with_its_interval(page: Page, study: Path) -> None:
     table = pd.read_csv(study / "report" / "comparisons.csv")
     row = table[(table["verdict"] == "helps") & (table["labels"] == 1)].iloc[0]
     assert row["arm"] == "mask-channel"
-    ends = f"{signed(row['difference_low'])} to {signed(row['difference_high'])}"
-    assert f"mean AUC {signed(row['difference'])} (95 % interval {ends})" in page.text
+    ends = f"{signed(row['simultaneous_low'])} to {signed(row['simultaneous_high'])}"
+    assert row["simultaneous_low"] < row["difference_low"], "the interval of the whole family"
+    assert (
+        "mask-channel against simclr: helps with 100 % of the labels, mean AUC "
+        f"{signed(row['difference'])} (simultaneous 95 % interval {ends})"
+    ) in page.text
     assert "so the anatomy itself helps" in page.text
-    assert "One seed" in page.text
+    assert "not judged with" not in page.text
 
 
 def test_the_page_names_margin_and_family(page: Page, study: Path) -> None:
@@ -124,7 +128,13 @@ def test_run_folders_made_elsewhere_are_reported(study: Path, tmp_path: Path) ->
     runs = [study / "runs" / f"{name}-s0-f1" for name in ("simclr", "mask-channel")]
     target = write_study_report(runs, tmp_path / "out")
     text = Page.read(target).text
-    assert "mask-channel against simclr (one seed): helps" in text
+    row = pd.read_csv(tmp_path / "out" / "comparisons.csv").iloc[0]
+    assert row["verdict"] == "not judged"
+    assert (
+        "mask-channel against simclr: not judged with 100 % of the labels "
+        f"(1 common seed, fewer than 3), mean AUC {signed(row['difference'])}"
+    ) in text
+    assert "helps with" not in text
     assert "One label fraction only" in text
     assert "No mask control was run" in text
     assert report_folder(runs) == Path("comparison")
@@ -148,6 +158,22 @@ def test_without_the_control_the_page_says_so(study: Path, tmp_path: Path) -> No
     run = study / "runs" / "simclr-s0-f1"
     text = Page.read(write_study_report([run], tmp_path, control="direct")).text
     assert "no arm is the control direct" in text
+
+
+def test_subgroups_are_shown_without_a_common_seed(
+    study: Path, tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_page, "write_figure", lambda *args, **named: [])
+    runs = [study / "runs" / "simclr-s0-f1", study / "runs" / "mask-channel-s1-f1"]
+    text = Page.read(write_study_report(runs, tmp_path)).text
+    table = pd.read_csv(tmp_path / "subgroups.csv")
+    assert table["difference"].isna().all()
+    assert "subgroups.csv" in text
+    known = table["auc"].dropna()
+    assert len(known)
+    for value in known:
+        assert f"{value:.3f}" in text
+    assert "No difference can be shown within subgroups" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
@@ -175,7 +201,11 @@ def test_table_of_diseases_sorts(study: Path, tmp_path: Path) -> None:
     # The policy admits the page's own script alone, so the copy that clicks goes without it.
     raw = (study / "report" / "report.html").read_text()
     raw = re.sub(r"<meta http-equiv[^>]+>", "", raw)
-    click = "<script>document.querySelectorAll('.sortable thead button')[4].click()</script>"
+    head = re.search(r'<table class="sortable.*?</thead>', raw, re.DOTALL)
+    assert head is not None
+    column = re.findall(r"<button[^>]*>([^<]*)</button>", head[0]).index("difference")
+    click = f"document.querySelectorAll('.sortable thead button')[{column}].click()"
+    click = f"<script>{click}</script>"
     copy = tmp_path / "copy.html"
     copy.write_text(raw.replace("</body>", f"{click}</body>"))
     profile = f"--user-data-dir={tmp_path / 'profile'}"
@@ -187,6 +217,7 @@ def test_table_of_diseases_sorts(study: Path, tmp_path: Path) -> None:
     body = re.search(r'<table class="sortable.*?</tbody>', found.stdout, re.DOTALL)
     assert body is not None
     rows = re.findall(r"<tr.*?</tr>", body[0].split("<tbody>")[1], re.DOTALL)
-    values = [float(re.findall(r'data-value="([^"]*)"', row)[4]) for row in rows]
+    values = [float(re.findall(r'data-value="([^"]*)"', row)[column]) for row in rows]
+    assert len(set(values)) == len(DISEASES)
     assert values == sorted(values, reverse=True)
     shutil.rmtree(tmp_path / "profile", ignore_errors=True)

@@ -356,9 +356,19 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
     top = _top(analysis)
     here = [(found, one.strata) for found, one in analysis.subgroups if found.arm.fraction == top]
     chart = study_charts.subgroup_chart(here, analysis.control)
+    rows = tables["subgroups"].where(lambda row: row["labels"] == top, "")
+    keys = ("arm", "group", "images", "patients", "diseases", "auc", "auc_against")
+    numbers = Details("The numbers", (rows.select(*keys, "difference"),), open=chart is None)
+    source = Text("subgroups.csv", "source")
     blocks: list[Block] = []
-    if chart is None:
+    if not rows:
         blocks.append(_not_compared(analysis))
+    elif chart is None:
+        text = (
+            "No difference can be shown within subgroups: the arms have no common "
+            f"{study_tables.unit(analysis)}, or no group has enough patients."
+        )
+        blocks += [Text(text, "absent"), numbers, source]
     else:
         text = (
             f"With {percent(top)} of the labels, all methods on one axis. Means are over the "
@@ -366,10 +376,7 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
             "not compare; the differences within a group do. Intervals are not corrected for the "
             "number of groups."
         )
-        rows = tables["subgroups"].where(lambda row: row["labels"] == top, "")
-        keys = ("arm", "group", "images", "patients", "diseases", "auc", "auc_against")
-        numbers = Details("The numbers", (rows.select(*keys, "difference"),))
-        blocks += [Text(text), chart, Text("subgroups.csv", "source")]
+        blocks += [Text(text), chart, source]
         tests = tables["interactions"].where(lambda row: row["labels"] == top)
         blocks += [tests, numbers] if tests else [numbers]
     if shortcuts := study_tables.shortcuts(analysis):

@@ -75,7 +75,13 @@ def structure() -> tuple[Split, list[Split]]:
         made_up[[f"score_{name}" for name in DISEASES]] = 0.0
         made_up["patient_id"] = table.loc[rows, "patient"].astype(str).str.zfill(8).to_numpy()
         made_up["view"] = np.where(table.loc[rows, "view"], "AP", "PA")
-        return Split(labels[rows], np.zeros(labels[rows].shape), codes.astype(np.int64), made_up)
+        return Split(
+            DISEASES,
+            labels[rows].astype(np.float32),
+            np.zeros(labels[rows].shape),
+            codes.astype(np.int64),
+            made_up,
+        )
 
     numbers, _, gathered = patient_labels(table["patient"].astype(str).str.zfill(8), labels)
     fold = fold_of_patients(gathered, FOLDS, 0)[numbers]

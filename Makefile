@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test slow simulations lint types check install clean
+.PHONY: demo test slow simulations faults lint types check install clean
 
 demo: $(STAMP)
 	$(BIN)/medsgssl demo --out demo
@@ -18,6 +18,11 @@ slow: $(STAMP)
 # How often verdicts are wrong, and what they can find; about an hour of one core.
 simulations: $(STAMP)
 	OMP_NUM_THREADS=1 nice $(BIN)/python benchmarks/verdicts.py --out simulations
+
+# Kills, signals, full disks, damaged files: one table. Half an hour on two cores.
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults.lab
+	MEDSGSSL_FUZZ=2000 $(BIN)/python -m pytest -q tests/images/test_dicom.py tests/faults/test_fuzz.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

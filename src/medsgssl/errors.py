@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Return text that is safe on a terminal: what moves the cursor or hides text is escaped.
+
+    Names of files come from others: they may hold escape sequences, marks that turn the direction
+    of writing, or bytes that are no UTF-8.
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text
+    )
+
+
 class MedsgsslError(Exception):
     """Base of every error that the user can fix.
 
@@ -14,6 +25,7 @@ class MedsgsslError(Exception):
     """
 
     def __init__(self, problem: str, fix: str) -> None:
+        problem, fix = printable(problem), printable(fix)
         super().__init__(f"{problem}\n  Fix: {fix}")
         self.problem = problem
         self.fix = fix
@@ -33,6 +45,10 @@ class DataError(MedsgsslError):
 
 class ImageError(DataError):
     """One image file cannot be used."""
+
+
+class ResourceError(MedsgsslError):
+    """The machine ran out of something: disk space, memory, permissions, processes."""
 
 
 class LeakError(DataError):

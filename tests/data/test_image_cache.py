@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from medsgssl.data import image_cache as decoded
 from medsgssl.data.image_cache import Letterbox, cache_folder, decode, open_cache
-from medsgssl.errors import DataError, ImageError
+from medsgssl.errors import DataError, ImageError, ResourceError
 from medsgssl.images.reading import read_image, read_with_notes
 
 
@@ -138,11 +139,9 @@ def test_a_set_without_a_single_readable_image_is_an_error(make_catalog, tmp_pat
 def test_a_disk_that_is_too_small_is_an_error_before_the_work(
     make_catalog, tmp_path, reads, monkeypatch
 ) -> None:
-    class Full:
-        f_bavail, f_frsize = 1, 512
-
-    monkeypatch.setattr(decoded.os, "statvfs", lambda folder: Full)
-    with pytest.raises(DataError, match=r"GiB are free\n.*data\.cache_dir"):
+    usage = shutil.disk_usage(tmp_path)._replace(free=512)
+    monkeypatch.setattr("medsgssl.utils.io.shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(ResourceError, match=r"GiB are free\n.*data\.cache_dir"):
         decode(make_catalog(), tmp_path / "cache", 16)
     assert not reads
 
@@ -161,3 +160,42 @@ def test_an_opened_cache_cannot_be_written_to(make_catalog, tmp_path) -> None:
     cache = decode(make_catalog(), tmp_path / "cache", 16)
     with pytest.raises(ValueError, match="read-only"):
         cache.images[0] = 0
+
+
+@pytest.mark.parametrize("name", ["images.npy", "state.npy", "checksums.npy", "cache.json"])
+@pytest.mark.parametrize("way", ["bit flip", "cut short", "emptied", "removed"])
+def test_a_damaged_cache_heals_itself(make_catalog, tmp_path, name: str, way: str) -> None:
+    catalog = make_catalog()
+    (catalog.root / "3.png").write_text("no image")
+    whole = decode(catalog, tmp_path / "whole", 16)
+    place = tmp_path / "damaged"
+    decode(catalog, place, 16)
+    file = cache_folder(place, catalog, 16) / name
+    content = bytearray(file.read_bytes())
+    content[-4] ^= 4
+    file.write_bytes({"cut short": content[:-9], "emptied": b""}.get(way, content))
+    if way == "removed":
+        file.unlink()
+    healed = decode(catalog, place, 16)
+    np.testing.assert_array_equal(healed.usable, whole.usable)
+    rows = whole.usable
+    np.testing.assert_array_equal(healed.images[rows], whole.images[rows])
+    assert healed.problems == whole.problems
+
+
+def test_only_the_row_with_a_flipped_bit_is_decoded_again(make_catalog, tmp_path, reads) -> None:
+    catalog = make_catalog()
+    decode(catalog, tmp_path, 16)
+    reads.clear()
+    images = np.load(cache_folder(tmp_path, catalog, 16) / "images.npy", mmap_mode="r+")
+    images[5, 0, 0] ^= 1
+    images.flush()
+    decode(catalog, tmp_path, 16)
+    assert dict(reads) == {"5.png": 1}
+
+
+def test_the_pixels_are_reserved_on_disk_before_they_are_written(make_catalog, tmp_path) -> None:
+    catalog = make_catalog()
+    decode(catalog, tmp_path, 64)
+    pixels = cache_folder(tmp_path, catalog, 64) / "images.npy"
+    assert pixels.stat().st_blocks * 512 >= pixels.stat().st_size

@@ -84,7 +84,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
     folder = tmp_path / "store"
     build_store(folder, listed(10), maker, part_images=4)
     sorted(folder.glob("part-*"))[1].unlink()
-    (folder / ".part-leftover").write_bytes(b"half")
+    (folder / ".part-leftover.tmp").write_bytes(b"half")
     seen = []
     store = build_store(
         folder, listed(10), maker, part_images=4, progress=lambda *done: seen.append(done)
@@ -170,7 +170,7 @@ def test_a_damaged_part_and_a_missing_store_say_what_to_do(tmp_path):
         MaskStore.open(folder)
     build_store(folder, listed(3), Marker(tmp_path / "log"))
     next(folder.glob("part-*")).write_bytes(b"damaged")
-    with pytest.raises(MaskError, match="delete this file"):
+    with pytest.raises(MaskError, match="only the images of the damaged part"):
         MaskStore.open(folder)
 
 

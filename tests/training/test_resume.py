@@ -137,6 +137,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     tmp_path: Path, view_source: ImageMaskDataset, tiny_config: Build
 ) -> None:
     config = tiny_config("simclr", pretrain__lr=1e30, pretrain__clip_grad=None)
-    with pytest.raises(MedsgsslError, match=r"no longer finite.*\n.*lower pretrain\.lr"):
+    with pytest.raises(MedsgsslError, match=r"no longer finite.*\n.*--set pretrain\.lr"):
         pretrain(config, view_source, tmp_path, FACTS)
     assert not (tmp_path / "pretrained.safetensors").exists()

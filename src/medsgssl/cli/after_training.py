@@ -35,7 +35,7 @@ def predict(
     import pandas as pd
 
     from medsgssl.inference.predictor import RESEARCH_ONLY, Predictor
-    from medsgssl.utils.io import atomic_path
+    from medsgssl.utils.io import atomic_path, csv_text
 
     files = _files(inputs)
     predictor = Predictor.load(model)
@@ -48,7 +48,7 @@ def predict(
             _overlay(predictor, scored, overlays / f"{number:05d}_{scored.path.stem}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+        temporary.write_text(csv_text(pd.DataFrame(rows)))
     typer.echo(f"{len(rows) - len(failed)} of {len(rows)} files scored: {out} ({RESEARCH_ONLY})")
     _report_failures(failed)
 

@@ -17,6 +17,8 @@ from medsgssl.cli.root import RootGroup
 from medsgssl.cli.run import demo, evaluate, finetune, pretrain, report, run
 from medsgssl.cli.study import study_app
 from medsgssl.errors import MedsgsslError
+from medsgssl.utils.interrupts import StopRequested, catch_signals
+from medsgssl.utils.resources import clear_resource_errors
 
 app = typer.Typer(
     name="medsgssl",
@@ -61,7 +63,14 @@ def main() -> None:
     """Run the command line; a user's error exits with status 2 and one message."""
     show_warnings_in_one_line()
     try:
-        app()
+        with catch_signals(), clear_resource_errors():
+            app()
+    except StopRequested as stop:
+        typer.echo(
+            f"Stopped by {stop.name}. What was done so far is kept: the same command continues.",
+            err=True,
+        )
+        sys.exit(stop.exit_status)
     except MedsgsslError as error:
         print_error(str(error))
         sys.exit(2)

@@ -75,7 +75,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {error}", "give a YAML file") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is not a mapping of settings", "see `medsgssl config METHOD`")
@@ -153,6 +153,29 @@ def _dotted_keys(settings: type[BaseModel]) -> Iterator[str]:
 def dump(config: Config) -> dict[str, Any]:
     """Return the configuration as plain JSON-like values."""
     return config.model_dump(mode="json")
+
+
+#: Settings that hold a place on this machine.
+_PATHS = ("data.root", "data.cache_dir", "data.extra_roots", "encoder.weights", "masks.source")
+
+
+def without_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dumped configuration in which places on this machine are names of files and folders.
+
+    Args:
+        tree: Nested plain values, as ``dump`` gives them.
+    """
+    named: dict[str, Any] = {
+        key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()
+    }
+    for dotted in _PATHS:
+        group, name = dotted.split(".")
+        value = named.get(group, {}).get(name)
+        if isinstance(value, str):
+            named[group][name] = Path(value).name
+        elif isinstance(value, list):
+            named[group][name] = [Path(str(folder)).name for folder in value]
+    return named
 
 
 def to_yaml(config: Config) -> str:

@@ -287,7 +287,7 @@ def _build(
         **rows.facts,
         "intensity": INTENSITY,
         "split": split_facts,
-        "files_fingerprint": _image_hash(source.images, "path", "size"),
+        "files_fingerprint": _content_hash(table) or _image_hash(source.images, "path", "size"),
         "inputs_fingerprint": _inputs(source, settings),
         "max_pixels": settings.max_pixels,
     }
@@ -301,6 +301,14 @@ def _inputs(source: Reader, settings: DataSettings) -> str:
     split = settings.model_dump(mode="json", include=_DECIDES)
     images = _image_hash(source.images, "path", "size", "changed")
     return fingerprint([FORMAT, INTENSITY, source.name, str(source.root), read, split, images])
+
+
+def _content_hash(table: pd.DataFrame) -> str:
+    """Return a hash of the content of all usable images; empty where they were not hashed."""
+    usable = table[table["status"].isin(["ok", "lateral"])]
+    if usable.empty or (usable["content_hash"] == "").any():
+        return ""
+    return _image_hash(usable, "path", "content_hash")
 
 
 def _image_hash(images: pd.DataFrame, *columns: str) -> str:

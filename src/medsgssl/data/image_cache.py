@@ -1,18 +1,21 @@
 """Images decoded once, at training resolution, into one memory-mapped array.
 
-The folder holds ``images.npy`` (N, S, S) uint8, ``state.npy`` (N,) uint8 and, when complete,
-``cache.json``. Row i belongs to row i of the catalog's table. Workers write disjoint rows; a row
-counts as done only after its pixels are on disk, so a killed build continues where it stopped.
+The folder holds ``images.npy`` (N, S, S) uint8, ``state.npy`` (N,) uint8, ``checksums.npy`` (N,)
+uint32 and, when complete, ``cache.json``. Row i belongs to row i of the catalog's table. Workers
+write disjoint rows; a row counts as done only after its pixels are on disk, so a killed build
+continues where it stopped. A row whose checksum is wrong is decoded again; another process that
+needs the same cache waits for the one that builds it.
 Images and masks share one geometry: they are fitted into a square, the rest is black.
 """
 
 from __future__ import annotations
 
-import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +26,16 @@ from medsgssl.data.catalog import Catalog
 from medsgssl.errors import DataError, ImageError
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.images.reading import read_with_notes
-from medsgssl.utils.io import atomic_path, fingerprint, read_json, write_json
+from medsgssl.utils.interrupts import start_worker
+from medsgssl.utils.io import (
+    atomic_path,
+    fingerprint,
+    read_json,
+    require_space,
+    reserve,
+    write_json,
+)
+from medsgssl.utils.locks import shared_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,9 @@ TODO, DONE, UNUSABLE = 0, 1, 2
 _CHUNK = 256
 
 Progress = Callable[[int, int], None]
-_Job = tuple[Path, Path, NDArray[np.int64], list[Path], int]
+_Job = tuple[Path, NDArray[np.int64], list[Path], int]
+# Stands for the pixels of an image that cannot be used.
+_UNUSABLE_SUM = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -126,8 +140,10 @@ def decode(
         DataError: The disk is too small, or no image at all can be decoded.
     """
     folder = cache_folder(place, catalog, size)
-    if not (folder / "cache.json").is_file():
-        _build(catalog, folder, size, workers, progress)
+    if not _is_intact(folder, len(catalog.table), size):
+        with shared_work(folder):
+            if not _is_intact(folder, len(catalog.table), size):
+                _build(catalog, folder, size, workers, progress)
     return open_cache(folder)
 
 
@@ -137,10 +153,46 @@ def open_cache(folder: Path) -> DecodedCache:
     Raises:
         DataError: The cache is missing or incomplete.
     """
-    facts = read_json(folder / "cache.json")
+    facts = read_json(folder / "cache.json")  # written last
     images = np.load(folder / "images.npy", mmap_mode="r")
     usable = np.load(folder / "state.npy") == DONE
     return DecodedCache(images, usable, facts["problems"], folder)
+
+
+def _is_intact(folder: Path, total: int, size: int) -> bool:
+    """Whether a cache is complete, of the right shape, and every row as it was written."""
+    try:
+        facts = read_json(folder / "cache.json")
+        state, sums, images = _arrays(folder, total, size)
+    except (DataError, OSError, EOFError, ValueError):
+        return False
+    return isinstance(facts.get("problems"), dict) and bool((_checked(state, sums, images)).all())
+
+
+def _arrays(
+    folder: Path, total: int, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
+    """Return state, checksums and images, which are memory-mapped.
+
+    Raises:
+        OSError, EOFError: A file is missing or empty.
+        ValueError: A file is damaged or of another shape.
+    """
+    state, sums = np.load(folder / "state.npy"), np.load(folder / "checksums.npy")
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    if state.shape != (total,) or sums.shape != (total,) or images.shape != (total, size, size):
+        raise ValueError("the shapes are those of other images")
+    return state, sums, images
+
+
+def _checked(
+    state: NDArray[np.uint8], sums: NDArray[np.uint32], images: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Return which rows have an outcome that their checksum confirms, (N,)."""
+    checked = np.asarray((state == UNUSABLE) & (sums == _UNUSABLE_SUM), np.bool_)
+    for row in np.flatnonzero(state == DONE):
+        checked[row] = zlib.crc32(images[row].data) == sums[row]
+    return checked
 
 
 def _build(
@@ -148,25 +200,21 @@ def _build(
 ) -> None:
     table = catalog.table
     total = len(table)
+    (folder / "cache.json").unlink(missing_ok=True)
     state = _allocate(folder, total, size)
     readable = (table["status"] == "ok").to_numpy()
-    state[~readable] = UNUSABLE
-    pixels, flags = folder / "images.npy", folder / "state.npy"
-    todo = np.flatnonzero(state == TODO)
+    todo = np.flatnonzero((state == TODO) & readable)
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     paths = table["path"].tolist()
     most = _max_pixels(catalog)
-    jobs = [
-        (pixels, flags, rows, [catalog.root / paths[row] for row in rows], most) for rows in chunks
-    ]
+    jobs = [(folder, rows, [catalog.root / paths[row] for row in rows], most) for rows in chunks]
     done = total - len(todo)
     for count in _map(_decode_chunk, jobs, workers):
         done += count
         if progress is not None:
             progress(done, total)
-    state = np.load(flags)
-    state[~readable] = UNUSABLE
-    _save_state(flags, state)
+    _set_rows(folder, np.flatnonzero(~readable), UNUSABLE, _UNUSABLE_SUM)
+    state = np.load(folder / "state.npy")
     problems = _problems(catalog, state)
     if not (state == DONE).any():
         first = next(iter(problems.items()), ("", "the catalog has no image"))
@@ -190,35 +238,48 @@ def _problems(catalog: Catalog, state: NDArray[np.uint8]) -> dict[str, str]:
             try:
                 read_with_notes(catalog.root / str(row.path), _max_pixels(catalog))
             except ImageError as error:
-                reason = error.problem
+                reason = error.problem.replace(f"{catalog.root}/", "")
         problems[str(row.image_id)] = reason
     return problems
 
 
 def _allocate(folder: Path, total: int, size: int) -> NDArray[np.uint8]:
-    pixels, flags = folder / "images.npy", folder / "state.npy"
-    if pixels.is_file() and flags.is_file():
-        return np.asarray(np.load(flags), dtype=np.uint8)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Return the state of an earlier, unfinished build, or begin a new one."""
+    try:
+        state, sums, images = _arrays(folder, total, size)
+    except (OSError, EOFError, ValueError):
+        pass  # not there yet, or damaged: from the beginning
+    else:
+        rows = np.flatnonzero(~_checked(state, sums, images))
+        state[rows] = TODO
+        _set_rows(folder, rows, TODO, 0)
+        return state
+    for name in ("images.npy", "state.npy", "checksums.npy"):
+        (folder / name).unlink(missing_ok=True)
     needed = total * size * size
-    room = os.statvfs(folder)
-    free = room.f_bavail * room.f_frsize
-    if needed > free:
-        raise DataError(
-            f"the decoded images need {needed / 2**30:.1f} GiB in {folder}, "
-            f"{free / 2**30:.1f} GiB are free",
-            "set data.cache_dir to a larger disk, or data.img_size to a smaller side",
-        )
-    with atomic_path(pixels) as temporary:
+    require_space(
+        folder,
+        needed,
+        "the decoded images",
+        "set data.cache_dir to a folder on a larger disk, or data.img_size to a smaller side",
+    )
+    with atomic_path(folder / "images.npy") as temporary:
         np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(total, size, size))
-    state = np.zeros(total, np.uint8)
-    _save_state(flags, state)
-    return state
+        reserve(temporary, temporary.stat().st_size)
+    for name, dtype in (("checksums", np.uint32), ("state", np.uint8)):
+        with atomic_path(folder / f"{name}.npy") as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.zeros(total, dtype))
+    return np.zeros(total, np.uint8)
 
 
-def _save_state(flags: Path, state: NDArray[np.uint8]) -> None:
-    with atomic_path(flags) as temporary, temporary.open("wb") as stream:
-        np.save(stream, state)
+def _set_rows(
+    folder: Path, rows: NDArray[np.int64], states: int | NDArray[np.uint8], sums: Any
+) -> None:
+    # The state last: a row counts only with its checksum on disk.
+    for name, values in (("checksums", sums), ("state", states)):
+        column = np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+")
+        column[rows] = values
+        column.flush()
 
 
 def _map(
@@ -231,24 +292,26 @@ def _map(
         return
     # Before the fork: OpenCV's pool of threads does not survive one.
     cv2.setNumThreads(1)
-    with ProcessPoolExecutor(workers) as pool:
-        for future in as_completed([pool.submit(job, item) for item in jobs]):
-            yield future.result()
+    with ProcessPoolExecutor(workers, initializer=start_worker) as pool:
+        try:
+            for future in as_completed([pool.submit(job, item) for item in jobs]):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _decode_chunk(job: _Job) -> int:
-    pixels, flags, rows, paths, max_pixels = job
-    images = np.lib.format.open_memmap(pixels, mode="r+")
-    states = np.full(len(rows), DONE, np.uint8)
+    folder, rows, paths, max_pixels = job
+    images = np.lib.format.open_memmap(folder / "images.npy", mode="r+")
+    states, sums = np.full(len(rows), DONE, np.uint8), np.full(len(rows), _UNUSABLE_SUM, np.uint32)
     for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
         try:
             image, _ = read_with_notes(path, max_pixels)
         except ImageError:
             states[place] = UNUSABLE
             continue
-        images[row] = Letterbox.of((image.shape[0], image.shape[1]), images.shape[1]).image(image)
+        square = Letterbox.of((image.shape[0], image.shape[1]), images.shape[1]).image(image)
+        images[row], sums[place] = square, zlib.crc32(square.data)
     images.flush()
-    state = np.lib.format.open_memmap(flags, mode="r+")
-    state[rows] = states
-    state.flush()
+    _set_rows(folder, rows, states, sums)
     return len(rows)

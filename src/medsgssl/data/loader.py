@@ -20,7 +20,12 @@ from medsgssl.data.dataset import BatchSource
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import ViewPlan, make_view
+from medsgssl.utils.interrupts import start_worker
 from medsgssl.utils.rng import stable_hash
+from medsgssl.utils.system import fitting_workers
+
+# A batch takes seconds; a loader that gives none for this long hangs, e.g. on a dead disk.
+_TIMEOUT_SECONDS = 600
 
 
 class BatchDataset(Dataset[ViewBatch]):
@@ -42,6 +47,12 @@ class BatchDataset(Dataset[ViewBatch]):
 
     def __len__(self) -> int:
         return self._order.steps_per_epoch
+
+    @property
+    def batch_bytes(self) -> int:
+        """Size of a full batch in bytes: images and masks of every view."""
+        images = len(self._order.batch(0, 0)) * len(self._plan)
+        return images * 2 * self._size * self._size
 
     def __getitem__(self, step: int) -> ViewBatch:
         epoch, within = divmod(step, self._order.steps_per_epoch)
@@ -91,6 +102,10 @@ def _repeat_seed(image_seed: int, repeat: int) -> int:
     return image_seed ^ stable_hash("turn", repeat) if repeat else image_seed
 
 
+def _start_loader_worker(_number: int) -> None:
+    start_worker()
+
+
 def load_batches(
     steps: BatchDataset, start: int, stop: int, *, workers: int, pin_memory: bool
 ) -> Iterator[ViewBatch]:
@@ -108,6 +123,7 @@ def load_batches(
     # Workers are the parallelism. It also must not be set in the workers: OpenCV's pool of threads
     # does not survive a fork, and touching it there waits for ever.
     cv2.setNumThreads(1)
+    workers = fitting_workers(workers, steps.batch_bytes)
     loader: DataLoader[ViewBatch] = DataLoader(
         steps,
         batch_size=None,
@@ -115,5 +131,7 @@ def load_batches(
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_start_loader_worker if workers else None,
+        timeout=_TIMEOUT_SECONDS if workers else 0,
     )
     yield from loader

@@ -14,6 +14,8 @@ how many these are is kept in ``MaskArray.missing``.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +28,10 @@ from numpy.typing import NDArray
 from medsgssl.config.schema import MaskControl
 from medsgssl.data.catalog import Catalog
 from medsgssl.data.image_cache import Letterbox
+from medsgssl.errors import MaskError
 from medsgssl.masks.store import MaskStore
 from medsgssl.utils.io import atomic_path, fingerprint
+from medsgssl.utils.locks import shared_work
 from medsgssl.utils.rng import generator
 
 CONTROLS: tuple[str, ...] = get_args(MaskControl)
@@ -128,15 +132,41 @@ def _identity(catalog: Catalog, store: MaskStore) -> str:
 def _kept(base: Path, make: Callable[[], MaskArray], in_memory: bool) -> MaskArray:
     # The bits lie apart, because members of an .npz cannot be memory-mapped.
     bits = base.with_suffix(".bits.npy")
-    if not base.is_file():
-        made = make()
-        with atomic_path(bits) as temporary, temporary.open("wb") as stream:
-            np.save(stream, made.packed)
-        with atomic_path(base) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, quality=made.quality, usable=made.usable, size=made.size)
-    with np.load(base) as facts:
-        quality, usable, size = facts["quality"], facts["usable"], int(facts["size"])
-    packed = np.load(bits, mmap_mode=None if in_memory else "r")
+    masks = _load(base, bits, in_memory)
+    if masks is not None:
+        return masks
+    with shared_work(base.parent):
+        masks = _load(base, bits, in_memory)
+        if masks is None:
+            made = make()
+            with atomic_path(bits) as temporary, temporary.open("wb") as stream:
+                np.save(stream, made.packed)
+            checksum = zlib.crc32(np.ascontiguousarray(made.packed).data)
+            with atomic_path(base) as temporary, temporary.open("wb") as stream:
+                np.savez(
+                    stream,
+                    quality=made.quality,
+                    usable=made.usable,
+                    size=made.size,
+                    checksum=checksum,
+                )
+            masks = _load(base, bits, in_memory)
+    if masks is None:
+        raise MaskError(f"{base} cannot be read back", "check the disk of data.cache_dir")
+    return masks
+
+
+def _load(base: Path, bits: Path, in_memory: bool) -> MaskArray | None:
+    """Return the masks that are kept, or None where they are not there or damaged."""
+    try:
+        with np.load(base) as facts:
+            quality, usable, size = facts["quality"], facts["usable"], int(facts["size"])
+            checksum = int(facts["checksum"])
+        packed = np.load(bits, mmap_mode=None if in_memory else "r")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    if len(packed) != len(quality) or zlib.crc32(np.ascontiguousarray(packed).data) != checksum:
+        return None
     return MaskArray(packed, quality, usable, size)
 
 

@@ -20,11 +20,11 @@ from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, whole_mask
 from medsgssl.data.mask_choice import MaskChoice, choose_masks
 from medsgssl.data.overlap import drop_overlap, extra_datasets, image_identity_keys
 from medsgssl.data.paths import cache_place
-from medsgssl.errors import ConfigError, DataError
+from medsgssl.errors import ConfigError, DataError, MaskError
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.build import build_store
 from medsgssl.masks.sources import FolderMaker, Maker
-from medsgssl.masks.store import MaskStore
+from medsgssl.masks.store import FORMAT_VERSION, MaskStore
 from medsgssl.runs.data_summary import (
     CatalogSummary,
     DataSummary,
@@ -106,6 +106,55 @@ def prepare_data(config: Config, console: Console, *, needs_masks: bool) -> Prep
     )
 
 
+def check_data(config: Config, *, needs_masks: bool) -> Catalog:
+    """Check the data set, its further sets and the mask source before anything is computed.
+
+    Args:
+        config: The run's configuration.
+        needs_masks: Whether the method looks at lung masks.
+
+    Returns:
+        The catalog of the data set.
+
+    Raises:
+        ConfigError: A folder is not there.
+        DataError: Images, tables or masks cannot be used.
+    """
+    settings = config.data
+    catalog = load_or_build(settings, hash_content=True)
+    if not config.no_pretrain:
+        extra_datasets(settings)
+    if needs_masks and config.masks.source != "none":
+        choice = choose_masks(config.masks, catalog, settings.max_pixels)
+        if isinstance(choice, Path):
+            require_images(MaskStore.open(choice), catalog)
+    return catalog
+
+
+def require_images(store: MaskStore, catalog: Catalog) -> None:
+    """Check that a mask store holds every usable image of a catalog, as it is now.
+
+    Raises:
+        MaskError: It lacks some, or some files have changed since.
+    """
+    outdated = store.outdated(image_contents(catalog))
+    if outdated:
+        raise MaskError(
+            f"{len(outdated)} images have changed since the masks in {store.folder} were made, "
+            f"e.g. {outdated[0]}",
+            f"run `medsgssl masks build {catalog.root} --out {store.folder}` again, with the same "
+            "options: only these are drawn again",
+        )
+    ids = catalog.usable()["image_id"]
+    lacking = [image_id for image_id in ids if image_id not in store]
+    if lacking:
+        raise MaskError(
+            f"the mask store {store.folder} lacks {len(lacking)} of {len(ids)} images, e.g. "
+            f"{lacking[0]}",
+            f"give the masks of this data set: `medsgssl masks build {catalog.root} --out FOLDER`",
+        )
+
+
 @dataclass(frozen=True)
 class _PreparedSet:
     """One data set, as the attributes of ``PreparedData``."""
@@ -125,7 +174,7 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
         first: The data set beside which this one is pretrained on; None for that one itself.
     """
     settings = config.data
-    catalog = load_or_build(settings)
+    catalog = load_or_build(settings, hash_content=True)
     shared: Overlap | None = None
     if first is not None:
         # Before the masks, whose controls mix images of one split.
@@ -248,8 +297,15 @@ def mask_store(
 
 def store_folder(place: Path, maker: Maker, items: Sequence[tuple[str, Path]]) -> Path:
     """Return where the masks of a maker lie below the data set's place."""
-    identity = fingerprint([maker.version, maker.parameter_hash, [name for name, _ in items]])
+    names = [name for name, _ in items]
+    identity = fingerprint([FORMAT_VERSION, maker.version, maker.parameter_hash, names])
     return place / "masks" / f"{maker.name}-{identity}"
+
+
+def image_contents(catalog: Catalog) -> dict[str, str]:
+    """Return the hash of each usable image file by image id; empty where it was not hashed."""
+    usable = catalog.usable()
+    return dict(zip(usable["image_id"], usable["content_hash"], strict=True))
 
 
 def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -12,11 +12,21 @@ from itertools import islice
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from medsgssl.errors import MaskError
 from medsgssl.masks.sources import DEFAULT_GRID, Maker, RecipeMaker
-from medsgssl.masks.store import STORE_FILE, MaskStore, Row, StoreHeader, read_part, write_part
-from medsgssl.utils.io import atomic_path, fingerprint, write_json
+from medsgssl.masks.store import (
+    STORE_FILE,
+    MaskStore,
+    Row,
+    StoreHeader,
+    read_whole_part,
+    write_part,
+)
+from medsgssl.utils.interrupts import check
+from medsgssl.utils.io import atomic_path, file_hash, fingerprint, write_json
+from medsgssl.utils.locks import shared_work
 from medsgssl.utils.processes import worker_pool
 
 Item = tuple[str, Path]
@@ -39,8 +49,10 @@ def build_store(
 ) -> MaskStore:
     """Draw the masks of many images into a store.
 
-    Parts that an earlier, interrupted call completed are kept, and no image is drawn twice. At
-    most one part is held in memory, whatever the number of images.
+    Parts that an earlier, interrupted call completed are kept, and no image is drawn twice; masks
+    of files that have changed since, and those of a damaged part, are drawn again. Another process
+    that builds the same store is waited for. At most one part is held in memory, whatever the
+    number of images.
 
     Args:
         folder: The store; one folder per shard.
@@ -61,17 +73,33 @@ def build_store(
     """
     maker = RecipeMaker(recipe) if isinstance(recipe, str) else recipe
     header = _header(maker, items, shard, grid)
-    if not (folder / STORE_FILE).exists():
-        maker.check(items)
-    _claim(folder, header)
+    with shared_work(folder):
+        if not (folder / STORE_FILE).exists():
+            maker.check(items)
+        _claim(folder, header)
+        _draw(folder, items, maker, workers, progress, shard, grid, part_images)
+    return MaskStore.open(folder)
+
+
+def _draw(
+    folder: Path,
+    items: Sequence[Item],
+    maker: Maker,
+    workers: int,
+    progress: Progress | None,
+    shard: tuple[int, int],
+    grid: int,
+    part_images: int,
+) -> None:
     i, n = shard
     mine = items[i - 1 :: n]
-    done = _done_ids(folder)
+    done = _keep_valid(folder, dict(mine))
     waiting = [item for item in mine if item[0] not in done]
     finished = len(done)
     number = len(list(folder.glob("part-*.parquet")))
     rows: list[Row] = []
     for batch in _made(maker, waiting, workers, grid):
+        check()
         rows.extend(batch)
         finished += len(batch)
         while len(rows) >= part_images:
@@ -81,7 +109,6 @@ def build_store(
             progress(finished, len(mine))
     if rows:
         _write(folder, shard, number, rows)
-    return MaskStore.open(folder)
 
 
 def _header(maker: Maker, items: Sequence[Item], shard: tuple[int, int], grid: int) -> StoreHeader:
@@ -111,8 +138,6 @@ def _claim(folder: Path, header: StoreHeader) -> None:
         return
     held = StoreHeader.read(folder)
     if held == header:
-        for leftover in folder.glob(".part-*"):
-            leftover.unlink(missing_ok=True)
         return
     differing = [
         f"{name} {value!r} (wanted: {header.as_json()[name]!r})"
@@ -121,13 +146,40 @@ def _claim(folder: Path, header: StoreHeader) -> None:
     ]
     raise MaskError(
         f"{folder} holds other masks: {', '.join(differing)}",
-        "choose another folder, or delete this one if its masks are no longer wanted",
+        "choose another folder for --out",
     )
 
 
-def _done_ids(folder: Path) -> set[str]:
-    parts = sorted(folder.glob("part-*.parquet"))
-    return {image_id for part in parts for image_id in read_part(part, ["image_id"])["image_id"]}
+def _keep_valid(folder: Path, paths: Mapping[str, Path]) -> set[str]:
+    """Return the images whose masks are done; rows that are damaged or out of date are dropped."""
+    done: set[str] = set()
+    for part in sorted(folder.glob("part-*.parquet")):
+        try:
+            frame = read_whole_part(part)
+        except MaskError:
+            part.unlink()
+            continue
+        current = [
+            image_id not in paths or stamp == _stamp(paths[image_id])
+            or content == _content(paths[image_id])
+            for image_id, stamp, content in frame[["image_id", "stamp", "content"]].itertuples(
+                index=False
+            )
+        ]  # fmt: skip
+        twice = frame["image_id"].isin(done) | frame["image_id"].duplicated()
+        kept = frame[np.array(current, bool) & ~twice]
+        if kept.empty:
+            part.unlink()
+        elif len(kept) < len(frame):
+            write_part(
+                part,
+                [
+                    Row(**{str(name): value for name, value in row.items()})
+                    for row in kept.to_dict("records")
+                ],
+            )
+        done |= set(kept["image_id"])
+    return done
 
 
 def _write(folder: Path, shard: tuple[int, int], number: int, rows: Sequence[Row]) -> int:
@@ -177,7 +229,29 @@ def _start_worker() -> None:
 
 
 def _make_batch(maker: Maker, items: Sequence[Item], grid: int) -> list[Row]:
-    return [maker.make(image_id, path, grid) for image_id, path in items]
+    rows = []
+    for image_id, path in items:
+        # Before the image is read: a file that changes meanwhile is then drawn again.
+        stamp, content = _stamp(path), _content(path)
+        rows.append(replace(maker.make(image_id, path, grid), stamp=stamp, content=content))
+    return rows
+
+
+def _stamp(path: Path) -> str:
+    """Return size and time of a file as text, empty where it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size}-{max(status.st_mtime_ns, status.st_ctime_ns)}"
+
+
+def _content(path: Path) -> str:
+    """Return the hash of a file, empty where it cannot be read."""
+    try:
+        return file_hash(path)
+    except OSError:
+        return ""
 
 
 def merge_shards(folders: Sequence[Path], out: Path) -> MaskStore:

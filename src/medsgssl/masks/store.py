@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from medsgssl.errors import MaskError
 from medsgssl.masks.geometry import grid_shape, resize_mask
@@ -27,7 +28,12 @@ from medsgssl.utils.io import atomic_path, fingerprint, read_json
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image of a store; the fields are the columns of a part."""
+    """One image of a store; the fields are the columns of a part.
+
+    ``content`` is the hash of the image file that the mask was made from (a mask of other content
+    is out of date), ``stamp`` its size and time, by which an unchanged file is known without
+    reading it; both are empty where they are not known.
+    """
 
     image_id: str
     height: int
@@ -40,8 +46,11 @@ class Row:
     reason: str
     area: float
     digest: str
+    content: str = ""
+    stamp: str = ""
 
 
+_CHECKSUM = "checksum"
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
 _INTEGERS = ("height", "width", "grid_height", "grid_width")
 TYPES = {**dict.fromkeys(_INTEGERS, "int32"), "quality": "float32", "area": "float32"}
@@ -83,8 +92,36 @@ def unpack_mask(bits: bytes, shape: tuple[int, int]) -> Mask:
 def write_part(target: Path, rows: Sequence[Row]) -> None:
     """Write rows as one parquet file; a killed process leaves nothing under ``target``."""
     frame = pd.DataFrame([dataclasses.astuple(row) for row in rows], columns=COLUMNS)
+    frame = frame.astype(TYPES)
+    frame[_CHECKSUM] = _row_checksums(frame)
     with atomic_path(target) as temporary:
-        frame.astype(TYPES).to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False)
+
+
+def read_whole_part(source: Path) -> pd.DataFrame:
+    """Read all columns of one part and check every row against its checksum.
+
+    Raises:
+        MaskError: The file is damaged.
+    """
+    frame = read_part(source, [*COLUMNS, _CHECKSUM])
+    if not (frame.pop(_CHECKSUM) == _row_checksums(frame)).all():
+        raise _damaged_part(source, "a row has a wrong checksum")
+    return frame
+
+
+def _row_checksums(frame: pd.DataFrame) -> NDArray[np.uint32]:
+    """Return a checksum over all values of each row, (N,)."""
+    rows = zip(*(frame[name].tolist() for name in COLUMNS), strict=True)
+    return np.array([zlib.crc32(repr(row).encode()) for row in rows], np.uint32)
+
+
+def _damaged_part(source: Path, what: object) -> MaskError:
+    return MaskError(
+        f"{source} is not a readable part of a mask store: {what}",
+        "run the `medsgssl masks build` command of this store again: only the images of the "
+        "damaged part are drawn again",
+    )
 
 
 def read_part(source: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -95,14 +132,11 @@ def read_part(source: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     try:
         return pd.read_parquet(source, columns=list(columns))
-    except (ValueError, OSError) as error:
-        raise MaskError(
-            f"{source} is not a readable part of a mask store: {error}",
-            "delete this file and run `medsgssl masks` again; only its images are done anew",
-        ) from error
+    except (ValueError, OSError, KeyError) as error:
+        raise _damaged_part(source, error) from error
 
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STORE_FILE = "store.json"
 SUMMARY_COLUMNS = ["image_id", "quality", "status", "reason", "area"]
 
@@ -196,7 +230,9 @@ class MaskStore:
         """
         folder = Path(folder)
         header = StoreHeader.read(folder)
-        names = [*SUMMARY_COLUMNS, "height", "width", "grid_height", "grid_width", "digest"]
+        names = [
+            *SUMMARY_COLUMNS, "height", "width", "grid_height", "grid_width", "digest", "content",
+        ]  # fmt: skip
         frames = []
         for part in sorted(folder.glob("part-*.parquet")):
             frame = read_part(part, names)
@@ -206,6 +242,8 @@ class MaskStore:
         index = pd.DataFrame(columns=[*names, "part", "row"])
         if frames:
             index = pd.concat(frames, ignore_index=True)
+            # Two processes once wrote the same rows: one of each is enough.
+            index = index.drop_duplicates(["image_id", "digest", "content"], ignore_index=True)
         if not index["image_id"].is_unique:
             twice = index["image_id"][index["image_id"].duplicated()].iloc[0]
             raise MaskError(
@@ -224,6 +262,18 @@ class MaskStore:
     def ids(self) -> list[str]:
         """Image ids in the order of the parts."""
         return list(self._columns["image_id"])
+
+    def outdated(self, contents: Mapping[str, str]) -> list[str]:
+        """Return the images whose file has changed since their mask was made.
+
+        Args:
+            contents: Hash of each image file by image id; an empty one is not compared.
+        """
+        return [
+            image_id
+            for image_id, content in zip(self.ids, self._columns["content"], strict=True)
+            if content and contents.get(image_id) and content != contents[image_id]
+        ]
 
     @property
     def complete(self) -> bool:
@@ -285,4 +335,4 @@ class MaskStore:
             ) from None
 
     def _read_bits(self, part: str) -> list[bytes]:
-        return read_part(self.folder / part, ["bits"])["bits"].tolist()
+        return read_whole_part(self.folder / part)["bits"].tolist()

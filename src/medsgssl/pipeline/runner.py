@@ -12,11 +12,12 @@ import pandas as pd
 from rich.console import Console
 
 from medsgssl import __version__
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import dump, without_paths
 from medsgssl.config.schema import Config
+from medsgssl.data.catalog import Catalog
 from medsgssl.data.labels import label_array
 from medsgssl.data.overlap import held_out_rows
-from medsgssl.data.prepare import PreparedData, prepare_data
+from medsgssl.data.prepare import PreparedData, check_data, prepare_data
 from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError, MedsgsslError
 from medsgssl.evaluation.evaluate import evaluate
 from medsgssl.evaluation.predictions import Predictions
@@ -28,11 +29,14 @@ from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.runs.data_summary import LabelsUsed
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, StageName, flatten
 from medsgssl.runs.metrics_file import Metrics
+from medsgssl.runs.recovery import read_recovered
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.finetuning import check_labels, finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
 from medsgssl.utils.io import atomic_path, fingerprint, write_json
+from medsgssl.utils.locks import exclusive
 from medsgssl.utils.progress import new_console
+from medsgssl.utils.resources import clear_resource_errors
 from medsgssl.utils.system import loader_workers, rank, shared_memory_warning
 
 Until = Literal["data", "pretrain", "finetune", "evaluate"]
@@ -62,13 +66,29 @@ def run_method(
         MedsgsslError: Anything the user can mend.
     """
     console = console or new_console()
-    last = get_args(Until).index(until)
     run = RunFolder(out)
-    if rank() == 0:
-        cautions = _check_early(config, pretrained)
-        run.claim(config)
-    else:
-        cautions = []
+    with clear_resource_errors():
+        if rank() > 0:
+            _run(config, run, until, pretrained, console, [])
+            return run
+        run.check_place()
+        with exclusive(out, "the run folder"):
+            cautions = _check_early(config, until, pretrained)
+            run.claim(config)
+            _run(config, run, until, pretrained, console, cautions)
+    return run
+
+
+def _run(
+    config: Config,
+    run: RunFolder,
+    until: Until,
+    pretrained: Path | None,
+    console: Console,
+    cautions: list[str],
+) -> None:
+    last = get_args(Until).index(until)
+    if rank() > 0:
         _wait_for_data(run)
     data = prepare_data(config, console, needs_masks=method_of(config).sees_masks)
     if pretrained is not None and not config.no_pretrain:
@@ -77,24 +97,23 @@ def run_method(
     keys = _keys(config, data, pretrained)
     if rank() == 0:
         _say_warnings(config, data, console)
-        _write_data(run, config, data, keys)
+        _write_data(run, config, data, keys, console)
     if last >= 2:
         # Before hours of pretraining rather than after them.
-        _require_labels(data)
         check_labels(config, data.source)
     if last >= 1 and not config.no_pretrain:
-        _pretrain(run, config, data, _header(config, data, keys["pretrain"]), pretrained)
+        header = _header(config, run, data, keys["pretrain"])
+        _pretrain(run, config, data, header, pretrained, console)
     if last >= 2:
-        header = _header(config, data, keys["finetune"])
+        header = _header(config, run, data, keys["finetune"])
         run_stage_if_needed(
-            run, "finetune", keys, lambda: finetune(config, data.source, out, header)
+            run, "finetune", keys, lambda: finetune(config, data.source, run.path, header), console
         )
     if rank() > 0:
-        return run
+        return
     if last >= 3:
-        run_stage_if_needed(run, "predict", keys, lambda: _predict(run, config, data))
-        run_stage_if_needed(run, "evaluate", keys, lambda: evaluate_run(run, config))
-    return run
+        run_stage_if_needed(run, "predict", keys, lambda: _predict(run, config, data), console)
+        run_stage_if_needed(run, "evaluate", keys, lambda: evaluate_run(run, config), console)
 
 
 def evaluate_run(run: RunFolder, config: Config) -> Metrics:
@@ -104,9 +123,16 @@ def evaluate_run(run: RunFolder, config: Config) -> Metrics:
     return metrics
 
 
-def _check_early(config: Config, pretrained: Path | None) -> list[str]:
-    """Fail now rather than after hours of masks; return what the user should be warned of."""
+def _check_early(config: Config, until: Until, pretrained: Path | None) -> list[str]:
+    """Check all that a run needs before anything is computed, and before a file is written.
+
+    Returns:
+        What the user should be warned of.
+    """
     method = method_of(config)
+    catalog = check_data(config, needs_masks=method.sees_masks)
+    if get_args(Until).index(until) >= 2:
+        _require_labels(catalog)
     if pretrained is None:
         return method.check()
     header = read_header(pretrained)
@@ -163,10 +189,10 @@ def _blank_warnings(data: PreparedData) -> list[str]:
     ]
 
 
-def _require_labels(data: PreparedData) -> None:
-    if not data.catalog.facts["labeled"]:
+def _require_labels(catalog: Catalog) -> None:
+    if not catalog.facts["labeled"]:
         raise DataError(
-            f"{data.catalog.root} has no labels: there is nothing to fine-tune for",
+            f"{catalog.root} has no labels: there is nothing to fine-tune for",
             "stop at `medsgssl pretrain`, then fine-tune on labeled data with --from",
         )
 
@@ -201,7 +227,7 @@ def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[s
     return keys
 
 
-def _header(config: Config, data: PreparedData, key: str) -> WeightsHeader:
+def _header(config: Config, run: RunFolder, data: PreparedData, key: str) -> WeightsHeader:
     identity = weights_identity(config)
     return {
         "method": identity["method"],
@@ -213,7 +239,9 @@ def _header(config: Config, data: PreparedData, key: str) -> WeightsHeader:
         "masks": data.facts["masks"],
         "diseases": list(data.catalog.label_set.names),
         "data": data.key,
-        "config": dump(config),
+        # Where files lie on this machine is nobody else's concern.
+        "config": without_paths(dump(config)),
+        "recovered": read_recovered(run.path),
         "version": __version__,
         "key": key,
     }
@@ -227,14 +255,16 @@ def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
         console.print(f"Warning: {text}", style="yellow", highlight=False, markup=False)
 
 
-def _write_data(run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str]) -> None:
+def _write_data(
+    run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str], console: Console
+) -> None:
     def write() -> None:
         write_json(run.data, {**data.facts, "labels_used": _labels_used(config, data)})
         with atomic_path(run.split) as temporary:
             data.split_table().to_parquet(temporary, index=False)
         write_examples(run.examples, config, data)
 
-    run_stage_if_needed(run, "data", keys, write)
+    run_stage_if_needed(run, "data", keys, write, console)
 
 
 def _labels_used(config: Config, data: PreparedData) -> LabelsUsed:
@@ -251,6 +281,7 @@ def _pretrain(
     data: PreparedData,
     header: WeightsHeader,
     pretrained: Path | None,
+    console: Console,
 ) -> None:
     def work() -> None:
         if pretrained is None:
@@ -270,10 +301,10 @@ def _pretrain(
         else:
             _copy_along(_origin(pretrained).maps, run.maps)
 
-    run_stage_if_needed(run, "pretrain", {"pretrain": header["key"]}, work)
+    run_stage_if_needed(run, "pretrain", {"pretrain": header["key"]}, work, console)
     if rank() == 0:
         # Apart, so that a run killed here need not pretrain again.
-        run_stage_if_needed(run, "maps", {"maps": header["key"]}, maps)
+        run_stage_if_needed(run, "maps", {"maps": header["key"]}, maps, console)
 
 
 def _copy_along(source: Path, target: Path) -> None:
@@ -299,23 +330,30 @@ def run_stage_if_needed(
     stage: StageName,
     keys: dict[str, str],
     work: Callable[[], Any],
+    console: Console | None = None,
 ) -> None:
-    """Do the work of a stage and mark it complete, unless it is complete already.
-
-    A stage is complete with its key and its files: where one is missing the work is done again.
+    """Do the work of a stage and mark it complete, unless it is complete and its files are intact.
 
     Raises:
-        ConfigError: The stage was completed from something else.
+        ConfigError: It is complete, but made from something else.
         MedsgsslError: The work ended without one of its files.
     """
-    completed_key = run.key_of(stage)
-    if completed_key == keys[stage] and not run.missing_outputs(stage):
-        return
-    if completed_key not in (None, keys[stage]) and stage != "evaluate":
+    key = run.key_of(stage)
+    if key == keys[stage]:
+        missing = run.missing_outputs(stage)
+        changed = f"{missing[0]} is gone" if missing else run.changed_output(stage)
+        if changed is None:
+            if rank() == 0:
+                run.tidy(stage)
+            return
+        if console is not None:
+            text = f"Warning: {changed}: the stage {stage} is run again"
+            console.print(text, style="yellow", highlight=False, markup=False)
+    elif key is not None and stage != "evaluate" and (stage != "data" or run.has_results()):
         raise ConfigError(
             f"{run.path} holds a complete stage {stage!r} made from other data, other pretrained "
             "weights or another version of medsgssl",
-            "choose another --out folder, or delete this one",
+            "choose another --out folder",
         )
     started = time.monotonic()
     work()

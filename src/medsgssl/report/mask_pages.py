@@ -33,7 +33,7 @@ from medsgssl.masks.recipes.registry import DISTILLED
 from medsgssl.masks.regions import Region, label_regions
 from medsgssl.masks.store import MaskStore
 from medsgssl.masks.types import STATUSES, Gray, LungMask
-from medsgssl.utils.io import atomic_path, write_json, write_text
+from medsgssl.utils.io import atomic_path, csv_text, write_json, write_text
 from medsgssl.utils.rng import stable_hash
 
 
@@ -138,7 +138,7 @@ def write_scores(scores: Scores, images: Path, references: Path, out: Path) -> N
         out: Folder to write to; created.
     """
     write_json(out / "scores.json", scores.summary())
-    write_text(out / "scores.csv", scores.table.to_csv(index=False))
+    write_text(out / "scores.csv", csv_text(scores.table))
     write_text(out / "worst.html", _worst_page(scores, images, references))
     with atomic_path(out / "quality.png") as temporary:
         plot_quality(scores).savefig(temporary, format="png", dpi=120)

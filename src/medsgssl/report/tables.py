@@ -16,7 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 import pandas as pd
 
 from medsgssl.utils.formatting import NONE, count, number, percent, signed, span, words
-from medsgssl.utils.io import write_text
+from medsgssl.utils.io import csv_text, write_text
 
 Kind = Literal["text", "name", "count", "percent", "number", "signed", "p", "estimate", "change"]
 #: Kinds of a number with an interval; the latter is of a difference, written with its sign.
@@ -181,7 +181,7 @@ class Table:
 
     def csv(self) -> str:
         """Return every column with full precision."""
-        return self.frame().to_csv(index=False)
+        return csv_text(self.frame())
 
     def latex(self) -> str:
         """Return a booktabs ``tabular`` of the columns for print; empty where there are none."""

@@ -12,8 +12,9 @@ from medsgssl.config.loading import dump, read_yaml, to_yaml
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
-from medsgssl.runs.stage_records import StageRecord, read_stage_records
-from medsgssl.utils.io import write_json, write_text
+from medsgssl.runs.recovery import RECOVERY_SETTINGS, diverged_path, record_recovery
+from medsgssl.runs.stage_records import OutputRecord, StageRecord, read_stage_records
+from medsgssl.utils.io import file_hash, write_json, write_text
 from medsgssl.utils.system import environment
 
 StageName = Literal["data", "pretrain", "maps", "finetune", "predict", "evaluate"]
@@ -128,6 +129,21 @@ class RunFolder:
         """The report, one self-contained HTML page."""
         return self.path / "report.html"
 
+    def check_place(self) -> None:
+        """Check that this can be a run's folder, before anything is computed or written.
+
+        Raises:
+            ConfigError: It holds files of something else, or is no folder.
+        """
+        if self.config.is_file() or not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file", "choose a folder for --out")
+        if any(not path.name.startswith(".") for path in self.path.iterdir()):
+            raise ConfigError(
+                f"{self.path} is not empty and holds no run", "choose another --out folder"
+            )
+
     def claim(self, config: Config) -> None:
         """Make this the folder of ``config``; a folder of another configuration is refused.
 
@@ -135,12 +151,9 @@ class RunFolder:
             ConfigError: The folder holds a run whose result-relevant settings differ, or files of
                 something else.
         """
+        self.check_place()
         if self.config.is_file():
             self._require_same(config)
-        elif self.path.is_dir() and any(self.path.iterdir()):
-            raise ConfigError(
-                f"{self.path} is not empty and holds no run", "choose another --out folder"
-            )
         write_text(self.config, to_yaml(config))
         write_json(self.environment, environment())
 
@@ -159,19 +172,42 @@ class RunFolder:
 
     def _require_same(self, config: Config) -> None:
         old, new = (by_name(flatten(tree)) for tree in (self.read_config(), dump(config)))
-        changed = [
-            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        changed = {
+            key: [old.get(key), new.get(key)]
             for key in sorted(old.keys() | new.keys())
             if old.get(key) != new.get(key)
             and key not in WITHOUT_EFFECT
             and not key.startswith(EVALUATION_ONLY)
-        ]
-        if changed:
-            raise ConfigError(
-                f"{self.path} holds a run of another configuration:\n"
-                + "\n".join(f"  - {line}" for line in changed),
-                "choose another --out folder, or take these changes back",
-            )
+        }
+        if not changed:
+            return
+        for stage in ("pretrain", "finetune"):
+            allowed = {f"{stage}.{name}" for name in RECOVERY_SETTINGS}
+            if changed.keys() <= allowed and self._diverged(stage):
+                record_recovery(self.path, stage, changed)
+                return
+        if not self.has_results():
+            # Nothing that the settings decide was computed yet: a corrected command goes on.
+            self._forget("data")
+            return
+        raise ConfigError(
+            f"{self.path} holds a run of another configuration:\n"
+            + "\n".join(f"  - {key}: {a!r} -> {b!r}" for key, (a, b) in changed.items()),
+            "choose another --out folder, or take these changes back",
+        )
+
+    def has_results(self) -> bool:
+        """Return whether a stage beyond ``data`` is complete or has got as far as a checkpoint."""
+        beyond = read_stage_records(self.stages).keys() - {"data"}
+        return bool(beyond) or any(self.checkpoint(s).is_file() for s in ("pretrain", "finetune"))
+
+    def _forget(self, stage: StageName) -> None:
+        stages = dict(read_stage_records(self.stages))
+        if stages.pop(stage, None) is not None:
+            write_json(self.stages, stages)
+
+    def _diverged(self, stage: Literal["pretrain", "finetune"]) -> bool:
+        return diverged_path(self.path, stage).is_file() and self.key_of(stage) is None
 
     def missing_outputs(self, stage: StageName) -> list[str]:
         """Return the names of the files that a complete stage leaves and that are not there."""
@@ -191,7 +227,7 @@ class RunFolder:
         return None if record is None else record["key"]
 
     def mark(self, stage: StageName, key: str, seconds: float) -> None:
-        """Record that a stage is complete.
+        """Record that a stage is complete, with size and hash of what it left, and tidy up.
 
         Args:
             stage: Its name.
@@ -199,8 +235,59 @@ class RunFolder:
             seconds: How long it took this time.
         """
         finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        record: StageRecord = {"key": key, "finished": finished, "seconds": round(seconds, 2)}
+        outputs: dict[str, OutputRecord] = {
+            path.name: {"size": path.stat().st_size, "hash": file_hash(path)}
+            for path in self.outputs(stage)
+            if path.is_file()
+        }
+        record: StageRecord = {
+            "key": key,
+            "finished": finished,
+            "seconds": round(seconds, 2),
+            "outputs": outputs,
+        }
         write_json(self.stages, {**read_stage_records(self.stages), stage: record})
+        self.tidy(stage)
+
+    def tidy(self, stage: StageName) -> None:
+        """Remove what a complete stage needs no longer: its checkpoint and its mark of failure."""
+        if stage in {"pretrain", "finetune"}:
+            self.checkpoint(stage).unlink(missing_ok=True)
+            diverged_path(self.path, stage).unlink(missing_ok=True)
+
+    def outputs(self, stage: StageName) -> tuple[Path, ...]:
+        """Return the files that a stage leaves and later ones rest on; not all have ``maps``."""
+        return {
+            "data": (self.data, self.split, self.examples),
+            "pretrain": (self.pretrained, self.pretrained_on),
+            "maps": (self.maps,),
+            "finetune": (self.classifier,),
+            "predict": (self.predictions,),
+            "evaluate": (self.metrics,),
+        }[stage]
+
+    def checkpoint(self, stage: str) -> Path:
+        """The state of an unfinished training stage."""
+        return self.path / f"{stage}.checkpoint"
+
+    def changed_output(self, stage: StageName) -> str | None:
+        """Return what is wrong with the outputs of a complete stage, or None where all is well.
+
+        Files are compared with the size and hash that were recorded when the stage ended.
+        """
+        record = read_stage_records(self.stages).get(stage)
+        outputs = {} if record is None else record.get("outputs", {})
+        for name, recorded in outputs.items():
+            path = self.path / name
+            if not path.is_file():
+                return f"{name} is gone"
+            if path.stat().st_size != recorded["size"] or file_hash(path) != recorded["hash"]:
+                return f"{name} has changed since it was written"
+        return None
+
+    def complete(self, stage: StageName) -> bool:
+        """Return whether a stage is complete and its outputs are as they were written."""
+        return self.key_of(stage) is not None and self.changed_output(stage) is None
 
 
 def by_name(flat: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NotRequired  # pydantic needs this one before Python 3.12
 
-from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+from typing_extensions import TypedDict
 
 from medsgssl.runs.artifact import read_artifact
+
+
+class OutputRecord(TypedDict):
+    """One output of a stage, as it was written."""
+
+    size: int  # bytes
+    hash: str  # 128-bit BLAKE2, hexadecimal
 
 
 class StageRecord(TypedDict):
@@ -15,6 +23,7 @@ class StageRecord(TypedDict):
     key: str  # fingerprint of all that decided its result
     finished: str  # UTC, ISO 8601
     seconds: float
+    outputs: NotRequired[dict[str, OutputRecord]]  # by file name
 
 
 def read_stage_records(path: Path) -> dict[str, StageRecord]:

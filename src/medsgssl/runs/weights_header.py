@@ -7,6 +7,7 @@ from typing import NotRequired
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from medsgssl.runs.data_summary import MaskSummary
+from medsgssl.runs.recovery import Recovery
 
 
 class WeightsIdentity(TypedDict):
@@ -32,6 +33,7 @@ class WeightsHeader(ClassifierIdentity):
     masks: MaskSummary
     data: str  # fingerprint of the data
     config: dict[str, object]
+    recovered: NotRequired[list[Recovery]]  # settings changed after a stage was not finite
     version: str
     key: str  # fingerprint of all that decided the weights
     pretrain_lr: NotRequired[float]  # the peak rate, also where the setting says auto

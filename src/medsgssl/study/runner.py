@@ -43,9 +43,10 @@ class Outcome:
 def is_complete(run: RunFolder, planned: PlannedRun) -> bool:
     """Return whether a run has left all that a study needs of it."""
     if planned.pretrains:
-        return run.key_of("pretrain") is not None and run.pretrained.is_file()
+        return run.pretrained.is_file() and run.complete("pretrain")
     files = (run.predictions, run.metrics)
-    return run.key_of("evaluate") is not None and all(path.is_file() for path in files)
+    complete = run.complete("predict") and run.complete("evaluate")
+    return complete and all(path.is_file() for path in files)
 
 
 def run_study(

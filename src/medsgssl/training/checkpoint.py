@@ -7,7 +7,6 @@ is needed for a run that goes on exactly as if it had never stopped.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,18 @@ from medsgssl.utils.io import atomic_path
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors and plain values atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)
 
 
-def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, key: str, diverged_key: str | None = None) -> dict[str, Any] | None:
     """Read a checkpoint without running code, or return None where there is none.
 
     Args:
         path: The file.
         key: Fingerprint of everything that decides the result; it must be the checkpoint's.
+        diverged_key: The key under which the stage was no longer finite; also accepted, so that it
+            goes on with a lower rate.
 
     Raises:
         CheckpointError: The file is damaged, or was written under another configuration.
@@ -38,12 +39,12 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         written_key = state["key"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+    except Exception as error:  # the restricted unpickler fails in many ways
         raise CheckpointError(
             f"{path} is damaged or no checkpoint of medsgssl: {error}",
-            "delete it to start this stage again",
+            f"remove {path} to start this stage again from its beginning",
         ) from error
-    if written_key != key:
+    if written_key not in {key, diverged_key}:
         raise CheckpointError(
             f"{path} was written under another configuration",
             "restore the configuration, or choose another --out folder",

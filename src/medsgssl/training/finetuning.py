@@ -109,8 +109,8 @@ def _finetune(
     log = Trainer(fabric, stage, task, steps, checkpoint).run()
     fabric.barrier()
     if fabric.is_global_zero:
+        # The checkpoint stays until the runner has marked the stage complete.
         checkpoint.write_summary(int(log.rows[-1]["epoch"]))
-        stage.checkpoint.unlink(missing_ok=True)
 
 
 def finetune_order(

@@ -128,8 +128,8 @@ def _pretrain(
             new_console().print(f"Warning: {text}", style="yellow", highlight=False, soft_wrap=True)
         write_json(folder / "pretrain_warnings.json", watch.warnings + at_the_end)
         header = {**header, "pretrain_lr": lr, "pretrain_steps": updates}
+        # The checkpoint stays until the runner has marked the stage complete.
         save_weights(folder / "pretrained.safetensors", task.encoder, header)
-        stage.checkpoint.unlink(missing_ok=True)
 
 
 def count_updates(settings: LoopSettings, steps_per_epoch: int) -> int:

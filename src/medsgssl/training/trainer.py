@@ -12,8 +12,8 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from medsgssl.data.loader import BatchDataset, load_batches
-from medsgssl.errors import MedsgsslError
 from medsgssl.models.task import Task, TaskOutput
+from medsgssl.runs.recovery import diverged_error, read_diverged
 from medsgssl.training.checkpoint import load_checkpoint, save_checkpoint
 from medsgssl.training.csv_logger import EpochLog, Row
 from medsgssl.training.display import TrainingDisplay
@@ -23,6 +23,7 @@ from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.training.seeding import seed_step
 from medsgssl.training.stage import StageSpec
 from medsgssl.transforms.batch import ViewBatch
+from medsgssl.utils.interrupts import StopRequested, deferred, requested
 from medsgssl.utils.system import loader_workers
 
 # Loss and gradients are checked this often; more would make the device wait for the host.
@@ -82,6 +83,7 @@ class Trainer(Generic[TaskT]):
         self.updates_per_epoch = math.ceil(self.per_epoch / settings.accumulate_grad_batches)
         self.log = EpochLog(stage.log, stage.monitor_batches)
         self.step = 0
+        self.saved_step: int | None = None  # of the last good state on disk
         self.stopped = False
         task.on_train_start(max(settings.epochs * self.updates_per_epoch, 1))
         if not task.encoder.is_vit:
@@ -107,7 +109,7 @@ class Trainer(Generic[TaskT]):
         saved = time.monotonic()
         waited, asked = 0.0, time.perf_counter()
         self.log.restart_clock()
-        with display:
+        with display, deferred():
             if settings.frozen_epochs:
                 display.note(f"backbone frozen for the first {settings.frozen_epochs} epochs")
             for batch in self._batches():
@@ -129,8 +131,23 @@ class Trainer(Generic[TaskT]):
                 ):
                     self._save()
                     saved = time.monotonic()
+                self._stop_if_requested()
                 asked = time.perf_counter()
         return self.log
+
+    def _stop_if_requested(self) -> None:
+        """Save and stop after a signal, every process after the same step."""
+        number = requested() or 0
+        if self.fabric.world_size > 1:
+            if self.step % _CHECK_EVERY:
+                return
+            flags = self.fabric.all_gather(torch.tensor(number, device=self.fabric.device))
+            assert isinstance(flags, torch.Tensor)
+            number = int(flags.max())
+        settings = self.stage.settings
+        if number and self.step % self.per_epoch % settings.accumulate_grad_batches == 0:
+            self._save()
+            raise StopRequested(number)
 
     def _batches(self) -> Iterator[ViewBatch]:
         stage = self.stage
@@ -215,14 +232,13 @@ class Trainer(Generic[TaskT]):
         # A gradient counts where its own loss was finite, so that the cause comes first.
         state = {"gradient": bool(self._finite_gradients), "loss": math.isfinite(self.log.loss())}
         if weights:
-            parameters = [parameter.isfinite().all() for parameter in self.task.parameters()]
-            state["network"] = bool(torch.stack(parameters).all())
+            values = [value.isfinite().all() for value in self.task.state_dict().values()]
+            state["network"] = bool(torch.stack(values).all())
         broken = [name for name, finite in state.items() if not finite]
         if broken:
-            raise MedsgsslError(
-                f"the {broken[0]} of {self.stage.name} is no longer finite by step {self.step}",
-                f"lower {self.stage.name}.lr or lengthen {self.stage.name}.warmup_epochs; "
-                f"{self.stage.checkpoint} holds the last good state",
+            stage = self.stage
+            raise diverged_error(
+                stage.folder, stage.name, stage.key, stage.lr, self.step, broken[0], self.saved_step
             )
 
     def _end_epoch(self, epoch: int, display: TrainingDisplay) -> None:
@@ -254,13 +270,18 @@ class Trainer(Generic[TaskT]):
             self._require_finite(weights=True)
         if self.fabric.is_global_zero:
             save_checkpoint(self.stage.checkpoint, self._state())
+        self.saved_step = self.step
 
     def _resume(self) -> None:
         self.lr, self.levels, self.start = 0.0, Row(), Row()
         self._finite_gradients = torch.ones((), dtype=torch.bool, device=self.fabric.device)
-        state = load_checkpoint(self.stage.checkpoint, self.stage.key)
+        before = read_diverged(self.stage.folder, self.stage.name)
+        state = load_checkpoint(
+            self.stage.checkpoint, self.stage.key, None if before is None else before["key"]
+        )
         if state is None:
             return
+        self.saved_step = state["step"]
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])

@@ -6,12 +6,18 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medsgssl.errors import DataError
+from medsgssl.errors import DataError, ResourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEMPORARY = ".tmp"
 
 
 @contextlib.contextmanager
@@ -25,7 +31,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
         The path to write to. It is removed when the block raises, and ``target`` stays as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    descriptor, name = tempfile.mkstemp(
+        prefix=f".{target.name[:100]}.", suffix=_TEMPORARY, dir=target.parent
+    )
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -37,8 +45,65 @@ def atomic_path(target: Path) -> Iterator[Path]:
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)
+        sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can: a rename is lost without."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # no such call on Windows
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems have none
+    finally:
+        os.close(descriptor)
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what killed processes left of ``atomic_path`` in a folder; hold its lock meanwhile."""
+    for leftover in folder.glob(f".*{_TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
+def require_space(folder: Path, num_bytes: int, what: str, fix: str) -> None:
+    """Check that a disk has space for a file before work on it begins.
+
+    Args:
+        folder: An existing folder on the disk.
+        num_bytes: Size of the file.
+        what: What needs the space, e.g. ``"the decoded images"``.
+        fix: What to do where it has not.
+
+    Raises:
+        ResourceError: It has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise ResourceError(
+            f"{what} need {num_bytes / 2**30:.2f} GiB in {folder}, {free / 2**30:.2f} GiB are free",
+            fix,
+        )
+
+
+def reserve(path: Path, num_bytes: int) -> None:
+    """Extend a file to ``num_bytes`` with disk blocks behind every byte.
+
+    Writing to a memory map of a sparse file on a full disk kills the process with a bus error.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    with path.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, num_bytes)
+        else:
+            stream.truncate(num_bytes)
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -57,6 +122,19 @@ def write_json(target: Path, value: Any) -> None:
     write_text(target, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a table as CSV in which no text can run as a formula of a spreadsheet program.
+
+    Text that begins like a formula (names of files may) is written behind an apostrophe.
+    """
+    safe = table.copy()
+    for name in safe.select_dtypes(include=["object", "string"]):
+        texts = safe[name].astype("string")
+        formula = texts.str.startswith(("=", "+", "-", "@", "\t", "\r")).fillna(False)
+        safe[name] = safe[name].where(~formula, "'" + texts)
+    return str(safe.to_csv(index=False))
+
+
 def read_json(source: Path) -> Any:
     """Read a JSON file.
 
@@ -67,9 +145,9 @@ def read_json(source: Path) -> Any:
         return json.loads(source.read_text())
     except FileNotFoundError as error:
         raise DataError(f"{source} does not exist", "run the step that writes it first") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{source} is not valid JSON: {error}", "delete it and run the step again"
+            f"{source} is not valid JSON: {error}", f"remove {source} and run the step again"
         ) from error
 
 

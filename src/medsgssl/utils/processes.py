@@ -7,6 +7,8 @@ from concurrent.futures import Executor
 
 from loky import ProcessPoolExecutor
 
+from medsgssl.utils.interrupts import start_worker
+
 
 def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> Executor:
     """Return a pool of fresh processes, to be used in a ``with`` block.
@@ -21,7 +23,14 @@ def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> 
         initializer: Called once in each process.
 
     Returns:
-        The pool. A process that is killed raises ``BrokenProcessPool`` in whoever waits for it.
+        The pool; its processes end with this one. A process that is killed raises
+        ``BrokenProcessPool`` in whoever waits for it.
     """
-    executor: Executor = ProcessPoolExecutor(workers, initializer=initializer)
+    executor: Executor = ProcessPoolExecutor(workers, initializer=_start, initargs=(initializer,))
     return executor
+
+
+def _start(initializer: Callable[[], None] | None) -> None:
+    start_worker()
+    if initializer is not None:
+        initializer()

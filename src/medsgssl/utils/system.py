@@ -26,23 +26,36 @@ def loader_workers(setting: int | str, devices: int = 1) -> int:
     return min(max(cpu_count() // devices - 1, 0), 16)
 
 
+def fitting_workers(workers: int, batch_bytes: int) -> int:
+    """Return how many of the loader workers find space for their batches in /dev/shm.
+
+    A worker whose batch does not fit there dies with a bus error; results do not depend on the
+    number of workers.
+
+    Args:
+        workers: Loader processes asked for; each prepares four batches ahead.
+        batch_bytes: Size of one batch in bytes.
+    """
+    if workers == 0 or not _SHARED_MEMORY.is_dir():
+        return workers
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    return min(workers, free // (5 * max(1, batch_bytes)))
+
+
 def shared_memory_warning(batch_bytes: int, workers: int) -> str | None:
     """Return a warning where /dev/shm cannot hold the batches that loader workers prepare.
 
     Args:
         batch_bytes: Size of one batch in bytes.
-        workers: Loader processes; each prepares four batches ahead.
+        workers: Loader processes asked for.
     """
-    if workers == 0 or not _SHARED_MEMORY.is_dir():
-        return None
-    needed = batch_bytes * workers * 5
-    free = shutil.disk_usage(_SHARED_MEMORY).free
-    if free >= needed:
+    fitting = fitting_workers(workers, batch_bytes)
+    if fitting == workers:
         return None
     return (
-        f"{_SHARED_MEMORY} has {free / 2**20:.0f} MiB free, {workers} loader workers want "
-        f"{needed / 2**20:.0f} MiB: they may die with a bus error. Start the container with "
-        "--shm-size=2g (or --ipc=host), or set data.num_workers=0"
+        f"{_SHARED_MEMORY} is too small for {workers} loader workers: {fitting} are used, which is "
+        "slower but gives the same result. Start the container with --shm-size=2g (or --ipc=host) "
+        "for all of them"
     )
 
 

@@ -88,7 +88,9 @@ def scan(root: Path) -> Scan:
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if suffix in IMAGE_SUFFIXES or (suffix not in EXPECTED_SUFFIXES and _is_image(entry.path)):
             status = entry.stat()
-            images.append(ImageFile(path, status.st_size, status.st_mtime_ns))
+            images.append(
+                ImageFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
+            )
         else:
             others[suffix or "no suffix"] = others.get(suffix or "no suffix", 0) + 1
     images.sort(key=lambda image: image.path)

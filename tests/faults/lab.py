@@ -31,6 +31,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+# Imported here, so that no trial has to: the command line imports them late.
+import medsgssl.pipeline.runner
+import medsgssl.report.run_page
+import medsgssl.report.study_page
+import medsgssl.study.runner  # noqa: F401
 from medsgssl.cli.app import main as command_line
 from medsgssl.data.synthetic.dataset import generate_phantoms
 

@@ -102,6 +102,8 @@ class Command:
         text = re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", self.log.read_text(errors="replace"))
         lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
         starts = [i for i, line in enumerate(lines) if line.startswith("Error:")]
+        if not starts and lines and lines[-1].startswith("Fix:"):
+            starts = [len(lines) - 3]
         return " | ".join(lines[starts[-1] + 1 :][:4] if starts else lines[-1:])[:300]
 
     @property
@@ -270,7 +272,9 @@ def two_processes(lab: Lab, _count: int) -> Iterator[Outcome]:
     second = lab.start(out)
     refused = second.wait()
     right = (
-        first.wait() == 0 and refused == 2 and f"process {first.process.pid}" in second.last_line
+        first.wait() == 0
+        and refused == 2
+        and f"process {first.process.pid} " in second.log.read_text()
     )
     yield Outcome("two processes", "one run folder", second.last_line, right)
     for trial in range(3):

@@ -131,6 +131,7 @@ class Lab:
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
         self.folder, self.rng = folder, np.random.default_rng(seed)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "user-cache")
         self.data = folder / "data"
         generate_phantoms(self.data, count, size=64)
         self._number = 0

@@ -467,7 +467,7 @@ def not_finite(lab: Lab, _count: int) -> Iterator[Outcome]:
 
 def late_mistakes(lab: Lab, _count: int) -> Iterator[Outcome]:
     """Mistakes that are found before any work; the corrected command runs in the same folder."""
-    plain = lab.path("unlabelled")
+    plain = lab.path("unlabeled")
     plain.mkdir()
     for path in (lab.data / "images").iterdir():
         shutil.copy(path, plain / path.name)

@@ -73,9 +73,10 @@ def build_store(
     """
     maker = RecipeMaker(recipe) if isinstance(recipe, str) else recipe
     header = _header(maker, items, shard, grid)
+    if not (folder / STORE_FILE).exists():
+        # Before the lock, which makes the folder: a refusal leaves nothing behind.
+        maker.check(items)
     with shared_work(folder):
-        if not (folder / STORE_FILE).exists():
-            maker.check(items)
         _claim(folder, header)
         _draw(folder, items, maker, workers, progress, shard, grid, part_images)
     return MaskStore.open(folder)

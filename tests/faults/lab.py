@@ -337,24 +337,25 @@ def small_shm(lab: Lab, _count: int) -> Iterator[Outcome]:
 
 def damaged_caches(lab: Lab, count: int) -> Iterator[Outcome]:
     """Flip a bit, cut short, empty or remove each file of the cache; results stay the same."""
-    whole, cache = lab.whole(), lab.path("cache")
-    lab.start(lab.path("fill"), cache=cache).wait()
-    files = sorted(p for p in cache.rglob("*") if p.is_file() and not p.name.startswith("."))
+    whole, pristine = lab.whole(), lab.path("pristine")
+    lab.start(lab.path("fill"), cache=pristine).wait()
+    files = sorted(p for p in pristine.rglob("*") if p.is_file() and not p.name.startswith("."))
     ways = ("bit flip", "cut short", "emptied", "removed")
-    cases = [(file, way) for file in files for way in ways]
+    cases = [(file.relative_to(pristine), way) for file in files for way in ways]
     for index in lab.rng.permutation(len(cases))[: 8 * count]:
-        file, way = cases[index]
-        content = bytearray(file.read_bytes())
+        name, way = cases[index]
+        cache = lab.path("cache")
+        shutil.copytree(pristine, cache)
+        content = bytearray((cache / name).read_bytes())
+        content[int(lab.rng.integers(len(content)))] ^= 1 << int(lab.rng.integers(8))
+        cut = {"cut short": len(content) // 2, "emptied": 0}.get(way, len(content))
+        (cache / name).write_bytes(content[:cut])
         if way == "removed":
-            file.unlink()
-        else:
-            content[int(lab.rng.integers(len(content)))] ^= 1 << int(lab.rng.integers(8))
-            cut = {"bit flip": len(content), "cut short": len(content) // 2, "emptied": 0}[way]
-            file.write_bytes(content[:cut])
+            (cache / name).unlink()
         out = lab.path("healed")
         command = lab.start(out, cache=cache)
         right = command.wait() == 0 and same_results(whole, out)
-        yield Outcome("damaged cache", f"{file.name}: {way}", command.last_line, right)
+        yield Outcome("damaged cache", f"{name.name}: {way}", command.last_line, right)
 
 
 def damaged_outputs(lab: Lab, _count: int) -> Iterator[Outcome]:

@@ -103,6 +103,25 @@ def test_a_damaged_part_is_noticed_and_only_its_images_are_drawn_again(
     assert all(np.array_equal(healed.get(i).mask, mask) for i, mask in masks.items())
 
 
+@pytest.mark.parametrize("content", [None, b"", b'{"recipe": "cla', b'{"recipe": "other"}'])
+def test_a_damaged_header_is_written_again_and_nothing_is_drawn(
+    tmp_path: Path, items: list[Item], drawn: list[str], content: bytes | None
+) -> None:
+    fingerprint = build_store(tmp_path / "s", items, "classic").fingerprint
+    drawn.clear()
+    header = tmp_path / "s" / "store.json"
+    header.unlink() if content is None else header.write_bytes(content)
+    assert build_store(tmp_path / "s", items, "classic").fingerprint == fingerprint
+    assert drawn == []
+
+
+def test_a_damaged_header_does_not_let_another_recipe_in(tmp_path: Path, items: list[Item]) -> None:
+    build_store(tmp_path / "s", items, "classic")
+    (tmp_path / "s" / "store.json").write_bytes(b"{}")
+    with pytest.raises(MaskError):
+        build_store(tmp_path / "s", items, "anatomic")
+
+
 def test_identical_rows_that_two_processes_wrote_are_read_once(
     tmp_path: Path, items: list[Item]
 ) -> None:

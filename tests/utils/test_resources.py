@@ -25,6 +25,7 @@ def failing(error: BaseException) -> None:
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.bin"), "disk is full: a.bin"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "disk is full"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 9 vs 1"), "full"),
         (PermissionError(errno.EACCES, "Permission denied", "a.bin"), "a.bin may not be written"),
         (OSError(errno.EROFS, "Read-only file system", "a.bin"), "a.bin may not be written"),
         (OSError(errno.EMFILE, "Too many open files"), "too many files"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from medsgssl.errors import MaskError
+from medsgssl.errors import DataError, MaskError
 from medsgssl.masks.sources import DEFAULT_GRID, Maker, RecipeMaker
 from medsgssl.masks.store import (
     STORE_FILE,
@@ -25,7 +26,7 @@ from medsgssl.masks.store import (
     write_part,
 )
 from medsgssl.utils.interrupts import check
-from medsgssl.utils.io import atomic_path, file_hash, fingerprint, write_json
+from medsgssl.utils.io import atomic_path, file_hash, fingerprint, read_json, write_json
 from medsgssl.utils.locks import shared_work
 from medsgssl.utils.processes import worker_pool
 
@@ -34,6 +35,7 @@ Progress = Callable[[int, int], None]
 
 PART_IMAGES = 512
 BATCH_IMAGES = 16
+_HEADER_COPY = f".{STORE_FILE}.copy"
 
 
 def build_store(
@@ -131,14 +133,24 @@ def _header(maker: Maker, items: Sequence[Item], shard: tuple[int, int], grid: i
 
 
 def _claim(folder: Path, header: StoreHeader) -> None:
-    """Write the header of a new store, or compare with that of the store to be continued."""
-    if not (folder / STORE_FILE).exists():
-        if any(folder.glob("part-*.parquet")):
-            raise MaskError(f"{folder} holds parts but no {STORE_FILE}", "choose a new folder")
-        write_json(folder / STORE_FILE, header.as_json())
+    """Write the header of a new store, or compare with that of the store to be continued.
+
+    A second copy of the header lies beside it: a damaged one is written again where the copy says
+    that the store is the one that is wanted.
+    """
+    copy = folder / _HEADER_COPY
+    begun = (folder / STORE_FILE).exists() or any(folder.glob("part-*.parquet"))
+    if not begun or _holds(copy, header):
+        if not _holds(folder / STORE_FILE, header):
+            write_json(folder / STORE_FILE, header.as_json())
+        if not begun:
+            write_json(copy, header.as_json())
         return
+    if not (folder / STORE_FILE).exists():
+        raise MaskError(f"{folder} holds parts but no {STORE_FILE}", "choose a new folder")
     held = StoreHeader.read(folder)
     if held == header:
+        write_json(copy, header.as_json())
         return
     differing = [
         f"{name} {value!r} (wanted: {header.as_json()[name]!r})"
@@ -149,6 +161,14 @@ def _claim(folder: Path, header: StoreHeader) -> None:
         f"{folder} holds other masks: {', '.join(differing)}",
         "choose another folder for --out",
     )
+
+
+def _holds(source: Path, header: StoreHeader) -> bool:
+    """Whether a file can be read and holds this very header."""
+    try:
+        return bool(read_json(source) == json.loads(json.dumps(header.as_json())))
+    except DataError:
+        return False
 
 
 def _keep_valid(folder: Path, paths: Mapping[str, Path]) -> set[str]:

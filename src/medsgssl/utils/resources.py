@@ -56,7 +56,7 @@ class _Rule:
 _RULES = (
     _Rule(
         frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG}),
-        ("no space left", "pytorchstreamwriter"),
+        ("no space left", "file too large", "pytorchstreamwriter", "inline_container"),
         (),
         "the disk is full: {name} cannot be written",
         "free some disk space, or choose an --out folder (or data.cache_dir) on another disk; "

@@ -75,8 +75,8 @@ class Effect:
 
         Satterthwaite's ``(sum s_i^2)^2 / sum s_i^4`` with the variances ``s_i^2`` of the
         influences ``u_i`` estimated without bias: of normal influences ``E u_i^4 = 3 s_i^4``, and
-        ``E V^2`` is ``2 sum s_i^4`` too large. Without the factor, intervals are up to 40 % too
-        long on real patients (see ``docs/results/simulations.md``).
+        ``E V^2`` is ``2 sum s_i^4`` too large. Without the factor, intervals are too long
+        on real patients (``make simulations`` measures it).
         """
         fourth = float((self.influences**4).sum())
         if fourth == 0:

@@ -8,27 +8,22 @@ from typing import Any, Literal
 import numpy as np
 
 from medsgssl.evaluation.multiplicity import holm
+from medsgssl.report.comparison_columns import AGAINST, ARM, LABELS, P_HOLM, P, sides
 from medsgssl.report.run_tables import metric_columns
-from medsgssl.report.tables import Cell, Column, Row, Table, format_interval
+from medsgssl.report.subgroup_tables import interactions, mask_quality, subgroups
+from medsgssl.report.tables import Cell, Column, Row, Table
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import QUESTIONS, Comparison
 from medsgssl.study.localize import LOCALIZATION_FILE, MEASURES
 from medsgssl.study.statistics import PointEstimate
-from medsgssl.study.strata import QualityStrata, Stratum
 from medsgssl.study.variants import part_of
 from medsgssl.study.verdict import Verdict
-from medsgssl.utils.formatting import join_names, percent, signed, words
+from medsgssl.utils.formatting import words
 from medsgssl.utils.io import read_json
 
 Interval = tuple[float, float]
-
-_ARM = Column("arm", "arm", "text", "Method")
-_AGAINST = Column("against", "against", "text", "Against")
-_LABELS = Column("labels", "labels", "percent", "Labels")
-_P = Column("p", "p", "p", "$p$")
-_P_HOLM = Column("p_holm", "p (Holm)", "p", "$p$ (Holm)")
 
 
 def study_tables(analysis: Analysis) -> dict[str, Table]:
@@ -87,8 +82,8 @@ def means(analysis: Analysis) -> Table:
     decisions, calibration = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
     apart = int(analysis.bench.defined().sum()) != int(analysis.bench.judged_on.sum())
     columns = (
-        _ARM,
-        _LABELS,
+        ARM,
+        LABELS,
         Column("seeds", unit(analysis), "count", unit(analysis).capitalize()),
         Column("auc", "mean AUC", "estimate", "AUC"),
         Column("auc_sd", f"SD of {unit(analysis)}"),
@@ -146,12 +141,12 @@ def comparisons(analysis: Analysis) -> Table:
     """Return every comparison of two arms."""
     columns = (
         Column("kind", "kind", "text", page=False),
-        _ARM,
-        _AGAINST,
-        _LABELS,
+        ARM,
+        AGAINST,
+        LABELS,
         Column("difference", "difference in mean AUC", "change", "Difference in AUC"),
-        _P,
-        _P_HOLM,
+        P,
+        P_HOLM,
         Column("verdict", "verdict", "text"),
         Column("simultaneous_low", "simultaneous interval, low", page=False),
         Column("simultaneous_high", "simultaneous interval, high", page=False),
@@ -202,8 +197,8 @@ def diseases(analysis: Analysis) -> Table:
         Column("auc", "AUC", "estimate", "AUC"),
         Column("auc_against", "control"),
         Column("difference", "difference", "change", "Difference"),
-        _P,
-        _P_HOLM,
+        P,
+        P_HOLM,
         Column("ap", "AP", "estimate", page=False),
         Column("ap_against", "AP of the control", page=False),
         Column("ap_difference", "difference in AP", "change"),
@@ -247,106 +242,6 @@ def _significant(row: Row) -> bool:
     return isinstance(p, float) and p < 0.05
 
 
-_STRATUM = (
-    Column("kind", "kind", "text", page=False),
-    _ARM,
-    _AGAINST,
-    _LABELS,
-    Column("of", "of", "text", page=False),
-    Column("group", "group", "text", "Group"),
-    Column("images", "images", "count", "Images"),
-    Column("patients", "patients", "count"),
-    Column("diseases", "diseases", "count"),
-    Column("auc", "mean AUC", "estimate", "AUC"),
-    Column("auc_against", "control", "estimate"),
-    Column("difference", "difference", "change", "Difference"),
-    Column("p", "p", "p", page=False),
-)
-
-
-def subgroups(analysis: Analysis) -> Table:
-    """Return the comparisons with the control within sex, age band and view."""
-    rows = [_stratum(found, part) for found, tests in analysis.subgroups for part in tests.strata]
-    return Table("subgroups", "Subgroups", _STRATUM, rows, "subgroups.csv")
-
-
-def interactions(analysis: Analysis) -> Table:
-    """Return whether differences depend on sex, age band or view position."""
-    columns = (
-        _ARM,
-        _AGAINST,
-        _LABELS,
-        Column("group", "group", "text", "Group"),
-        Column("rest", "compared with", "text"),
-        Column("diseases", "diseases", "count"),
-        Column("difference", "difference of the differences", "change", "Interaction"),
-        _P_HOLM,
-    )
-    rows: list[Row] = [
-        {
-            **sides(found),
-            "group": f"{one.kind}: {one.name}",
-            "rest": one.rest,
-            "diseases": one.diseases,
-            "difference": one.difference,
-            "p_holm": one.p_holm,
-        }
-        for found, tests in analysis.subgroups
-        for one in tests.interactions
-    ]
-    caption = "Does the difference depend on the group?"
-    return Table("interactions", caption, columns, rows, "interactions.csv")
-
-
-def mask_quality(analysis: Analysis) -> Table:
-    """Return the comparisons with the control by quality of the lung masks."""
-    rows = [_stratum(found, part) for found, one in analysis.quality for part in one.strata]
-    return Table("mask_quality", "By mask quality", _STRATUM, rows, "mask_quality.csv")
-
-
-def _stratum(found: Comparison, part: Stratum) -> Row:
-    return sides(found) | {
-        "of": part.kind,
-        "group": part.name,
-        "images": part.images,
-        "patients": part.patients,
-        "diseases": part.diseases,
-        "auc": part.own,
-        "auc_against": part.other,
-        "difference": part.difference,
-        "p": part.difference.p,
-    }
-
-
-def quality_trend(quality: QualityStrata) -> str:
-    """Describe whether the gain grows with the quality of the masks."""
-    trend = quality.trend
-    if trend is None or trend.value is None:
-        return "No disease is frequent enough in both the low and the high third."
-    interval = trend.interval
-    if interval is not None and interval[0] > 0:
-        meaning = "guidance does more where masks are good"
-    elif interval is not None and interval[1] < 0:
-        meaning = "guidance does less where masks are good"
-    else:
-        meaning = "no dependence on mask quality is shown"
-    gap = f"{signed(trend.value)} ({format_interval(interval, sign=True)})"
-    return f"Gain in the high third minus gain in the low third: {gap}; {meaning}."
-
-
-def quality_absent(analysis: Analysis) -> str:
-    """Name the arms without strata by mask quality, with the first reason; empty for none."""
-    absent = [(found.arm, quality.absent) for found, quality in analysis.quality if quality.absent]
-    if not absent:
-        return ""
-    names = join_names([_title(arm) for arm, _ in absent], most=3)
-    return f"No strata by mask quality for {names}: {absent[0][1]}."
-
-
-def _title(arm: Arm) -> str:
-    return f"{arm.label} ({percent(arm.fraction)} of the labels)"
-
-
 def components(analysis: Analysis) -> Table:
     """Return what each method loses without each of its components.
 
@@ -356,14 +251,14 @@ def components(analysis: Analysis) -> Table:
     """
     columns = (
         Column("method", "method", "text", "Method"),
-        _LABELS,
+        LABELS,
         Column("without", "without", "text", "Without"),
         Column("what", "which is", "text"),
         Column("auc_whole", "whole", "estimate"),
         Column("auc", "without it", "estimate", "AUC"),
         Column("difference", "lost", "change", "Lost"),
-        _P,
-        _P_HOLM,
+        P,
+        P_HOLM,
     )
     families: dict[tuple[str, float], list[Comparison]] = {}
     for found in analysis.comparisons:
@@ -394,8 +289,8 @@ def _family(analysis: Analysis, family: Sequence[Comparison]) -> Iterator[Row]:
 def localization(analysis: Analysis) -> Table:
     """Return where the runs of each arm look; arms of which none was scored are left out."""
     columns = (
-        _ARM,
-        _LABELS,
+        ARM,
+        LABELS,
         Column("runs", "runs", "count"),
         Column("boxes", "boxes", "count", page=False),
         Column("patients", "patients", "count", page=False),
@@ -450,8 +345,8 @@ def runs(analysis: Analysis) -> Table:
     columns = (
         Column("run", "run", "text"),
         Column("folder", "folder", "text", page=False),
-        _ARM,
-        _LABELS,
+        ARM,
+        LABELS,
         Column("seed", "seed", "count"),
         Column("auc", "mean AUC"),
         Column("ap", "mean AP"),
@@ -482,16 +377,6 @@ def _runs(analysis: Analysis) -> list[FinishedRun]:
 def _validation_auc(run: FinishedRun) -> float | None:
     validation = run.metrics["validation"] if run.metrics else None
     return validation["mean_auc"] if validation else None
-
-
-def sides(found: Comparison) -> dict[str, Cell]:
-    """Return the cells that say what is compared."""
-    return {
-        "kind": found.kind,
-        "arm": found.arm.label,
-        "against": found.against.label,
-        "labels": found.arm.fraction,
-    }
 
 
 def rows_of(table: Table, found: Comparison, caption: str) -> Table:

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from medsgssl.errors import MaskError
 from medsgssl.masks.recipes.distilled.augment import affine, augment
+from medsgssl.masks.recipes.distilled.checkpoint import EpochLog, resume, save
 from medsgssl.masks.recipes.distilled.network import Student, fused
 from medsgssl.masks.recipes.distilled.pixels import SIDE, FloatImage, student_input
 from medsgssl.masks.recipes.distilled.teacher import Item, Lessons, Progress, prepare_lessons
@@ -59,35 +59,6 @@ class TrainSettings:
     average: float = 0.99
     held_out: float = 0.06
     least_stability: float = 0.92
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """What one epoch came to: mean loss, agreement and stability (Dice) on the held-out images."""
-
-    round: int
-    epoch: int
-    images: int
-    loss: float
-    agreement: float
-    stability: float
-
-
-@dataclass
-class TrainState:
-    """What a training needs to continue, and what is left of it at the end.
-
-    Attributes:
-        round: Round of the next epoch, from 0.
-        epoch: Next epoch in the round, from 0.
-        best: Agreement plus stability of the best weights of this round.
-        log: All epochs so far.
-    """
-
-    round: int = 0
-    epoch: int = 0
-    best: float = -math.inf
-    log: list[EpochLog] = field(default_factory=list)
 
 
 def train_student(
@@ -135,7 +106,7 @@ def train_student(
     student = Student().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = Student().to(device)
     averaged.load_state_dict(student.state_dict())
-    state, saved = _resume(work / "student.ckpt", key, student, averaged)
+    state, saved = resume(work / "student.ckpt", key, student, averaged)
     best: dict[str, Tensor] = saved.get("best_weights", {})
     optimizer_state = saved.get("optimizer")
     for number in range(state.round, len(s.epochs)):
@@ -165,7 +136,7 @@ def train_student(
                 state.best = log.agreement + log.stability
                 best = {k: v.detach().cpu().clone() for k, v in averaged.state_dict().items()}
             state.epoch = epoch + 1
-            _save(work / "student.ckpt", key, state, student, averaged, optimizer, best)
+            save(work / "student.ckpt", key, state, student, averaged, optimizer, best)
             if on_epoch is not None:
                 on_epoch(log)
         # The next round starts from the best weights of this one.
@@ -366,42 +337,3 @@ def _examine(
         agreement.append(_dice(plain, lessons.labels[row] > 127))
         stability.append(_dice(plain & (seen > 0), back & (seen > 0)))
     return float(np.mean(agreement)), float(np.mean(stability))
-
-
-def _save(
-    path: Path,
-    key: str,
-    state: TrainState,
-    student: Student,
-    averaged: Student,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-) -> None:
-    values: dict[str, Any] = {
-        "key": key,
-        "state": {**asdict(state), "log": [asdict(log) for log in state.log]},
-        "student": student.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "best_weights": best,
-    }
-    with atomic_path(path) as temporary:
-        torch.save(values, temporary)
-
-
-def _resume(
-    path: Path, key: str, student: Student, averaged: Student
-) -> tuple[TrainState, dict[str, Any]]:
-    if not path.is_file():
-        return TrainState(), {}
-    values = torch.load(path, map_location="cpu", weights_only=True)
-    if values["key"] != key:
-        raise MaskError(
-            f"{path.parent} holds another training (other images, settings or teacher)",
-            "choose another --out, or delete this folder",
-        )
-    student.load_state_dict(values["student"])
-    averaged.load_state_dict(values["averaged"])
-    held = values["state"]
-    log = [EpochLog(**line) for line in held["log"]]
-    return TrainState(held["round"], held["epoch"], held["best"], log), values

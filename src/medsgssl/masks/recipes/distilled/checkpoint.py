@@ -1,0 +1,99 @@
+"""The checkpoint of a student's training: read without running code, exact when resumed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medsgssl.errors import MaskError
+from medsgssl.masks.recipes.distilled.network import Student
+from medsgssl.utils.io import atomic_path
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """What one epoch came to: mean loss, agreement and stability (Dice) on the held-out images."""
+
+    round: int
+    epoch: int
+    images: int
+    loss: float
+    agreement: float
+    stability: float
+
+
+@dataclass
+class TrainState:
+    """What a training needs to continue, and what is left of it at the end.
+
+    Attributes:
+        round: Round of the next epoch, from 0.
+        epoch: Next epoch in the round, from 0.
+        best: Agreement plus stability of the best weights of this round.
+        log: All epochs so far.
+    """
+
+    round: int = 0
+    epoch: int = 0
+    best: float = -math.inf
+    log: list[EpochLog] = field(default_factory=list)
+
+
+def save(
+    path: Path,
+    key: str,
+    state: TrainState,
+    student: Student,
+    averaged: Student,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+) -> None:
+    """Write what a training needs to continue, atomically.
+
+    Args:
+        path: The checkpoint.
+        key: Fingerprint of images, settings and teacher.
+        state: How far the training is.
+        student: The network in training.
+        averaged: The running average of its weights.
+        optimizer: Of the student.
+        best: Weights of the best epoch of this round.
+    """
+    values: dict[str, Any] = {
+        "key": key,
+        "state": {**asdict(state), "log": [asdict(log) for log in state.log]},
+        "student": student.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "best_weights": best,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(values, temporary)
+
+
+def resume(
+    path: Path, key: str, student: Student, averaged: Student
+) -> tuple[TrainState, dict[str, Any]]:
+    """Load a checkpoint into both networks; a new state where there is none.
+
+    Raises:
+        MaskError: The checkpoint belongs to another training.
+    """
+    if not path.is_file():
+        return TrainState(), {}
+    values = torch.load(path, map_location="cpu", weights_only=True)
+    if values["key"] != key:
+        raise MaskError(
+            f"{path.parent} holds another training (other images, settings or teacher)",
+            "choose another --out, or delete this folder",
+        )
+    student.load_state_dict(values["student"])
+    averaged.load_state_dict(values["averaged"])
+    held = values["state"]
+    log = [EpochLog(**line) for line in held["log"]]
+    return TrainState(held["round"], held["epoch"], held["best"], log), values

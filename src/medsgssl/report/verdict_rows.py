@@ -1,0 +1,117 @@
+"""The table of verdicts on the first screen: one row per judged comparison, with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from medsgssl.report.study_tables import judged_interval
+from medsgssl.report.tables import format_interval, p_text
+from medsgssl.study.analysis import Analysis
+from medsgssl.study.verdict import Verdict
+from medsgssl.utils.formatting import percent, signed
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """One line of the table of verdicts.
+
+    Attributes:
+        word: The verdict.
+        method: What is judged.
+        against: Its control.
+        labels: Share of the labels.
+        seeds: How many runs each side has.
+        difference: Of the mean AUC.
+        interval: The interval that the word rests on.
+        p: After Holm's correction.
+        bar: Both as a picture, all rows on one axis.
+    """
+
+    word: str
+    method: str
+    against: str
+    labels: str
+    seeds: str
+    difference: str
+    interval: str
+    p: str
+    bar: Markup
+
+
+def verdict_rows(analysis: Analysis) -> list[VerdictRow]:
+    """Return every verdict: the largest label fraction first, then as the study orders methods."""
+    # The order of methods is that of the study: by gain; baselines are the second family.
+    parts = [
+        part
+        for family in (analysis.verdicts, analysis.baseline_verdicts)
+        for part in sorted(
+            (part for one in family for part in one.parts),
+            key=lambda part: -part.comparison.arm.fraction,
+        )
+    ]
+    ends = [
+        end
+        for part in parts
+        for end in (part.comparison.mean.value, *(judged_interval(part) or ()))
+        if end is not None
+    ]
+    margin = analysis.margin
+    low, high = min([-2 * margin, *ends]), max([2 * margin, *ends])
+    return [_verdict_row(part, (low, high), margin) for part in parts]
+
+
+def family_text(analysis: Analysis) -> str:
+    """Describe which comparisons were judged together, and when they were fixed."""
+    text = (
+        f"Simultaneous {percent(analysis.bench.confidence)} intervals of the difference in mean "
+        f"AUC; gray: less than the margin, {analysis.margin:g}."
+    )
+    if analysis.family != "plan" or analysis.plan is None:
+        return f"{text} No plan fixed these comparisons before the runs."
+    return (
+        f"{text} The plan fixed {analysis.planned} primary comparisons before anything ran (hash "
+        f"{analysis.plan.hash})."
+    )
+
+
+def _verdict_row(part: Verdict, ends: tuple[float, float], margin: float) -> VerdictRow:
+    found = part.comparison
+    interval = judged_interval(part)
+    sides = (len(found.arm.runs), len(found.against.runs))
+    return VerdictRow(
+        word=part.word,
+        method=found.arm.label,
+        against=found.against.label,
+        labels=percent(found.arm.fraction),
+        seeds=" and ".join(map(str, dict.fromkeys(sides))),
+        difference=signed(found.mean.value),
+        interval=format_interval(interval, sign=True),
+        p=p_text(part.p_holm),
+        bar=_bar(found.mean.value, interval, ends, margin),
+    )
+
+
+def _bar(
+    value: float | None,
+    interval: tuple[float, float] | None,
+    ends: tuple[float, float],
+    margin: float,
+) -> Markup:
+    """Draw a value and its interval between two ends; the margin gray, the zero line dashed."""
+    low, high = ends
+
+    def at(x: float) -> str:
+        return f"{4 + 192 * (x - low) / (high - low):.1f}"
+
+    width = 192 * 2 * margin / (high - low)
+    parts = [f'<rect x="{at(-margin)}" y="0" width="{width:.1f}" height="20"/>']
+    parts += [f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="0" y2="20"/>']
+    if interval:
+        parts.append(f'<line x1="{at(interval[0])}" x2="{at(interval[1])}" y1="10" y2="10"/>')
+    if value is not None:
+        parts.append(f'<circle cx="{at(value)}" cy="10" r="4"/>')
+    return Markup(
+        f'<svg class="bar" viewBox="0 0 200 20" aria-hidden="true">{"".join(parts)}</svg>'
+    )

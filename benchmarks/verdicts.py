@@ -74,7 +74,7 @@ def structure() -> tuple[Split, list[Split]]:
         made_up = pd.DataFrame(labels[rows], columns=[f"label_{name}" for name in DISEASES])
         made_up[[f"score_{name}" for name in DISEASES]] = 0.0
         made_up["patient_id"] = table.loc[rows, "patient"].astype(str).str.zfill(8).to_numpy()
-        made_up["view"] = np.where(table.loc[rows, "view"], "AP", "PA")
+        made_up["view_position"] = np.where(table.loc[rows, "view"], "AP", "PA")
         return Split(
             DISEASES,
             labels[rows].astype(np.float32),

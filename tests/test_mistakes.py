@@ -437,7 +437,7 @@ def table_of(patients: int = 40) -> pd.DataFrame:
             "image_id": [f"{p}_{n}.png" for n, p in enumerate(owner)],
             "patient_id": [str(p) for p in owner],
             "split": np.where(owner % 2, "val", "test"),
-            "view": "PA",
+            "view_position": "PA",
             "sex": "F",
             "age": pd.array([50] * len(owner), dtype="Int16"),
         }

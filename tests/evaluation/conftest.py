@@ -27,7 +27,7 @@ def make_table() -> MakeTable:
             "image_id": [f"{p:08d}_{i % per_patient:03d}.png" for i, p in enumerate(owner)],
             "patient_id": [str(p) for p in owner],
             "split": np.where(owner % 3 == 0, "val", "test"),
-            "view": random.choice(["PA", "AP"], n),
+            "view_position": random.choice(["PA", "AP"], n),
             "sex": np.where(owner % 2, "F", "M"),
             "age": pd.array(random.integers(1, 95, n), dtype="Int16"),
         }

@@ -22,13 +22,21 @@ def test_columns_are_those_of_the_contract(make_table):
     predictions = Predictions(shuffled)
     names = list(predictions.names)
     assert list(predictions.table.columns) == [
-        *("image_id", "patient_id", "split", "view", "sex", "age"),
+        *("image_id", "patient_id", "split", "view_position", "sex", "age"),
         *(f"label_{name}" for name in names),
         *(f"score_{name}" for name in names),
     ]
     assert [f"label_{name}" for name in names] == [
         name for name in shuffled.columns if name.startswith("label_")
     ]
+
+
+def test_the_old_name_of_the_view_position_is_read(tmp_path: Path, make_table):
+    table = make_table()
+    table.rename(columns={"view_position": "view"}).to_parquet(tmp_path / "old.parquet")
+    read = Predictions.read(tmp_path / "old.parquet").table
+    assert read["view_position"].tolist() == table["view_position"].tolist()
+    assert "view" not in read
 
 
 def test_round_trip(tmp_path: Path, make_table):
@@ -69,7 +77,7 @@ def test_patient_codes_do_not_depend_on_row_order(make_table):
         ("score_Mass", np.nan, "probability"),
         ("label_Mass", 2, "0, 1 or missing"),
         ("split", "holdout", "split"),
-        ("view", "pa", "view"),
+        ("view_position", "pa", "view_position"),
         ("sex", "X", "sex"),
         ("patient_id", "", "patient_id"),
         ("image_id", "00000001_000.png", "more than once"),

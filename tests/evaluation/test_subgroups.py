@@ -15,20 +15,20 @@ SETTINGS = EvaluateSettings(bootstrap=50)
 def test_groups_leave_out_the_unknown(make_table):
     table = make_table()
     table["age"] = pd.array([pd.NA, 17, 18, 79, 80] * 48, dtype="Int16")
-    table.loc[table.index[::7], ["view", "sex"]] = ""
+    table.loc[table.index[::7], ["view_position", "sex"]] = ""
     split = Predictions(table).split("test")
     groups = groups_of(split)
     assert list(groups["age"]) == ["0-17", "18-39", "60-79", "80+"]
     known = sum(keep.sum() for keep in groups["age"].values())
     assert known == split.table["age"].notna().sum()
-    assert set(groups["view"]) == {"AP", "PA"}
+    assert set(groups["view_position"]) == {"AP", "PA"}
     assert (groups["sex"]["F"] | groups["sex"]["M"]).sum() < len(split)
 
 
 def test_auc_within_a_view(make_table):
     split = Predictions(make_table(patients=90)).split("test")
-    found = subgroup_results(split, SETTINGS, 0)["view"]["AP"]
-    keep = (split.table["view"] == "AP").to_numpy()
+    found = subgroup_results(split, SETTINGS, 0)["view_position"]["AP"]
+    keep = (split.table["view_position"] == "AP").to_numpy()
     assert found["images"] == keep.sum()
     entry = found["per_disease"]["Edema"]
     expected = roc_auc_score(split.labels[keep, 9], split.scores[keep, 9])
@@ -42,11 +42,11 @@ def test_auc_within_a_view(make_table):
 def test_shortcuts_by_hand(make_table):
     table = make_table()
     # The view follows the disease exactly, sex is unknown, every later image has Mass.
-    table["view"] = np.where(table["label_Edema"] == 1, "AP", "PA")
+    table["view_position"] = np.where(table["label_Edema"] == 1, "AP", "PA")
     table["sex"] = ""
     table["label_Mass"] = (table["image_id"].str[-7:-4].astype(int) >= 2).astype(np.uint8)
     found = shortcut_audit(Predictions(table).split("test"))
-    assert found["view"]["auc"]["Edema"] == 1.0
+    assert found["view_position"]["auc"]["Edema"] == 1.0
     assert found["follow_up"]["auc"]["Mass"] == 1.0
     assert found["sex"]["images"] == 0
     assert found["sex"]["auc"]["Edema"] is None

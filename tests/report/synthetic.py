@@ -28,12 +28,12 @@ def predictions(images: int, seed: int = 0) -> Predictions:
             "image_id": [f"{patient + 1:08d}_{n:03d}.png" for n, patient in enumerate(patients)],
             "patient_id": patients.astype(str),
             "split": np.where(patients % 3 == 0, "val", "test"),
-            "view": rng.choice(["PA", "AP"], images, p=[0.6, 0.4]),
+            "view_position": rng.choice(["PA", "AP"], images, p=[0.6, 0.4]),
             "sex": rng.choice(["M", "F"], images),
             "age": pd.array(rng.integers(10, 90, images), dtype="Int16"),
         }
     )
-    portable = (table["view"] == "AP").to_numpy()
+    portable = (table["view_position"] == "AP").to_numpy()
     for d, name in enumerate(DISEASES):
         share = 0.04 + 0.25 * rng.random()
         labels = rng.random(images) < share * (1 + portable) / 1.4

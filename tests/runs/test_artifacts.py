@@ -28,6 +28,17 @@ def test_a_metric_of_a_newer_version_is_kept(tmp_path: Path) -> None:
     assert read_metrics(run.metrics) == written
 
 
+def test_the_old_name_of_the_view_position_is_read(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "simclr", 1.0)
+    written = read_json(run.metrics)
+    old = read_json(run.metrics)
+    for part in ("subgroups", "shortcuts"):
+        assert "view_position" in old[part]
+        old[part]["view"] = old[part].pop("view_position")
+    write_json(run.metrics, old)
+    assert read_metrics(run.metrics) == written
+
+
 def test_absent_files_are_none(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "metrics.json") is None
     assert read_data_summary(tmp_path / "data.json") is None

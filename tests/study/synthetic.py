@@ -33,7 +33,7 @@ def cohort(patients: int = 240, rare: bool = False) -> pd.DataFrame:
             "image_id": [f"{p:08d}_{n % 2:03d}.png" for n, p in enumerate(owner)],
             "patient_id": owner.astype(str),
             "split": np.where(owner % 4 == 0, "val", "test"),
-            "view": rng.choice(["PA", "AP"], count),
+            "view_position": rng.choice(["PA", "AP"], count),
             "sex": np.where(owner % 2, "F", "M"),
             "age": pd.array(rng.integers(18, 90, count), dtype="Int16"),
         }

@@ -394,7 +394,7 @@ def test_tables_hold_the_numbers_of_the_analysis(tmp_path: Path) -> None:
     assert diseases["disease"].tolist() == list(DISEASES)
     mean = diseases["difference"].mean()
     assert mean == pytest.approx(row["difference"], abs=1e-12)
-    assert set(tables["subgroups"].frame()["of"]) == {"sex", "age", "view"}
+    assert set(tables["subgroups"].frame()["of"]) == {"sex", "age", "view_position"}
     written = {path.name for path in write_tables(list(tables.values()), tmp_path / "report")}
     assert {"means.csv", "means.tex", "diseases.csv", "diseases.tex", "runs.csv"} <= written
     again = pd.read_csv(tmp_path / "report" / "diseases.csv")

@@ -81,7 +81,7 @@ def test_subgroups_hold_every_image_once(tmp_path: Path) -> None:
     ((_, tests),) = _study(tmp_path, None, 1.2).subgroups
     parts = tests.strata
     images = int((cohort()["split"] == "test").sum())
-    for kind in ("sex", "age", "view"):
+    for kind in ("sex", "age", "view_position"):
         assert sum(part.images for part in parts if part.kind == kind) == images
     women = next(part for part in parts if part.name == "F")
     assert women.own.value is not None
@@ -90,7 +90,7 @@ def test_subgroups_hold_every_image_once(tmp_path: Path) -> None:
 
 def test_a_gain_in_one_view_alone_shows_as_interaction(tmp_path: Path) -> None:
     table = cohort(800)
-    frontal = (table["view"] == "PA").to_numpy()
+    frontal = (table["view_position"] == "PA").to_numpy()
     for name, skill in (("same", 1.4), ("more", np.where(frontal, 2.2, 1.0))):
         runs = [
             write_run(tmp_path / f"s{s}{name}", "simclr", 1.0, s, table=table) for s in range(3)
@@ -100,13 +100,13 @@ def test_a_gain_in_one_view_alone_shows_as_interaction(tmp_path: Path) -> None:
             for s in range(3)
         ]
         ((_, tests),) = analyze([run.path for run in runs]).subgroups
-        assert {test.kind for test in tests.interactions} == {"sex", "age", "view"}
-        (view,) = [test for test in tests.interactions if test.kind == "view"]
-        assert (view.name, view.rest) == ("AP", "PA")
-        assert view.p_holm is not None
-        assert (view.p_holm < 0.05) == (name == "more")
+        assert {test.kind for test in tests.interactions} == {"sex", "age", "view_position"}
+        (view_position,) = [test for test in tests.interactions if test.kind == "view_position"]
+        assert (view_position.name, view_position.rest) == ("AP", "PA")
+        assert view_position.p_holm is not None
+        assert (view_position.p_holm < 0.05) == (name == "more")
         sex = next(test for test in tests.interactions if test.kind == "sex")
-        assert view.difference.p is not None
-        assert view.p_holm >= view.difference.p
+        assert view_position.difference.p is not None
+        assert view_position.p_holm >= view_position.difference.p
         assert sex.p_holm is not None
         assert sex.p_holm > 0.05

@@ -28,7 +28,7 @@ from medsgssl.utils.io import atomic_path, fingerprint
 CATALOG_FILE = "catalog.parquet"
 
 
-FORMAT = 4
+FORMAT = 5
 """Version of the saved form and of the rules that build it; another one is built anew."""
 
 _LABEL_TYPE = "Int8"
@@ -38,7 +38,7 @@ _BEFORE_LABELS: dict[str, str] = {
     "patient_id": "str",
     "age": "Int16",
     "sex": "str",
-    "view": "str",
+    "view_position": "str",
     "follow_up": "Int16",
 }
 _AFTER_LABELS: dict[str, str] = {
@@ -277,7 +277,7 @@ def _build(
         progress=progress,
         max_pixels=settings.max_pixels,
     )
-    checked = set_lateral_aside(checked, rows.table["view"])
+    checked = set_lateral_aside(checked, rows.table["view_position"])
     table = pd.concat([rows.table.assign(split=split, source=source.name), checked], axis=1)
     table = typed(table, rows.label_set, source.root)
     origin: CatalogOrigin = {

@@ -15,12 +15,12 @@ from medsgssl.data.labels import label_array
 from medsgssl.errors import DataError, LeakError
 from medsgssl.utils.io import atomic_path
 
-IMAGE_COLUMNS: tuple[str, ...] = ("image_id", "patient_id", "split", "view", "sex", "age")
+IMAGE_COLUMNS: tuple[str, ...] = ("image_id", "patient_id", "split", "view_position", "sex", "age")
 """What is known of an image besides its labels and scores."""
 
 _LABEL, _SCORE = "label_", "score_"
 SPLITS = ("train", "val", "test")
-VIEWS = ("PA", "AP", "LATERAL", "")
+VIEW_POSITIONS = ("PA", "AP", "LATERAL", "")
 SEXES = ("M", "F", "")
 
 _FIX = "predict again with the checkpoint, or mend the table that was written by hand"
@@ -167,7 +167,8 @@ class Predictions:
             table = pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is not a Parquet table: {error}", _FIX) from error
-        return cls(table, str(path))
+        # In 0.1.0 the view position was the column ``view``.
+        return cls(table.rename(columns={"view": "view_position"}), str(path))
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet, atomically."""
@@ -230,7 +231,7 @@ def _check_values(
         text = np.array([isinstance(value, str) and value != "" for value in table[name]])
         if not text.all():
             raise DataError(f"{origin}: {name} is not text in {(~text).sum()} rows", _FIX)
-    for name, allowed in (("split", SPLITS), ("view", VIEWS), ("sex", SEXES)):
+    for name, allowed in (("split", SPLITS), ("view_position", VIEW_POSITIONS), ("sex", SEXES)):
         bad = ~table[name].isin(allowed).to_numpy(dtype=bool)
         if bad.any():
             raise DataError(

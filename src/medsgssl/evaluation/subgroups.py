@@ -1,7 +1,7 @@
-"""Results by sex, age and view, and the audit of shortcuts.
+"""Results by sex, age and view position, and the audit of shortcuts.
 
-Portable (AP) X-rays are taken of sicker patients: the view alone tells much of some diseases, and
-a model that reads the view scores well without reading the lungs. The AUC within AP and within PA
+Portable (AP) X-rays are taken of sicker patients: the view position alone predicts some diseases,
+and a model that reads it scores well without reading the lungs. The AUC within AP and within PA
 cannot profit from that.
 """
 
@@ -61,18 +61,18 @@ def _chosen(split: Split, among: NDArray[np.bool_]) -> list[str]:
 
 
 def groups_of(split: Split) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """Return the images of each subgroup as ``(N,)`` masks: by ``sex``, ``age`` and ``view``.
+    """Return the images of each subgroup as ``(N,)`` masks: ``sex``, ``age``, ``view_position``.
 
     Groups without images are left out, and so are images whose value is unknown.
     """
-    sex, view = split.table["sex"].to_numpy(), split.table["view"].to_numpy()
+    sex, view_position = split.table["sex"].to_numpy(), split.table["view_position"].to_numpy()
     age = split.table["age"].to_numpy(dtype=np.float64, na_value=np.nan)
     bands = {name: (age >= low) & (age <= high) for name, low, high in AGE_BANDS}
     bands[OLDEST] = age > AGE_BANDS[-1][2]
     found = {
         "sex": {name: sex == name for name in ("F", "M")},
         "age": bands,
-        "view": {name: view == name for name in ("AP", "PA", "LATERAL")},
+        "view_position": {name: view_position == name for name in ("AP", "PA", "LATERAL")},
     }
     return {
         kind: {name: keep for name, keep in groups.items() if keep.any()}
@@ -129,7 +129,7 @@ def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str
             read from names of the NIH form (``00000013_005.png``).
 
     Returns:
-        For ``view`` (AP against PA), ``sex`` (M against F), ``age`` and ``follow_up``:
+        For ``view_position`` (AP against PA), ``sex`` (M against F), ``age`` and ``follow_up``:
         ``images`` with a known value and ``auc.{disease}``. Above 0.5 the disease goes with AP,
         men, age or later images, below with the opposite; 0.5 is no information.
     """
@@ -139,7 +139,7 @@ def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str
     else:
         later = names.map(follow_up)
     facts = {
-        "view": split.table["view"].map({"AP": 1, "PA": 0}),
+        "view_position": split.table["view_position"].map({"AP": 1, "PA": 0}),
         "sex": split.table["sex"].map({"M": 1, "F": 0}),
         "age": split.table["age"],
         "follow_up": later,

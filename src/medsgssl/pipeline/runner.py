@@ -318,7 +318,9 @@ def _copy_along(source: Path, target: Path) -> None:
 def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:
     rows, scores = predict(config, data.source, run.classifier)
     table = data.catalog.table.iloc[rows]
-    frame = table[["image_id", "patient_id", "split", "view", "sex", "age"]].reset_index(drop=True)
+    frame = table[["image_id", "patient_id", "split", "view_position", "sex", "age"]].reset_index(
+        drop=True
+    )
     for number, disease in enumerate(data.catalog.label_set.names):
         frame[f"label_{disease}"] = label_array(table, [disease])[:, 0]
         frame[f"score_{disease}"] = scores[:, number]

@@ -44,7 +44,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Training and validation size", _sizes(catalog)),
         ("Test size", f"{len(bench.test)} images, {bench.patients} patients"),
         ("Positives in test", positives),
-        ("Age, sex and view in test", _people(bench.test.table)),
+        ("Age, sex and view position in test", _people(bench.test.table)),
         ("Sample size justified", OPEN),
         ("Missing and damaged images", _warned(analysis)),
         ("Models", "; ".join(dict.fromkeys(arm.label for arm in analysis.arms))),
@@ -68,8 +68,11 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
             "Several comparisons",
             "simultaneous intervals over planned comparisons; Holm over diseases and components",
         ),
-        ("Fairness", "`subgroups.csv`: sex, age band, view"),
-        ("Shortcuts", "AUC of view, sex, age and follow-up alone: `metrics.json` of each run"),
+        ("Fairness", "`subgroups.csv`: sex, age band, view position"),
+        (
+            "Shortcuts",
+            "AUC of view position, sex, age and follow-up alone: `metrics.json` of each run",
+        ),
         ("Is it the anatomy", _controls(analysis)),
         ("Where the networks look", _looked(analysis)),
         ("Availability of data and code", OPEN),
@@ -107,9 +110,11 @@ def _pretrained_on(analysis: Analysis) -> str:
 def _people(table: pd.DataFrame) -> str:
     ages = table["age"].dropna()
     texts = [f"age {ages.median():.0f} (median, {ages.min()} to {ages.max()})"] if len(ages) else []
-    for column in ("sex", "view"):
+    for column in ("sex", "view_position"):
         counts = table[column].value_counts()
-        texts += [f"{name or f'{column} not recorded'} {count}" for name, count in counts.items()]
+        texts += [
+            f"{name or f'{words(column)} not recorded'} {count}" for name, count in counts.items()
+        ]
     return ", ".join(texts)
 
 

@@ -247,8 +247,8 @@ def shortcut_table(metrics: Metrics) -> Table | None:
     shortcuts = {name: found for name, found in metrics["shortcuts"].items() if found["images"]}
     if not shortcuts:
         return None
-    views = metrics["subgroups"].get("view", {})
-    within = [name for name in ("AP", "PA") if name in views]
+    positions = metrics["subgroups"].get("view_position", {})
+    within = [name for name in ("AP", "PA") if name in positions]
     columns = ["disease", *(f"{words(name)} alone" for name in shortcuts), "classifier"]
     columns += [f"within {name}" for name in within]
     rows = [
@@ -256,7 +256,7 @@ def shortcut_table(metrics: Metrics) -> Table | None:
             words(disease),
             *(number(found["auc"].get(disease), 2) for found in shortcuts.values()),
             number(result["auc"], 2),
-            *(number(views[view]["per_disease"][disease]["auc"], 2) for view in within),
+            *(number(positions[position]["per_disease"][disease]["auc"], 2) for position in within),
         ]
         for disease, result in metrics["per_disease"].items()
     ]

@@ -8,7 +8,7 @@ from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.strata import QualityStrata, Stratum
-from medsgssl.utils.formatting import join_names, percent, signed
+from medsgssl.utils.formatting import join_names, percent, signed, words
 
 _STRATUM = (
     Column("kind", "kind", "text", page=False),
@@ -28,7 +28,7 @@ _STRATUM = (
 
 
 def subgroups(analysis: Analysis) -> Table:
-    """Return the comparisons with the control within sex, age band and view."""
+    """Return the comparisons with the control within sex, age band and view position."""
     rows = [_stratum(found, part) for found, tests in analysis.subgroups for part in tests.strata]
     return Table("subgroups", "Subgroups", _STRATUM, rows, "subgroups.csv")
 
@@ -48,7 +48,7 @@ def interactions(analysis: Analysis) -> Table:
     rows: list[Row] = [
         {
             **sides(found),
-            "group": f"{one.kind}: {one.name}",
+            "group": f"{words(one.kind)}: {one.name}",
             "rest": one.rest,
             "diseases": one.diseases,
             "difference": one.difference,

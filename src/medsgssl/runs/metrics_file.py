@@ -8,11 +8,13 @@ high end.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NotRequired
+from typing import NotRequired, TypeVar
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from medsgssl.runs.artifact import read_artifact
+
+Value = TypeVar("Value")
 
 
 class MeanMetrics(TypedDict):
@@ -133,4 +135,14 @@ def read_metrics(path: Path) -> Metrics | None:
     Raises:
         DataError: It is damaged or of another version.
     """
-    return read_artifact(path, Metrics, "`medsgssl evaluate RUN`") if path.is_file() else None
+    if not path.is_file():
+        return None
+    metrics = read_artifact(path, Metrics, "`medsgssl evaluate RUN`")
+    # In 0.1.0 the view position was the key ``view``.
+    metrics["subgroups"] = _renamed(metrics["subgroups"])
+    metrics["shortcuts"] = _renamed(metrics["shortcuts"])
+    return metrics
+
+
+def _renamed(values: dict[str, Value]) -> dict[str, Value]:
+    return {"view_position" if key == "view" else key: value for key, value in values.items()}

@@ -42,7 +42,8 @@ class Analysis:
         family: Where the primary family comes from: ``plan``, or ``runs`` where nothing was fixed
             beforehand.
         planned: How many primary comparisons the plan lists (those of the runs without a plan).
-        subgroups: Comparisons with the control by sex, age and view, with tests of interaction.
+        subgroups: Comparisons with the control by sex, age and view position, with
+            tests of interaction.
         quality: Likewise, by mask quality; for arms with masks.
         warnings: Sentences with their origin; those of the runs come last.
     """

@@ -31,7 +31,7 @@ class Stratum:
     """A comparison within a part of the test images.
 
     Attributes:
-        kind: ``sex``, ``age``, ``view`` or ``mask quality``.
+        kind: ``sex``, ``age``, ``view_position`` or ``mask quality``.
         name: The part.
         images: How many.
         patients: Of how many patients.
@@ -56,7 +56,7 @@ class Interaction:
     """Whether a difference is larger in one part of the test images than in the others.
 
     Attributes:
-        kind: ``sex``, ``age`` or ``view``.
+        kind: ``sex``, ``age`` or ``view_position``.
         name: The part.
         rest: What it is compared with: the other part, or ``the others``.
         diseases: How many diseases are in the means: those with enough patients in both.
@@ -74,7 +74,7 @@ class Interaction:
 
 @dataclass(frozen=True)
 class SubgroupTests:
-    """A comparison by sex, age band and view.
+    """A comparison by sex, age band and view position.
 
     Attributes:
         strata: Within each part.
@@ -108,7 +108,7 @@ class Strata:
         self._jackknifed: dict[tuple[str, bytes], JackknifedScores] = {}
 
     def subgroups(self, comparison: Comparison) -> SubgroupTests:
-        """Compare within each sex, age band and view, and test each against the others."""
+        """Compare within each sex, age band and view position, and test each against the others."""
         groups = groups_of(self._bench.test)
         strata = [
             self._stratum(comparison, kind, name, rows)

@@ -47,7 +47,7 @@ def test_tables_give_patients_views_and_paths(tmp_path: Path) -> None:
     assert table["patient_id"].tolist() == [
         "patient00001", "patient00002", "patient00002", "patient64541",
     ]  # fmt: skip
-    assert table["view"].tolist() == ["AP", "PA", "LATERAL", "AP"]
+    assert table["view_position"].tolist() == ["AP", "PA", "LATERAL", "AP"]
     assert table["sex"].tolist() == ["F", "M", "M", ""]
     assert table["age"].tolist() == [68, 0, 0, 73]
 

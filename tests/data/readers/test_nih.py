@@ -40,7 +40,7 @@ def _table(root: Path, *lines: str, header: str = HEADER) -> pd.DataFrame:
 
 def test_commas_in_the_bracketed_headers_do_not_shift_columns(tmp_path: Path) -> None:
     row = _table(tmp_path, f"00000017_002.png,Hernia|Mass,2,17,058,F,AP{REST}").iloc[0]
-    assert row[["patient_id", "age", "sex", "view", "follow_up"]].tolist() == [
+    assert row[["patient_id", "age", "sex", "view_position", "follow_up"]].tolist() == [
         "17",
         58,
         "F",

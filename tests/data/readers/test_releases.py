@@ -79,7 +79,7 @@ def test_padchest_reads_lists_of_labels_and_its_patients(tmp_path: Path) -> None
     assert rows.label_set.negative == "normal"
     assert rows.table["patient_id"].nunique() == 6
     assert rows.table["age"].unique().tolist() == [73]
-    assert rows.table["view"].tolist()[:2] == ["LATERAL", "PA"]
+    assert rows.table["view_position"].tolist()[:2] == ["LATERAL", "PA"]
     assert rows.table["nodule"].isna().tolist() == [False, False, False, True] * 3
     chosen = find_source(tmp_path, DataSettings(classes=("pleural effusion",))).rows()
     assert chosen.label_set.names == ("pleural effusion",)

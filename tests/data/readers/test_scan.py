@@ -126,7 +126,7 @@ class LettersReader(Reader):
     def rows(self):
         names = list(self.images.index)
         table = pd.DataFrame({"image_id": names, "path": names, "patient_id": names})
-        table = table.assign(age=pd.NA, sex="", view="", follow_up=pd.NA)
+        table = table.assign(age=pd.NA, sex="", view_position="", follow_up=pd.NA)
         table["vowel"] = [int(name[0] in "aeiou") for name in names]
         return SourceRows(table, {"label_revision": "letters"}, LabelSet("letters", ("vowel",)))
 """

@@ -67,7 +67,7 @@ def test_column_settings_and_usual_names(tmp_path: Path) -> None:
     table = rows_of(tmp_path, *lines, header=header)
     assert table["patient_id"].tolist() == ["s1", "s1"]
     assert table["sex"].tolist() == ["F", "M"]
-    assert table["view"].tolist() == ["PA", "AP"]
+    assert table["view_position"].tolist() == ["PA", "AP"]
     assert table["age"].tolist() == [61, pd.NA]
     table = rows_of(tmp_path, *lines, header=header, patient_column="who")
     assert table["patient_id"].tolist() == ["p1", "p2"]

@@ -48,7 +48,7 @@ def test_types_and_shapes():
     assert phantom.image.shape == phantom.lungs.shape == (100, 100)
     assert phantom.lungs.dtype == np.bool_
     assert phantom.boxes == {}
-    assert phantom.view in {"PA", "AP"}
+    assert phantom.view_position in {"PA", "AP"}
     assert phantom.sex in {"M", "F"}
     assert 10 <= phantom.age <= 100
     assert np.ptp(phantom.image) > 150
@@ -83,10 +83,12 @@ def test_lungs_lie_inside_the_body_and_are_dark(index):
     assert phantom.image[lungs].mean() < below.mean() - 40
 
 
-@pytest.mark.parametrize("view", ["PA", "AP"])
-def test_lung_pixels_are_body_pixels(view):
+@pytest.mark.parametrize("view_position", ["PA", "AP"])
+def test_lung_pixels_are_body_pixels(view_position):
     for patient in range(6):
-        anatomy = draw_anatomy(draw_subject(0, patient), view, generator(0, "test", patient))
+        anatomy = draw_anatomy(
+            draw_subject(0, patient), view_position, generator(0, "test", patient)
+        )
         canvas = Canvas(SIZE, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
         regions = draw_regions(canvas, anatomy)
         assert (regions.body[regions.lungs > 127] == 255).all()
@@ -126,8 +128,8 @@ def test_the_lung_field_includes_opaque_lung():
 def test_cardiothoracic_ratio():
     for index in range(20):
         subject = draw_subject(8, index)
-        for view in ("PA", "AP"):
-            anatomy = draw_anatomy(subject, view, generator(8, "phantom position", index))
+        for view_position in ("PA", "AP"):
+            anatomy = draw_anatomy(subject, view_position, generator(8, "phantom position", index))
             large = reshape(anatomy, ["Cardiomegaly"], lambda name: generator(8, name))
             for body, enlarged in ((anatomy, False), (large, True)):
                 ratio = sum(body.heart_offsets) / (2 * body.width)
@@ -168,8 +170,9 @@ def test_all_findings_at_once():
 
 
 @pytest.mark.parametrize(
-    ("size", "findings", "view"), [(64, ["Gout"], None), (16, [], None), (64, [], "LATERAL")]
+    ("size", "findings", "view_position"),
+    [(64, ["Gout"], None), (16, [], None), (64, [], "LATERAL")],
 )
-def test_wrong_arguments(size, findings, view):
+def test_wrong_arguments(size, findings, view_position):
     with pytest.raises(ValueError, match=r"unknown|must be"):
-        render_phantom(0, 0, size, findings, view=view)
+        render_phantom(0, 0, size, findings, view_position=view_position)

@@ -26,8 +26,8 @@ class SourceRows:
 
     Attributes:
         table: One row per image: ``image_id``, ``path`` (relative to the root, ``""`` where the
-            file is missing), ``patient_id``, ``age``, ``sex``, ``view``, ``follow_up`` and the
-            labels (nullable ``Int8``: 0, 1 or missing), typed as in the catalog.
+            file is missing), ``patient_id``, ``age``, ``sex``, ``view_position``, ``follow_up`` and
+            the labels (nullable ``Int8``: 0, 1 or missing), typed as in the catalog.
         facts: Remarks on the labels; always ``label_revision`` (``"none"`` where there are none).
         label_set: Names the columns of the labels.
         lists: Image ids of the list files by part (``"trainval"``, ``"test"``), or ``None``.

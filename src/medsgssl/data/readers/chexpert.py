@@ -78,11 +78,11 @@ class ChexpertReader(Reader):
             check_names(names.iloc[start : start + len(part.text)], part)
             start += len(part.text)
         lateral = text["Frontal/Lateral"].str.lower() == "lateral"
+        positions = text["AP/PA"].mask(lateral, "LATERAL")
         described, summary = describe_images(
-            TextTable(self.inputs[0], text.assign(view=text["AP/PA"].mask(lateral, "LATERAL")),
-                      table.lines),
-            {"age": "Age", "sex": "Sex", "view": "view"},
-        )  # fmt: skip
+            TextTable(self.inputs[0], text.assign(view_position=positions), table.lines),
+            {"age": "Age", "sex": "Sex", "view_position": "view_position"},
+        )
         frame = pd.DataFrame(
             {
                 "image_id": names,

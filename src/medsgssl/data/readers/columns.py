@@ -1,4 +1,4 @@
-"""Columns of text as typed columns: labels, ages, sex, view; vectorized over the whole table."""
+"""Columns of text as typed columns: labels, ages, sex, view position."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import ColumnSummary
 
 OLDEST = 120
-_VIEWS = {
+_VIEW_POSITIONS = {
     "PA": "PA", "AP": "AP", "AP_HORIZONTAL": "AP", "AP SUPINE": "AP", "FRONTAL": "",
     "LATERAL": "LATERAL", "LL": "LATERAL", "L": "LATERAL", "LAT": "LATERAL",
 }  # fmt: skip
@@ -120,12 +120,12 @@ def binary_labels(
 def describe_images(
     table: TextTable, columns: Mapping[str, str | None], not_used: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, ColumnSummary]:
-    """Read age, sex, view and follow-up number, and say what was understood.
+    """Read age, sex, view position and follow-up number, and say what was understood.
 
     Args:
         table: The table.
-        columns: Its column for ``age``, ``sex``, ``view`` and ``follow_up``; None where there is
-            none; further ones are only listed.
+        columns: Its column for ``age``, ``sex``, ``view_position`` and ``follow_up``; None where
+            there is none; further ones are only listed.
         not_used: Columns that nothing was read from.
     """
     ages, ages_lost = age_column(table.cells(columns.get("age")))
@@ -133,24 +133,24 @@ def describe_images(
         {
             "age": ages,
             "sex": sex_column(table.cells(columns.get("sex"))),
-            "view": view_column(table.cells(columns.get("view"))),
+            "view_position": view_position_column(table.cells(columns.get("view_position"))),
             "follow_up": small_integers(table.cells(columns.get("follow_up"))),
         }
     )
     lost = {"age": ages_lost}
-    for kind in ("sex", "view"):
+    for kind in ("sex", "view_position"):
         given = table.cells(columns.get(kind)).str.strip() != ""
         lost[kind] = int((given & (described[kind] == "") & ~_frontal(table, columns, kind)).sum())
     return described, {
         "found": {kind: name for kind, name in columns.items() if name},
-        "absent": [kind for kind in ("age", "sex", "view") if not columns.get(kind)],
+        "absent": [kind for kind in ("age", "sex", "view_position") if not columns.get(kind)],
         "not_understood": {kind: count for kind, count in lost.items() if count},
         "not_used": list(not_used),
     }
 
 
 def _frontal(table: TextTable, columns: Mapping[str, str | None], kind: str) -> pd.Series:
-    return table.cells(columns.get(kind)).str.upper().isin(["FRONTAL"]) & (kind == "view")
+    return table.cells(columns.get(kind)).str.upper().isin(["FRONTAL"]) & (kind == "view_position")
 
 
 def age_column(ages: pd.Series) -> tuple[pd.Series, int]:
@@ -181,9 +181,9 @@ def sex_column(values: pd.Series) -> pd.Series:
     return code_column(values, {"M": "M", "F": "F", "MALE": "M", "FEMALE": "F"})
 
 
-def view_column(values: pd.Series) -> pd.Series:
+def view_position_column(values: pd.Series) -> pd.Series:
     """Return ``PA``, ``AP``, ``LATERAL`` or ``""``."""
-    return code_column(values, _VIEWS)
+    return code_column(values, _VIEW_POSITIONS)
 
 
 def small_integers(values: pd.Series) -> pd.Series:

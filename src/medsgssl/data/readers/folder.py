@@ -48,7 +48,7 @@ class FolderReader(Reader):
                 "patient_id": patients.series(),
                 "age": unknown,
                 "sex": blank,
-                "view": blank,
+                "view_position": blank,
                 "follow_up": unknown,
             }
         )

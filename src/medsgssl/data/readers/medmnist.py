@@ -97,7 +97,7 @@ class MedmnistReader(Reader):
                 "patient_id": ids,
                 "age": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
                 "sex": pd.Series("", index=ids.index, dtype="str"),
-                "view": pd.Series("", index=ids.index, dtype="str"),
+                "view_position": pd.Series("", index=ids.index, dtype="str"),
                 "follow_up": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
             }
         )

@@ -86,7 +86,7 @@ class MimicReader(Reader):
         study_ids = metadata.text["study_id"]
         unlabeled = int((~study_ids.isin(values.index)).sum())
         described, summary = describe_images(
-            metadata, {"age": None, "sex": None, "view": metadata.column("view")}
+            metadata, {"age": None, "sex": None, "view_position": metadata.column("view_position")}
         )
         patients = metadata.text["subject_id"]
         frame = pd.DataFrame(

@@ -84,7 +84,9 @@ class NihReader(Reader):
         names = table.text["Image Index"]
         check_names(names, table)
         patients = _patients(table)
-        columns = {kind: table.column(kind) for kind in ("age", "sex", "view", "follow_up")}
+        columns = {
+            kind: table.column(kind) for kind in ("age", "sex", "view_position", "follow_up")
+        }
         described, summary = describe_images(table, columns)
         frame = pd.DataFrame(
             {

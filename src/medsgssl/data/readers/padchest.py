@@ -70,13 +70,16 @@ class PadchestReader(Reader):
         names, patients = table.text["ImageID"], table.text["PatientID"]
         check_names(names, table)
         labels, label_set = _labels(table, self.folder.settings.classes)
-        view = table.cells("Projection" if "Projection" in table.text.columns else None)
+        view_position = table.cells("Projection" if "Projection" in table.text.columns else None)
         text = table.text.assign(
-            age=_ages(table), view=view.where(view != "", table.cells(table.column("view")))
+            age=_ages(table),
+            view_position=view_position.where(
+                view_position != "", table.cells(table.column("view_position"))
+            ),
         )
         described, summary = describe_images(
             TextTable(table.path, text, table.lines),
-            {"age": "age", "sex": table.column("sex"), "view": "view"},
+            {"age": "age", "sex": table.column("sex"), "view_position": "view_position"},
         )
         frame = pd.DataFrame(
             {

@@ -71,7 +71,7 @@ class RsnaReader(Reader):
                 "patient_id": images,
                 "age": pd.Series(pd.NA, index=images.index, dtype="Int16"),
                 "sex": pd.Series("", index=images.index, dtype="str"),
-                "view": pd.Series("", index=images.index, dtype="str"),
+                "view_position": pd.Series("", index=images.index, dtype="str"),
                 "follow_up": pd.Series(pd.NA, index=images.index, dtype="Int16"),
                 _CLASS: labels.reset_index(drop=True).astype("Int8"),
             }

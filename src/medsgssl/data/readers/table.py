@@ -71,7 +71,8 @@ class TableReader(Reader):
                 f"call it one of {shown(KNOWN_COLUMNS['image'])}, or set data.image_column",
             )
         columns = {
-            kind: table.column(kind) for kind in ("age", "sex", "view", "follow_up", "split")
+            kind: table.column(kind)
+            for kind in ("age", "sex", "view_position", "follow_up", "split")
         }
         columns["patient"] = self._column(table, "patient", settings.patient_column)
         wanted = set(settings.classes)

@@ -24,7 +24,7 @@ KNOWN_COLUMNS: dict[str, tuple[str, ...]] = {
     "patient": ("patient", "patient id", "subject", "subject id", "person", "person id"),
     "age": ("patient age", "age", "patient age years", "age years"),
     "sex": ("patient gender", "patient sex", "sex", "gender", "patient sex dicom"),
-    "view": (
+    "view_position": (
         "view position", "view", "projection", "view position dicom", "frontal lateral",
     ),
     "follow_up": ("follow up #", "follow up", "follow up number"),

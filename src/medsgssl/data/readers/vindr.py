@@ -77,7 +77,7 @@ class VindrReader(Reader):
                 "patient_id": patients,
                 "age": pd.Series(pd.NA, index=images.index, dtype="Int16"),
                 "sex": pd.Series("", index=images.index, dtype="str"),
-                "view": pd.Series("", index=images.index, dtype="str"),
+                "view_position": pd.Series("", index=images.index, dtype="str"),
                 "follow_up": pd.Series(pd.NA, index=images.index, dtype="Int16"),
             }
         )

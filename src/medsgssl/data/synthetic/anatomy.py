@@ -61,7 +61,7 @@ class Anatomy:
     """The body as it lies in one image; findings may change it before it is drawn."""
 
     subject: Subject
-    view: str
+    view_position: str
     mid: float
     apex: float
     domes: tuple[float, float]
@@ -188,7 +188,7 @@ class Anatomy:
         stout = self.subject.build
         neck = 0.095 + 0.03 * stout + (0.008 if self.subject.sex == "M" else 0.0)
         flank = self.width + 0.045 + 0.06 * stout
-        raised = -0.02 if self.view == "AP" else 0.0
+        raised = -0.02 if self.view_position == "AP" else 0.0
         half = [
             (neck + 0.02, -0.3),
             (neck, self.apex - 0.13),
@@ -232,16 +232,16 @@ def _smooth(knots: list[tuple[float, float]], y: Points) -> Points:
     return np.asarray(PchipInterpolator(heights, offsets)(y), dtype=np.float64)
 
 
-def draw_anatomy(subject: Subject, view: str, random: np.random.Generator) -> Anatomy:
+def draw_anatomy(subject: Subject, view_position: str, random: np.random.Generator) -> Anatomy:
     """Place a subject in one image: breath, position and view differ from image to image."""
-    supine = view == "AP"
+    supine = view_position == "AP"
     height = subject.height * random.uniform(0.92, 1.04) * (0.91 if supine else 1.0)
     apex = random.uniform(0.08, 0.16) + (0.03 if supine else 0.0)
     right = min(apex + height, 0.81)
     left = right + random.uniform(0.0, 0.035)
     return Anatomy(
         subject=subject,
-        view=view,
+        view_position=view_position,
         mid=0.5 + random.uniform(-0.02, 0.02),
         apex=apex,
         domes=(right, left),

@@ -36,7 +36,7 @@ def add_bones(
 
 
 def _ribs(canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> Floats:
-    steep = random.uniform(0.7, 1.15) * (0.9 if anatomy.view == "AP" else 1.0)
+    steep = random.uniform(0.7, 1.15) * (0.9 if anatomy.view_position == "AP" else 1.0)
     stretch = random.uniform(0.97, 1.05)
     posterior, anterior = [], []
     for side in (RIGHT, LEFT):
@@ -93,9 +93,9 @@ def _shoulders(
     clavicles, scapulae = canvas.blank(), canvas.blank()
     rims: list[Points] = []
     top, width = anatomy.apex, anatomy.width
-    inward = 0.055 if anatomy.view == "AP" else 0.0
+    inward = 0.055 if anatomy.view_position == "AP" else 0.0
     for side in (RIGHT, LEFT):
-        lift = random.uniform(-0.02, 0.03) + (0.02 if anatomy.view == "AP" else 0.0)
+        lift = random.uniform(-0.02, 0.03) + (0.02 if anatomy.view_position == "AP" else 0.0)
         line = curve(
             [
                 anatomy.at(side, x, y)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medsgssl.data.labels import DISEASES, NO_FINDING
 from medsgssl.data.synthetic.cohort import PREVALENCE, Entry, draw_cohort
 from medsgssl.data.synthetic.findings import Box
-from medsgssl.data.synthetic.render import draw_view, render_phantom
+from medsgssl.data.synthetic.render import draw_view_position, render_phantom
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.utils.io import read_json, write_bytes, write_json, write_text
 from medsgssl.utils.processes import worker_pool
@@ -175,7 +175,7 @@ def _write_tables(out: Path, plan: _Plan, entries: list[Entry]) -> None:
             str(entry.patient),
             str(entry.age),
             entry.sex,
-            draw_view(plan.seed, entry.index),
+            draw_view_position(plan.seed, entry.index),
             str(plan.size),
             str(plan.size),
             *[f"{_FILM / plan.size:.3f}"] * 2,

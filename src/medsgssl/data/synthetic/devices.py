@@ -13,7 +13,7 @@ _WALL = np.array([0.008, 0.0])  # from the tube's axis to its wall
 
 def add_devices(att: Floats, canvas: Canvas, anatomy: Anatomy, random: np.random.Generator) -> None:
     """Add devices to an attenuation field in place; portable films carry more of them."""
-    portable = anatomy.view == "AP"
+    portable = anatomy.view_position == "AP"
     wires, metal = canvas.blank(), canvas.blank()
     # Every device draws whether it is used, so that one never moves another.
     chances = random.random(4)
@@ -115,7 +115,9 @@ def _pacemaker(
     canvas.fill(band(lead[-10:], 0.009), value=200, onto=metal)
 
 
-def add_markers(gray: Floats, canvas: Canvas, view: str, random: np.random.Generator) -> None:
+def add_markers(
+    gray: Floats, canvas: Canvas, view_position: str, random: np.random.Generator
+) -> None:
     """Print side letter, operator's initials and view onto the film in place, in [0, 1]."""
     side = canvas.side
     film = np.zeros((side, side), np.uint8)
@@ -129,7 +131,7 @@ def add_markers(gray: Floats, canvas: Canvas, view: str, random: np.random.Gener
     letters = "".join(random.choice(list("ABCDEHJKLMNRST"), 2))
     below = (place[0], place[1] + int(0.035 * side))
     cv2.putText(film, letters, below, font, 0.45 * big, 230, max(1, thick // 2), cv2.LINE_AA)
-    if view == "AP" and random.random() < 0.6:
+    if view_position == "AP" and random.random() < 0.6:
         word = str(random.choice(["PORTABLE", "AP", "SEMI-ERECT", "SUPINE"]))
         where = (int(0.04 * side), int(random.uniform(0.04, 0.07) * side))
         cv2.putText(film, word, where, font, side / 1024, 230, max(1, side // 256), cv2.LINE_AA)

@@ -20,19 +20,19 @@ from medsgssl.data.synthetic.tissue import draw_vessels
 from medsgssl.utils.rng import generator
 
 
-def expose(att: Floats, canvas: Canvas, view: str, random: np.random.Generator) -> Floats:
+def expose(att: Floats, canvas: Canvas, view_position: str, random: np.random.Generator) -> Floats:
     """Turn attenuation into gray values.
 
     Args:
         att: Attenuation, 0 in air, about 1 in the chest wall; changed in place.
         canvas: The raster it lies on.
-        view: ``"PA"`` or ``"AP"``; portable AP films are flatter and noisier.
+        view_position: ``"PA"`` or ``"AP"``; portable AP films are flatter and noisier.
         random: Decides the exposure.
 
     Returns:
         Gray values in [0, 1], bright = dense.
     """
-    portable = view == "AP"
+    portable = view_position == "AP"
     strength = random.uniform(0.8, 1.12) * (0.85 if portable else 1.0)
     gamma = random.uniform(0.85, 1.6) * (0.85 if portable else 1.0)
     veil = random.uniform(0.0, 0.09) + (0.06 if portable else 0.0)
@@ -94,7 +94,7 @@ class Phantom:
     """Per finding its boxes (x, y, w, h) in pixels."""
     findings: tuple[str, ...]
     """In the order of `DISEASES`; empty for a healthy phantom."""
-    view: str
+    view_position: str
     """``PA`` or ``AP``."""
     sex: str
     """``M`` or ``F``."""
@@ -114,7 +114,7 @@ def render_phantom(
     findings: Iterable[str] = (),
     *,
     patient: int | None = None,
-    view: str | None = None,
+    view_position: str | None = None,
 ) -> Phantom:
     """Render one phantom, a pure function of its arguments.
 
@@ -127,7 +127,7 @@ def render_phantom(
         size: Height and width in pixels, at least 32.
         findings: Names out of `DISEASES`.
         patient: Number of the patient, who decides the body; the index when not given.
-        view: ``"PA"`` or ``"AP"``; drawn when not given.
+        view_position: ``"PA"`` or ``"AP"``; drawn when not given.
 
     Raises:
         ValueError: A finding or the view is unknown, or the size is below 32.
@@ -135,19 +135,19 @@ def render_phantom(
     wanted = set(findings)
     if unknown := sorted(wanted - set(DISEASES)):
         raise ValueError(f"unknown findings {unknown}; known are {list(DISEASES)}")
-    if size < 32 or view not in {None, "PA", "AP"}:
-        raise ValueError(f"size {size} must be at least 32 and view {view!r} PA or AP")
+    if size < 32 or view_position not in {None, "PA", "AP"}:
+        raise ValueError(f"size {size} must be at least 32 and view {view_position!r} PA or AP")
     names = tuple(name for name in DISEASES if name in wanted)
 
     def stream(purpose: str) -> np.random.Generator:
         return generator(seed, f"phantom {purpose}", index)
 
     subject = draw_subject(seed, index if patient is None else patient)
-    view = draw_view(seed, index) if view is None else view
+    view_position = draw_view_position(seed, index) if view_position is None else view_position
     anatomy = findings_module.reshape(
-        draw_anatomy(subject, view, stream("position")), names, stream
+        draw_anatomy(subject, view_position, stream("position")), names, stream
     )
-    canvas = Canvas(_canvas_side(size), _pose(view, stream("pose")))
+    canvas = Canvas(_canvas_side(size), _pose(view_position, stream("pose")))
     regions = tissue.draw_regions(canvas, anatomy)
 
     att = tissue.draw_body(canvas, anatomy, regions)
@@ -175,16 +175,18 @@ def render_phantom(
     devices.add_devices(att, canvas, anatomy, stream("devices"))
 
     film = stream("film")
-    gray = expose(att, canvas, view, film)
+    gray = expose(att, canvas, view_position, film)
     collimate(gray, canvas, film)
-    devices.add_markers(gray, canvas, view, film)
+    devices.add_markers(gray, canvas, view_position, film)
     if size != canvas.side:
         gray = cv2.resize(gray, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
     right, left = tissue.lung_labels(canvas, regions, size)
-    return Phantom(to_bytes(gray), right, left, boxes, names, view, subject.sex, subject.age)
+    return Phantom(
+        to_bytes(gray), right, left, boxes, names, view_position, subject.sex, subject.age
+    )
 
 
-def draw_view(seed: int, index: int) -> str:
+def draw_view_position(seed: int, index: int) -> str:
     """Draw the view position of one image: ``"PA"`` or ``"AP"``."""
     return "AP" if generator(seed, "phantom view", index).random() < 0.36 else "PA"
 
@@ -194,9 +196,9 @@ def _canvas_side(size: int) -> int:
     return size if size >= 192 else min(2 * size, 192)
 
 
-def _pose(view: str, random: np.random.Generator) -> Points:
+def _pose(view_position: str, random: np.random.Generator) -> Points:
     """Draw how the body lies on the film: a 2 x 3 map about the center."""
-    angle = random.normal(0, 1.4) * (2.0 if view == "AP" else 1.0)
+    angle = random.normal(0, 1.4) * (2.0 if view_position == "AP" else 1.0)
     scale = random.uniform(0.95, 1.12)
     pose: Points = np.asarray(cv2.getRotationMatrix2D((0.5, 0.5), angle, scale), np.float64)
     pose[:, 2] += random.uniform(-0.02, 0.02, 2)

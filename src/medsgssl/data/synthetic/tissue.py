@@ -123,7 +123,7 @@ def draw_abdomen(
         radii = (random.uniform(0.035, 0.075), random.uniform(0.018, 0.035))
         bubble = ellipse(center, radii, random.normal(0, 0.15))
         # Upright, fluid lies flat below the gas.
-        if anatomy.view == "PA":
+        if anatomy.view_position == "PA":
             bubble[:, 1] = np.minimum(bubble[:, 1], center[1] + 0.3 * radii[1])
         canvas.fill(bubble, value=int(random.integers(110, 230)), onto=gas)
     for _ in range(int(random.integers(0, 4))):

@@ -1,10 +1,17 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 VENV   ?= .venv
+# Address of an index that has PyTorch's CPU wheels (pytorch.org, "Start locally", CPU, shows it).
+# Without it torch comes from pip's own index, on Linux with 5 GB of CUDA libraries.
+TORCH_INDEX ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test slow simulations faults lint types check install clean
+# The lower bound of every runtime dependency, one `name==version` a line.
+LOWEST := import re, tomllib; print(*(re.sub(r"(\[.*\])?>=", "==", each) for each in \
+    tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")
+
+.PHONY: demo test slow simulations faults lint types check docs pictures package lowest install clean
 
 demo: $(STAMP)
 	$(BIN)/medsgssl demo --out demo
@@ -34,14 +41,41 @@ types: $(STAMP)
 
 check: lint types test
 
+# The documentation site, in site/; any warning is an error.
+docs: $(STAMP)
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+# The pictures of README and docs that the code draws; a few minutes of one core.
+pictures: $(STAMP)
+	$(BIN)/python -m docsite.pictures docs/images
+
+# Wheel and sdist, each installed into an environment of its own and used. Needs the package index.
+package: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	for built in dist/*.whl dist/*.tar.gz; do \
+	  rm -rf build/fresh && $(PYTHON) -m venv build/fresh && \
+	  build/fresh/bin/pip install --quiet --constraint constraints.txt $$built && \
+	  VENV=$(CURDIR)/build/fresh sh tests/fresh.sh || exit 1; \
+	done
+
+# The lowest versions that pyproject.toml promises, installed and tested.
+lowest:
+	mkdir -p build && $(PYTHON) -c '$(LOWEST)' > build/lowest.txt
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/pip install --quiet --constraint build/lowest.txt --editable '.[test]'
+	build/lowest/bin/python -m pytest -n 2 --dist loadgroup
+
 install: $(STAMP)
 
 # torch goes first, so that pip takes one pinned build instead of resolving anew.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
+	@if [ -z "$(TORCH_INDEX)" ] && ! command -v nvidia-smi >/dev/null; then \
+	  echo "No GPU here: make TORCH_INDEX=ADDRESS installs PyTorch's CPU wheels, 5 GB less (see docs/install.md)"; fi
+	$(BIN)/pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch torchvision
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo build dist site

@@ -15,7 +15,7 @@ from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.methods.index import INDEX, current_index, method_index
 from medsgssl.utils.io import read_json
 
-HEAVY = ("torch", "timm", "lightning", "torchvision", "sklearn", "torchmetrics")
+HEAVY = ("torch", "timm", "lightning_fabric", "torchvision", "sklearn", "torchmetrics")
 # Where other work slows the machine down, CPU time grows a little with it.
 MOST_CPU_SECONDS = 1.5
 

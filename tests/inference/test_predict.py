@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset

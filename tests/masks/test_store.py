@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medsgssl.data.prepare import store_folder
 from medsgssl.errors import MaskError
 from medsgssl.masks.build import build_store, merge_shards
 from medsgssl.masks.sources import RecipeMaker
@@ -129,6 +130,18 @@ def test_masks_of_another_recipe_are_never_mixed(tmp_path):
         with pytest.raises(MaskError, match="other masks") as caught:
             build_store(folder, listed(count), other)
         assert "another folder" in caught.value.fix
+
+
+def test_masks_of_another_opencv_are_never_mixed(tmp_path, monkeypatch):
+    folder, maker = tmp_path / "store", Marker(tmp_path / "log")
+    here = build_store(folder, listed(3), maker)
+    place = store_folder(tmp_path, maker, listed(3))
+    monkeypatch.setattr(cv2, "__version__", "0.0.1")
+    assert store_folder(tmp_path, maker, listed(3)) != place
+    with pytest.raises(MaskError, match=r"opencv .*0\.0\.1"):
+        build_store(folder, listed(3), maker)
+    # What was trained with equal masks stays valid.
+    assert build_store(tmp_path / "other", listed(3), maker).fingerprint == here.fingerprint
 
 
 def test_shards_join_to_the_same_store(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -298,7 +299,8 @@ def mask_store(
 def store_folder(place: Path, maker: Maker, items: Sequence[tuple[str, Path]]) -> Path:
     """Return where the masks of a maker lie below the data set's place."""
     names = [name for name, _ in items]
-    identity = fingerprint([FORMAT_VERSION, maker.version, maker.parameter_hash, names])
+    made_by = [FORMAT_VERSION, maker.version, maker.parameter_hash, cv2.__version__]
+    identity = fingerprint([*made_by, names])
     return place / "masks" / f"{maker.name}-{identity}"
 
 

@@ -128,6 +128,7 @@ def _header(maker: Maker, items: Sequence[Item], shard: tuple[int, int], grid: i
         grid=grid,
         images=len(ids),
         images_hash=fingerprint(ids),
+        opencv=cv2.__version__,
         shard=shard,
     )
 

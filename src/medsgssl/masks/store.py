@@ -152,6 +152,8 @@ class StoreHeader:
         grid: Longer side of the stored masks in pixels.
         images: Number of images of the whole list, over all shards.
         images_hash: Hash of the list of image ids.
+        opencv: Version of OpenCV that drew them: others draw other masks. Empty where an earlier
+            version of this package wrote the header.
         shard: ``(i, n)``: the store holds the i-th (from 1) of n shards.
         format_version: Of the files.
     """
@@ -162,6 +164,7 @@ class StoreHeader:
     grid: int
     images: int
     images_hash: str
+    opencv: str = ""
     shard: tuple[int, int] = (1, 1)
     format_version: int = FORMAT_VERSION
 
@@ -320,9 +323,13 @@ class MaskStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of recipe and masks, independent of the order and the cut into parts."""
+        """Hash of recipe and masks, independent of the order and the cut into parts.
+
+        The version of OpenCV takes no part: where it drew the same masks, results stay valid.
+        """
         rows = sorted(zip(self.ids, self._columns["digest"], strict=True))
         made = {**self.header.as_json(), "shard": None}
+        del made["opencv"]
         return fingerprint([made, rows])
 
     def _row(self, image_id: str) -> int:

@@ -23,7 +23,7 @@ from medsgssl.utils.system import cpu_count
 Status = Literal["ok", "warning", "broken"]
 
 _LIBRARIES = (
-    "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
+    "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "pydicom", "pydantic", "safetensors", "huggingface-hub",
 )  # fmt: skip
 _TORCH_SECONDS = 60

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from medsgssl.config.schema import Config, LoopSettings
 from medsgssl.data.dataset import BatchSource, ConcatDataset, ImageMaskDataset

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from medsgssl.data.loader import BatchDataset, load_batches

@@ -8,7 +8,14 @@ import platform
 import shutil
 from pathlib import Path
 
-_LIBRARIES = ("torch", "timm", "lightning-fabric", "numpy", "opencv-python-headless", "scikit-learn")
+_LIBRARIES = (
+    "torch",
+    "timm",
+    "lightning-fabric",
+    "numpy",
+    "opencv-python-headless",
+    "scikit-learn",
+)
 _SHARED_MEMORY = Path("/dev/shm")
 
 

@@ -17,12 +17,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import hatch_build
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-import hatch_build
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -69,7 +68,8 @@ def test_every_dependency_is_pinned_and_fits_its_lower_bound() -> None:
         line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
     )
     pins = {canonicalize_name(name): version for name, version in pins.items()}
-    lines = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    extras = PROJECT["optional-dependencies"].values()
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
     for requirement in map(Requirement, lines):
         name = canonicalize_name(requirement.name)
         if name != "medsgssl":

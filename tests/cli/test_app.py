@@ -46,7 +46,8 @@ for command in [[], *([name] for name in {COMMANDS!r})]:
         app([*command, "--help"])
     except SystemExit as end:
         assert not end.code, command
-    heavy = {{"torch", "pandas", "cv2", "timm", "matplotlib", "lightning_fabric"}} & set(sys.modules)
+    heavy = {{"torch", "pandas", "cv2", "timm", "matplotlib", "lightning_fabric"}}
+    heavy &= set(sys.modules)
     assert not heavy, (command, heavy)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -160,6 +160,15 @@ class AdaptivePathology(Method):
         "Bright spots at several scales: Schilham et al., Medical Image Analysis 2006; left-right "
         "subtraction: Tsukuda et al., Radiology 2002; NT-Xent: Chen et al., ICML 2020"
     )
+    formula = (
+        r"L = \frac{1}{2B} \sum_{i=1}^{2B} w_i \text{nll}_i + "
+        r"\lambda_{\text{salient}} \text{NT-Xent}(z^{(s)}), \quad "
+        r"w_i = 2B \frac{\exp(q_i s_i / \tau)}{\sum_{k} \exp(q_k s_k / \tau)}"
+    )
+    symbols = (
+        "nll: as in simclr; s: saliency score of a view; q: mask quality; tau: "
+        "saliency_temperature; z^(s): projections of saliency-weighted pooling."
+    )
     settings = AdaptivePathologySettings
     uses_feature_map = True
     components: ClassVar[dict[str, Component]] = {

@@ -243,6 +243,17 @@ class AnatomyMaskedAttention(Method):
         "data2vec: Baevski et al., ICML 2022; mask tokens: Bao et al., BEiT, ICLR 2022; mean "
         "teacher: Tarvainen and Valpola, NeurIPS 2017; attention guidance: Li et al., CVPR 2018"
     )
+    formula = (
+        r"L = \lambda_{\text{recon}} L_{\text{recon}} + \lambda_{\text{attn}} L_{\text{attn}} + "
+        r"\lambda_{\text{ctr}} L_{\text{ctr}} + \lambda_{\text{dom}} L_{\text{dom}}, \quad "
+        r"L_{\text{attn}} = \frac{1}{2B} \sum_{i=1}^{2B} q_i \sum_{l} w_l \text{CE}(p_i, a_{il})"
+    )
+    symbols = (
+        "recon: smooth L1 to the teacher's layer-normalized tokens at hidden patches; p: lung "
+        "prior over patches; a_il: attention of the class token in layer l; w_l: softmax(l / "
+        "2); ctr: NT-Xent of student and teacher across views; dom: CORAL or MMD between data "
+        "sets."
+    )
     settings = AnatomyMaskedAttentionSettings
     components: ClassVar[dict[str, Component]] = {
         "bias": Component("anatomy bias on attention", {"bias": "absent"}),

@@ -92,6 +92,15 @@ class AttentionPrior(Method):
         "equivariance: Wang et al., Self-supervised equivariant attention mechanism (SEAM), "
         "CVPR 2020"
     )
+    formula = (
+        r"L = \text{NT-Xent}(z) + \lambda_{\text{seg}} \frac{1}{2B} \sum_{i=1}^{2B} "
+        r"q_i (\text{BCE}_i + \text{Dice}_i) + "
+        r"\lambda_{\text{eq}} \text{mean} |a_1^{-1} M_1 - a_2^{-1} M_2|"
+    )
+    symbols = (
+        "z: projections of gated features, f (1 + M); M: predicted lung map; BCE, Dice: of M "
+        "against the mask of its view; a: affine map from image to view; q: mask quality."
+    )
     settings = AttentionPriorSettings
     components: ClassVar[dict[str, Component]] = {
         "segmentation": Component("loss of the predicted lung map", {"lambda_seg": 0.0}),

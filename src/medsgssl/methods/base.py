@@ -53,6 +53,9 @@ class Method(ABC):
     summary: ClassVar[str]
     #: Where the idea comes from.
     citation: ClassVar[str]
+    #: The loss in LaTeX, and what its letters mean; for the page of the method.
+    formula: ClassVar[str] = ""
+    symbols: ClassVar[str] = ""
     #: The type of ``config.method``.
     settings: ClassVar[type[MethodSettings]] = MethodSettings
     #: Defaults of other settings that differ for this method, by dotted key.

@@ -15,6 +15,11 @@ class Direct(Method):
     name = "direct"
     summary = "Supervised training only: what every pretraining has to beat."
     citation = "Rajpurkar et al., CheXNet, arXiv 1711.05225, 2017"
+    formula = (
+        r"L = \frac{1}{|K|} \sum_{(b, c) \in K} "
+        r"\text{loss}(s_{bc}, y_{bc})"
+    )
+    symbols = "K: known labels of the batch; s: scores, y: labels; loss: finetune.loss."
     uses_masks = False
     pretrains = False
 

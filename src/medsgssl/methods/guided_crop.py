@@ -107,7 +107,7 @@ class GuidedCrop(Method):
 
     name = "guided-crop"
     summary = (
-        "Contrasts two random crops that must show lung with each other and with the box of both "
+        "Contrasts two lung-containing crops with each other and with the bounding box of both "
         "lungs, which is also the input at fine-tuning and test."
     )
     citation = (
@@ -115,6 +115,11 @@ class GuidedCrop(Method):
         "assignments (SwAV), NeurIPS 2020, and Emerging properties in self-supervised vision "
         "transformers (DINO), ICCV 2021; NT-Xent: Chen et al., ICML 2020"
     )
+    formula = (
+        r"L = \lambda_{\text{crops}} \text{NT-Xent}(z_1, z_2) + \frac{\lambda_{\text{global}}}{2} "
+        r"\left( \text{NT-Xent}(z_1, z_{\text{box}}) + \text{NT-Xent}(z_2, z_{\text{box}}) \right)"
+    )
+    symbols = "z_1, z_2: projections of the two lung-containing crops; z_box: of the lung box."
     settings = GuidedCropSettings
     defaults: ClassVar[dict[str, Any]] = {"views.frame": "lung-box"}
     components: ClassVar[dict[str, Component]] = {

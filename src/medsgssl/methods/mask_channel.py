@@ -41,6 +41,14 @@ class MaskChannel(Method):
         "NT-Xent: Chen et al., ICML 2020; zero-initialized condition: Zhang et al., Adding "
         "conditional control to text-to-image diffusion models, ICCV 2023"
     )
+    formula = (
+        r"L = \text{NT-Xent}(z), \quad z = g(f([x, \delta m])), \quad "
+        r"\delta \sim \text{Bernoulli}(1 - p)"
+    )
+    symbols = (
+        "x: view; m: its perturbed lung mask as one more channel; p: mask_drop; f: encoder; "
+        "g: projector."
+    )
     settings = MaskChannelSettings
     components: ClassVar[dict[str, Component]] = {
         "dropping": Component("masks dropped in training", {"mask_drop": 0.0}),

@@ -1,4 +1,4 @@
-"""Option 1: hide random lung blocks in each view; images count by the quality of their mask."""
+"""Option 1: hide random lung blocks in each view; mask quality weights each image's loss."""
 
 from __future__ import annotations
 
@@ -86,11 +86,20 @@ class MaskedContrastive(Method):
 
     name = "masked-contrastive"
     summary = (
-        "Hides a random share of the lung blocks in each view and weights images by mask quality."
+        "Hides a random share of the lung blocks in each view and weights each image's loss by its "
+        "mask quality."
     )
     citation = (
         "NT-Xent: Chen et al., ICML 2020; masked views: Jing et al., Masked siamese convnets, "
         "arXiv 2206.07700, 2022"
+    )
+    formula = (
+        r"L = \frac{1}{2B} \sum_{i=1}^{2B} \frac{w_i}{\bar{w}} \text{nll}_i, \quad "
+        r"w_i = \max(q_i, q_{\min})"
+    )
+    symbols = (
+        "nll: as in simclr, on views with hidden lung blocks; q: mask quality; q_min: "
+        "quality_floor."
     )
     settings = MaskedContrastiveSettings
     components: ClassVar[dict[str, Component]] = {

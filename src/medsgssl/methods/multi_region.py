@@ -130,6 +130,14 @@ class MultiRegion(Method):
         "Henaff et al., Efficient visual pretraining with contrastive detection (DetCon), ICCV "
         "2021; NT-Xent: Chen et al., ICML 2020"
     )
+    formula = (
+        r"L = \lambda_{\text{global}} \text{NT-Xent}(z) + "
+        r"\lambda_{\text{regions}} \frac{1}{R} \sum_{r=1}^{R} \text{NT-Xent}(z^{(r)})"
+    )
+    symbols = (
+        "z: projections of the whole views; z^(r): of region r, pooled from the last feature "
+        "map; R: regions that are present in both views."
+    )
     settings = MultiRegionSettings
     uses_feature_map = True
     components: ClassVar[dict[str, Component]] = {

@@ -59,6 +59,15 @@ class Simclr(Method):
         "Chen et al., A simple framework for contrastive learning of visual representations, "
         "ICML 2020"
     )
+    formula = (
+        r"L = \frac{1}{2B} \sum_{i=1}^{2B} \text{nll}_i, \quad "
+        r"\text{nll}_i = -\log \frac{\exp(z_i \cdot z_{j(i)} / T)}"
+        r"{\sum_{k \neq i} \exp(z_i \cdot z_k / T)}"
+    )
+    symbols = (
+        "z: unit projections of the 2B views of a batch; j(i): the other view of the image of "
+        "i; T: temperature."
+    )
     settings = SimclrSettings
     uses_masks = False
 

@@ -1,8 +1,9 @@
 """What each of forty families of timm can do here: the table of docs/backbones.md.
 
-    python benchmarks/backbones.py docs/backbones.md
+    python benchmarks/backbones.py docs/backbones.md [MODEL ...]
 
-Random weights, one image at 224 pixels. ``tests/models/test_timm_families.py`` checks the table.
+With names, only their lines are measured; the others stay as they are on the page. Random weights,
+one image at 224 pixels. ``tests/models/test_timm_families.py`` checks the table.
 """
 
 from __future__ import annotations
@@ -143,26 +144,28 @@ def row(model: str) -> Row:
     return Row(model, pooled_difference(encoder), encoder.layout, maps, tuple(refused))
 
 
-def table(rows: list[Row]) -> str:
+def table(lines: list[str]) -> str:
     """Return the Markdown table."""
     head = ["timm model", "pooled equals timm", "map (layout)", "explained by", "refused by"]
-    lines = [head, ["---"] * len(head), *(one.cells() for one in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    top = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head))]
+    return "\n".join([*top, *lines])
 
 
 def main() -> None:
     """Write the table between the marks of the page."""
     warnings.simplefilter("ignore")
-    page = Path(sys.argv[1])
+    page, wanted = Path(sys.argv[1]), set(sys.argv[2:] or MODELS)
     text = page.read_text()
     begin, end = "<!-- table -->\n", "\n<!-- end of table -->"
     before, rest = text.split(begin)
-    after = rest.split(end)[1]
-    rows = []
+    old, after = rest.split(end)
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in old.splitlines()[2:]}
     for model in MODELS:
-        rows.append(row(model))
-        print(" | ".join(rows[-1].cells()), rows[-1].error, flush=True)
-    page.write_text(f"{before}{begin}{table(rows)}{end}{after}")
+        if model in wanted:
+            lines[model] = f"| {' | '.join(row(model).cells())} |"
+            print(lines[model], flush=True)
+            known = [lines[name] for name in MODELS if name in lines]
+            page.write_text(f"{before}{begin}{table(known)}{end}{after}")
 
 
 if __name__ == "__main__":

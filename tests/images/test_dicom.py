@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLosslessSV1
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGExtended12Bit, JPEGLosslessSV1
 
 from medsgssl.errors import ImageError
 from medsgssl.images.decoders import transfer_syntaxes
@@ -197,6 +197,22 @@ def test_a_missing_decoder_is_named_by_the_check_with_what_brings_it(
         assert "medsgssl[dicom]" in caught.value.fix
 
 
+def test_12_bit_jpeg_names_the_one_package_that_decodes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_dicom(tmp_path / "a.dcm", DEEP)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    compress(dataset, bytes(100)).save_as(path, enforce_file_format=True)
+    monkeypatch.setattr("medsgssl.images.decoders.decodes_12_bit_jpeg", lambda: False)
+    for check in (lambda: check_file(path, whole=False), lambda: read_image(path)):
+        with pytest.raises(ImageError, match="of 12 bits is installed") as caught:
+            check()
+        assert "pylibjpeg-libjpeg" in caught.value.fix
+        assert "GPL" in caught.value.fix
+
+
 def test_compressed_pixels_that_claim_more_than_the_header_are_refused(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", DEEP)
     dataset = pydicom.dcmread(path)
@@ -217,7 +233,7 @@ def test_uncompressed_syntaxes_can_always_be_read() -> None:
 
 def test_real_files_of_many_kinds_end_in_an_image_or_a_named_error() -> None:
     data_store = pytest.importorskip("data_store", reason="pydicom-data is not installed")
-    pytest.importorskip("libjpeg", reason="the decoders of medsgssl[dicom] are not installed")
+    pytest.importorskip("gdcm", reason="the decoders of medsgssl[dicom] are not installed")
     paths = [
         *Path(data_store.__file__).parent.rglob("*.dcm"),
         *(Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from medsgssl.data.file_checks import file_formats, note_warnings, set_aside_reasons
 from medsgssl.data.labels import LabelSet, label_array
 from medsgssl.data.readers.base import Reader
 from medsgssl.data.readers.patients import patient_warning
@@ -14,11 +15,18 @@ from medsgssl.runs.data_summary import Audit, CatalogOrigin, DuplicateCounts, Sp
 _SHOWN = 5
 
 
-def audit(table: pd.DataFrame, source: Reader, label_set: LabelSet, origin: CatalogOrigin) -> Audit:
+def audit(
+    table: pd.DataFrame,
+    checked: pd.DataFrame,
+    source: Reader,
+    label_set: LabelSet,
+    origin: CatalogOrigin,
+) -> Audit:
     """Count files, labels, splits and duplicates.
 
     Args:
         table: The catalog's table.
+        checked: What ``check_files`` showed of the files.
         source: Its files.
         label_set: Names the columns of the labels.
         origin: What the catalog is made from.
@@ -45,6 +53,9 @@ def audit(table: pd.DataFrame, source: Reader, label_set: LabelSet, origin: Cata
             "not_in_table_first": extra[:_SHOWN],
             "other_files": found.others,
             "passed_over": {why: len(names) for why, names in found.skipped.items()},
+            "formats": file_formats(checked),
+            "set_aside": set_aside_reasons(checked),
+            "rotation_tags": int(checked["rotated"].sum()),
         },
         "labels": _label_counts(table, label_set),
         "unknown_labels": _unknown_counts(table, label_set),
@@ -55,6 +66,7 @@ def audit(table: pd.DataFrame, source: Reader, label_set: LabelSet, origin: Cata
     numbers["warnings"] = [
         *_reading_warnings(len(table), found, origin),
         *_warnings(table, numbers, label_set, origin),
+        *note_warnings(checked),
     ]
     return numbers
 
@@ -113,6 +125,12 @@ def _warnings(
     if files["unreadable"]:
         some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())
         found.append(f"{files['unreadable']:,} of {total:,} images cannot be read: {some}")
+    found += [
+        f"{row['files']:,} files are {row['format']}, which nothing installed here decodes: "
+        f"{row['install']}"
+        for row in files.get("formats", [])
+        if not row["readable"]
+    ]
     if files["lateral"]:
         found.append(f"{files['lateral']:,} of {total:,} images are lateral views and not used")
     if files["not_in_table"]:

@@ -7,7 +7,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts
+from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts, FileCounts
+
+#: Reasons that are listed by name.
+_SHOWN = 8
 
 
 def audit_view(facts: CatalogSummary) -> RenderableType:
@@ -30,6 +33,9 @@ def _summary(facts: CatalogSummary) -> Table:
         **_understood(facts),
         "Images": f"{files['rows']:,} ({files['usable']:,} usable, {files['missing']:,} missing, "
         f"{files['unreadable']:,} unreadable, {files['lateral']:,} lateral)",
+        "Read as": _formats(files),
+        **({"Set aside": _counted(files["set_aside"])} if files.get("set_aside") else {}),
+        "Rotation tags": f"{files.get('rotation_tags', 0):,} images (not followed)",
         "Not in the table": f"{files['not_in_table']:,} files",
         "Ages set missing": f"{facts.get('ages_set_missing', 0):,}",
         "Split": split["kind"] + ("" if split["seed"] is None else f", seed {split['seed']}"),
@@ -39,6 +45,21 @@ def _summary(facts: CatalogSummary) -> Table:
     for name, value in rows.items():
         shown.add_row(f"[bold]{name}[/]", escape(value))
     return shown
+
+
+def _formats(files: FileCounts) -> str:
+    """Return the formats of the files, with what to install where a decoder is missing."""
+    rows = [
+        f"{row['files']:,} {row['format']}"
+        + ("" if row["readable"] else f", which cannot be decoded here: {row['install']}")
+        for row in files.get("formats", [])
+    ]
+    return "; ".join(rows) or "nothing"
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    shown = [f"{count:,}: {reason}" for reason, count in list(reasons.items())[:_SHOWN]]
+    return "; ".join(shown) + ("; ..." if len(reasons) > _SHOWN else "")
 
 
 def _understood(facts: CatalogSummary) -> dict[str, str]:

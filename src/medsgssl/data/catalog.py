@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.audit import audit
-from medsgssl.data.file_checks import Progress, check_files, note_warnings, set_lateral_aside
+from medsgssl.data.file_checks import Progress, check_files, decoders_changed, set_lateral_aside
 from medsgssl.data.labels import NO_LABELS, LabelSet
 from medsgssl.data.paths import cache_place, data_root
 from medsgssl.data.readers.base import Reader
@@ -253,7 +253,8 @@ def _saved(source: Reader, settings: DataSettings) -> Catalog | None:
     except DataError:
         return None  # missing, damaged or of an older format: the data set itself is at hand
     same = saved.facts.get("inputs_fingerprint") == _inputs(source, settings)
-    return saved if same else None
+    formats = saved.facts["files"].get("formats", [])
+    return saved if same and not decoders_changed(formats) else None
 
 
 def _build(
@@ -291,8 +292,7 @@ def _build(
         "inputs_fingerprint": _inputs(source, settings),
         "max_pixels": settings.max_pixels,
     }
-    audited = audit(table, source, rows.label_set, origin)
-    audited["warnings"] = [*audited["warnings"], *note_warnings(checked)]
+    audited = audit(table, checked, source, rows.label_set, origin)
     return Catalog(source.root, table, {**origin, **audited}, rows.label_set)
 
 

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from medsgssl.config.schema import MAX_PIXELS
-from medsgssl.errors import ImageError
+from medsgssl.errors import ImageError, printable
 from medsgssl.images.reading import check_file
+from medsgssl.runs.data_summary import FormatCount
 from medsgssl.utils.system import cpu_count
 
 Progress = Callable[[int, int], None]
-FileRow = tuple[str, str, str, str]
-"""Status, problem, content hash and notes of one file."""
+
+
+class FileRow(NamedTuple):
+    """What is known of one file; the columns of ``check_files``."""
+
+    status: str
+    problem: str = ""
+    content_hash: str = ""
+    notes: str = ""
+    kind: str = ""
+    transfer_syntax: str = ""
+    install: str = ""
+    reason: str = ""
+    rotated: bool = False
+
 
 _CHUNK = 256
 
@@ -42,8 +58,11 @@ def check_files(
 
     Returns:
         ``status`` (``ok``, ``missing``, ``unreadable``), ``problem``, ``content_hash`` (128-bit
-        BLAKE2 in hexadecimal, or ``""``) and ``notes`` (what in a file is passed over when it is
-        read, or ``""``), ``N`` rows with the index of ``paths``.
+        BLAKE2 in hexadecimal, or ``""``), ``notes`` (what in a file is passed over when it is
+        read, or ``""``), ``kind`` (``png``, ...; ``""`` where unreadable for another reason than a
+        missing decoder), ``transfer_syntax`` (UID, of DICOM), ``install`` (what brings a missing
+        decoder), ``reason`` (the problem without names and numbers) and ``rotated`` (has a
+        rotation tag); ``N`` rows with the index of ``paths``.
     """
     files = paths.tolist()
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
@@ -59,8 +78,8 @@ def check_files(
             results += part
             if progress is not None:
                 progress(len(results), len(files))
-    columns = ["status", "problem", "content_hash", "notes"]
-    return pd.DataFrame(results, index=paths.index, columns=columns, dtype="str")
+    frame = pd.DataFrame(results, index=paths.index, columns=list(FileRow._fields), dtype="str")
+    return frame.assign(rotated=[row.rotated for row in results])
 
 
 def set_lateral_aside(checked: pd.DataFrame, views: pd.Series) -> pd.DataFrame:
@@ -80,11 +99,86 @@ def note_warnings(checked: pd.DataFrame) -> list[str]:
     return [f"{count} images: {note}" for note, count in counts.most_common()]
 
 
+def file_formats(checked: pd.DataFrame) -> list[FormatCount]:
+    """Count the result of ``check_files`` by format, most frequent first.
+
+    Files whose decoder is missing are counted with what to install; others that cannot be read
+    are not, since nobody knows what they are.
+    """
+    keys = ["kind", "transfer_syntax", "install"]
+    rows = checked.loc[checked["kind"] != "", keys].itertuples(index=False, name=None)
+    counts: Counter[tuple[str, str, str]] = Counter(rows)
+    return [
+        FormatCount(
+            format=_format_name(kind, syntax),
+            files=files,
+            transfer_syntax=syntax,
+            readable=not install,
+            install=install,
+        )
+        for (kind, syntax, install), files in counts.most_common()
+    ]
+
+
+def decoders_changed(formats: Sequence[FormatCount]) -> bool:
+    """Return whether files can be decoded now that could not when they were counted, or reverse."""
+    compressed = [row for row in formats if row["transfer_syntax"]]
+    if not compressed:
+        return False
+    from medsgssl.images.decoders import INSTALL_12_BIT, is_readable  # noqa: PLC0415
+
+    return any(
+        is_readable(row["transfer_syntax"], 12 if row["install"] == INSTALL_12_BIT else 8)
+        != row["readable"]
+        for row in compressed
+    )
+
+
+def set_aside_reasons(checked: pd.DataFrame) -> dict[str, int]:
+    """Count the unreadable files in the result of ``check_files`` by reason, most frequent first.
+
+    Numbers and names are left out of the reasons, so that equal ones can be counted.
+    """
+    reasons = checked.loc[checked["status"] == "unreadable", "reason"]
+    return {str(reason): int(count) for reason, count in reasons.value_counts().items()}
+
+
+def _format_name(kind: str, syntax: str) -> str:
+    if not syntax:
+        return kind.upper()
+    # pydicom is slow to import, and most data sets are PNG.
+    from medsgssl.images.decoders import syntax_name  # noqa: PLC0415
+
+    return f"{kind.upper()} ({syntax_name(syntax)})"
+
+
+def _reason(problem: str, path: Path) -> str:
+    """Return a problem without the file's name and without numbers."""
+    text = problem.removeprefix(printable(str(path))).strip()
+    head = text if "decoder" in text else text.split(":")[0]
+    return re.sub(r"\d+(?:[.,]\d+)*", "N", head) if "decoder" not in text else head
+
+
 def _check_one(path: Path | None, whole: bool, max_pixels: int) -> FileRow:
     if path is None:
-        return "missing", "no such image file in the data folder", "", ""
+        return FileRow("missing", "no such image file in the data folder")
     try:
         check = check_file(path, whole=whole, max_pixels=max_pixels)
     except ImageError as error:
-        return "unreadable", error.problem, "", ""
-    return "ok", "", check.content_hash, "; ".join(check.notes)
+        syntax = str(getattr(error, "transfer_syntax", ""))
+        return FileRow(
+            "unreadable",
+            error.problem,
+            kind="dicom" if syntax else "",
+            transfer_syntax=syntax,
+            install=error.fix if syntax else "",
+            reason=_reason(error.problem, path),
+        )
+    return FileRow(
+        "ok",
+        content_hash=check.content_hash,
+        notes="; ".join(check.notes),
+        kind=check.kind,
+        transfer_syntax=check.transfer_syntax,
+        rotated=check.orientation != 1,
+    )

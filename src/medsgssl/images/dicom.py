@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom.encaps import generate_fragments
 
 from medsgssl.errors import ImageError
-from medsgssl.images.decoders import INSTALL_DECODERS, unreadable_reason
+from medsgssl.images.decoders import require_decoder
 from medsgssl.images.display_luts import UnusableLutError, modality_values, voi_values
 from medsgssl.images.integrity import require_size
 from medsgssl.images.jpeg import compressed_size
@@ -102,8 +102,11 @@ def read_header(content: bytes, path: Path) -> pydicom.Dataset:
         raise _not_decoded(path, error) from error
 
 
-def check_header(dataset: pydicom.Dataset, path: Path, max_pixels: int) -> None:
+def check_header(dataset: pydicom.Dataset, path: Path, max_pixels: int) -> str:
     """Check that a parsed file holds one image that can be decoded here.
+
+    Returns:
+        The UID of its transfer syntax; empty where the header has none.
 
     Raises:
         ImageError: It has no pixels, several frames, too many pixels, or no decoder is installed.
@@ -120,9 +123,7 @@ def check_header(dataset: pydicom.Dataset, path: Path, max_pixels: int) -> None:
     meta = getattr(dataset, "file_meta", None)
     uid = str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
     if uid:
-        reason = unreadable_reason(uid)
-        if reason is not None:
-            raise ImageError(f"{path} cannot be decoded: {reason}", INSTALL_DECODERS)
+        require_decoder(path, uid, int(_number(dataset, "BitsStored") or 8))
     stream = _stream_size(dataset)
     if stream is not None and stream[0] * stream[1] > max_pixels:
         raise ImageError(
@@ -130,6 +131,7 @@ def check_header(dataset: pydicom.Dataset, path: Path, max_pixels: int) -> None:
             f"{columns:.0f} x {rows:.0f}",
             _FETCH,
         )
+    return uid
 
 
 _FETCH = "fetch the file again, or convert it to PNG with a DICOM tool"

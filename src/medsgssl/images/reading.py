@@ -32,11 +32,15 @@ class FileCheck:
         kind: The format, decided by the content.
         content_hash: 128-bit BLAKE2 in hexadecimal; empty where the file was not read whole.
         notes: What in the file is passed over when it is read.
+        orientation: EXIF orientation, 1 to 8; 1 is upright, also where there is no tag.
+        transfer_syntax: UID of the compression of a DICOM file; empty otherwise.
     """
 
     kind: Kind
     content_hash: str
     notes: tuple[str, ...]
+    orientation: int = 1
+    transfer_syntax: str = ""
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -93,15 +97,14 @@ def check_file(path: Path, *, whole: bool, max_pixels: int = MAX_PIXELS) -> File
         if not whole:
             header = check_image(path, max_pixels)
             if header.sure:
-                return FileCheck(header.kind, "", header.notes)
+                return FileCheck(header.kind, "", header.notes, header.orientation)
         content, header = read_checked(path, max_pixels)
-        notes = header.notes
-        if header.kind == "dicom" and not whole:
-            _check_dicom(content, path, max_pixels)
-        elif not header.sure:
+        notes, dicom = header.notes, header.kind == "dicom"
+        syntax = _check_dicom(content, path, max_pixels) if dicom else ""
+        if not header.sure and (whole or not dicom):
             notes += _gray(content, header.kind, path, max_pixels)[1]
         digest = hashlib.blake2b(content, digest_size=16).hexdigest() if whole else ""
-        return FileCheck(header.kind, digest, notes)
+        return FileCheck(header.kind, digest, notes, header.orientation, syntax)
 
 
 @contextlib.contextmanager
@@ -138,10 +141,10 @@ def _gray(
     return gray, tuple(radiograph.notes)
 
 
-def _check_dicom(content: bytes, path: Path, max_pixels: int) -> None:
+def _check_dicom(content: bytes, path: Path, max_pixels: int) -> str:
     from medsgssl.images.dicom import check_header, read_header
 
-    check_header(read_header(content, path), path, max_pixels)
+    return check_header(read_header(content, path), path, max_pixels)
 
 
 def _decoded(content: bytes, path: Path) -> NDArray[Any]:

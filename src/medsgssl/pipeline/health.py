@@ -224,16 +224,22 @@ def _hub() -> Check:
 
 def _dicom() -> Check:
     from medsgssl.images.decoders import (  # noqa: PLC0415 - pydicom is slow to import
+        INSTALL_12_BIT,
         INSTALL_DECODERS,
+        decodes_12_bit_jpeg,
         transfer_syntaxes,
     )
 
     syntaxes = transfer_syntaxes()
     unreadable = [syntax.name for syntax in syntaxes if not syntax.readable]
+    readable = "; ".join(syntax.name for syntax in syntaxes if syntax.readable)
     value = f"{len(syntaxes) - len(unreadable)} of {len(syntaxes)} compressions are readable"
-    if not unreadable:
-        return Check("DICOM", "ok", value)
-    return Check("DICOM", "warning", f"{value}; not {'; '.join(unreadable)}", INSTALL_DECODERS)
+    if unreadable:
+        value = f"{value}: {readable}. Not readable: {'; '.join(unreadable)}"
+        return Check("DICOM", "warning", value, INSTALL_DECODERS)
+    if not decodes_12_bit_jpeg():
+        value = f"{value}, JPEG Extended of 8 bits alone (12 bits: {INSTALL_12_BIT})"
+    return Check("DICOM", "ok", f"{value}: {readable}")
 
 
 def _data(settings: DataSettings) -> Check:

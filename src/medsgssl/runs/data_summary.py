@@ -50,6 +50,16 @@ class SplitSummary(TypedDict):
     listed_without_row: NotRequired[int]
 
 
+class FormatCount(TypedDict):
+    """Files of one format, and whether they can be decoded on this machine."""
+
+    format: str  # "PNG", "DICOM (JPEG 2000)"
+    files: int
+    transfer_syntax: str  # UID of the compression of DICOM; "" otherwise
+    readable: bool
+    install: str  # what brings the decoder that is missing; "" where none is
+
+
 class FileCounts(TypedDict):
     """Image files by status."""
 
@@ -62,6 +72,9 @@ class FileCounts(TypedDict):
     not_in_table_first: list[str]
     other_files: NotRequired[dict[str, int]]  # files that are no image, by suffix
     passed_over: NotRequired[dict[str, int]]  # by reason
+    formats: NotRequired[list[FormatCount]]  # most frequent first
+    set_aside: NotRequired[dict[str, int]]  # unreadable files by reason
+    rotation_tags: NotRequired[int]  # images with a rotation tag, which is not followed
 
 
 class SplitCounts(TypedDict):

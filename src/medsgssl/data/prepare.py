@@ -86,7 +86,7 @@ def prepare_data(config: Config, console: Console, *, needs_masks: bool) -> Prep
     if not needs_masks:
         masks = config.masks.model_copy(update={"source": "none"})
         config = config.model_copy(update={"masks": masks})
-    # LocalizedBoxes for before anything long begins.
+    # Looked for before anything long begins.
     folders = [] if config.no_pretrain else extra_datasets(config.data)
     first = _prepare_set(config, console)
     more = [_prepare_set(_further(config, data), console, first.catalog) for data in folders]

@@ -55,7 +55,11 @@ def replace_absent(pooled_NRC: Tensor, present_NR: Tensor) -> Tensor:
 
 
 def region_nt_xent(
-    z1_BRD: Tensor, z2_BRD: Tensor, present_BR: Tensor, temperature: float
+    z1_BRD: Tensor,
+    z2_BRD: Tensor,
+    present_BR: Tensor,
+    temperature: float,
+    within_region: bool = False,
 ) -> Tensor:
     """Return NT-Xent of each region, (R,).
 
@@ -68,13 +72,21 @@ def region_nt_xent(
         z2_BRD: Unit projections in the second views, (B, R, D) float.
         present_BR: (B, R) bool, whether the region is large enough in both views.
         temperature: T > 0.
+        within_region: Take as negatives the same region of other images alone.
 
     Returns:
         (R,) float; the mean over the ranks is the loss of the global batch.
     """
-    nll = nt_xent_terms(
-        z1_BRD.flatten(0, 1), z2_BRD.flatten(0, 1), temperature, present_BR.flatten()
-    )
+    if within_region:
+        each = (z1_BRD.unbind(dim=1), z2_BRD.unbind(dim=1), present_BR.unbind(dim=1))
+        terms = [
+            nt_xent_terms(z1, z2, temperature, here) for z1, z2, here in zip(*each, strict=True)
+        ]
+        nll = torch.stack(terms, dim=1)
+    else:
+        nll = nt_xent_terms(
+            z1_BRD.flatten(0, 1), z2_BRD.flatten(0, 1), temperature, present_BR.flatten()
+        )
     weights = present_BR.float()
     count = _mean_over_ranks(weights.sum(dim=0))
     nll_BR = nll.view(2, *present_BR.shape).mean(dim=0)

@@ -64,19 +64,20 @@ def midline_columns(batch: ViewBatch) -> Tensor:
     return frame[:, 0, 0] * (first + last) / 2 + frame[:, 0, 2]
 
 
-def anchor_weights(scores_2B: Tensor, quality_B: Tensor, saliency_temperature: float) -> Tensor:
-    """Return the weight of each view, (2B,), with mean 1 over all ranks and without gradient.
+def anchor_weights(scores_VB: Tensor, quality_B: Tensor, saliency_temperature: float) -> Tensor:
+    """Return the weight of each view, (V B,), with mean 1 over all ranks and without gradient.
 
-    w = 2B softmax(q score / saliency_temperature): a score from a mask that is not trusted
+    w = V B softmax(q score / saliency_temperature): a score from a mask that is not trusted
     counts as none, so with q = 0 throughout all weights are 1.
 
     Args:
-        scores_2B: Saliency scores, first views first, (2B,).
+        scores_VB: Saliency scores of V views of each image, first views first, (V B,).
         quality_B: q of each image, in [0, 1].
         saliency_temperature: Temperature of the softmax.
     """
     # Scores are capped: exp needs no shift; normalize_weights divides by the global mean.
-    return normalize_weights(torch.exp(quality_B.repeat(2) * scores_2B / saliency_temperature))
+    quality_VB = quality_B.repeat(len(scores_VB) // len(quality_B))
+    return normalize_weights(torch.exp(quality_VB * scores_VB / saliency_temperature))
 
 
 def pooling_weights(maps_2BWW: Tensor, quality_B: Tensor, cells: tuple[int, int]) -> Tensor:

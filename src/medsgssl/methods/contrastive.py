@@ -90,7 +90,12 @@ class ContrastiveTask(Task):
 
 def stack_views(values: Tensor) -> Tensor:
     """Turn (B, V, ...) into (2B, ...): the first views of all images, then the second views."""
-    return torch.cat([values[:, 0], values[:, 1]])
+    return views_first(values[:, :2])
+
+
+def views_first(values: Tensor) -> Tensor:
+    """Turn (B, V, ...) into (V B, ...): the first views of all images, then the second, ..."""
+    return values.transpose(0, 1).flatten(0, 1)
 
 
 def global_batch(batch: ViewBatch) -> int:

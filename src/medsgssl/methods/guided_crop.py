@@ -12,7 +12,7 @@ from medsgssl.config.schema import ViewSettings
 from medsgssl.errors import ConfigError
 from medsgssl.losses.nt_xent import nt_xent, nt_xent_chance, nt_xent_floor
 from medsgssl.methods.base import Component, Method
-from medsgssl.methods.contrastive import ContrastiveSettings, global_batch
+from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, views_first
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
 from medsgssl.models.projector import Projector
@@ -73,7 +73,7 @@ class GuidedCropTask(Task):
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode all views in one pass and contrast them pair by pair."""
         own, count = self._settings, batch.images.shape[1]
-        images, masks = _views_first(batch.images), _views_first(batch.masks)
+        images, masks = views_first(batch.images), views_first(batch.masks)
         pooled = self.encoder(images, masks, batch.quality.repeat(count)).pooled
         views = self.projector(pooled).chunk(count)
         terms: dict[str, Tensor] = {}
@@ -94,11 +94,6 @@ class GuidedCropTask(Task):
             chance=dict.fromkeys(terms, nt_xent_chance(global_batch(batch))),
             metrics={"lung_cover": batch.masks[:, :2].float().mean()},
         )
-
-
-def _views_first(values: Tensor) -> Tensor:
-    """Turn (B, V, ...) into (V B, ...): the first views of all images, then the second, ..."""
-    return values.transpose(0, 1).flatten(0, 1)
 
 
 @register

@@ -144,24 +144,49 @@ def report(
 
 
 @study_app.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the packed study.")],
+) -> None:
+    """Write a study as one small file per run, to share: all that its report is made from.
+
+    Each file holds predictions, configuration, audit and logs, and no weights or images.
+    `medsgssl study report` and `study table` take the packed folder.
+    """
+    from medsgssl.study.packed import pack_study
+    from medsgssl.utils.formatting import size
+
+    written = pack_study(folder, out)
+    num_bytes = sum(path.stat().st_size for path in written)
+    typer.echo(f"{len(written)} runs in {out}, {size(num_bytes)}")
+
+
+@study_app.command()
+def unpack(
+    folder: Annotated[Path, typer.Argument(metavar="PACKED", help="A packed study.")],
+    out: StudyFolder,
+) -> None:
+    """Write a packed study as run folders again; `study run` then does what is missing."""
+    from medsgssl.study.packed import unpack_study
+
+    typer.echo(f"{len(unpack_study(folder, out))} runs in {out}")
+
+
+@study_app.command()
 def table(
     folders: Annotated[
         list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The Markdown file.")],
     control: Annotated[str, typer.Option(help="The arm to compare with.")] = "simclr",
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Time a pretraining step of every arm now.")
-    ] = False,
 ) -> None:
-    """Write each method beside its no-pretraining baseline, as Markdown with every command.
+    """Write the results as one Markdown page: verdicts, tables, compute and commands.
 
-    The table has the mean AUC on test, the gain of pretraining and the cost of an epoch, from
-    result files alone.
+    From result files alone, of a study (packed or not) or of run folders.
     """
     from medsgssl.report.results_page import write_results
 
-    typer.echo(f"Table: {write_results(folders, out, control=control, measure=measure)}")
+    typer.echo(f"Table: {write_results(folders, out, control=control)}")
 
 
 @study_app.command()

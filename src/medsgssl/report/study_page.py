@@ -17,6 +17,7 @@ from medsgssl.report.prose import merge_warnings
 from medsgssl.report.tables import Table, format_interval, p_text, write_tables
 from medsgssl.report.verdict_rows import family_text, verdict_rows
 from medsgssl.study.analysis import Analysis, analyze
+from medsgssl.study.packed import opened_studies
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import RULE, MethodVerdict
@@ -45,7 +46,7 @@ def write_study_report(
     Tables are written as CSV, LaTeX and Markdown, figures as SVG and PDF.
 
     Args:
-        folders: One study, or run folders.
+        folders: One study, packed or not, or run folders.
         out: Folder of the report; ``report_folder`` by default.
         control: Label of the arm to compare with.
         confidence: Nominal coverage.
@@ -57,8 +58,13 @@ def write_study_report(
         ConfigError: A folder holds no run.
         DataError: A file is damaged, or the runs do not compare.
     """
-    analysis = analyze(folders, control=control, confidence=confidence)
     folder = out or report_folder(folders)
+    with opened_studies(folders) as opened:
+        analysis = analyze(opened, control=control, confidence=confidence)
+        return _write(analysis, folder)
+
+
+def _write(analysis: Analysis, folder: Path) -> Path:
     tables = study_tables.study_tables(analysis)
     write_tables(list(tables.values()), folder)
     write_checklist(analysis, folder)

@@ -344,7 +344,6 @@ def runs(analysis: Analysis) -> Table:
     """Return every run."""
     columns = (
         Column("run", "run", "text"),
-        Column("folder", "folder", "text", page=False),
         ARM,
         LABELS,
         Column("seed", "seed", "count"),
@@ -356,7 +355,6 @@ def runs(analysis: Analysis) -> Table:
     rows: list[Row] = [
         {
             "run": run.name,
-            "folder": str(run.folder.path),
             "arm": arm.label,
             "labels": arm.fraction,
             "seed": run.seed,

@@ -171,8 +171,8 @@ class StudyPlan:
     def joined(self, folder: Path) -> StudyPlan:
         """Return this plan with the runs that the folder's plan has beside its own.
 
-        Methods, seeds, fractions and controls may be added to a study; its settings may not
-        change, or the runs would not compare.
+        Methods, seeds, fractions and controls may be added to a study, and the folder of the data
+        may move; its settings may not change, or the runs would not compare.
 
         Raises:
             ConfigError: The folder holds a study of other settings, or something else.
@@ -199,9 +199,10 @@ class StudyPlan:
         added = [run for run in self.runs if run.name not in {known.name for known in old.runs}]
         more = [one for one in self.family if one not in old.family]
         if not added and not more:
-            return old
+            return replace(old, data=self.data)
         return replace(
             old,
+            data=self.data,
             runs=(*old.runs, *added),
             family=(*old.family, *more),
             earlier=(*old.earlier, old.hash),

@@ -24,9 +24,10 @@ from medsgssl.data.stratify import patient_labels
 from medsgssl.evaluation.multiplicity import holm
 from medsgssl.evaluation.predictions import Split
 from medsgssl.study.arms import gather_arms
-from medsgssl.study.comparisons import compare_arms
+from medsgssl.study.comparisons import Comparison, compare_arms
 from medsgssl.study.simulation import ScoreModel, simulate_study
 from medsgssl.study.statistics import ResampledTestSet
+from medsgssl.study.strata import Strata
 from medsgssl.study.verdict import judge
 from medsgssl.utils.io import atomic_path, write_text
 
@@ -74,6 +75,7 @@ def structure() -> tuple[Split, list[Split]]:
         made_up = pd.DataFrame(labels[rows], columns=[f"label_{name}" for name in DISEASES])
         made_up[[f"score_{name}" for name in DISEASES]] = 0.0
         made_up["patient_id"] = table.loc[rows, "patient"].astype(str).str.zfill(8).to_numpy()
+        made_up["sex"], made_up["age"] = "", np.nan
         made_up["view_position"] = np.where(table.loc[rows, "view"], "AP", "PA")
         return Split(
             DISEASES,
@@ -132,7 +134,7 @@ def one_study(cell: Cell, tests: Sequence[Split], number: int) -> list[dict[str,
                 "p": corrected[name],
             }
         )
-    if number % 20 == 0:  # slower than all the others together
+    if number % (100 if cell.folds else 20) == 0:  # slower than all the others together
         rows.append(
             {
                 "kind": "difference of mean AP",
@@ -140,6 +142,8 @@ def one_study(cell: Cell, tests: Sequence[Split], number: int) -> list[dict[str,
                 "interval": first.mean_ap.interval,
             }
         )
+    if number % 5 == 0:
+        rows += _by_view(first, bench)
     among = bench.primary
     means = first.arm.each(lambda run: run.mean_auc(among))
     alone = {key: bench.estimate({key: one}) for key, one in list(means.items())[:1]}
@@ -149,6 +153,15 @@ def one_study(cell: Cell, tests: Sequence[Split], number: int) -> list[dict[str,
     ):
         rows.append({"kind": kind, "value": found.value, "interval": found.interval})
     return rows
+
+
+def _by_view(comparison: Comparison, bench: ResampledTestSet) -> list[dict[str, Any]]:
+    """Return the intervals of the subgroup tables: within AP and PA, and of the interaction."""
+    tests = Strata(bench).subgroups(comparison)
+    points = [("difference within a view", part.difference) for part in tests.strata]
+    points += [(f"mean AUC within {part.name}", part.own) for part in tests.strata]
+    points += [("interaction with the view", one.difference) for one in tests.interactions]
+    return [{"kind": kind, "value": one.value, "interval": one.interval} for kind, one in points]
 
 
 def simulate(cells: Sequence[Cell], tests: Callable[[Cell], Sequence[Split]], folder: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medsgssl.evaluation.effects import Effect, over_folds, over_seeds
+from medsgssl.evaluation.effects import Effect, average
 from medsgssl.evaluation.jackknife import Statistic
 from medsgssl.evaluation.multiplicity import simultaneous_level
 
@@ -12,7 +12,7 @@ NOTHING = np.zeros(10)
 
 
 def _seeds(*values: float, influences: np.ndarray = NOTHING) -> Effect:
-    return over_seeds([Statistic(value, influences) for value in values])
+    return average([Statistic(value, influences) for value in values])
 
 
 def test_without_patients_the_interval_is_students() -> None:
@@ -47,16 +47,19 @@ def test_variances_of_seeds_and_patients_add_up() -> None:
 def test_overlapping_training_sets_widen_folds() -> None:
     parts = [np.zeros(300) for _ in range(3)]
     for fold, part in enumerate(parts):
-        part[100 * fold : 100 * fold + 100] = 0.01  # v_f = 0.01
-    alike = over_folds(
-        [Statistic(value, part) for value, part in zip((0.1, 0, 0.1), parts, strict=True)]
+        part[100 * fold : 100 * fold + 100] = 0.01
+    v_f = 100 * 0.01**2
+    alike = average(
+        [Statistic(value, part) for value, part in zip((0.1, 0, 0.1), parts, strict=True)],
+        folds=True,
     )
-    spread = np.var([0.1, 0, 0.1], ddof=1) * (1 / 3 + 1 / 2)
-    assert alike.standard_error**2 == pytest.approx(3 * 0.01 / 9 + spread)
-    apart = over_folds(
-        [Statistic(value, part) for value, part in zip((0.5, 0, 0.4), parts, strict=True)]
+    # Folds no further apart than their patients explain: these alone remain.
+    assert alike.standard_error**2 == pytest.approx(3 * v_f / 9)
+    apart = average(
+        [Statistic(value, part) for value, part in zip((0.5, 0, 0.4), parts, strict=True)],
+        folds=True,
     )
-    beyond = np.var([0.5, 0, 0.4], ddof=1)
+    beyond = np.var([0.5, 0, 0.4], ddof=1) - v_f
     assert apart.training == pytest.approx(beyond * (1 / 3 + 1 / 2))
 
 
@@ -106,9 +109,7 @@ def test_simultaneous_intervals_hold_jointly() -> None:
             patients = (shared + rng.normal(size=100)) / np.sqrt(200)  # variance of the sum: 1
             seeds = rng.normal(0, np.sqrt(3), 3)
             family.append(
-                over_seeds(
-                    [Statistic(patients.sum() + s, patients - patients.mean()) for s in seeds]
-                )
+                average([Statistic(patients.sum() + s, patients - patients.mean()) for s in seeds])
             )
         level = simultaneous_level(family, 0.05)
         ends = [one.interval(level) for one in family]

@@ -5,9 +5,14 @@ Seeds: all runs are tested on the same patients, and the unit is the value ``d_s
 variance over patients of the mean, from the jackknife. Nothing is subtracted, so that the error is
 rather too large than too small.
 
-Folds: the folds' training sets overlap, so ``SE^2 = sum_f v_f / K^2 + s_d^2 (1/K + 1/(K-1))``. The
-folds' patients are disjoint and the spread holds their variance too, yet it is not subtracted: with
-``max(0, s_d^2 - mean_f v_f)`` 16 % of simulated studies of six equal methods had a false verdict.
+Folds: ``SE^2 = V + T (1/K + 1/(K-1))``. The folds' patients are disjoint, so the spread between
+folds holds their variance too: ``T = max(0, s_d^2 - K V)`` is what training adds. The second term
+in brackets is there because the folds' training sets overlap.
+
+``s_d^2`` is pooled over the arms of a study (``medsgssl.evaluation.spread``): from the five folds
+of one comparison alone, ``T`` is 0 too often, and one study in six of six equal methods had a
+false verdict. For the same reason ``T`` is not taken to be as well known as ``s_d^2``, see
+``Effect.df``.
 
 Sources:
     Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics
@@ -28,9 +33,8 @@ from scipy import special
 
 from medsgssl.evaluation.jackknife import Statistic
 from medsgssl.evaluation.resampled_auc import Floats
+from medsgssl.evaluation.spread import Spread
 
-#: Fewer seeds or folds than these bear no verdict.
-MIN_REPEATS = 3
 #: Power that the smallest detectable difference is stated for.
 POWER = 0.8
 
@@ -44,14 +48,19 @@ class Effect:
         values: ``(K,)`` of the seeds or folds.
         influences: Of all test patients on the mean; their squares sum to the patients' part of
             its variance. NaN where that cannot be computed.
-        training: Part of the variance that training adds: seeds, order, training set.
+        folds: Whether the values are of folds, whose patients differ and whose training sets
+            overlap.
+        spread: Of the values; None with a single one.
+        difference: Whether the values are differences of two arms.
         max_patient_df: Upper limit of the degrees of freedom of the patients' part.
     """
 
     value: float
     values: Floats
     influences: Floats
-    training: float
+    folds: bool = False
+    spread: Spread | None = None
+    difference: bool = True
     max_patient_df: float = float("inf")
 
     @property
@@ -63,6 +72,20 @@ class Effect:
     def patient_variance(self) -> float:
         """The patients' part of the variance."""
         return float((self.influences**2).sum())
+
+    @cached_property
+    def training(self) -> float:
+        """The part of the variance that training adds: seeds, order, training set."""
+        if self.spread is None:
+            return 0.0
+        count = self.repeats
+        if not self.folds:
+            return self.spread.variance / count
+        return self._between_folds * (1 / count + 1 / (count - 1))
+
+    @property
+    def _between_folds(self) -> float:
+        return 0.0 if self.spread is None else max(0, self.spread.variance - self.spread.patients)
 
     @cached_property
     def standard_error(self) -> float:
@@ -85,12 +108,26 @@ class Effect:
 
     @cached_property
     def df(self) -> float:
-        """Satterthwaite's degrees of freedom of the standard error."""
-        doubt = self.patient_variance**2 / self.patient_df
-        if self.training > 0:
-            doubt += self.training**2 / (self.repeats - 1)
-        total = (self.patient_variance + self.training) ** 2
-        return total / doubt if doubt > 0 else float("inf")
+        """Degrees of freedom of the standard error.
+
+        Of seeds Satterthwaite's, and of a single arm, where patients are nearly all of the
+        variance. Of differences over folds the spread decides alone: those of ``s_d^2``, and fewer
+        where the training part is little beside it, because a small difference of large variances
+        is known badly. The error of ``T`` is taken as the geometric mean of what it would be
+        relative to ``T`` and to ``s_d^2``: with the first alone intervals are too short, with the
+        second too long (``make simulations``).
+        """
+        total = self.patient_variance + self.training
+        if self.spread is None or total == 0:
+            return self.patient_df
+        if not self.folds or not self.difference:
+            doubt = self.patient_variance**2 / self.patient_df
+            doubt += self.training**2 / self.spread.df
+            return total**2 / doubt if doubt > 0 else float("inf")
+        count = self.repeats
+        doubtful = np.sqrt(self._between_folds * self.spread.variance)
+        relative = total / (self.patient_variance + doubtful * (1 / count + 1 / (count - 1)))
+        return min(max(self.spread.df * float(relative) ** 2, 1.0), self.max_patient_df)
 
     @property
     def p(self) -> float | None:
@@ -135,31 +172,32 @@ def _tail(t: float, df: float) -> float:
     return float(special.ndtr(-t)) if not np.isfinite(df) else float(special.stdtr(df, -t))
 
 
-def over_seeds(statistics: Sequence[Statistic], max_patient_df: float = float("inf")) -> Effect:
-    """Average one statistic over seeds tested on the same patients.
+def average(
+    statistics: Sequence[Statistic],
+    *,
+    folds: bool = False,
+    difference: bool = True,
+    pooled: Spread | None = None,
+    max_patient_df: float = float("inf"),
+) -> Effect:
+    """Average one statistic over seeds or folds.
 
     Args:
-        statistics: One per seed, at least one; with one the seeds' part is missing.
+        statistics: One per seed, all of the same patients, or one per fold, whose patients are
+            disjoint: those of other folds have no influence on it. With a single one the training
+            part is missing.
+        folds: Whether they are of folds.
+        difference: Whether they are differences of two arms, or values of one.
+        pooled: Spread of such a difference over the arms of the study.
         max_patient_df: Upper limit of the degrees of freedom of the patients' part.
     """
     values = np.array([one.value for one in statistics])
     influences = np.mean([one.influences for one in statistics], axis=0)
-    count = len(values)
-    training = float(values.var(ddof=1)) / count if count > 1 else 0.0
-    return Effect(float(values.mean()), values, influences, training, max_patient_df)
-
-
-def over_folds(statistics: Sequence[Statistic], max_patient_df: float = float("inf")) -> Effect:
-    """Average one statistic over folds with disjoint patients.
-
-    Args:
-        statistics: One per fold, at least one; patients of other folds have no influence on it.
-        max_patient_df: Upper limit of the degrees of freedom of the patients' part.
-    """
-    values = np.array([one.value for one in statistics])
-    influences = np.mean([one.influences for one in statistics], axis=0)
-    count = len(values)
-    training = 0.0
+    count, spread = len(values), None
     if count > 1:
-        training = float(values.var(ddof=1)) * (1 / count + 1 / (count - 1))
-    return Effect(float(values.mean()), values, influences, training, max_patient_df)
+        patients = count * float((influences**2).sum()) if folds else 0.0
+        spread = Spread(float(values.var(ddof=1)), patients, count - 1)
+        spread = spread.toward(pooled) if pooled is not None else spread
+    return Effect(
+        float(values.mean()), values, influences, folds, spread, difference, max_patient_df
+    )

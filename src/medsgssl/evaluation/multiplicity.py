@@ -72,7 +72,7 @@ def simultaneous_level(family: Sequence[Effect], level: float, seed: int = 0) ->
     drawn = np.sqrt(shares) * (rng.standard_normal((_DRAWS, len(made))) @ root.T)
     drawn += np.sqrt(1 - shares) * rng.standard_normal(drawn.shape)
     patient_df = np.minimum([one.patient_df for one in made], 1e6)
-    training_df = np.array([max(one.repeats - 1, 1) for one in made])
+    training_df = np.array([one.spread.df if one.spread else 1.0 for one in made])
     # Degrees of freedom follow from the drawn variances, as they do in a study: Satterthwaite's
     # approximation errs where few seeds happen to agree, and this is where it is found out.
     parts = np.stack(
@@ -83,5 +83,10 @@ def simultaneous_level(family: Sequence[Effect], level: float, seed: int = 0) ->
     )
     variance = parts.sum(axis=0)
     df = variance**2 / (parts[0] ** 2 / patient_df + parts[1] ** 2 / training_df)
+    folds = np.flatnonzero([one.folds for one in made])
+    if len(folds):  # one number for both parts
+        whole = np.minimum([made[n].df for n in folds], 1e6)
+        variance[:, folds] = rng.chisquare(whole, (_DRAWS, len(folds))) / whole
+        df[:, folds] = whole
     smallest = (2 * special.stdtr(df, -np.abs(drawn) / np.sqrt(variance))).min(axis=1)
     return float(min(np.quantile(smallest, level), level))

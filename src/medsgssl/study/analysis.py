@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsgssl.evaluation.effects import MIN_REPEATS
+from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.arms import Arm, ArmMeans, arm_means, gather_arms
 from medsgssl.study.collect import Collected, FinishedRun, collect
 from medsgssl.study.comparisons import Comparison, compare_arms, unmatched

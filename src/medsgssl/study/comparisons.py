@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,14 +10,16 @@ from typing import Literal
 from medsgssl.errors import ConfigError
 from medsgssl.evaluation.effects import Effect
 from medsgssl.evaluation.few_patients import MIN_PATIENTS, class_patients
+from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
 from medsgssl.evaluation.multiplicity import holm
+from medsgssl.evaluation.spread import Spread
 from medsgssl.methods.registry import find_method
 from medsgssl.study.arms import Arm
 from medsgssl.study.matching import tuned_apart, unlike
 from medsgssl.study.statistics import Chosen, PointEstimate, ResampledTestSet, paired
 
 Kind = Literal["control", "baseline", "masks", "component"]
-
+Pick = Callable[[JackknifedScores], Statistic]
 
 #: What a comparison of each kind answers.
 QUESTIONS: dict[Kind, str] = {
@@ -55,6 +57,8 @@ class Comparison:
         against: The second; differences are the first minus the second.
         bench: The test images.
         tuned_apart: Settings of pretraining that were tuned for each of them.
+        peers: Arms of the same network and label fraction, these two among them: the spread
+            between seeds or folds is pooled over them.
     """
 
     kind: Kind
@@ -62,6 +66,7 @@ class Comparison:
     against: Arm
     bench: ResampledTestSet
     tuned_apart: tuple[str, ...] = ()
+    peers: tuple[Arm, ...] = ()
 
     @cached_property
     def effect(self) -> Effect | None:
@@ -69,9 +74,21 @@ class Comparison:
         if not self.bench.primary.any():
             return None
         among = self.bench.primary
-        sides = [side.each(lambda run: run.mean_auc(among)) for side in (self.arm, self.against)]
-        pairs = paired(*sides)
-        return self.bench.effect(pairs) if pairs else None
+        pairs = paired(*self._sides(lambda run: run.mean_auc(among)))
+        if not pairs:
+            return None
+        return self.bench.effect(pairs, pooled=self._spread(lambda run: run.mean_auc(among)))
+
+    def difference(self, pick: Pick, max_patient_df: float = float("inf")) -> PointEstimate:
+        """Average the difference of one statistic over the seeds or folds of both arms."""
+        sides = self._sides(pick)
+        return self.bench.difference(sides[0], sides[1], max_patient_df, self._spread(pick))
+
+    def _sides(self, pick: Pick) -> list[dict[int, Statistic]]:
+        return [side.each(pick) for side in (self.arm, self.against)]
+
+    def _spread(self, pick: Pick) -> Spread | None:
+        return self.bench.spread([peer.each(pick) for peer in self.peers])
 
     @property
     def repeats(self) -> int:
@@ -96,10 +113,7 @@ class Comparison:
     def mean_ap(self) -> PointEstimate:
         """Difference of the mean average precision over the diseases that are judged on."""
         among = self.bench.judged_on
-        found = self.bench.difference(
-            self.arm.each(lambda run: run.mean_ap(among)),
-            self.against.each(lambda run: run.mean_ap(among)),
-        )
+        found = self.difference(lambda run: run.mean_ap(among))
         return self._with_enough(found, among)
 
     @cached_property
@@ -121,24 +135,21 @@ class Comparison:
     def _by_disease(self, of: Literal["auc_of", "ap_of"]) -> dict[str, PointEstimate]:
         differences = {}
         for d, (name, patients) in enumerate(_fewest_patients(self.bench).items()):
-            own, other = (
-                side.each(lambda run, d=d: getattr(run, of)(d))  # type: ignore[misc]
-                for side in (self.arm, self.against)
-            )
             # Of the two classes the smaller one decides how well the patients' spread is known.
-            found = self.bench.difference(own, other, max(patients - 1, 1))
+            found = self.difference(_pick(of, d), max(patients - 1, 1))
             differences[name] = found if patients >= MIN_PATIENTS else found.bare()
         return differences
 
     def _mean_auc(self, among: Chosen) -> PointEstimate:
-        found = self.bench.difference(
-            self.arm.each(lambda run: run.mean_auc(among)),
-            self.against.each(lambda run: run.mean_auc(among)),
-        )
+        found = self.difference(lambda run: run.mean_auc(among))
         return self._with_enough(found, among)
 
     def _with_enough(self, found: PointEstimate, among: Chosen) -> PointEstimate:
         return found.bare() if (among & ~self.bench.frequent()).any() else found
+
+
+def _pick(of: Literal["auc_of", "ap_of"], d: int) -> Pick:
+    return lambda run: run.auc_of(d) if of == "auc_of" else run.ap_of(d)
 
 
 def _fewest_patients(bench: ResampledTestSet) -> dict[str, int]:
@@ -164,10 +175,32 @@ def compare_arms(arms: Sequence[Arm], control: str, bench: ResampledTestSet) -> 
         bench: The test images.
     """
     return [
-        Comparison(kind, arm, against, bench, tuple(tuned_apart(arm.settings, against.settings)))
+        Comparison(
+            kind,
+            arm,
+            against,
+            bench,
+            tuple(tuned_apart(arm.settings, against.settings)),
+            _peers(arm, against, arms),
+        )
         for arm in arms
         for kind, against in _opponents(arm, arms, control)
     ]
+
+
+def _peers(arm: Arm, against: Arm, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Return the two arms and all pretrained ones of the same network and label fraction."""
+    return tuple(
+        other
+        for other in arms
+        if other is arm
+        or other is against
+        or (
+            not other.no_pretrain
+            and other.fraction == arm.fraction
+            and not unlike(arm.settings, other.settings)
+        )
+    )
 
 
 def unmatched(arms: Sequence[Arm], control: str) -> list[tuple[Arm, list[str]]]:

@@ -17,8 +17,8 @@ from medsgssl.data.labels import label_array
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.data.stratify import patient_labels
 from medsgssl.errors import ConfigError
-from medsgssl.evaluation.effects import MIN_REPEATS
 from medsgssl.evaluation.few_patients import MIN_PATIENTS, MIN_PATIENTS_PER_FOLD, count_patients
+from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.methods.registry import configure
 from medsgssl.runs.folder import flatten
 from medsgssl.study.plan import PlannedComparison, PlannedRun, StudyPlan

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.evaluation.effects import Effect, over_folds, over_seeds
+from medsgssl.evaluation.effects import Effect, average
 from medsgssl.evaluation.few_patients import (
     MIN_PATIENTS,
     MIN_PATIENTS_PER_FOLD,
@@ -21,6 +21,7 @@ from medsgssl.evaluation.few_patients import (
 from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
 from medsgssl.evaluation.predictions import Split
 from medsgssl.evaluation.resampled_auc import Floats
+from medsgssl.evaluation.spread import Spread, pooled_spread
 
 Chosen = NDArray[np.bool_]
 
@@ -156,29 +157,40 @@ class ResampledTestSet:
         """The diseases of the mean that is shown first: the primary ones, else all defined."""
         return self.primary if self.primary.any() else self.defined()
 
-    def effect(self, repeats: Sequence[Statistic], max_patient_df: float = np.inf) -> Effect:
-        """Average a statistic over seeds or folds."""
-        return (over_folds if self.folds else over_seeds)(repeats, max_patient_df)
+    def spread(self, arms: Sequence[Mapping[int, Statistic]]) -> Spread | None:
+        """Pool the spread of a difference over the arms of a study, given their statistics."""
+        return pooled_spread(arms, folds=bool(self.folds))
 
-    def estimate(
-        self, repeats: Mapping[int, Statistic], max_patient_df: float = np.inf
-    ) -> PointEstimate:
+    def effect(
+        self,
+        differences: Sequence[Statistic],
+        max_patient_df: float = np.inf,
+        pooled: Spread | None = None,
+    ) -> Effect:
+        """Average the differences of two arms over seeds or folds."""
+        return average(
+            differences, folds=bool(self.folds), pooled=pooled, max_patient_df=max_patient_df
+        )
+
+    def estimate(self, repeats: Mapping[int, Statistic]) -> PointEstimate:
         """Average a statistic of one arm, by seed or fold."""
         if not repeats:
             return PointEstimate(None)
-        return self.point(self.effect(list(repeats.values()), max_patient_df), test=False)
+        effect = average(list(repeats.values()), folds=bool(self.folds), difference=False)
+        return self.point(effect, test=False)
 
     def difference(
         self,
         a: Mapping[int, Statistic],
         b: Mapping[int, Statistic],
         max_patient_df: float = np.inf,
+        pooled: Spread | None = None,
     ) -> PointEstimate:
         """Average the difference of two arms over the seeds or folds that both have."""
         pairs = paired(a, b)
         if not pairs:
             return PointEstimate(None)
-        return self.point(self.effect(pairs, max_patient_df), test=True)
+        return self.point(self.effect(pairs, max_patient_df, pooled), test=True)
 
     def point(self, effect: Effect, *, test: bool) -> PointEstimate:
         """Turn an effect into a number with its own interval; with a p value for ``test``."""

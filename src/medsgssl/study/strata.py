@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -146,11 +146,20 @@ class Strata:
         both = self._bench.frequent(rows) & self._bench.frequent(rest)
         if not both.any():
             return PointEstimate(None), 0
-        changes = []
-        for arm in (comparison.arm, comparison.against):
+
+        def change(arm: Arm) -> dict[int, Statistic]:
             high, low = self._means(arm, rows, both), self._means(arm, rest, both)
-            changes.append({key: high[key] - low[key] for key in high})
-        return self._bench.difference(changes[0], changes[1]), int(both.sum())
+            return {key: high[key] - low[key] for key in high}
+
+        return self._difference(comparison, change), int(both.sum())
+
+    def _difference(
+        self, comparison: Comparison, pick: Callable[[Arm], dict[int, Statistic]]
+    ) -> PointEstimate:
+        """Compare two arms, the spread between seeds or folds pooled over the arms like them."""
+        pooled = self._bench.spread([pick(peer) for peer in comparison.peers])
+        own, other = pick(comparison.arm), pick(comparison.against)
+        return self._bench.difference(own, other, pooled=pooled)
 
     def by_quality(self, comparison: Comparison) -> QualityStrata:
         """Compare where the arm's lung masks are bad, middling and good."""
@@ -185,7 +194,7 @@ class Strata:
             diseases=int(among.sum()),
             own=self._bench.estimate(own),
             other=self._bench.estimate(other),
-            difference=self._bench.difference(own, other),
+            difference=self._difference(comparison, lambda arm: self._means(arm, rows, among)),
         )
 
     def _means(self, arm: Arm, rows: Chosen, among: Chosen) -> dict[int, Statistic]:

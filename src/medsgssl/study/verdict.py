@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from medsgssl.evaluation.effects import MIN_REPEATS, Effect
+from medsgssl.evaluation.effects import Effect
 from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.multiplicity import holm, simultaneous_level
+from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import PointEstimate, ResampledTestSet

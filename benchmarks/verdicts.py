@@ -164,9 +164,14 @@ def _by_view(comparison: Comparison, bench: ResampledTestSet) -> list[dict[str, 
     return [{"kind": kind, "value": one.value, "interval": one.interval} for kind, one in points]
 
 
-def simulate(cells: Sequence[Cell], tests: Callable[[Cell], Sequence[Split]], folder: Path) -> None:
-    """Simulate what is missing, the cells in turn, in chunks."""
-    for start in range(0, max(cell.studies for cell in cells), CHUNK):
+def simulate(
+    cells: Sequence[Cell],
+    tests: Callable[[Cell], Sequence[Split]],
+    folder: Path,
+    first: int = 0,
+) -> None:
+    """Simulate what is missing from a study on, the cells in turn, in chunks."""
+    for start in range(first, max(cell.studies for cell in cells), CHUNK):
         for cell in cells:
             path = _place(cell, folder) / f"{start:05d}.parquet"
             if path.is_file() or start >= cell.studies:
@@ -243,11 +248,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("simulations"))
     parser.add_argument("--cells", default="null,power")
+    parser.add_argument("--first", type=int, default=0, help="study to begin with")
     given = parser.parse_args()
     listed, folds = structure()
     for wanted in given.cells.split(","):
         cells = {"null": NULL, "power": POWER}[wanted]
-        simulate(cells, lambda cell: folds if cell.folds else [listed], given.out)
+        simulate(cells, lambda cell: folds if cell.folds else [listed], given.out, given.first)
     head = [
         "# Simulations of the verdicts",
         "",

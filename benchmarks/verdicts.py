@@ -25,7 +25,8 @@ from medsgssl.evaluation.multiplicity import holm
 from medsgssl.evaluation.predictions import Split
 from medsgssl.study.arms import gather_arms
 from medsgssl.study.comparisons import Comparison, compare_arms
-from medsgssl.study.simulation import ScoreModel, simulate_study
+from medsgssl.study.score_model import ScoreModel, unscored
+from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import ResampledTestSet
 from medsgssl.study.strata import Strata
 from medsgssl.study.verdict import judge
@@ -71,19 +72,10 @@ def structure() -> tuple[Split, list[Split]]:
     labels = ((table["findings"].to_numpy()[:, None] >> np.arange(len(DISEASES))) & 1).astype(bool)
 
     def part(rows: np.ndarray) -> Split:
-        codes, _ = pd.factorize(table.loc[rows, "patient"], sort=True)
-        made_up = pd.DataFrame(labels[rows], columns=[f"label_{name}" for name in DISEASES])
-        made_up[[f"score_{name}" for name in DISEASES]] = 0.0
-        made_up["patient_id"] = table.loc[rows, "patient"].astype(str).str.zfill(8).to_numpy()
-        made_up["sex"], made_up["age"] = "", np.nan
-        made_up["view_position"] = np.where(table.loc[rows, "view"], "AP", "PA")
-        return Split(
-            DISEASES,
-            labels[rows].astype(np.float32),
-            np.zeros(labels[rows].shape),
-            codes.astype(np.int64),
-            made_up,
-        )
+        patients = table.loc[rows, "patient"].astype(str).str.zfill(8)
+        split = unscored(DISEASES, labels[rows].astype(np.float32), patients)
+        split.table["view_position"] = np.where(table.loc[rows, "view"], "AP", "PA")
+        return split
 
     numbers, _, gathered = patient_labels(table["patient"].astype(str).str.zfill(8), labels)
     fold = fold_of_patients(gathered, FOLDS, 0)[numbers]

@@ -244,6 +244,64 @@ def status(
 
 
 @study_app.command()
+def power(
+    data: StudyData,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=3)] = None,
+    folds: Annotated[int | None, typer.Option(help="How many folds, instead.", min=3)] = None,
+    seed_sd: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the mean AUC between seeds of one method; by default that "
+            "of the runs behind docs/defaults.md.",
+            min=0,
+        ),
+    ] = None,
+    auc: Annotated[
+        float | None, typer.Option(help="Mean AUC to be expected.", min=0.5, max=0.99)
+    ] = None,
+    comparisons: Annotated[
+        str, typer.Option(help="How many guided methods times label fractions, with commas.")
+    ] = "1,2,4,6",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="data.KEY=VALUE", help="A setting of the data; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which difference a study on this test set could find, before anything is trained.
+
+    Studies with equal methods are simulated on the patients and labels that would be tested, and
+    judged as `study report` judges. Takes about half a minute.
+    """
+    from dataclasses import asdict
+
+    from medsgssl.config.loading import parse_overrides
+    from medsgssl.config.schema import DataSettings
+    from medsgssl.data.catalog import current_catalog
+    from medsgssl.errors import ConfigError
+    from medsgssl.study.power import SEED_SD, describe_power, study_power
+    from medsgssl.study.score_model import ScoreModel
+    from medsgssl.study.tested import tested_images
+
+    if (seeds is None) == (folds is None):
+        raise ConfigError("a study has either seeds or folds", "give --seeds 3, or --folds 5")
+    given = parse_overrides(settings or []).get("data", {})
+    images = DataSettings.model_validate({**given, "root": str(data)})
+    found = study_power(
+        tested_images(current_catalog(images), folds, images.split_seed),
+        seeds=seeds,
+        seed_sd=SEED_SD if seed_sd is None else seed_sd,
+        auc=ScoreModel.auc if auc is None else auc,
+        comparisons=[round(count) for count in numbers(comparisons)],
+    )
+    if as_json:
+        print_json(asdict(found))
+        return
+    for line in describe_power(found):
+        typer.echo(line)
+
+
+@study_app.command()
 def ablate(
     method: MethodName,
     data: StudyData,

@@ -7,21 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medsgssl.config.loading import merge, nest, parse_overrides
 from medsgssl.config.schema import Config
 from medsgssl.data.catalog import current_catalog
-from medsgssl.data.folds import fold_of_patients
-from medsgssl.data.labels import label_array
 from medsgssl.data.mask_cache import CONTROLS
-from medsgssl.data.stratify import patient_labels
 from medsgssl.errors import ConfigError
-from medsgssl.evaluation.few_patients import MIN_PATIENTS, MIN_PATIENTS_PER_FOLD, count_patients
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.methods.registry import configure
 from medsgssl.runs.folder import flatten
 from medsgssl.study.plan import PlannedComparison, PlannedRun, StudyPlan
+from medsgssl.study.tested import tested_images
 from medsgssl.study.variants import (
     CONTROL,
     Variant,
@@ -180,26 +175,8 @@ def fix_primary_diseases(plan: StudyPlan) -> StudyPlan:
     """
     first = plan.config(plan.runs[0])
     catalog = current_catalog(first.data)
-    table = catalog.usable()
-    labels = label_array(table, catalog.label_set.names)
-    numbers, count, _ = patient_labels(table["patient_id"], labels)
-    if plan.folds is None:
-        blocks = [(table["split"] == "test").to_numpy()]
-    else:
-        # Folds are dealt over every patient of the table, usable or not.
-        everyone, _, positive = patient_labels(
-            catalog.table["patient_id"], label_array(catalog.table, catalog.label_set.names)
-        )
-        fold = fold_of_patients(positive, plan.folds, first.data.split_seed)[everyone]
-        fold = fold[table.index.to_numpy()]
-        blocks = [fold == number for number in range(plan.folds)]
-    tested = np.any(blocks, axis=0)
-    enough = np.minimum(*count_patients(labels[tested], numbers[tested], count)) >= MIN_PATIENTS
-    if plan.folds is not None:
-        for block in blocks:
-            fewest = np.minimum(*count_patients(labels[block], numbers[block], count))
-            enough &= fewest >= MIN_PATIENTS_PER_FOLD
-    names = tuple(name for name, kept in zip(catalog.label_set.names, enough, strict=True) if kept)
+    tested = tested_images(catalog, plan.folds, first.data.split_seed)
+    names = tuple(name for name, kept in zip(tested.names, tested.primary, strict=True) if kept)
     return replace(plan, primary_diseases=names)
 
 

@@ -1,47 +1,17 @@
-"""Made-up scores on a real structure of patients and labels: for power, and to test the verdicts.
-
-A score is the sum of normal parts: one that every method gives a patient, one of each method and
-patient, the same for images, the noise of each run, and the separation of positives from negatives.
-Methods are equal unless a gain is asked for; every run's separation varies by chance, as trainings
-do, and of folds it varies alike where their training sets overlap.
-"""
+"""Finished runs with made-up scores, to test what the report says of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
 from medsgssl.evaluation.predictions import Split
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.collect import FinishedRun
-
-
-@dataclass(frozen=True)
-class ScoreModel:
-    """Variances of a score's parts, which add up to 1, and how good it is.
-
-    Attributes:
-        auc: Mean AUC of every method.
-        patient: Of the patient, shared by all methods.
-        method_patient: Of the patient, by method.
-        image: Of the image, shared by all methods.
-        method_image: Of the image, by method. What is left is the noise of each run.
-        run_sd: Standard deviation of a run's mean AUC between seeds, patients apart.
-        disease_sd: Likewise of one disease, on top.
-    """
-
-    auc: float = 0.68
-    patient: float = 0.35
-    method_patient: float = 0.2
-    image: float = 0.2
-    method_image: float = 0.1
-    run_sd: float = 0.008
-    disease_sd: float = 0.015
+from medsgssl.study.score_model import DrawnRun, ScoreModel, draw_runs
 
 
 def simulate_study(
@@ -54,78 +24,20 @@ def simulate_study(
     folds: bool = False,
     fractions: Sequence[float] = (1.0,),
 ) -> list[FinishedRun]:
-    """Draw the finished runs of a study: a control and one method for each gain.
-
-    Args:
-        tests: The test images of each fold, or the common ones.
-        model: How scores vary.
-        gains: True gain in AUC of each method over the control.
-        random: Source of randomness.
-        seeds: Seeds of each arm, without folds.
-        folds: Whether each of ``tests`` is a fold.
-        fractions: Label fractions, which share patients and methods but no training.
-    """
-    repeats = len(tests) if folds else seeds
-    everyone = tests[0] if len(tests) == 1 else Split.join(tests)
-    patients, (count, diseases) = int(everyone.patients.max()) + 1, everyone.labels.shape
-    ends = np.cumsum([0, *(len(test) for test in tests)])
-
-    def draw(variance: float, size: tuple[int, ...]) -> NDArray[np.float64]:
-        drawn: NDArray[np.float64] = np.sqrt(variance) * random.standard_normal(size)
-        return drawn
-
-    def place(variance_patient: float, variance_image: float) -> NDArray[np.float64]:
-        by_patient = draw(variance_patient, (patients, diseases))[everyone.patients]
-        return by_patient + draw(variance_image, (count, diseases))
-
-    shared = place(model.patient, model.image)
-    noise = 1 - model.patient - model.image - model.method_patient - model.method_image
-    slope = _auc_slope(model.auc)
-    runs = []
-    for fraction in fractions:
-        for number, gain in enumerate([0.0, *gains]):
-            own = shared + place(model.method_patient, model.method_image)
-            level = _separation(model.auc + gain)
-            overlap = 1 / repeats if folds else 0.0
-            common = np.sqrt(overlap) * _training(model, diseases, random)
-            for repeat in range(repeats):
-                training = common + np.sqrt(1 - overlap) * _training(model, diseases, random)
-                at = slice(ends[repeat], ends[repeat + 1]) if folds else slice(None)
-                test = tests[repeat if folds else 0]
-                scores = own[at] + draw(noise, (len(test), diseases))
-                scores += (level + training / slope) * (test.labels == 1)
-                runs.append(_run(number, repeat, fraction, folds, test, special.ndtr(scores)))
-    return runs
+    """Draw the finished runs of a study, as ``draw_runs`` draws their scores."""
+    drawn = draw_runs(tests, model, gains, random, seeds=seeds, folds=folds, fractions=fractions)
+    return [_run(one, folds, tests[one.repeat if folds else 0]) for one in drawn]
 
 
-def _training(model: ScoreModel, diseases: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Draw what training adds to the AUC of each disease."""
-    every = model.run_sd * random.standard_normal()
-    each: NDArray[np.float64] = every + model.disease_sd * random.standard_normal(diseases)
-    return each
-
-
-def _separation(auc: float) -> float:
-    return float(np.sqrt(2) * special.ndtri(auc))
-
-
-def _auc_slope(auc: float) -> float:
-    """Change of the AUC with the separation."""
-    at = _separation(auc) / np.sqrt(2)
-    return float(np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi) / np.sqrt(2))
-
-
-def _run(
-    number: int, repeat: int, fraction: float, folds: bool, test: Split, scores: NDArray[np.float64]
-) -> FinishedRun:
-    method = f"method-{number}" if number else "simclr"
-    name = f"{method}-{repeat}-{fraction:g}"
+def _run(drawn: DrawnRun, folds: bool, test: Split) -> FinishedRun:
+    method = f"method-{drawn.arm}" if drawn.arm else "simclr"
+    name = f"{method}-{drawn.repeat}-{drawn.fraction:g}"
     settings = {
         "method_name": method,
         "no_pretrain": False,
-        "seed": repeat,
-        "data.label_fraction": fraction,
-        "data.fold": repeat if folds else None,
+        "seed": drawn.repeat,
+        "data.label_fraction": drawn.fraction,
+        "data.fold": drawn.repeat if folds else None,
     }
-    test = replace(test, scores=scores)
+    test = replace(test, scores=drawn.scores)
     return FinishedRun(name, RunFolder(Path(name)), settings, test, None, None, method)

@@ -64,7 +64,8 @@ except SystemExit as end:
 
 @pytest.mark.parametrize(
     "module", ["data.catalog", "data.readers.registry", "data.prepare", "images.reading",
-               "masks", "masks.build", "masks.recipes.registry", "methods.index"],
+               "masks", "masks.build", "masks.recipes.registry", "methods.index",
+               "study.power"],
 )  # fmt: skip
 def test_packages_that_read_data_never_import_torch(module: str, tmp_path: Path) -> None:
     assert heavy_modules(f"import medsgssl.{module}", tmp_path) == []

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medsgssl.cli.app import app
+from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.jackknife import Statistic
 from medsgssl.evaluation.spread import pooled_spread
@@ -83,3 +85,11 @@ def test_the_assumed_spread_is_that_of_the_committed_runs() -> None:
     assert spread is not None
     assert len(arms) == 3
     assert np.sqrt(spread.variance / 2) == pytest.approx(SEED_SD, abs=5e-5)
+
+
+def test_the_command_says_why_nothing_could_be_found(tmp_path: Path) -> None:
+    data = generate_phantoms(tmp_path / "data", 40, size=32)
+    with pytest.raises(DataError, match="no disease has 20 positive test patients"):
+        app(["study", "power", "--data", str(data), "--seeds", "3"], standalone_mode=False)
+    with pytest.raises(ConfigError, match="either seeds or folds"):
+        app(["study", "power", "--data", str(data)], standalone_mode=False)

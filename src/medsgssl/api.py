@@ -110,6 +110,7 @@ def run_study(
     controls: Sequence[str] = (),
     baselines: bool = False,
     settings: Sequence[str] = (),
+    jobs: int = 1,
     quiet: bool = False,
 ) -> list[Outcome]:
     """Plan and run a study of several methods; the same call continues an interrupted one.
@@ -125,6 +126,7 @@ def run_study(
         baselines: Also run the no-pretraining baseline of every method.
         settings: Settings of all runs as ``"KEY=VALUE"``, or of one method's as
             ``"METHOD:KEY=VALUE"``.
+        jobs: Runs at a time, each in a process of its own; 1: one after another in this process.
         quiet: Show no progress.
 
     Returns:
@@ -134,6 +136,7 @@ def run_study(
         MedsgsslError: Anything the user can fix.
     """
     from medsgssl.report.run_page import write_report
+    from medsgssl.study.launcher import LocalLauncher
     from medsgssl.study.planning import make_plan
     from medsgssl.study.runner import run_study as run_plan
     from medsgssl.utils.progress import set_quiet
@@ -149,7 +152,8 @@ def run_study(
         baselines=baselines,
         items=settings,
     )
-    return run_plan(plan, Path(out), on_run_end=write_report)
+    launcher = LocalLauncher(jobs) if jobs > 1 else None
+    return run_plan(plan, Path(out), on_run_end=write_report, launcher=launcher)
 
 
 def report_study(*folders: AnyPath, out: AnyPath | None = None, control: str = "simclr") -> Path:

@@ -64,7 +64,7 @@ def test_failures_are_named_and_in_the_exit_status(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ends = [Outcome("simclr-s0-f1", "done"), Outcome("direct-s0-f1", "failed", "no room\nmore")]
-    monkeypatch.setattr(runner, "run_study", lambda plan, out, on_run_end: ends)
+    monkeypatch.setattr(runner, "run_study", lambda plan, out, on_run_end, launcher: ends)
     found = _invoke(
         "run", "--data", tmp_path, "--out", tmp_path / "study", "--methods", "simclr,direct", *TINY
     )

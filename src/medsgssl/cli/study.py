@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,25 @@ StudySettings = Annotated[
         help="Change one setting, of all runs or of one method's; repeat for more.",
     ),
 ]
+
+
+class LauncherName(StrEnum):
+    """Where the runs of a study are done."""
+
+    LOCAL = "local"
+
+
+Launcher = Annotated[
+    LauncherName, typer.Option(help="Where the runs are done; local: on this machine.")
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        help="Runs at a time, each in a process of its own with its share of the processors; 1: "
+        "one after another in this process.",
+        min=1,
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the plan, its time and disk space; write nothing.")
 ]
@@ -64,6 +84,8 @@ def run(
     ] = False,
     config: ConfigFile = None,
     settings: StudySettings = None,
+    launcher: Launcher = LauncherName.LOCAL,
+    jobs: Jobs = 1,
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
@@ -86,20 +108,30 @@ def run(
         items=settings or [],
         file=read_yaml(config) if config else None,
     )
-    carry_out(plan, out, dry_run=dry_run)
+    carry_out(plan, out, dry_run=dry_run, launcher=launcher, jobs=jobs)
 
 
-def carry_out(plan: StudyPlan, out: Path, *, dry_run: bool) -> None:
+def carry_out(
+    plan: StudyPlan,
+    out: Path,
+    *,
+    dry_run: bool,
+    launcher: LauncherName = LauncherName.LOCAL,
+    jobs: int = 1,
+) -> None:
     """Run a study and print how its runs ended, or show what it would take.
 
     Args:
         plan: What to run.
         out: The study's folder.
         dry_run: Show the plan with its time and disk space, and write nothing.
+        launcher: Where the runs are done.
+        jobs: Runs at a time.
     """
     from medsgssl.report.run_page import write_report
     from medsgssl.report.study_page import write_study_report
     from medsgssl.study.cost import estimate
+    from medsgssl.study.launcher import LocalLauncher
     from medsgssl.study.planning import fix_primary_diseases
     from medsgssl.study.runner import run_study
     from medsgssl.utils.progress import new_console
@@ -110,7 +142,8 @@ def carry_out(plan: StudyPlan, out: Path, *, dry_run: bool) -> None:
         log = new_console(stderr=True)
         _show_plan(plan, estimate(plan, out, lambda text: log.print(f"{text} ...")))
         return
-    outcomes = run_study(plan, out, on_run_end=write_report)
+    processes = LocalLauncher(jobs) if jobs > 1 else None
+    outcomes = run_study(plan, out, on_run_end=write_report, launcher=processes)
     failed = [outcome for outcome in outcomes if outcome.problem]
     evaluated = {planned.name for planned in plan.runs if not planned.pretrains}
     typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are complete.")
@@ -218,29 +251,57 @@ def card(
 
 
 @study_app.command()
+def one(
+    folder: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run of its plan.")],
+    quiet: Quiet = False,
+) -> None:
+    """Do one run of a study that was planned before: what launchers and job scripts call."""
+    import os
+
+    from medsgssl.report.run_page import write_report
+    from medsgssl.study.runner import do_run
+    from medsgssl.utils.interrupts import END_WITH_PARENT, exit_with_parent
+
+    if END_WITH_PARENT in os.environ:
+        exit_with_parent()
+    done = do_run(folder, name, on_run_end=write_report)
+    typer.echo(f"Run: {done.path}")
+
+
+@study_app.command()
 def status(
     folder: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show how far a study is: its complete, failed, begun and waiting runs."""
+    """Show how far a study is: each run's state, last line and time left, and the expected end."""
     from collections import Counter
     from dataclasses import asdict
 
-    from rich.table import Table
-
     from medsgssl.study.status import study_status
-    from medsgssl.utils.progress import new_console
+    from medsgssl.utils.formatting import duration
 
-    runs = study_status(folder)
+    found = study_status(folder)
     if as_json:
-        print_json([asdict(run) for run in runs])
+        print_json(asdict(found))
         return
-    table = Table("run", "state", "problem")
-    for run in runs:
-        table.add_row(run.name, run.state, next(iter(run.problem.splitlines()), ""))
-    new_console(always=True).print(table)
-    counts = Counter(run.state for run in runs)
-    typer.echo(f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    width = max(len(run.name) for run in found.runs)
+    # Plain text, one line per run: neither a narrow terminal nor a pipe cuts any of it.
+    for run in found.runs:
+        parts = [f"{run.name:<{width}}  {run.state:<11}"]
+        if run.state in {"running", "interrupted", "waiting"}:
+            left = "?" if run.seconds_left is None else duration(run.seconds_left)
+            parts.append(f"{left} left")
+        text = run.problem if run.state == "failed" else run.last_line
+        if run.state != "complete" and text:
+            parts.append(text.splitlines()[0])
+        if run.process:
+            parts.append(run.process)
+        typer.echo("  ".join(parts).rstrip())
+    counts = Counter(run.state for run in found.runs)
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    end = f"; expected end: {found.expected_end}" if found.expected_end else ""
+    typer.echo(f"{len(found.runs)} runs: {summary}{end}")
 
 
 @study_app.command()
@@ -311,6 +372,8 @@ def ablate(
     label_fractions: LabelFractions = "1",
     config: ConfigFile = None,
     settings: StudySettings = None,
+    launcher: Launcher = LauncherName.LOCAL,
+    jobs: Jobs = 1,
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
@@ -331,7 +394,7 @@ def ablate(
         items=settings or [],
         file=read_yaml(config) if config else None,
     )
-    carry_out(plan, out, dry_run=dry_run)
+    carry_out(plan, out, dry_run=dry_run, launcher=launcher, jobs=jobs)
 
 
 def split_list(text: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,10 +24,9 @@ from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.task import Task
-from medsgssl.runs.folder import StageName
-from medsgssl.runs.stage_records import read_stage_records
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.runner import is_complete
+from medsgssl.study.status import seconds_of_runs_like
 from medsgssl.transforms.view_spec import ViewPlan
 
 Step = Literal["pretrain", "finetune", "predict"]
@@ -245,13 +243,13 @@ class _Meter:
         config = self._plan.config(planned)
         weights = self._weight_octets(config)
         if planned.pretrains:
-            seconds = self._from_runs(planned, ("pretrain",))
+            seconds = seconds_of_runs_like(self._plan, self._folder, planned)
             basis = "measured" if seconds is None else "complete runs"
             if seconds is None:
                 per_image = self._per_image(config, "pretrain")
                 seconds = per_image * self._unlabeled * config.pretrain.epochs
             return RunEstimate(planned, seconds, basis, weights + _EXAMPLES_BYTES)
-        seconds = self._from_runs(planned, ("finetune", "predict", "evaluate"))
+        seconds = seconds_of_runs_like(self._plan, self._folder, planned)
         basis = "measured" if seconds is None else "complete runs"
         read = self._images["val"] + self._images["test"]
         if seconds is None:
@@ -264,19 +262,6 @@ class _Meter:
         kept = weights if planned.start is None else 2 * weights
         num_bytes = kept + _EXAMPLES_BYTES + _ROW_BYTES * (read + sum(self._images.values()))
         return RunEstimate(planned, seconds, basis, num_bytes)
-
-    def _from_runs(self, planned: PlannedRun, stages: tuple[StageName, ...]) -> float | None:
-        """Median seconds of complete runs that differ from this one in seed or masks alone."""
-        found = []
-        for other in self._plan.runs:
-            like = (other.method, other.no_pretrain, other.fraction, other.pretrains)
-            if like != (planned.method, planned.no_pretrain, planned.fraction, planned.pretrains):
-                continue
-            run = run_folder(self._folder, other.name)
-            if is_complete(run, other):
-                written = read_stage_records(run.stages)
-                found.append(sum(written[stage]["seconds"] for stage in stages))
-        return statistics.median(found) if found else None
 
     def _weight_octets(self, config: Config) -> int:
         if config.method_name not in self._weights:

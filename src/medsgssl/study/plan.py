@@ -178,7 +178,7 @@ class StudyPlan:
             ConfigError: The folder holds a study of other settings, or something else.
         """
         if not (folder / PLAN_FILE).is_file():
-            if folder.is_dir() and any(folder.iterdir()):
+            if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
                 raise ConfigError(
                     f"{folder} is not empty and holds no study", "choose another --out folder"
                 )

@@ -16,6 +16,9 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+#: Environment variable of processes that are to end with the process that started them.
+END_WITH_PARENT = "MEDSGSSL_END_WITH_PARENT"
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -6,6 +6,7 @@ however that ends, so a killed run never leaves a folder locked.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import json
 import os
@@ -23,6 +24,7 @@ from medsgssl.utils.io import sweep_temporary
 
 _LOCK, _OWNER = ".lock", ".lock-owner.json"
 _POLL_SECONDS = 0.5
+_SINCE = "%Y-%m-%d %H:%M:%S UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class LockOwner:
     host: str
     since: str
 
+    @property
+    def since_seconds(self) -> float:
+        """When it took the lock, in seconds since the epoch."""
+        return calendar.timegm(time.strptime(self.since, _SINCE))
+
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} (since {self.since})"
 
@@ -49,6 +56,23 @@ def lock_owner(folder: Path) -> LockOwner | None:
         return LockOwner(**json.loads((folder / _OWNER).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def lock_holder(folder: Path) -> LockOwner | None:
+    """Return the process that holds the lock of a folder, without touching the lock.
+
+    A process of another machine is believed: whether it still lives cannot be seen from here.
+    """
+    owner = lock_owner(folder)
+    if owner is None or owner.host != socket.gethostname():
+        return owner
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # it lives, and is someone else's
+        pass
+    return owner
 
 
 @contextlib.contextmanager
@@ -110,7 +134,7 @@ def _file_lock(folder: Path) -> FileLock:
 @contextlib.contextmanager
 def _held(folder: Path, lock: FileLock) -> Iterator[None]:
     try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        since = time.strftime(_SINCE, time.gmtime())
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
         # The owner is a courtesy to the next process: a full disk must not cost the work.
         with contextlib.suppress(OSError):

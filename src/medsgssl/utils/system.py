@@ -19,11 +19,19 @@ _LIBRARIES = (
 _SHARED_MEMORY = Path("/dev/shm")
 
 
+#: Environment variable with the number of processors that a process may use, where several share
+#: a machine.
+CPU_SHARE = "MEDSGSSL_CPUS"
+
+
 def cpu_count() -> int:
     """Return the number of processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    share = os.environ.get(CPU_SHARE, "")
+    return min(count, max(1, int(share))) if share.isdecimal() else count
 
 
 def loader_workers(setting: int | str, devices: int = 1) -> int:

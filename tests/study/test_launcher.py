@@ -14,7 +14,7 @@ from rich.console import Console
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study import launcher as launching
 from medsgssl.study import runner as study_run
-from medsgssl.study.launcher import LocalLauncher, last_lines, log_path
+from medsgssl.study.launcher import STARTED, LocalLauncher, last_lines, log_path
 from medsgssl.study.plan import StudyPlan, run_folder
 from medsgssl.study.planning import make_plan
 from medsgssl.study.runner import run_study
@@ -153,6 +153,11 @@ def test_the_status_tells_running_from_interrupted_and_when_all_ends(
     assert states[running].last_line == f"finetune 3/{epochs}  loss 0.5000"
     assert states[running].seconds_left == 7 * (epochs - 3)
     assert states[begun].state == "interrupted"
+    starting = plan.runs[3].name
+    write_text(log_path(folder, starting), f"{STARTED} 2026-01-01\n")
+    with exclusive(folder, "the study"):
+        assert {run.name: run for run in study_status(folder).runs}[starting].state == "running"
+    log_path(folder, starting).unlink()
     waiting = [run for run in found.runs if run.state == "waiting"]
     assert len(waiting) == len(plan.runs) - 3
     # Nothing tells how long `direct` takes, so no end is made up.

@@ -17,6 +17,9 @@ from medsgssl.study.plan import PlannedRun, StudyPlan
 from medsgssl.utils.interrupts import END_WITH_PARENT
 from medsgssl.utils.system import CPU_SHARE, cpu_count
 
+#: How the line of a log begins that says when a run was started.
+STARTED = "--- started"
+
 # Seconds that a run has for saving its state after it was asked to stop.
 _PATIENCE = 60.0
 
@@ -133,7 +136,7 @@ class _Process:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-            stream.write(f"--- {name}, started {when}\n".encode())
+            stream.write(f"{STARTED} {when}\n".encode())
             stream.flush()
             self._process = subprocess.Popen(
                 run_command(folder, name),

@@ -12,7 +12,7 @@ from typing import Literal
 
 from medsgssl.runs.folder import RunFolder, StageName
 from medsgssl.runs.stage_records import read_stage_records
-from medsgssl.study.launcher import last_lines, log_path
+from medsgssl.study.launcher import STARTED, last_lines, log_path
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.runner import is_complete, read_failures
 from medsgssl.utils.locks import LockOwner, lock_holder
@@ -85,6 +85,9 @@ def _status(
         return RunStatus(name, "complete", seconds_left=0.0)
     last = last_lines(log_path(folder, name)) or _last_epoch(plan, run, planned)
     holder = lock_holder(run.path)
+    if holder is None and last.startswith(STARTED):
+        # Its process has not got as far as its folder; whether it lives, the launcher knows.
+        holder = lock_holder(folder)
     if holder is not None:
         left = _seconds_left(plan, folder, planned, holder)
         return RunStatus(name, "running", "", last, str(holder), left)

@@ -1,28 +1,31 @@
-"""The study behind docs/results: packs its images to travel, and screens the options.
+"""The study behind docs/results/plan.md: packs its images to travel, screens the options, decides.
 
     python benchmarks/answer.py pack DATA FILE.zip --size 112     every image, lossless
     python benchmarks/answer.py unpack FILE.zip DATA
-    python benchmarks/answer.py screen DATA WEIGHTS OUT --jobs 8  see docs/results/plan.md
+    python benchmarks/answer.py run DATA WEIGHTS OUT --jobs 12    screen, choice, decision
 
-The decision itself is one `medsgssl study run`; docs/results/plan.md has its command.
+What is done already below OUT is not done again; a decision that was packed
+(`medsgssl study unpack PACKED --out OUT/decision`) goes on with the runs that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
+import statistics
 import time
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from medsgssl.config.loading import parse_overrides
 from medsgssl.evaluation.few_patients import count_patients
@@ -30,60 +33,68 @@ from medsgssl.evaluation.metrics import auc_per_class
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.methods.registry import configure
 from medsgssl.pipeline.runner import run_method
+from medsgssl.study.packed import pack_study
+from medsgssl.study.plan import StudyPlan, run_folder
+from medsgssl.study.planning import fix_primary_diseases, make_plan
+from medsgssl.study.runner import is_complete
+from medsgssl.utils.io import write_text
 
+QUIET = Console(quiet=True)
 #: What every run of the screen and of the decision shares; docs/results/plan.md gives the reasons.
 SHARED = (
     "data.img_size=112",
     "data.num_workers=1",
-    "encoder.name=tf_efficientnet_lite0",
+    "pretrain.epochs=10",
+    "pretrain.warmup_epochs=1",
     "pretrain.probe_every=0",
     "finetune.epochs=8",
     "finetune.lr=5e-4",
     "finetune.warmup_epochs=1",
-    "pretrain.epochs=10",
-    "pretrain.warmup_epochs=1",
     "evaluate.bootstrap=0",
+    "study.margin=0.02",
 )
+_CNN = ("encoder.name=tf_efficientnet_lite0", "encoder.output_stride=16")
 _VIT = (
     "encoder.name=vit_tiny_patch16_224",
     "encoder.patch_size=8",
     "encoder.pretrained=false",
 )
-_MAP = ("encoder.output_stride=16",)
 _BOX = ("views.frame=lung-box",)
-# Three views of an image in 10 epochs are as many as two in 15.
-_THREE_VIEWS = ("pretrain.epochs=15",)
-#: Arms of the screen: the method, and its settings beyond ``SHARED``.
-ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "anatomy-contrast": ("anatomy-contrast", ()),
-    "anatomy-contrast, stride 16": ("anatomy-contrast", _MAP),
-    "guided-crop": ("guided-crop", ()),
-    "simclr, lung box": ("simclr", (*_BOX, *_THREE_VIEWS)),
-    "simclr, lung box, stride 16": ("simclr", (*_BOX, *_MAP, *_THREE_VIEWS)),
-    "direct, lung box": ("direct", _BOX),
-    "direct": ("direct", ()),
-    "simclr": ("simclr", ()),
-    "masked-contrastive": ("masked-contrastive", ()),
-    "adaptive-pathology": ("adaptive-pathology", ()),
-    "mask-channel": ("mask-channel", ()),
-    "simclr, stride 16": ("simclr", _MAP),
-    "multi-region": ("multi-region", _MAP),
-    "attention-prior": ("attention-prior", _MAP),
-    "direct, as many epochs as both stages": ("direct", ("finetune.epochs=18",)),
-    "anatomy-masked-attention": ("anatomy-masked-attention", _VIT),
-    "simclr, ViT": ("simclr", _VIT),
+#: Arms of the screen: the method, its settings beyond ``SHARED``, and the arm it is compared with.
+#: Methods with three views of an image have fewer epochs than those with two: as many views.
+ARMS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "anatomy-contrast": ("anatomy-contrast", _CNN, "simclr, lung box"),
+    "guided-crop": ("guided-crop", _CNN, "simclr, lung box"),
+    "simclr, lung box": ("simclr", (*_CNN, *_BOX, "pretrain.epochs=15"), ""),
+    "masked-contrastive": ("masked-contrastive", _CNN, "simclr"),
+    "multi-region": ("multi-region", _CNN, "simclr"),
+    "adaptive-pathology": ("adaptive-pathology", (*_CNN, "pretrain.epochs=7"), "simclr"),
+    "attention-prior": ("attention-prior", _CNN, "simclr"),
+    "mask-channel": ("mask-channel", _CNN, "simclr"),
+    "simclr": ("simclr", _CNN, ""),
+    "direct, lung box": ("direct", (*_CNN, *_BOX), ""),
+    "direct": ("direct", _CNN, ""),
+    "direct, as many epochs as both stages": ("direct", (*_CNN, "finetune.epochs=18"), ""),
+    "anatomy-masked-attention": ("anatomy-masked-attention", _VIT, "simclr, ViT"),
+    "simclr, ViT": ("simclr", _VIT, ""),
 }
 #: How the encoder of an arm is judged: label fraction and ``finetune.mode``.
 JUDGED = (
     (1.0, "finetune"),
-    (0.1, "finetune"),
     (1.0, "linear"),
     (0.1, "linear"),
     (1.0, "knn"),
     (0.1, "knn"),
 )
+#: Their mean is the score of an arm.
+SCORED = ((1.0, "finetune"), (1.0, "linear"), (0.1, "linear"))
+#: Options that may be chosen: those of the CNN. The transformer is screened alone.
+CHOSEN = 2
 #: A disease counts in the screen where so many patients of the selection group have it.
 MIN_POSITIVE_PATIENTS = 10
+FOLDS = 5
+#: Masks without anatomy; the mean template only for options that use the lung box.
+CONTROLS = ("random-blob", "mean-template")
 _TABLES = ("*.csv", "*.txt")
 
 
@@ -131,68 +142,160 @@ def _decode(job: tuple[Path, bytes]) -> None:
     cv2.imwrite(str(path.with_suffix(".png")), _read(content))
 
 
-def screen(data: Path, weights: Path, out: Path, jobs: int, seeds: int, extra: list[str]) -> None:
-    """Run every arm that has no result yet, ``jobs`` at a time; one JSON line per judgement."""
-    waiting = [(name, seed) for seed in range(seeds) for name in ARMS]
-    waiting = [job for job in waiting if not _result(out, *job).is_file()]
+class Work:
+    """One place of work: data, weights, results, and settings of this machine.
 
-    def one(job: tuple[str, int]) -> None:
-        name, seed = job
-        log = out / "logs" / f"{_slug(name)}-s{seed}.txt"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, "arm", str(data), str(weights), str(out), name]
-        command += [str(seed), *(f"--set={item}" for item in extra)]
-        with log.open("w") as target:
-            status = subprocess.run(command, stdout=target, stderr=target, check=False).returncode
-        print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}: exit {status}", flush=True)
+    Args:
+        data: The unpacked data set.
+        weights: ImageNet weights of the backbone.
+        out: Folder of everything that comes out.
+        extra: Settings that change no result, e.g. ``data.cache_dir``.
+    """
 
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, waiting))
+    def __init__(self, data: Path, weights: Path, out: Path, extra: Sequence[str]) -> None:
+        self.data, self.weights, self.out, self.extra = data, weights, out, tuple(extra)
+
+    def screened(self, arm: str) -> Path:
+        """Return the file of an arm's results."""
+        return self.out / "screen" / f"{_slug(arm)}.json"
+
+    def settings(self, *items: str) -> list[str]:
+        """Return all settings of a run, the weights where the network has them."""
+        every = [*SHARED, *items, *self.extra]
+        if "encoder.pretrained=false" not in every:
+            every.append(f"encoder.weights={self.weights}")
+        return every
+
+    def screen(self, arm: str) -> str:
+        """Pretrain one arm once, judge its encoder in every way, and return its name."""
+        method, own, _ = ARMS[arm]
+        rows: list[dict[str, Any]] = []
+        first: Path | None = None
+        for fraction, mode in JUDGED:
+            started = time.perf_counter()
+            items = self.settings(*own, f"finetune.mode={mode}", f"data.root={self.data}")
+            items += [f"data.label_fraction={fraction}", f"data.folds={FOLDS}"]
+            items += ["data.fold=selection"]
+            config = configure(method, parse_overrides(items))
+            folder = self.out / "screen" / "runs" / f"{_slug(arm)}-{mode}-{fraction:g}"
+            start = None if config.no_pretrain else first
+            run = run_method(config, folder, pretrained=start, console=QUIET)
+            first = first or run.pretrained
+            auc, seconds = _selection_auc(run.predictions), time.perf_counter() - started
+            rows.append(
+                {
+                    "arm": arm,
+                    "labels": fraction,
+                    "mode": mode,
+                    "auc": auc,
+                    "seconds": round(seconds, 1),
+                }
+            )
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        write_text(self.screened(arm), lines)
+        return arm
+
+    def score(self, arm: str) -> float | None:
+        """Return the score of an arm; None where it was not screened."""
+        path = self.screened(arm)
+        if not path.is_file():
+            return None
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return statistics.mean(row["auc"] for row in rows if (row["labels"], row["mode"]) in SCORED)
+
+    def gains(self) -> dict[str, float]:
+        """Return the score of each option minus that of its control, the largest first."""
+        gains = {}
+        for arm, (_, _, control) in ARMS.items():
+            own, other = self.score(arm), self.score(control) if control else None
+            if own is not None and other is not None:
+                gains[arm] = own - other
+        return dict(sorted(gains.items(), key=lambda item: -item[1]))
+
+    def plan(self) -> StudyPlan:
+        """Return the plan of the decision between the options that the screen chose."""
+        options = [arm for arm in self.gains() if ARMS[arm][1][: len(_CNN)] == _CNN][:CHOSEN]
+        plan = make_plan(
+            self.data,
+            ["direct", "simclr", *options],
+            folds=FOLDS,
+            controls=CONTROLS,
+            baselines=True,
+            items=self.settings(*_CNN),
+        )
+        boxed = {name for name in options if plan_frame(plan, name) == "lung-box"}
+        runs = [run for run in plan.runs if run.masks != "mean-template" or run.method in boxed]
+        plan = fix_primary_diseases(replace(plan, runs=tuple(runs)))
+        return plan.joined(self.out / "decision")
+
+    def chain(self, names: Sequence[str]) -> str:
+        """Do the runs of one arm in one fold, the pretraining first; return the last one's name."""
+        folder = self.out / "decision"
+        plan = StudyPlan.load(folder)
+        for planned in plan.runs:
+            run = run_folder(folder, planned.name)
+            if planned.name not in names or is_complete(run, planned):
+                continue
+            start = None if planned.start is None else run_folder(folder, planned.start).pretrained
+            run_method(
+                plan.config(planned),
+                run.path,
+                until="pretrain" if planned.pretrains else "evaluate",
+                pretrained=start,
+                console=QUIET,
+            )
+        return names[-1]
+
+    def chains(self, plan: StudyPlan) -> list[list[str]]:
+        """Return the runs that are missing, those that need each other together."""
+        folder = self.out / "decision"
+        todo = []
+        for planned in plan.runs:
+            if planned.pretrains or is_complete(run_folder(folder, planned.name), planned):
+                continue
+            todo.append([*([planned.start] if planned.start else []), planned.name])
+        return todo
+
+
+def plan_frame(plan: StudyPlan, method: str) -> str:
+    """Return the frame in which a method of a plan sees the image."""
+    return plan.config(next(run for run in plan.runs if run.method == method)).views.frame
+
+
+def run_all(work: Work, jobs: int, deadline: float) -> None:
+    """Screen, choose and decide, ``jobs`` runs at a time; stop ``deadline`` seconds from now."""
+    ends = time.monotonic() + deadline
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        waiting = [arm for arm in ARMS if not work.screened(arm).is_file()]
+        _finish([pool.submit(work.screen, arm) for arm in waiting], ends)
+        for arm, gain in work.gains().items():
+            print(f"{arm}: {gain:+.4f}", flush=True)
+        plan = work.plan()
+        plan.save(work.out / "decision")
+        print(f"plan {plan.hash}: {len(plan.runs)} runs", flush=True)
+        whole = _finish([pool.submit(work.chain, names) for names in work.chains(plan)], ends)
+        if not whole:
+            for process in pool._processes.values():
+                process.kill()
+    pack_study(work.out / "decision", work.out / "packed")
+
+
+def _finish(futures: Sequence[Future[str]], ends: float) -> bool:
+    """Wait for tasks until ``ends``; print each as it ends, and return whether all did."""
+    try:
+        for future in as_completed(futures, timeout=max(ends - time.monotonic(), 0.1)):
+            error = future.exception()
+            print(f"{time.strftime('%H:%M:%S')} {error or future.result()}", flush=True)
+    except TimeoutError:
+        for future in futures:
+            future.cancel()
+        return False
+    return True
 
 
 def _slug(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-").lower()
-
-
-def _result(out: Path, name: str, seed: int) -> Path:
-    return out / "results" / f"{_slug(name)}-s{seed}.json"
-
-
-def run_arm(data: Path, weights: Path, out: Path, name: str, seed: int, extra: list[str]) -> None:
-    """Pretrain one arm once, and judge its encoder in every way."""
-    rows = list(_judgements(data, weights, out, name, seed, extra))
-    path = _result(out, name, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _judgements(
-    data: Path, weights: Path, out: Path, name: str, seed: int, extra: list[str]
-) -> Iterator[dict[str, Any]]:
-    method, own = ARMS[name]
-    first: Path | None = None
-    for fraction, mode in JUDGED:
-        started = time.perf_counter()
-        items = [*SHARED, *own, *extra, f"finetune.mode={mode}"]
-        if "encoder.pretrained=false" not in items:
-            items.append(f"encoder.weights={weights}")
-        items += [f"data.root={data}", f"data.label_fraction={fraction}", f"seed={seed}"]
-        items += ["data.folds=5", "data.fold=selection"]
-        config = configure(method, parse_overrides(items))
-        folder = out / "runs" / f"{_slug(name)}-s{seed}-{mode}-{fraction:g}"
-        run = run_method(config, folder, pretrained=None if config.no_pretrain else first)
-        if first is None:
-            first = run.pretrained
-        yield {
-            "arm": name,
-            "method": method,
-            "settings": own,
-            "seed": seed,
-            "labels": fraction,
-            "mode": mode,
-            "auc": _selection_auc(run.predictions),
-            "seconds": round(time.perf_counter() - started, 1),
-        }
 
 
 def _selection_auc(predictions: Path) -> float:
@@ -214,27 +317,21 @@ def main() -> None:
     one = commands.add_parser("unpack")
     one.add_argument("archive", type=Path)
     one.add_argument("data", type=Path)
-    for name in ("screen", "arm"):
-        one = commands.add_parser(name)
-        one.add_argument("data", type=Path)
-        one.add_argument("weights", type=Path)
-        one.add_argument("out", type=Path)
-        if name == "arm":
-            one.add_argument("name", choices=ARMS)
-            one.add_argument("seed", type=int)
-        else:
-            one.add_argument("--jobs", type=int, default=1)
-            one.add_argument("--seeds", type=int, default=1)
-        one.add_argument("--set", action="append", default=[])
+    one = commands.add_parser("run")
+    one.add_argument("data", type=Path)
+    one.add_argument("weights", type=Path)
+    one.add_argument("out", type=Path)
+    one.add_argument("--jobs", type=int, default=1)
+    one.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
+    one.add_argument("--set", action="append", default=[])
     asked = parser.parse_args()
     if asked.command == "pack":
         pack(asked.data, asked.archive, asked.size)
     elif asked.command == "unpack":
         unpack(asked.archive, asked.data)
-    elif asked.command == "screen":
-        screen(asked.data, asked.weights, asked.out, asked.jobs, asked.seeds, asked.set)
     else:
-        run_arm(asked.data, asked.weights, asked.out, asked.name, asked.seed, asked.set)
+        work = Work(asked.data, asked.weights.absolute(), asked.out, asked.set)
+        run_all(work, asked.jobs, asked.seconds)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ from medsgssl.utils.io import write_text
 QUIET = Console(quiet=True)
 #: What every run of the screen and of the decision shares; docs/results/plan.md gives the reasons.
 SHARED = (
-    "data.img_size=112",
+    "data.img_size=96",
+    "data.cache_size=112",
     "data.num_workers=1",
     "pretrain.epochs=10",
     "pretrain.warmup_epochs=1",
@@ -268,13 +269,16 @@ def run_all(work: Work, jobs: int, deadline: float) -> None:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
         waiting = [arm for arm in ARMS if not work.screened(arm).is_file()]
-        _finish([pool.submit(work.screen, arm) for arm in waiting], ends)
+        last = [arm for arm in waiting if ARMS[arm][1] == _VIT]  # no part of the choice
+        _finish([pool.submit(work.screen, arm) for arm in waiting if arm not in last], ends)
         for arm, gain in work.gains().items():
             print(f"{arm}: {gain:+.4f}", flush=True)
         plan = work.plan()
         plan.save(work.out / "decision")
         print(f"plan {plan.hash}: {len(plan.runs)} runs", flush=True)
-        whole = _finish([pool.submit(work.chain, names) for names in work.chains(plan)], ends)
+        tasks = [pool.submit(work.chain, names) for names in work.chains(plan)]
+        tasks += [pool.submit(work.screen, arm) for arm in last]
+        whole = _finish(tasks, ends)
         if not whole:
             for process in pool._processes.values():
                 process.kill()

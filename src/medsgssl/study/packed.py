@@ -73,7 +73,7 @@ def pack_study(study: Path, out: Path) -> list[Path]:
             known | {f"{_KEY}{name}": text for name, text in texts.items()}
         )
         with atomic_path(target) as temporary:
-            pq.write_table(table, temporary, compression="zstd", compression_level=19)
+            pq.write_table(table, temporary, compression="zstd", compression_level=9)
         written.append(target)
     return written
 

@@ -43,7 +43,7 @@ check: lint types test
 
 # The documentation site, in site/; any warning is an error.
 docs: $(STAMP)
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The pictures of README and docs that the code draws; a few minutes of one core.
 pictures: $(STAMP)

@@ -61,7 +61,9 @@ def panels_of(name: str, folder: Path) -> list[Panel]:
         shown = arrays["prepared"][row] if "prepared" in arrays else views[row]
         masks = arrays["pretrain_masks"][row]
         for number, view in enumerate(shown):
-            caption = "whole frame" if number == 2 else f"view {number + 1}"
+            caption = f"view {number + 1}"
+            if number == 2:
+                caption = "lung box" if name == "guided-crop" else "whole image"
             panels.append((caption, view, masks[number]))
         panels += extra_panels(config, data, masks[0], row)
     panels.append(("fine-tuning", arrays["finetune_views"][row], None))
@@ -100,39 +102,39 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def draw_methods(rows: dict[str, list[Panel]], path: Path) -> None:
-    """Draw one row per method and write it as PNG.
+    """Draw one row per method and write it as PNG; several rows have the names before them.
 
     Args:
         rows: The panels of each method.
         path: The picture.
     """
-    columns = max(map(len, rows.values()))
+    named = len(rows) > 1
+    columns = max(map(len, rows.values())) + named
     figure, grid = plt.subplots(
         len(rows),
         columns,
-        figsize=(PANEL * columns, (PANEL + 0.3) * len(rows)),
+        figsize=(PANEL * columns, (PANEL + 0.2) * len(rows)),
         squeeze=False,
         layout="constrained",
     )
     for axes_row, (name, panels) in zip(grid, rows.items(), strict=True):
-        for number, axes in enumerate(axes_row):
-            if number < len(panels):
-                draw_panel(axes, panels[number])
-            else:
-                axes.axis("off")
-        if len(rows) > 1:
-            axes_row[0].set_title(name, fontsize=9, color=INK, loc="left", weight="bold", pad=3)
+        for axes in axes_row:
+            axes.axis("off")
+        if named:
+            lines = name.replace("-", "-\n")
+            axes_row[0].text(0, 0.5, lines, fontsize=9, color=INK, weight="bold", va="center")
+        for axes, panel in zip(axes_row[named:], panels, strict=False):
+            draw_panel(axes, panel)
     save(figure, path)
 
 
 def draw_flow(folder: Path, path: Path) -> None:
     """Draw the way from X-ray to verdict; the verdict is an example without numbers."""
-    phantom = render_phantom(seed=3, index=2, size=256).image
-    lungs = segment_lungs(phantom)
     panels = {panel[0]: panel for panel in panels_of("guided-crop", folder)}
+    _, image, mask = panels["image and mask"]
     figure, grid = plt.subplots(1, 6, figsize=(11, 2.1), layout="constrained")
-    draw_panel(grid[0], ("", phantom, None))
-    draw_panel(grid[1], ("", phantom, lungs.mask))
+    draw_panel(grid[0], ("", image, None))
+    draw_panel(grid[1], ("", image, mask))
     draw_panel(grid[2], ("", *panels["view 1"][1:]))
     draw_panel(grid[3], ("", *panels["view 2"][1:]))
     titles = (
@@ -176,13 +178,14 @@ def draw_encoder(axes: Axes) -> None:
 def draw_verdict(axes: Axes) -> None:
     """Draw differences to the control with intervals, as a study shows them; no real numbers."""
     rows = (("simclr", -0.05, 0.35), ("shuffled masks", 0.0, 0.4), ("no pretraining", 0.55, 0.3))
-    axes.axvline(0, color=FAINT, linewidth=0.8, linestyle="--")
+    axes.plot([0, 0], [-0.5, 2.5], color=FAINT, linewidth=0.8, linestyle="--")
     for y, (_, middle, half) in enumerate(rows[::-1]):
         axes.plot([middle - half, middle + half], [y, y], color=INK, linewidth=1.6)
         axes.plot(middle, y, "o", color=INK, markersize=4)
     for y, (name, *_) in enumerate(rows[::-1]):
-        axes.text(-1.0, y + 0.22, f"against {name}", fontsize=6.5, color=FAINT)
-    axes.text(0, -0.75, "difference in AUC (example)", fontsize=7, color=FAINT, ha="center")
+        plain = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        axes.text(-1.0, y + 0.25, f"against {name}", fontsize=6.5, color=FAINT, bbox=plain)
+    axes.text(0, -0.85, "difference in AUC (example)", fontsize=7, color=FAINT, ha="center")
     axes.set(xlim=(-1, 1), ylim=(-0.9, 2.6))
     axes.axis("off")
 
@@ -226,7 +229,9 @@ def main(target: Path) -> None:
         generate_phantoms(folder / "data", 60, size=320)
         rows = {method: panels_of(method, folder) for method in all_methods()}
         draw_flow(folder, target / "flow.png")
-    draw_methods(rows, target / "views.png")
+    # The grid shows pretraining and test; fine-tuning is on the page of each method.
+    grid = {name: [p for p in panels if p[0] != "fine-tuning"] for name, panels in rows.items()}
+    draw_methods(grid, target / "views.png")
     for method, panels in rows.items():
         draw_methods({method: panels}, target / "methods" / f"{method}.png")
     draw_masks(target / "mask-status.png")

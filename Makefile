@@ -7,9 +7,10 @@ TORCH_INDEX ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-# The lower bound of every runtime dependency, one `name==version` a line.
-LOWEST := import re, tomllib; print(*(re.sub(r"(\[.*\])?>=", "==", each) for each in \
-    tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")
+# The lower bound of every dependency of the package and of its extras, one `name==version` a line.
+LOWEST := import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    x = p["optional-dependencies"]; print(*(re.sub(r">=", "==", each) for each in \
+    [*p["dependencies"], *x["onnx"], *x["dicom"]]), sep="\n")
 
 .PHONY: demo test slow simulations faults lint types check docs pictures package lowest install clean
 

@@ -95,6 +95,12 @@ def _filled(entry: Any, filled: dict[str, list[str]]) -> Any:
     return entry
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Let links to files of the repository's root point to their pages."""
+    markdown = markdown.replace("](../CHANGELOG.md", "](changelog.md")
+    return markdown.replace("](../README.md", "](index.md")
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     for path, text in pages().items():

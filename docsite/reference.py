@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
 from latex2mathml.converter import convert
 from typer.main import get_command
 
@@ -50,8 +49,8 @@ def command_line_page() -> str:
     return "\n".join(parts)
 
 
-def _commands(command: click.Command, path: str) -> Iterator[str]:
-    context = click.Context(command, info_name=path)
+def _commands(command: Any, path: str) -> Iterator[str]:
+    context = command.context_class(command, info_name=path)
     group = getattr(command, "commands", None)
     if group is not None and path != "medsgssl":
         yield f"## {path}\n\n{command.help or ''}\n"
@@ -63,14 +62,14 @@ def _commands(command: click.Command, path: str) -> Iterator[str]:
             yield from _commands(below, f"{path} {name}")
 
 
-def _command(command: click.Command, context: click.Context, path: str) -> str:
+def _command(command: Any, context: Any, path: str) -> str:
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     text = f"### {path}\n\n{command.help or ''}\n\n```text\n{usage}\n```\n\n"
     rows = list(_parameters(command, context))
     return text + (table(("argument or option", "meaning"), iter(rows)) if rows else "")
 
 
-def _parameters(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+def _parameters(command: Any, context: Any) -> Iterator[tuple[str, str]]:
     for parameter in command.params:
         if getattr(parameter, "hidden", False):
             continue

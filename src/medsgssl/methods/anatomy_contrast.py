@@ -191,6 +191,16 @@ class AnatomyContrast(Method):
         "pretraining with contrastive detection (DetCon), ICCV 2021; NT-Xent: Chen et al., ICML "
         "2020; the combination is this package's own"
     )
+    formula = (
+        r"L = \lambda_{\text{crops}} C(z_1, z_2) + \frac{\lambda_{\text{global}}}{2} "
+        r"\left( C(z_1, z_F) + C(z_2, z_F) \right) + "
+        r"\lambda_{\text{regions}} \frac{1}{R} \sum_{r=1}^{R} \bar{C}(z^{(r)})"
+    )
+    symbols = (
+        "C: NT-Xent between two views; z_1, z_2: projections of the crops; z_F: of the whole "
+        "frame; z^(r): of zone r, pooled from the last feature map; C with a bar: its mean over "
+        "pairs of views; R: zones that are present."
+    )
     settings = AnatomyContrastSettings
     uses_feature_map = True
     defaults: ClassVar[dict[str, Any]] = {"views.frame": "lung-box"}

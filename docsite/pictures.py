@@ -128,9 +128,14 @@ def draw_methods(rows: dict[str, list[Panel]], path: Path) -> None:
     save(figure, path)
 
 
-def draw_flow(folder: Path, path: Path) -> None:
-    """Draw the way from X-ray to verdict; the verdict is an example without numbers."""
-    panels = {panel[0]: panel for panel in panels_of("guided-crop", folder)}
+def draw_flow(guided: list[Panel], path: Path) -> None:
+    """Draw the way from X-ray to verdict; the verdict is an example without numbers.
+
+    Args:
+        guided: The panels of guided-crop.
+        path: The picture.
+    """
+    panels = {panel[0]: panel for panel in guided}
     _, image, mask = panels["image and mask"]
     figure, grid = plt.subplots(1, 6, figsize=(11, 2.1), layout="constrained")
     draw_panel(grid[0], ("", image, None))
@@ -140,8 +145,8 @@ def draw_flow(folder: Path, path: Path) -> None:
     titles = (
         "X-ray",
         "lung mask, by rules",
-        "guided views",
-        "no labels needed",
+        "guided view",
+        "another one",
         "encoder",
         "verdict",
     )
@@ -169,7 +174,7 @@ def draw_encoder(axes: Axes) -> None:
             )
         )  # fmt: skip
     axes.text(
-        0.5, 0.05, "pretrain, then\nfine-tune on labels", fontsize=7.5, color=FAINT, ha="center"
+        0.5, 0.05, "pretrained, then\nfine-tuned on labels", fontsize=7.5, color=FAINT, ha="center"
     )
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.axis("off")
@@ -228,7 +233,7 @@ def main(target: Path) -> None:
         folder = Path(name)
         generate_phantoms(folder / "data", 60, size=320)
         rows = {method: panels_of(method, folder) for method in all_methods()}
-        draw_flow(folder, target / "flow.png")
+    draw_flow(rows["guided-crop"], target / "flow.png")
     # The grid shows pretraining and test; fine-tuning is on the page of each method.
     grid = {name: [p for p in panels if p[0] != "fine-tuning"] for name, panels in rows.items()}
     draw_methods(grid, target / "views.png")

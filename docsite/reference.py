@@ -172,7 +172,7 @@ def method_page(method: type[Method]) -> str:
         ("code", f"`{method.__module__}`"),
     ]
     facts += [(f"default of `{key}`", f"`{value}`") for key, value in method.defaults.items()]
-    text += "## At a glance\n\n" + table(("", ""), iter(facts))
+    text += "## At a glance\n\n" + table(("what", "of this method"), iter(facts))
     if method.components:
         rows = (
             (f"`{name}`", part.what, ", ".join(f"`{k}={v}`" for k, v in part.settings().items()))

@@ -13,6 +13,7 @@ from medsgssl.cli.app import app
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.study import runner
 from medsgssl.study.runner import Outcome
+from medsgssl.study.variants import without_controls
 
 TINY = [
     "--set", "data.img_size=32", "--set", "encoder.name=test_efficientnet",
@@ -40,14 +41,21 @@ def test_help_shows_both_commands_and_imports_nothing_heavy() -> None:
         assert option in plain
 
 
+def test_controls_are_not_questioned_where_a_method_has_them() -> None:
+    assert without_controls(["simclr", "guided-crop"], ["shuffled"]) is None
+    assert without_controls(["simclr"], []) is None
+
+
 def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     data = generate_phantoms(tmp_path / "data", 40, 64)
     cache = ["--set", f"data.cache_dir={tmp_path / 'cache'}"]
     found = _invoke(
         "run", "--data", data, "--out", tmp_path / "study", "--methods", "simclr,direct",
-        "--seeds", "1", "--label-fractions", "0.5,1", "--dry-run", *TINY, *cache,
+        "--seeds", "1", "--label-fractions", "0.5,1", "--controls", "shuffled", "--dry-run",
+        *TINY, *cache,
     )  # fmt: skip
     assert found.exit_code == 0, found.output
+    assert "--controls shuffled adds no run: simclr, direct look at no mask" in found.stderr
     assert "timing pretrain steps of simclr" in found.stderr
     lines = [line.split() for line in found.stdout.splitlines()]
     head, *runs = lines

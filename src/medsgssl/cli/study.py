@@ -96,6 +96,7 @@ def run(
     """
     from medsgssl.config.loading import read_yaml
     from medsgssl.study.planning import make_plan
+    from medsgssl.study.variants import without_controls
 
     plan = make_plan(
         data,
@@ -108,6 +109,8 @@ def run(
         items=settings or [],
         file=read_yaml(config) if config else None,
     )
+    if note := without_controls(split_list(methods), split_list(controls)):
+        typer.echo(f"Warning: {note}", err=True)
     carry_out(plan, out, dry_run=dry_run, launcher=launcher, jobs=jobs)
 
 

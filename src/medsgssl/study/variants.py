@@ -13,6 +13,7 @@ from medsgssl.methods.base import Component
 from medsgssl.methods.registry import find_method
 from medsgssl.runs.folder import flatten
 from medsgssl.study.matching import PRETRAINING, TELLING, matched_settings, unlike
+from medsgssl.utils.formatting import join_names
 
 #: The method that others are compared with, unless another is named.
 CONTROL = "simclr"
@@ -65,6 +66,25 @@ def _short(key: str, value: Any) -> str:
     if key == "pretrain.epochs":
         return f"{value}-epochs"
     return f"{value}px" if key == "data.img_size" else str(value).replace("/", "-")
+
+
+def without_controls(methods: Sequence[str], controls: Sequence[str]) -> str | None:
+    """Say which methods have no mask controls, because they look at no mask.
+
+    Args:
+        methods: Names of the methods of a study.
+        controls: Mask controls that were asked for.
+
+    Returns:
+        One sentence where controls were asked for and no method has any; else None.
+    """
+    plain = [name for name in dict.fromkeys(methods) if not find_method(name).uses_masks]
+    if not controls or len(plain) < len(set(methods)):
+        return None
+    return (
+        f"--controls {','.join(controls)} adds no run: {join_names(plain)} look at no mask; add a "
+        "guided method (`medsgssl methods`)"
+    )
 
 
 def variants_of(name: str, main: str, controls: Sequence[str]) -> Iterator[Variant]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -45,6 +46,24 @@ def test_catalog_is_written_where_asked(data: Path, tmp_path: Path) -> None:
     made = Catalog.load(out)
     assert made.facts["split"]["seed"] == 3
     assert (made.table["content_hash"] != "").all()
+
+
+def test_all_images_with_a_problem_are_listed_in_a_file(data: Path, tmp_path: Path) -> None:
+    broken = sorted(data.glob("*.png"))[:7]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:40])
+    (data / "twin.png").write_bytes((data / "9_a.png").read_bytes())
+    result = CliRunner().invoke(app, [str(data), "--set", f"data.cache_dir={tmp_path / 'cache'}"])
+    assert result.exit_code == 0, result.output
+    (written,) = (tmp_path / "cache").rglob("*problems.csv")
+    assert f"All 9 images with a problem: {written}" in result.output.replace("\n", "")
+    rows = pd.read_csv(written)
+    assert rows.loc[rows["what"] == "unreadable", "image_id"].tolist() == [p.name for p in broken]
+    assert rows.loc[rows["what"] != "unreadable", "reason"].tolist() == ["9_a.png = twin.png"] * 2
+    for path in [*broken, data / "twin.png"]:
+        path.unlink()
+    CliRunner().invoke(app, [str(data), "--set", f"data.cache_dir={tmp_path / 'cache'}"])
+    assert not written.exists(), "the list of an earlier state is gone"
 
 
 def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:

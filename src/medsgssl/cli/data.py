@@ -28,6 +28,7 @@ def catalog(
     """Check a data set: images, labels, patients, splits. Every problem is listed and counted."""
     from medsgssl.data.audit_table import audit_view
     from medsgssl.data.catalog import load_or_build, saved_as
+    from medsgssl.data.problem_list import write_problem_list
     from medsgssl.utils.progress import counting, new_console
 
     resolved = resolve_data(data, settings, split)
@@ -39,7 +40,11 @@ def catalog(
         print_json(made.facts)
     else:
         new_console(always=True).print(audit_view(made.facts))
-        typer.echo(f"Catalog: {out or saved_as(resolved)}")
+        saved = out or saved_as(resolved)
+        typer.echo(f"Catalog: {saved}")
+        full = saved.with_name(f"{saved.stem}-problems.csv")
+        if count := write_problem_list(made, full):
+            typer.echo(f"All {count:,} images with a problem: {full}")
     if not made.facts["files"]["usable"]:
         typer.echo("No image can be used.", err=True)
         raise typer.Exit(1)

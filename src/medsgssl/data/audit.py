@@ -184,7 +184,7 @@ def _reading_warnings(total: int, found: Scan, origin: CatalogOrigin) -> list[st
     ]
     unknown = {s: n for s, n in found.others.items() if s not in EXPECTED_SUFFIXES}
     if unknown:
-        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unknown.items()))
+        listed = _some([f"{count:,} {suffix}" for suffix, count in sorted(unknown.items())])
         warnings.append(f"{sum(unknown.values()):,} files are no images and are not read: {listed}")
     return warnings
 

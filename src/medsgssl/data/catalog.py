@@ -29,7 +29,7 @@ CATALOG_FILE = "catalog.parquet"
 
 
 FORMAT = 5
-"""Version of the saved form and of the rules that build it; another one is built anew."""
+"""Version of the saved form and of the rules that build it; another one is built again."""
 
 _LABEL_TYPE = "Int8"
 _BEFORE_LABELS: dict[str, str] = {
@@ -213,7 +213,7 @@ def load_or_build(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Catalog:
-    """Return the saved catalog of a data set, built anew where anything has changed.
+    """Return the saved catalog of a data set, built again where anything has changed.
 
     The saved one stands while tables, lists and image files (by name, size and time), the split
     settings and the catalog's format are the same. Arguments and errors as ``build_catalog``.

@@ -101,7 +101,7 @@ class Split:
         )
 
     def where(self, keep: NDArray[np.bool_]) -> Split:
-        """Return the images selected by a ``(N,)`` mask, patients coded anew."""
+        """Return the images selected by a ``(N,)`` mask, patients coded again."""
         return Split.of(self.table[keep].reset_index(drop=True))
 
     def column(self, number: int) -> ClassColumn:

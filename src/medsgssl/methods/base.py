@@ -74,7 +74,7 @@ class Method(ABC):
 
     @classmethod
     def plain_input(cls) -> bool:
-        """Tell whether fine-tuning sees what ``direct`` sees: then ``direct`` is also its twin."""
+        """Tell whether fine-tuning sees what ``direct`` sees: then ``direct`` is its baseline."""
         own = (cls.encoder, cls.finetune_views, cls.test_views)
         return own == (Method.encoder, Method.finetune_views, Method.test_views)
 
@@ -119,7 +119,7 @@ class Method(ABC):
         return None
 
     def encoder(self) -> Encoder:
-        """Build the encoder with the method's input path; the direct twin has the same."""
+        """Build the encoder with the method's input path; the baseline has the same."""
         return build_encoder(self.config.encoder, self.config.data.img_size)
 
     def check(self) -> list[str]:

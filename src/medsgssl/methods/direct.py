@@ -10,7 +10,7 @@ from medsgssl.models.task import Task
 
 @register
 class Direct(Method):
-    """The plain twin: the whole image into the plain encoder, straight to fine-tuning."""
+    """The plain baseline: the whole image into the plain encoder, straight to fine-tuning."""
 
     name = "direct"
     summary = "Supervised training only: what every pretraining has to beat."

@@ -82,7 +82,7 @@ def pretrain(
         source: Images and masks.
         folder: The run folder.
         header: What travels with the weights; ``header["key"]`` guards the checkpoint.
-        more: Further data sets to pretrain on, in batches that hold as many images of each.
+        more: Further data sets to pretrain on, each batch draws equally from every data set.
     """
     launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, header, more)
 

@@ -17,8 +17,8 @@ from medsgssl.data.synthetic.dataset import generate_phantoms
 
 WIDTH, HEIGHT = 1000, 1150
 SETTINGS = (
-    "data.img_size=64", "data.batch_size=32", "data.num_workers=0", "encoder.pretrained=false",
-    "encoder.name=test_efficientnet", "pretrain.epochs=6", "finetune.epochs=8", "finetune.lr=0.001",
+    "data.img_size=32", "data.batch_size=32", "data.num_workers=0", "encoder.pretrained=false",
+    "encoder.name=test_efficientnet", "pretrain.epochs=4", "finetune.epochs=6", "finetune.lr=0.001",
     "views.pretrain.brightness=0.05", "views.pretrain.contrast=0.1", "views.pretrain.gamma=0.1",
 )  # fmt: skip
 
@@ -29,7 +29,7 @@ def write_study(folder: Path) -> Path:
     Args:
         folder: Of data, cache and study.
     """
-    data = generate_phantoms(folder / "data", 800, size=96)
+    data = generate_phantoms(folder / "data", 500, size=64)
     medsgssl.run_study(
         data,
         folder / "study",

@@ -110,7 +110,9 @@ def problem_of(line: str) -> str | None:
     A bare `medsgssl study run` in a sentence only names the command, and `...` stands for whatever
     else it needs.
     """
-    words = shlex.split(line, comments=True)[1:]
+    # [--json] may be left out, or given.
+    given = re.sub(r"\[(--[a-z-]+)\]", r"\1", line)
+    words = shlex.split(given, comments=True)[1:]
     command: Any = get_command(app)
     context = command.context_class(command, info_name="medsgssl")
     while words and hasattr(command, "commands") and not words[0].startswith("-"):

@@ -3,6 +3,7 @@
     python benchmarks/answer.py pack DATA FILE.zip --size 112     every image, lossless
     python benchmarks/answer.py unpack FILE.zip DATA
     python benchmarks/answer.py run DATA WEIGHTS OUT --jobs 12    screen, choice, decision
+    python benchmarks/answer.py run DATA WEIGHTS OUT --options guided-crop    decision alone
 
 What is done already below OUT is not done again; a decision that was packed
 (`medsgssl study unpack PACKED --out OUT/decision`) goes on with the runs that are missing.
@@ -213,9 +214,12 @@ class Work:
                 gains[arm] = own - other
         return dict(sorted(gains.items(), key=lambda item: -item[1]))
 
-    def plan(self) -> StudyPlan:
-        """Return the plan of the decision between the options that the screen chose."""
-        options = [arm for arm in self.gains() if ARMS[arm][1][: len(_CNN)] == _CNN][:CHOSEN]
+    def chosen(self) -> list[str]:
+        """Return the options that the screen chose."""
+        return [arm for arm in self.gains() if ARMS[arm][1][: len(_CNN)] == _CNN][:CHOSEN]
+
+    def plan(self, options: Sequence[str]) -> StudyPlan:
+        """Return the plan of the decision on some options."""
         plan = make_plan(
             self.data,
             ["direct", "simclr", *options],
@@ -263,17 +267,20 @@ def plan_frame(plan: StudyPlan, method: str) -> str:
     return plan.config(next(run for run in plan.runs if run.method == method)).views.frame
 
 
-def run_all(work: Work, jobs: int, deadline: float) -> None:
-    """Screen, choose and decide, ``jobs`` runs at a time; stop ``deadline`` seconds from now."""
+def run_all(work: Work, options: Sequence[str], jobs: int, deadline: float) -> None:
+    """Screen, choose and decide, ``jobs`` runs at a time; stop ``deadline`` seconds from now.
+
+    Options that are named beforehand are decided on without a screen.
+    """
     ends = time.monotonic() + deadline
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        waiting = [arm for arm in ARMS if not work.screened(arm).is_file()]
+        waiting = [arm for arm in ARMS if not (options or work.screened(arm).is_file())]
         last = [arm for arm in waiting if ARMS[arm][1] == _VIT]  # no part of the choice
         _finish([pool.submit(work.screen, arm) for arm in waiting if arm not in last], ends)
         for arm, gain in work.gains().items():
             print(f"{arm}: {gain:+.4f}", flush=True)
-        plan = work.plan()
+        plan = work.plan(options or work.chosen())
         plan.save(work.out / "decision")
         print(f"plan {plan.hash}: {len(plan.runs)} runs", flush=True)
         tasks = [pool.submit(work.chain, names) for names in work.chains(plan)]
@@ -325,6 +332,7 @@ def main() -> None:
     one.add_argument("data", type=Path)
     one.add_argument("weights", type=Path)
     one.add_argument("out", type=Path)
+    one.add_argument("--options", nargs="*", default=[], help="decide on these, without a screen")
     one.add_argument("--jobs", type=int, default=1)
     one.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     one.add_argument("--set", action="append", default=[])
@@ -335,7 +343,7 @@ def main() -> None:
         unpack(asked.archive, asked.data)
     else:
         work = Work(asked.data, asked.weights.absolute(), asked.out, asked.set)
-        run_all(work, asked.jobs, asked.seconds)
+        run_all(work, asked.options, asked.jobs, asked.seconds)
 
 
 if __name__ == "__main__":

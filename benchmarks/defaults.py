@@ -38,14 +38,13 @@ from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.models.classifier import Classifier, vote
 from medsgssl.models.weights import load_weights, weights_identity
+from medsgssl.training.checkpoint import WeightAverage
 from medsgssl.training.csv_logger import Row
 from medsgssl.training.finetuning import finetune_order, labeled_rows
-from medsgssl.training.model_checkpoint import WeightAverage
 from medsgssl.training.pretraining import pretrain
-from medsgssl.training.seeding import seed_step
 from medsgssl.training.stage import StageSpec
 from medsgssl.training.trainer import Trainer
-from medsgssl.utils.rng import generator
+from medsgssl.utils.rng import generator, seed_step
 
 Job = dict[str, Any]
 
@@ -85,7 +84,7 @@ class Bench:
         half = len(patients) // 2
         # Fine-tuning needs a validation split of the usual size; the probes can do with less.
         fit = round((0.73 if phase == "finetune" else 0.85) * half)
-        splits = np.full(len(source.keys), "", dtype="<U5")
+        splits = np.full(len(source.image_seeds), "", dtype="<U5")
         for name, part in (("train", patients[:fit]), ("val", patients[fit:half])):
             splits[usable & np.isin(source.patients, part)] = name
         self.source = dataclasses.replace(source, splits=splits)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medsgssl.data.folds import fold_of_patients
 from medsgssl.data.labels import DISEASES
+from medsgssl.data.splits import fold_of_patients
 from medsgssl.data.stratify import patient_labels
 from medsgssl.evaluation.multiplicity import holm
 from medsgssl.evaluation.predictions import Split

@@ -53,7 +53,7 @@ def source_of(count: int, size: int) -> ImageMaskDataset:
             np.ones(count, bool),
             size,
         ),
-        keys=np.arange(count, dtype=np.uint64),
+        image_seeds=np.arange(count, dtype=np.uint64),
         labels=np.zeros((count, 14), np.float32),
         domains=np.zeros(count, np.int64),
         splits=np.repeat("train", count),

@@ -23,9 +23,9 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks import segment_lungs
+from medsgssl.masks.overlay import overlay_heatmap
 from medsgssl.methods.registry import all_methods, configure, method_of
 from medsgssl.pipeline.examples import write_examples
-from medsgssl.utils.heatmap import overlay_heatmap
 from medsgssl.utils.progress import new_console
 
 LUNGS = "#00b8d4"

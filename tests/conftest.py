@@ -61,7 +61,7 @@ def view_source(tmp_path_factory: pytest.TempPathFactory) -> ImageMaskDataset:
     return ImageMaskDataset(
         cache=open_cache(folder),
         masks=MaskArray(bits, rng.random(count, np.float32), np.ones(count, bool), size),
-        keys=np.arange(count, dtype=np.uint64) + 1000,
+        image_seeds=np.arange(count, dtype=np.uint64) + 1000,
         labels=(rng.random((count, len(LABEL_SET))) < 0.3).astype(np.float32),
         domains=np.zeros(count, np.int64),
         splits=np.repeat(["train", "val", "test"], [10, 5, 5]),

@@ -71,6 +71,16 @@ def test_importing_a_module_by_its_path_gives_the_module() -> None:
     assert not shadowed, shadowed
 
 
+def test_no_function_or_class_has_the_name_of_its_module() -> None:
+    same = [
+        str(path.relative_to(ROOT))
+        for path in SOURCE.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == path.stem
+    ]
+    assert not same, same
+
+
 def test_no_public_name_is_that_of_a_package() -> None:
     packages = {path.stem for path in SOURCE.iterdir()}
     assert not set(medsgssl.__all__) & packages

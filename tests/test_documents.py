@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import save_file
 
 from medsgssl.config.schema import Config, EncoderSettings
-from medsgssl.inference.export import export
+from medsgssl.inference.export import export_model
 from medsgssl.inference.predictor import Predictor, check_views
 from medsgssl.methods import registry
 from medsgssl.methods.registry import find_method
@@ -72,7 +72,7 @@ def test_python_blocks_of_after_training_run_on_a_run(
     Path("films/b.dcm").symlink_to(second)
     bundle = Predictor.load(run.path).bundle
     views, masks, _ = check_views(bundle)
-    export(bundle, "timm", Path("encoder"), views, masks)
+    export_model(bundle, "timm", Path("encoder"), views, masks)
     text = (ROOT / "docs" / "after-training.md").read_text()
     text = text.replace("mobilenetv2_100", bundle.config.encoder.name)
     blocks = BLOCK.findall(text)

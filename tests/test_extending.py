@@ -94,8 +94,27 @@ def test_a_layout_is_read_by_an_installed_reader(package: Path, tmp_path: Path) 
         for number, name in enumerate(names)
     ]
     (tmp_path / "data" / "reports.tsv").write_text("\n".join(["film\tperson\tfinding", *lines]))
-    facts = json.loads(cli(package, tmp_path, "catalog", "data", "--split", "random", "--json"))
-    assert facts["source"] == "clinic"
-    assert facts["classes"] == ["Finding"]
-    assert facts["files"]["usable"] == 40
-    assert sum(split["patients"] for split in facts["splits"].values()) == 20
+    audited = json.loads(cli(package, tmp_path, "catalog", "data", "--split", "random", "--json"))
+    assert audited["source"] == "clinic"
+    assert audited["classes"] == ["Finding"]
+    assert audited["files"]["usable"] == 40
+    assert sum(split["patients"] for split in audited["splits"].values()) == 20
+
+
+def test_an_installed_metric_and_panel_are_shown(package: Path, tmp_path: Path) -> None:
+    generate_phantoms(tmp_path / "data", 120, size=32)
+    cli(
+        package, tmp_path, "run", "direct", "--data", "data", "--out", "study",
+        "--set", "data.img_size=32", "--set", "data.batch_size=16", "--set", "data.num_workers=0",
+        "--set", "finetune.epochs=1", "--set", "encoder.name=test_efficientnet",
+        "--set", "encoder.pretrained=false", "--set", "evaluate.bootstrap=20",
+    )  # fmt: skip
+    diseases = json.loads((tmp_path / "study" / "metrics.json").read_text())["per_disease"]
+    values = [disease["balanced_accuracy"] for disease in diseases.values()]
+    assert any(value is not None for value in values)
+    assert all(value is None or 0 <= value <= 1 for value in values)
+    assert "Balanced accuracy" in (tmp_path / "study" / "report.html").read_text()
+    cli(package, tmp_path, "study", "report", "study", "--out", "page")
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "Balance of the classes" in page
+    assert "Positive test images" in page

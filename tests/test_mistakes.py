@@ -36,11 +36,11 @@ from medsgssl.data.mask_cache import mask_array
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.data.splits import check_leaks
 from medsgssl.errors import ImageError, LeakError
-from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.evaluate import evaluate_predictions
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.reading import read_image
 from medsgssl.losses.alignment import attention_alignment_loss, lung_prior
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent_floor, nt_xent_loss
 from medsgssl.masks.types import LungMask
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.models.anatomy_vit import build_anatomy_vit
@@ -196,7 +196,7 @@ def test_01_a_batch_holds_each_view_with_its_own_mask(view_source: ImageMaskData
     for row in rows:
         image, mask = view_source.cache.images[row], view_source.masks.mask(row)
         for number, spec in enumerate(plan):
-            key = (3, 1, int(view_source.keys[row]), number)
+            key = (3, 1, int(view_source.image_seeds[row]), number)
             view = make_view(image, mask, 1.0, spec, 32, key)
             np.testing.assert_array_equal(batch.images[row, number, 0], view.image)
             np.testing.assert_array_equal(batch.masks[row, number], view.mask > 0)
@@ -457,14 +457,16 @@ def test_07_thresholds_do_not_depend_on_test_labels() -> None:
     settings = EvaluateSettings(bootstrap=0)
     labels = [name for name in table.columns if name.startswith("label_")]
     other.loc[test, labels] = 1 - other.loc[test, labels]
-    one, two = (evaluate(Predictions(t), settings, 0)["per_disease"] for t in (table, other))
+    one, two = (
+        evaluate_predictions(Predictions(t), settings, 0)["per_disease"] for t in (table, other)
+    )
     for name in DISEASES:
         assert one[name]["threshold"] == two[name]["threshold"]
         assert one[name]["temperature"] == two[name]["temperature"]
         assert one[name]["auc"] != two[name]["auc"]
     other = table.copy()
     other.loc[val, labels] = 1 - other.loc[val, labels]
-    three = evaluate(Predictions(other), settings, 0)["per_disease"]
+    three = evaluate_predictions(Predictions(other), settings, 0)["per_disease"]
     assert any(one[name]["threshold"] != three[name]["threshold"] for name in DISEASES)
 
 
@@ -585,7 +587,7 @@ def test_11_a_saturated_contrast_is_logged_beside_its_floor_and_warned_of(
     simplex = torch.nn.functional.normalize(torch.eye(4) - 0.25, dim=1)
     row = {
         "epoch": 0.0, "embedding_std": 1.0, "embedding_rank": 9.0,
-        "contrast": float(nt_xent(simplex, simplex, 0.2)),
+        "contrast": float(nt_xent_loss(simplex, simplex, 0.2)),
     }  # fmt: skip
     floors = {"contrast": nt_xent_floor(4, 0.2)}
     assert "too easy" in epoch_warnings(row, floors)[0]
@@ -662,7 +664,7 @@ def test_13_the_report_shows_what_the_runs_files_say_and_nothing_else(tmp_path: 
     empty = words_of(write_report(run))
     predictions = Predictions(table_of())
     predictions.write(run.predictions)
-    metrics = evaluate(predictions, config.evaluate, seed=0)
+    metrics = evaluate_predictions(predictions, config.evaluate, seed=0)
     pages = []
     for value in (0.0123, 0.0456):
         metrics["mean_auc"] = value
@@ -678,7 +680,7 @@ def test_13_figures_are_gone_with_the_file_they_are_drawn_from(tmp_path: Path) -
     run.claim(config)
     predictions = Predictions(table_of())
     predictions.write(run.predictions)
-    write_json(run.metrics, evaluate(predictions, config.evaluate, seed=0))
+    write_json(run.metrics, evaluate_predictions(predictions, config.evaluate, seed=0))
     drawn = write_report(run).read_text().count("<svg")
     run.predictions.unlink()
     left = write_report(run).read_text().count("<svg")

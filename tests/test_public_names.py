@@ -77,4 +77,4 @@ def test_a_catalog_is_loaded_with_its_settings(
     data = generate_phantoms(tmp_path / "data", 40, size=32)
     made = medsgssl.load_catalog(data, {"split": "random", "split_seed": 5})
     assert len(made.table) == 40
-    assert made.facts["split"]["seed"] == 5
+    assert made.summary["split"]["seed"] == 5

@@ -18,9 +18,8 @@ from medsgssl.config.loading import dump
 from medsgssl.methods.registry import all_methods, configure
 from medsgssl.runs.data_summary import DataSummary
 from medsgssl.runs.folder import RunFolder, flatten
-from medsgssl.runs.kept_epoch import KeptEpoch
 from medsgssl.runs.metrics_file import Metrics
-from medsgssl.runs.stage_records import StageRecord
+from medsgssl.runs.stage_files import KeptEpoch, StageRecord
 from tests.test_conventions import problem_of
 
 ROOT = Path(__file__).parents[1]

@@ -172,8 +172,8 @@ def report_study(*folders: AnyPath, out: AnyPath | None = None, control: str = "
     """
     from medsgssl.report.study_page import write_study_report
 
-    places = [Path(folder) for folder in folders]
-    return write_study_report(places, Path(out) if out is not None else None, control=control)
+    paths = [Path(folder) for folder in folders]
+    return write_study_report(paths, Path(out) if out is not None else None, control=control)
 
 
 def load_catalog(data: AnyPath, settings: Mapping[str, Any] | None = None) -> Catalog:
@@ -184,7 +184,7 @@ def load_catalog(data: AnyPath, settings: Mapping[str, Any] | None = None) -> Ca
         settings: Settings below ``data.``, e.g. ``{"split": "random"}``.
 
     Returns:
-        The catalog: ``table`` has one row per image, ``facts`` the audit.
+        The catalog: ``table`` has one row per image, ``summary`` the audit.
 
     Raises:
         DataError: Tables or lists are malformed, or no image was found.

@@ -44,7 +44,7 @@ def test_catalog_is_written_where_asked(data: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--set", "data.split_seed=3"])
     assert result.exit_code == 0, result.output
     made = Catalog.load(out)
-    assert made.facts["split"]["seed"] == 3
+    assert made.summary["split"]["seed"] == 3
     assert (made.table["content_hash"] != "").all()
 
 
@@ -79,9 +79,9 @@ def test_a_set_without_a_usable_image_is_not_a_success(data: Path) -> None:
         path.write_bytes(path.read_bytes()[:40])
     result = CliRunner().invoke(app, [str(data), "--split", "random", "--json"])
     assert result.exit_code == 1
-    facts = json.loads(result.stdout)
-    assert facts["files"]["unreadable"] == facts["files"]["rows"] > 0
-    assert facts["patients"]["example"] == "9_a.png -> 9"
+    summary = json.loads(result.stdout)
+    assert summary["files"]["unreadable"] == summary["files"]["rows"] > 0
+    assert summary["patients"]["example"] == "9_a.png -> 9"
 
 
 def test_the_label_table_is_a_setting_of_the_catalog_too(data: Path) -> None:

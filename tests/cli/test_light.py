@@ -43,7 +43,8 @@ def heavy_modules(code: str, cache: Path) -> list[str]:
 @pytest.mark.parametrize(
     "command",
     ["--help", "--version", "methods", "methods --json", "config simclr", "catalog DATA",
-     "catalog DATA --json", "config guided-crop --set data.img_size=64 --data DATA"],
+     "catalog DATA --json", "config guided-crop --set data.img_size=64 --data DATA",
+     "config guided-crop --set method.context=[0.1,0.2] --set encoder.drop_path=0.1"],
 )  # fmt: skip
 def test_light_commands_import_nothing_heavy(command: str, data: Path, tmp_path: Path) -> None:
     words = [str(data) if word == "DATA" else word for word in command.split()]
@@ -73,6 +74,41 @@ def test_packages_that_read_data_never_import_torch(module: str, tmp_path: Path)
 
 def test_the_guard_sees_what_is_heavy(tmp_path: Path) -> None:
     assert "timm" in heavy_modules("import medsgssl.methods.simclr", tmp_path)
+
+
+_MISTAKES = ("method.lambda_crops=-1", "method.temperature=warm", "method.context=[0.3,0.1]",
+             "method.context=[0.1,0.7]", "method.cover_of=body", "method.hue=red",
+             "method.projector_layers=9", "method.min_quality=[1]")  # fmt: skip
+
+
+def test_settings_of_a_method_are_refused_by_the_index_as_by_the_class(tmp_path: Path) -> None:
+    from medsgssl.config.loading import parse_overrides
+    from medsgssl.errors import ConfigError
+    from medsgssl.methods.registry import configure
+
+    trees = [parse_overrides([item]) for item in _MISTAKES]
+    trees.append({"method": {"lambda_crops": 0, "lambda_global": 0}})
+    code = f"""
+import json
+from medsgssl.errors import ConfigError
+from medsgssl.methods.index import configure_from_index
+problems = []
+for tree in {trees!r}:
+    try:
+        configure_from_index("guided-crop", tree)
+    except ConfigError as error:
+        problems.append(str(error))
+print(json.dumps(problems))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    expected = []
+    for tree in trees:
+        with pytest.raises(ConfigError) as raised:
+            configure("guided-crop", tree)
+        expected.append(str(raised.value))
+    assert json.loads(done.stdout) == expected
 
 
 def test_the_index_of_methods_says_what_the_classes_say() -> None:

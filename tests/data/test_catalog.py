@@ -15,8 +15,8 @@ from medsgssl.data.catalog import (
     CATALOG_FILE,
     Catalog,
     build_catalog,
-    cache_place,
     catalog_columns,
+    dataset_cache,
     load_or_build,
 )
 from medsgssl.data.labels import NIH
@@ -38,10 +38,10 @@ def test_columns_and_types_are_those_of_the_contract(make_set: MakeSet) -> None:
             assert str(catalog.table[name].dtype) == kind
         else:
             assert catalog.table[name].map(type).eq(str).all()
-    assert catalog.facts["label_revision"] == "2017"
-    assert catalog.facts["intensity"]
-    assert catalog.facts["warnings"] == [
-        line for line in catalog.facts["warnings"] if line.startswith("no usable")
+    assert catalog.summary["label_revision"] == "2017"
+    assert catalog.summary["intensity"]
+    assert catalog.summary["warnings"] == [
+        line for line in catalog.summary["warnings"] if line.startswith("no usable")
     ]
 
 
@@ -57,11 +57,11 @@ def test_damaged_and_missing_images_stay_in_the_table_and_are_counted(make_set: 
     assert rows.loc["00000001_000.png", ["status", "path"]].tolist() == ["missing", ""]
     assert rows.loc["00000002_000.png", "status"] == "unreadable"
     assert "truncated" in rows.loc["00000002_000.png", "problem"]
-    files = catalog.facts["files"]
+    files = catalog.summary["files"]
     assert (files["missing"], files["unreadable"], files["usable"]) == (1, 1, 58)
-    said = "\n".join(catalog.facts["warnings"])
-    assert "1 of 60 images are missing: 00000001_000.png" in said
-    assert "1 of 60 images cannot be read" in said
+    warnings = "\n".join(catalog.summary["warnings"])
+    assert "1 of 60 images are missing: 00000001_000.png" in warnings
+    assert "1 of 60 images cannot be read" in warnings
 
 
 def test_damage_inside_a_png_is_found_when_contents_are_hashed(make_set: MakeSet) -> None:
@@ -70,17 +70,17 @@ def test_damage_inside_a_png_is_found_when_contents_are_hashed(make_set: MakeSet
     content = bytearray(path.read_bytes())
     content[60] ^= 0xFF
     path.write_bytes(content)
-    assert build_catalog(settings).facts["files"]["unreadable"] == 0
-    assert build_catalog(settings, hash_content=True).facts["files"]["unreadable"] == 1
+    assert build_catalog(settings).summary["files"]["unreadable"] == 0
+    assert build_catalog(settings, hash_content=True).summary["files"]["unreadable"] == 1
 
 
 def test_image_files_outside_the_table_are_reported(make_set: MakeSet) -> None:
     settings = make_set()
     shutil.copy(_image(settings, 1), _image(settings, 99))
-    facts = build_catalog(settings).facts
-    assert facts["files"]["not_in_table"] == 1
-    assert facts["files"]["not_in_table_first"] == ["images/00000099_000.png"]
-    assert any("not in the label table" in line for line in facts["warnings"])
+    summary = build_catalog(settings).summary
+    assert summary["files"]["not_in_table"] == 1
+    assert summary["files"]["not_in_table_first"] == ["images/00000099_000.png"]
+    assert any("not in the label table" in line for line in summary["warnings"])
 
 
 def test_listed_images_outside_the_table_are_reported(make_set: MakeSet) -> None:
@@ -88,19 +88,19 @@ def test_listed_images_outside_the_table_are_reported(make_set: MakeSet) -> None
     assert settings.root is not None
     with (settings.root / "test_list.txt").open("a") as stream:
         stream.write("\n00000099_000.png\n")
-    facts = build_catalog(settings).facts
-    assert facts["split"]["listed_without_row"] == 1
-    assert any("1 listed images" in line for line in facts["warnings"])
+    summary = build_catalog(settings).summary
+    assert summary["split"]["listed_without_row"] == 1
+    assert any("1 listed images" in line for line in summary["warnings"])
 
 
 def test_copies_across_splits_are_found_by_content(make_set: MakeSet) -> None:
     settings = make_set()
     shutil.copy(_image(settings, 1), _image(settings, 30))
-    facts = build_catalog(settings, hash_content=True).facts
-    assert facts["duplicates"]["groups_across_splits"] == 1
-    assert facts["duplicates"]["groups_across_patients"] == 1
-    assert facts["duplicates"]["across_splits_first"] == ["00000001_000.png = 00000030_000.png"]
-    assert any(line.startswith("LEAK") for line in facts["warnings"])
+    summary = build_catalog(settings, hash_content=True).summary
+    assert summary["duplicates"]["groups_across_splits"] == 1
+    assert summary["duplicates"]["groups_across_patients"] == 1
+    assert summary["duplicates"]["across_splits_first"] == ["00000001_000.png = 00000030_000.png"]
+    assert any(line.startswith("LEAK") for line in summary["warnings"])
 
 
 def test_saved_catalog_comes_back_equal(make_set: MakeSet, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_saved_catalog_comes_back_equal(make_set: MakeSet, tmp_path: Path) -> No
     catalog.save(tmp_path / "c.parquet")
     again = Catalog.load(tmp_path / "c.parquet")
     pd.testing.assert_frame_equal(again.table, catalog.table)
-    assert (again.root, again.facts) == (catalog.root, catalog.facts)
+    assert (again.root, again.summary) == (catalog.root, catalog.summary)
     assert again.fingerprint == catalog.fingerprint
 
 
@@ -122,7 +122,7 @@ def test_leak_is_found_on_load_too(make_set: MakeSet, tmp_path: Path) -> None:
 
 def test_damaged_catalog_is_named_on_load_and_replaced_on_build(make_set: MakeSet) -> None:
     settings = make_set()
-    path = cache_place(settings) / CATALOG_FILE
+    path = dataset_cache(settings) / CATALOG_FILE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PAR1 no more")
     with pytest.raises(DataError, match="is no catalog") as caught:
@@ -184,7 +184,7 @@ def test_fingerprint_follows_content_and_not_the_place(make_set: MakeSet, tmp_pa
 def test_part_of_a_split_without_images_is_an_error(make_set: MakeSet) -> None:
     settings = make_set(images=False)
     catalog = build_catalog(settings)
-    assert catalog.facts["files"]["missing"] == 60
+    assert catalog.summary["files"]["missing"] == 60
     with pytest.raises(DataError, match="none of the 20 images of the test split"):
         catalog.part("test")
 
@@ -193,7 +193,7 @@ def test_audit_can_be_printed(make_set: MakeSet) -> None:
     from rich.console import Console
 
     console = Console(record=True, width=100)
-    console.print(audit_view(build_catalog(make_set(), hash_content=True).facts))
+    console.print(audit_view(build_catalog(make_set(), hash_content=True).summary))
     text = console.export_text()
     assert "60 (60 usable" in text
     assert "Hernia" in text
@@ -208,31 +208,31 @@ def test_no_data_folder_is_an_error() -> None:
 def test_full_release_without_its_images_is_counted_whole(real_data: Path, tmp_path: Path) -> None:
     packed = real_data / "nih_meta" / "Data_Entry_2017_v2020.csv.gz"
     (tmp_path / "Data_Entry_2017_v2020.csv").write_bytes(gzip.decompress(packed.read_bytes()))
-    facts = build_catalog(DataSettings(root=tmp_path)).facts
-    assert facts["label_revision"] == "v2020"
-    assert facts["files"]["missing"] == facts["files"]["rows"] == 112_120
-    assert {name: part["images"] for name, part in facts["splits"].items()} == {
+    summary = build_catalog(DataSettings(root=tmp_path)).summary
+    assert summary["label_revision"] == "v2020"
+    assert summary["files"]["missing"] == summary["files"]["rows"] == 112_120
+    assert {name: part["images"] for name, part in summary["splits"].items()} == {
         "train": 75_312,
         "val": 11_212,
         "test": 25_596,
     }
-    assert facts["split"]["kind"] == "official"
-    assert facts["split"]["validation"] == "carried"
-    assert facts["labels"]["Hernia"] == 227
+    assert summary["split"]["kind"] == "official"
+    assert summary["split"]["validation"] == "bundled"
+    assert summary["labels"]["Hernia"] == 227
 
 
 @pytest.mark.real
 def test_real_subset_is_whole(real_data: Path) -> None:
     catalog = build_catalog(DataSettings(root=real_data / "nih128"))
     assert len(catalog.usable()) == 7216
-    assert catalog.facts["warnings"] == []
-    assert catalog.facts["splits"]["test"]["images"] == 1903
+    assert catalog.summary["warnings"] == []
+    assert catalog.summary["splits"]["test"]["images"] == 1903
 
 
 def test_a_set_that_is_all_for_training_is_not_warned_of_rare_diseases(make_set: MakeSet) -> None:
     settings = make_set()
-    split = build_catalog(settings).facts["warnings"]
+    split = build_catalog(settings).summary["warnings"]
     whole = build_catalog(settings.model_copy(update={"split": "train"}))
     assert any("no usable" in text for text in split)
-    assert not any("no usable" in text for text in whole.facts["warnings"])
+    assert not any("no usable" in text for text in whole.summary["warnings"])
     assert set(whole.table["split"]) == {"train"}

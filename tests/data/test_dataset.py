@@ -23,7 +23,7 @@ def joined(source: ImageMaskDataset) -> ConcatDataset:
 def test_rows_lead_to_the_images_masks_and_qualities_of_their_set(
     view_source: ImageMaskDataset,
 ) -> None:
-    both, count = joined(view_source), len(view_source.keys)
+    both, count = joined(view_source), len(view_source.image_seeds)
     for row in (0, count - 1, count, 2 * count - 1):
         part, within = divmod(row, count)
         image, mask = both.pair(row)
@@ -38,9 +38,9 @@ def test_rows_lead_to_the_images_masks_and_qualities_of_their_set(
 def test_the_first_set_keeps_its_keys_and_the_others_have_their_own(
     view_source: ImageMaskDataset,
 ) -> None:
-    keys = joined(view_source).keys.reshape(2, -1)
-    assert np.array_equal(keys[0], view_source.keys)
-    assert not np.isin(keys[1], keys[0]).any()
+    image_seeds = joined(view_source).image_seeds.reshape(2, -1)
+    assert np.array_equal(image_seeds[0], view_source.image_seeds)
+    assert not np.isin(image_seeds[1], image_seeds[0]).any()
 
 
 def steps_with_a_small_set(source: ImageMaskDataset) -> BatchDataset:

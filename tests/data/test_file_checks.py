@@ -51,7 +51,7 @@ def test_formats_decoders_tags_and_reasons_are_counted(
         patch.setattr(AVAILABLE, property(lambda self: str(self.UID) != str(JPEGLosslessSV1)))
         catalog = load_or_build(settings)
         again = load_or_build(settings)
-    files = catalog.facts["files"]
+    files = catalog.summary["files"]
     shown = {row["format"].split(" (")[0]: row for row in files["formats"] if row["readable"]}
     assert {name: row["files"] for name, row in shown.items()} == {"PNG": 2, "JPEG": 1, "DICOM": 1}
     (missing,) = [row for row in files["formats"] if not row["readable"]]
@@ -62,13 +62,13 @@ def test_formats_decoders_tags_and_reasons_are_counted(
     assert reasons["is a truncated PNG"] == 2
     assert reasons["is empty"] == 1
     assert sum(reasons.values()) == files["unreadable"] == 4
-    assert any("medsgssl[dicom]" in line for line in catalog.facts["warnings"])
-    assert again.facts == catalog.facts
+    assert any("medsgssl[dicom]" in line for line in catalog.summary["warnings"])
+    assert again.summary == catalog.summary
 
     from rich.console import Console
 
     console = Console(record=True, width=300)
-    console.print(audit_view(catalog.facts))
+    console.print(audit_view(catalog.summary))
     text = console.export_text()
     assert "2: is a truncated PNG" in text
     assert "cannot be decoded here: pip install 'medsgssl[dicom]'" in text

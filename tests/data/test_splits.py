@@ -30,7 +30,7 @@ def _table(patients: int = 400, seed: int = 0) -> pd.DataFrame:
     return table
 
 
-def test_carried_patients_are_the_published_ones() -> None:
+def test_bundled_patients_are_the_published_ones() -> None:
     assert len(nih_test_patients()) == 2797
     assert len(nih_val_patients()) == 3666
     assert not nih_test_patients() & nih_val_patients()
@@ -39,8 +39,8 @@ def test_carried_patients_are_the_published_ones() -> None:
 def test_random_split_is_by_patient_and_spreads_rare_diseases() -> None:
     table = _table()
     settings = DataSettings(split="random")
-    split, facts = assign_splits(table, settings, None, "folder", NIH)
-    assert facts["kind"] == "random"
+    split, summary = assign_splits(table, settings, None, "folder", NIH)
+    assert summary["kind"] == "random"
     assert table.groupby(split)["patient_id"].nunique().to_dict() == pytest.approx(
         {"train": 288, "val": 32, "test": 80}, abs=3
     )
@@ -94,10 +94,10 @@ def test_leak_names_the_first_ten_patients_and_their_count() -> None:
 def test_lists_decide_and_validation_is_drawn_from_training_patients(make_set: MakeSet) -> None:
     catalog = build_catalog(make_set())
     rows = catalog.table.set_index("image_id")["split"]
-    assert catalog.facts["split"]["kind"] == "lists"
+    assert catalog.summary["split"]["kind"] == "lists"
     assert (rows.loc["00000021_000.png":] == "test").all()
-    assert catalog.facts["splits"]["val"]["patients"] in {2, 3}
-    assert catalog.facts["splits"]["test"]["patients"] == 10
+    assert catalog.summary["splits"]["val"]["patients"] in {2, 3}
+    assert catalog.summary["splits"]["test"]["patients"] == 10
 
 
 def test_a_patient_in_both_lists_is_a_leak(make_set: MakeSet) -> None:

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from medsgssl.config.schema import EvaluateSettings
 from medsgssl.data.labels import DISEASES
 from medsgssl.errors import DataError
-from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.evaluate import evaluate_predictions
 from medsgssl.evaluation.predictions import Predictions
 
 SETTINGS = EvaluateSettings(bootstrap=50)
@@ -42,7 +42,7 @@ TOP = {
 
 
 def test_every_named_key_is_there_and_json_has_no_nan(make_table):
-    found = evaluate(Predictions(make_table(prevalence=0.5)), SETTINGS, 0)
+    found = evaluate_predictions(Predictions(make_table(prevalence=0.5)), SETTINGS, 0)
     assert set(found) >= TOP
     assert list(found["per_disease"]) == list(DISEASES)
     for entry in found["per_disease"].values():
@@ -55,7 +55,7 @@ def test_every_named_key_is_there_and_json_has_no_nan(make_table):
 
 def test_values_agree_with_sklearn(make_table):
     predictions = Predictions(make_table())
-    found = evaluate(predictions, SETTINGS, 0)
+    found = evaluate_predictions(predictions, SETTINGS, 0)
     test = predictions.split("test")
     aucs = [roc_auc_score(test.labels[:, d], test.scores[:, d]) for d in range(14)]
     aps = [average_precision_score(test.labels[:, d], test.scores[:, d]) for d in range(14)]
@@ -74,7 +74,9 @@ def test_test_labels_never_reach_the_thresholds_or_temperatures(make_table):
     test = flipped["split"] == "test"
     for name in DISEASES:
         flipped.loc[test, f"label_{name}"] = 1 - flipped.loc[test, f"label_{name}"]
-    one, two = (evaluate(Predictions(t), SETTINGS, 0)["per_disease"] for t in (table, flipped))
+    one, two = (
+        evaluate_predictions(Predictions(t), SETTINGS, 0)["per_disease"] for t in (table, flipped)
+    )
     for name in DISEASES:
         assert one[name]["threshold"] == two[name]["threshold"]
         assert one[name]["temperature"] == two[name]["temperature"]
@@ -84,7 +86,7 @@ def test_test_labels_never_reach_the_thresholds_or_temperatures(make_table):
 def test_a_disease_without_positives_is_null_and_left_out(make_table):
     table = make_table()
     table.loc[table["split"] == "test", "label_Hernia"] = 0
-    found = evaluate(Predictions(table), SETTINGS, 0)
+    found = evaluate_predictions(Predictions(table), SETTINGS, 0)
     hernia = found["per_disease"]["Hernia"]
     assert hernia["auc"] is None
     assert hernia["ap"] is None
@@ -102,7 +104,7 @@ def test_a_rare_disease_warns_and_is_not_in_the_second_mean(make_table):
     test = table.index[table["split"] == "test"]
     table.loc[test, "label_Hernia"] = 0
     table.loc[test[:1], "label_Hernia"] = 1
-    found = evaluate(Predictions(table), SETTINGS, 0)
+    found = evaluate_predictions(Predictions(table), SETTINGS, 0)
     assert "Hernia" in found["diseases_in_mean"]
     assert "Hernia" not in found["diseases_in_mean_20"]
     assert found["mean_auc_20"] is not None
@@ -112,7 +114,7 @@ def test_a_rare_disease_warns_and_is_not_in_the_second_mean(make_table):
 
 def test_without_validation_there_are_no_thresholds(make_table):
     table = make_table()
-    found = evaluate(Predictions(table[table["split"] == "test"]), SETTINGS, 0)
+    found = evaluate_predictions(Predictions(table[table["split"] == "test"]), SETTINGS, 0)
     assert found["validation"] is None
     mass = found["per_disease"]["Mass"]
     assert mass["threshold"] is None
@@ -125,14 +127,14 @@ def test_without_validation_there_are_no_thresholds(make_table):
 def test_without_test_there_is_an_error(make_table):
     table = make_table()
     with pytest.raises(DataError, match="'test'"):
-        evaluate(Predictions(table[table["split"] == "val"]), SETTINGS, 0)
+        evaluate_predictions(Predictions(table[table["split"] == "val"]), SETTINGS, 0)
 
 
 def test_no_disease_at_all(make_table):
     table = make_table()
     for name in DISEASES:
         table[f"label_{name}"] = np.uint8(0)
-    found = evaluate(Predictions(table), SETTINGS, 0)
+    found = evaluate_predictions(Predictions(table), SETTINGS, 0)
     json.dumps(found, allow_nan=False)
     assert found["mean_auc"] is None
     assert found["diseases_in_mean"] == []
@@ -141,14 +143,14 @@ def test_no_disease_at_all(make_table):
 
 def test_the_order_of_rows_changes_nothing(make_table):
     table = make_table()
-    one = evaluate(Predictions(table), SETTINGS, 0)
-    two = evaluate(Predictions(table.sample(frac=1, random_state=0)), SETTINGS, 0)
+    one = evaluate_predictions(Predictions(table), SETTINGS, 0)
+    two = evaluate_predictions(Predictions(table.sample(frac=1, random_state=0)), SETTINGS, 0)
     assert one["mean_auc_interval"] == pytest.approx(two["mean_auc_interval"], abs=1e-12)
 
 
 def test_bootstrap_and_calibration_can_be_switched_off(make_table):
     settings = EvaluateSettings(bootstrap=0, calibrate=False, threshold="sensitivity")
-    found = evaluate(Predictions(make_table()), settings, 0)
+    found = evaluate_predictions(Predictions(make_table()), settings, 0)
     assert found["mean_auc_interval"] is None
     assert found["per_disease"]["Mass"]["temperature"] is None
     assert found["per_disease"]["Mass"]["recall"] > 0.6

@@ -12,7 +12,7 @@ import torch
 
 from medsgssl.errors import CheckpointError, ConfigError
 from medsgssl.inference import export as exporting
-from medsgssl.inference.export import export, extra_parameters
+from medsgssl.inference.export import export_model, extra_parameters
 from medsgssl.inference.predictor import Predictor, check_views
 from tests.conftest import TrainedRun
 
@@ -26,7 +26,7 @@ def test_plain_timm_loads_the_encoder_strictly(
     views, masks, _ = check_views(bundle)
     out = tmp_path / ("encoder.safetensors" if single else "encoder")
     drop = bool(extra_parameters(bundle.classifier.encoder))
-    done = export(bundle, "timm", out, views, masks, drop_extras=drop)
+    done = export_model(bundle, "timm", out, views, masks, drop_extras=drop)
     assert done.difference < 1e-5
     if not single:
         names = {path.name for path in out.iterdir()}
@@ -55,17 +55,17 @@ def test_the_check_notices_other_weights(
 
     monkeypatch.setattr(timm, "create_model", other)
     with pytest.raises(CheckpointError, match="differs from the original"):
-        export(bundle, "timm", tmp_path / "out", views, masks)
+        export_model(bundle, "timm", tmp_path / "out", views, masks)
 
 
 def test_what_timm_cannot_hold_is_named(trained_run: TrainedRun, tmp_path: Path) -> None:
     bundle = Predictor.load(trained_run("attention-prior").path).bundle
     views, masks, _ = check_views(bundle)
     with pytest.raises(ConfigError, match="plain timm cannot hold") as error:
-        export(bundle, "timm", tmp_path / "out", views, masks)
+        export_model(bundle, "timm", tmp_path / "out", views, masks)
     assert extra_parameters(bundle.classifier.encoder)[0] in str(error.value)
     assert not (tmp_path / "out").exists()
-    done = export(bundle, "timm", tmp_path / "out", views, masks, drop_extras=True)
+    done = export_model(bundle, "timm", tmp_path / "out", views, masks, drop_extras=True)
     assert set(done.dropped) == set(extra_parameters(bundle.classifier.encoder))
 
 
@@ -75,7 +75,7 @@ def test_torchscript_gives_the_probabilities(
 ) -> None:
     bundle = Predictor.load(trained_run(name).path).bundle
     views, masks, _ = check_views(bundle)
-    done = export(bundle, "torchscript", tmp_path / "model.pt", views, masks)
+    done = export_model(bundle, "torchscript", tmp_path / "model.pt", views, masks)
     model = torch.jit.load(str(done.path))
     inputs = (views[:2], masks[:2]) if bundle.classifier.encoder.needs_masks else (views[:2],)
     with torch.inference_mode():
@@ -90,7 +90,7 @@ def test_onnx_gives_the_probabilities_for_any_batch(
     onnxruntime = pytest.importorskip("onnxruntime")
     bundle = Predictor.load(trained_run(name).path).bundle
     views, masks, _ = check_views(bundle)
-    done = export(bundle, "onnx", tmp_path / "model.onnx", views, masks)
+    done = export_model(bundle, "onnx", tmp_path / "model.onnx", views, masks)
     assert done.difference < 1e-5
     session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_inputs()]
@@ -107,7 +107,7 @@ def test_a_hub_folder_predicts_what_the_run_predicts(
     run = trained_run("guided-crop")
     bundle = Predictor.load(run.path).bundle
     views, masks, _ = check_views(bundle)
-    done = export(bundle, "hf", tmp_path / "hub", views, masks)
+    done = export_model(bundle, "hf", tmp_path / "hub", views, masks)
     files = sorted((phantom_set / "images").glob("*.png"))[:3]
     first, second = (Predictor.load(path).predict(files) for path in (run.path, done.path))
     assert first.equals(second)

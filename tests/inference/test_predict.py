@@ -13,12 +13,11 @@ from lightning_fabric import Fabric
 from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import DecodedCache
-from medsgssl.inference.forward import run_inference
-from medsgssl.inference.predict import SCORE_DIGITS, predict, round_scores
+from medsgssl.inference.forward import SCORE_DIGITS, predict_splits, round_scores, run_inference
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.weights import save_weights
-from medsgssl.training.seeding import seed_step
+from medsgssl.utils.rng import seed_step
 
 Build = Callable[..., Config]
 
@@ -42,7 +41,7 @@ def test_blank_images_rank_equal_and_are_found(
     path, names = tmp_path / "classifier.safetensors", list(source.label_set.names)
     header = {"method": "simclr", "encoder": "test_efficientnet", "diseases": names}
     save_weights(path, classifier, header)
-    rows, scores = predict(config, source, path)
+    rows, scores = predict_splits(config, source, path)
     blank = rows % 2 == 0
     assert len(np.unique(scores[blank], axis=0)) == 1
     assert len(np.unique(scores[~blank], axis=0)) == (~blank).sum()

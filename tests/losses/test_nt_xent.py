@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 from torch import nn
 
-from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent_floor, nt_xent_loss
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -37,19 +37,19 @@ def by_definition(z1: np.ndarray, z2: np.ndarray, t: float, w: np.ndarray) -> fl
 @pytest.mark.parametrize("batch", [2, 7, 32])
 def test_agrees_with_lightly(batch: int, temperature: float) -> None:
     z1, z2 = unit(batch, 16).float(), unit(batch, 16, seed=1).float()
-    ours = nt_xent(z1, z2, temperature)
+    ours = nt_xent_loss(z1, z2, temperature)
     assert ours.item() == pytest.approx(NTXentLoss(temperature)(z1, z2).item(), abs=1e-6)
 
 
 def test_agrees_with_the_paper_weights_included() -> None:
     z1, z2, w = unit(5, 8), unit(5, 8, seed=1), torch.tensor([0.1, 1.0, 0.4, 0.9, 0.2])
     wanted = by_definition(z1.numpy(), z2.numpy(), 0.3, w.double().numpy())
-    assert nt_xent(z1, z2, 0.3, w).item() == pytest.approx(wanted, abs=1e-6)
+    assert nt_xent_loss(z1, z2, 0.3, w).item() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_equal_weights_give_exactly_nt_xent() -> None:
     z1, z2 = unit(6, 8), unit(6, 8, seed=1)
-    assert torch.equal(nt_xent(z1, z2, 0.2, torch.full((6,), 0.37)), nt_xent(z1, z2, 0.2))
+    assert torch.equal(nt_xent_loss(z1, z2, 0.2, torch.full((6,), 0.37)), nt_xent_loss(z1, z2, 0.2))
 
 
 def test_weights_that_are_all_zero_count_as_equal() -> None:
@@ -60,17 +60,17 @@ def test_the_floor_is_reached_by_a_simplex_and_undercut_by_nothing() -> None:
     batch, temperature = 5, 0.5
     simplex = F.normalize(torch.eye(batch, dtype=torch.float64) - 1 / batch, dim=1)
     floor = nt_xent_floor(batch, temperature)
-    assert nt_xent(simplex, simplex, temperature).item() == pytest.approx(floor, abs=1e-6)
+    assert nt_xent_loss(simplex, simplex, temperature).item() == pytest.approx(floor, abs=1e-6)
     for seed in range(20):
         z = unit(batch, 4, seed=seed)
-        assert nt_xent(z, z, temperature).item() >= floor - 1e-6
+        assert nt_xent_loss(z, z, temperature).item() >= floor - 1e-6
 
 
 def _global_run(x: torch.Tensor, w: torch.Tensor) -> tuple[float, list]:
     torch.manual_seed(0)
     layer = nn.Linear(6, 4)
     z = F.normalize(layer(x), dim=-1)
-    loss = nt_xent(z[0], z[1], 0.2, w)
+    loss = nt_xent_loss(z[0], z[1], 0.2, w)
     loss.backward()
     return loss.item(), [p.grad for p in layer.parameters()]
 
@@ -82,7 +82,7 @@ def _worker(rank: int, init: str, folder: str, x: torch.Tensor, w: torch.Tensor)
     layer = nn.parallel.DistributedDataParallel(nn.Linear(6, 4))
     mine = slice(rank * 4, rank * 4 + 4)
     z1, z2 = F.normalize(layer(x[:, mine].flatten(0, 1)), dim=-1).chunk(2)
-    loss = nt_xent(z1, z2, 0.2, w[mine])
+    loss = nt_xent_loss(z1, z2, 0.2, w[mine])
     loss.backward()
     torch.save((loss.detach(), [p.grad for p in layer.parameters()]), f"{folder}/{rank}.pt")
     dist.destroy_process_group()

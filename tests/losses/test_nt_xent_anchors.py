@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_terms
+from medsgssl.losses.nt_xent import nt_xent_loss, nt_xent_terms
 
 
 def pairs(count: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,14 +19,14 @@ def test_anchor_weights_weigh_each_view_by_itself() -> None:
     weights = torch.rand(12)
     terms = nt_xent_terms(z1, z2, 0.2)
     want = (weights * terms).sum() / weights.sum()
-    torch.testing.assert_close(nt_xent(z1, z2, 0.2, weights), want)
+    torch.testing.assert_close(nt_xent_loss(z1, z2, 0.2, weights), want)
 
 
 def test_image_weights_are_anchor_weights_given_twice() -> None:
     z1, z2 = pairs()
     weights = torch.rand(6)
     torch.testing.assert_close(
-        nt_xent(z1, z2, 0.2, weights), nt_xent(z1, z2, 0.2, weights.repeat(2))
+        nt_xent_loss(z1, z2, 0.2, weights), nt_xent_loss(z1, z2, 0.2, weights.repeat(2))
     )
 
 
@@ -42,5 +42,5 @@ def test_absent_pairs_change_nothing_for_the_others() -> None:
 def test_autocast_does_not_coarsen_the_loss() -> None:
     z1, z2 = pairs()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = nt_xent(z1, z2, 0.05)
-    assert torch.equal(mixed, nt_xent(z1, z2, 0.05))
+        mixed = nt_xent_loss(z1, z2, 0.05)
+    assert torch.equal(mixed, nt_xent_loss(z1, z2, 0.05))

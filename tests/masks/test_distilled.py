@@ -18,7 +18,7 @@ from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import MaskError
 from medsgssl.masks.agreement import dice
 from medsgssl.masks.recipes.distilled import recipe as distilled
-from medsgssl.masks.recipes.distilled.augment import augment
+from medsgssl.masks.recipes.distilled.augment import augment_pair
 from medsgssl.masks.recipes.distilled.network import Student, fused
 from medsgssl.masks.recipes.distilled.pixels import SIDE, student_input, to_square
 from medsgssl.masks.recipes.distilled.train import TrainSettings, train_student
@@ -70,7 +70,7 @@ def test_augmentation_moves_the_label_with_the_picture_and_repeats_from_its_seed
     lungs = cv2.resize((phantom.left_lung | phantom.right_lung).astype(np.float32), (SIDE, SIDE))
     darker = []
     for number in range(20):
-        pictures = [augment(square, lungs, generator(0, "test", number)) for _ in range(2)]
+        pictures = [augment_pair(square, lungs, generator(0, "test", number)) for _ in range(2)]
         assert (pictures[0][0] == pictures[1][0]).all()
         picture, label = pictures[0]
         assert 0.0 <= label.min() <= label.max() <= 1.0

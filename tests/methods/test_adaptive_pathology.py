@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medsgssl.config.schema import AugmentSettings
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_terms
+from medsgssl.losses.nt_xent import nt_xent_loss, nt_xent_terms
 from medsgssl.methods.adaptive_pathology import anchor_weights, midline_columns, pooling_weights
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.transforms.crops import RandomCrop, WholeImage
@@ -113,7 +113,7 @@ def test_the_weights_act_per_sample_and_never_as_one_batch_scalar(
     terms = nt_xent_terms(first, second, task.temperature)
     torch.testing.assert_close(task(batch, 0.0).loss, (weights * terms).mean())
     # The same weights on other views give another loss: no common factor could.
-    turned = nt_xent(first, second, task.temperature, weights.roll(1))
+    turned = nt_xent_loss(first, second, task.temperature, weights.roll(1))
     assert (turned - (weights * terms).mean()).abs() > 1e-5
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from medsgssl.errors import ConfigError
 from medsgssl.losses.alignment import attention_alignment_loss, lung_prior
-from medsgssl.losses.nt_xent import nt_xent
+from medsgssl.losses.nt_xent import nt_xent_loss
 from medsgssl.methods.anatomy_masked_attention import AnatomyMaskedAttentionSettings
 from medsgssl.methods.registry import configure, find_method, method_of
 from medsgssl.training.optim import set_modes
@@ -189,7 +189,7 @@ def test_contrast_is_student_of_one_view_against_teacher_of_the_other_symmetrize
     term = task(batch, 0.0).losses["contrast"]
     s = task.projector(student[0][2].extra["cls"]).chunk(2)
     t = task.teacher_projector.model(teacher[0][2].extra["cls"]).chunk(2)
-    wanted = (nt_xent(s[0], t[1], 0.2) + nt_xent(s[1], t[0], 0.2)) / 2
+    wanted = (nt_xent_loss(s[0], t[1], 0.2) + nt_xent_loss(s[1], t[0], 0.2)) / 2
     torch.testing.assert_close(term, wanted)
 
 

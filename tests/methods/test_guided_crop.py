@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medsgssl.errors import ConfigError
-from medsgssl.losses.nt_xent import nt_xent
+from medsgssl.losses.nt_xent import nt_xent_loss
 from medsgssl.methods.registry import configure, method_of
 
 NAME = "guided-crop"
@@ -67,8 +67,8 @@ def test_the_loss_is_that_of_the_pairs_of_views(guided_batch, make_task) -> None
     images = torch.cat([batch.images[:, v] for v in range(3)])
     masks = torch.cat([batch.masks[:, v] for v in range(3)])
     one, two, box = task.projector(task.encoder(images, masks).pooled).chunk(3)
-    pair = nt_xent(one, two, 0.2)
-    with_box = (nt_xent(one, box, 0.2) + nt_xent(two, box, 0.2)) / 2
+    pair = nt_xent_loss(one, two, 0.2)
+    with_box = (nt_xent_loss(one, box, 0.2) + nt_xent_loss(two, box, 0.2)) / 2
     torch.testing.assert_close(output.loss, pair + 0.5 * with_box)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from medsgssl.config.schema import AugmentSettings
 from medsgssl.images.reading import read_image
-from medsgssl.losses.nt_xent import nt_xent
+from medsgssl.losses.nt_xent import nt_xent_loss
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.transforms.crops import RandomCrop
 from medsgssl.transforms.view_spec import ViewSpec, make_view
@@ -51,7 +51,7 @@ def test_contrast_from_scratch_falls_below_chance_on_views_never_seen_before(
         views = torch.from_numpy(np.array(pairs)).float().div(255)
         both = torch.cat([views[:, 0], views[:, 1]]).unsqueeze(1)
         projections = task.projector(task.encoder(both, torch.empty(0)).pooled)
-        loss = nt_xent(*projections.chunk(2), 0.2)
+        loss = nt_xent_loss(*projections.chunk(2), 0.2)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(task.parameters(), 3.0)

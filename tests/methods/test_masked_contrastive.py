@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medsgssl.losses.nt_xent import nt_xent
+from medsgssl.losses.nt_xent import nt_xent_loss
 from medsgssl.methods.masked_contrastive import MaskedContrastiveSettings, hide_lung_blocks
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.ops.patch_grid import cell_cover
@@ -141,7 +141,7 @@ def test_equal_quality_gives_exactly_nt_xent(lung_batch, make_task) -> None:
     images, masks = task.augment_views(batch)
     with torch.no_grad():
         first, second = task.projector(task.encoder(images, masks).pooled).chunk(2)
-        wanted = nt_xent(first, second, task.temperature)
+        wanted = nt_xent_loss(first, second, task.temperature)
         for quality in (1.0, 0.4, 0.0):
             assert torch.equal(loss_of(task, batch, [quality] * 4), wanted)
 

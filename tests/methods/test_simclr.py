@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent_floor, nt_xent_loss
 from medsgssl.methods.registry import configure, find_method, method_of
 
 NAME = "simclr"
@@ -29,7 +29,7 @@ def test_its_loss_is_nt_xent_of_the_two_views_projections(lung_batch, make_task)
     both = torch.cat([batch.images[:, 0], batch.images[:, 1]])
     pooled = task.encoder.features(task.encoder.normalize(both)).pooled
     first, second = task.projector(pooled).chunk(2)
-    assert torch.equal(output.loss, nt_xent(first, second, 0.3))
+    assert torch.equal(output.loss, nt_xent_loss(first, second, 0.3))
     assert output.lower_bounds == {"contrast": nt_xent_floor(4, 0.3)}
 
 

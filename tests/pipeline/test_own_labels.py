@@ -9,8 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from typer.testing import CliRunner
 
 from medsgssl.api import run as run_method
+from medsgssl.cli.app import app
 from medsgssl.config.schema import Config
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.models.weights import read_header
@@ -39,6 +41,33 @@ def own_set(root: Path) -> Path:
     return root
 
 
+def test_own_classes_go_from_a_table_to_the_report_of_a_study(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app,
+        ["study", "run", "--data", str(own_set(tmp_path / "own")), "--out", str(tmp_path / "study"),
+         "--methods", "guided-crop", "--seeds", "1", "--split", "random", "--mask-source", "none",
+         "--set", "data.labels=labels.csv", "--set", f"data.cache_dir={tmp_path / 'cache'}",
+         "--set", "data.img_size=32", "--set", "data.batch_size=16", "--set", "data.num_workers=0",
+         "--set", "encoder.name=test_efficientnet", "--set", "encoder.pretrained=false",
+         "--set", "pretrain.epochs=1", "--set", "finetune.epochs=1",
+         "--set", "evaluate.bootstrap=20"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    study = tmp_path / "study"
+    runs = {path.parent.name: json.loads(path.read_text())
+            for path in (study / "runs").glob("*/metrics.json")}  # fmt: skip
+    assert {name.split("-s0")[0] for name in runs} >= {"guided-crop"}
+    assert len(runs) == 2
+    assert all(tuple(metrics["per_disease"]) == CLASSES for metrics in runs.values())
+    for name in runs:
+        summary = json.loads((study / "runs" / name / "data.json").read_text())
+        assert summary["masks"]["source"] == "none"
+        assert summary["catalog"]["split"]["kind"] == "random"
+    page = (study / "report" / "report.html").read_text()
+    assert all(name in page for name in CLASSES)
+    assert len(pd.read_csv(study / "report" / "means.csv")) == 2
+
+
 def test_own_classes_go_from_a_table_to_the_report_on_weights_of_another_data_set(
     tmp_path: Path, small_run: Callable[..., Config]
 ) -> None:
@@ -57,10 +86,10 @@ def test_own_classes_go_from_a_table_to_the_report_on_weights_of_another_data_se
     assert read_header(run.classifier)["diseases"] == list(CLASSES)
     predictions = Predictions.read(run.predictions)
     assert predictions.names == CLASSES
-    facts = json.loads(run.data.read_text())["catalog"]
-    assert facts["classes"] == list(CLASSES)
-    assert facts["unknown_labels"] == {"Tube": UNKNOWN}
-    assert facts["patients"]["patients"] == 45
+    summary = json.loads(run.data.read_text())["catalog"]
+    assert summary["classes"] == list(CLASSES)
+    assert summary["unknown_labels"] == {"Tube": UNKNOWN}
+    assert summary["patients"]["patients"] == 45
     unknown = {name: values["unknown"] for name, values in metrics["per_disease"].items()}
     test = predictions.split("test")
     assert unknown == dict(zip(CLASSES, test.unknown().tolist(), strict=True))

@@ -70,13 +70,13 @@ def test_the_audit_tells_mask_quality_and_how_many_labels_are_used(
 ) -> None:
     config = small_run("mask-channel", data={"label_fraction": 0.5})
     run = run_method(config, tmp_path / "run", until="data")
-    facts = json.loads(run.data.read_text())
+    written = json.loads(run.data.read_text())
     split = pd.read_parquet(run.split)
     patients = split.loc[split["split"] == "train", "patient_id"].nunique()
-    assert facts["labels_used"]["patients"] == max(1, round(0.5 * patients))
-    assert facts["labels_used"]["images"] >= facts["labels_used"]["patients"]
-    usable = len(split) - facts["masks"]["whole_image_instead"]
-    assert sum(facts["masks"]["quality_of_usable"].values()) == usable
+    assert written["labels_used"]["patients"] == max(1, round(0.5 * patients))
+    assert written["labels_used"]["images"] >= written["labels_used"]["patients"]
+    usable = len(split) - written["masks"]["whole_image_instead"]
+    assert sum(written["masks"]["quality_of_usable"].values()) == usable
 
 
 def test_a_complete_run_is_left_as_it_is(tmp_path: Path, small_run: Build) -> None:

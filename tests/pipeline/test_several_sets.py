@@ -17,7 +17,7 @@ from medsgssl.data.prepare import prepare_data
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.errors import ConfigError, DataError, LeakError
 from medsgssl.runs.folder import RunFolder
-from medsgssl.study.collect import collect
+from medsgssl.study.collect import collect_runs
 
 Build = Callable[..., Config]
 
@@ -94,13 +94,13 @@ def test_images_of_the_first_set_are_set_aside_wherever_they_lie(
     shutil.copytree(phantom_set / "images", root / place)
     config = small_run("simclr", data={"extra_roots": [str(root)]})
     data = prepare_data(config, Console(quiet=True), needs_masks=True)
-    found = data.facts["also"]["1: more"]
+    found = data.summary["also"]["1: more"]
     held = (data.catalog.table["split"] != "train").sum()
     assert found["images"] == 12 + len(data.catalog.table)
     assert found["trained_on"] == 12
     assert found["set_aside_as_held_out"] == held
     assert found["already_in_the_first"] == len(data.catalog.table) - held
-    assert any("set aside" in text for text in data.facts["warnings"])
+    assert any("set aside" in text for text in data.summary["warnings"])
 
 
 def test_patients_held_out_are_set_aside_in_another_part_of_nih(
@@ -119,7 +119,7 @@ def test_patients_held_out_are_set_aside_in_another_part_of_nih(
     patients = data.catalog.table.groupby("split")["patient_id"].agg(set)
     seen = {name.removeprefix("nih ").lstrip("0") for name in data.pretrained_on["patient"]}
     assert seen == patients["train"]
-    assert data.facts["also"]["1: part"]["set_aside_as_held_out"] > 0
+    assert data.summary["also"]["1: part"]["set_aside_as_held_out"] > 0
 
 
 def test_a_set_of_which_nothing_is_left_is_an_error(
@@ -151,8 +151,8 @@ def test_a_users_own_masks_are_those_of_the_first_set_alone(
         "mask-channel", data={"extra_roots": [str(folder)]}, masks={"source": str(masks)}
     )
     data = prepare_data(config, Console(quiet=True), needs_masks=True)
-    assert data.facts["masks"]["source"] == str(masks)
-    assert data.facts["also"]["1: plain"]["mask_source"] == "rules"
+    assert data.summary["masks"]["source"] == str(masks)
+    assert data.summary["also"]["1: plain"]["mask_source"] == "rules"
 
 
 def test_a_set_named_twice_is_refused(tmp_path: Path, small_run: Build, phantom_set: Path) -> None:
@@ -195,22 +195,20 @@ def test_patient_ids_of_another_hospital_mean_nothing_here(
         Console(quiet=True),
         needs_masks=True,
     )
-    found = data.facts["also"]["1: hospital"]
+    found = data.summary["also"]["1: hospital"]
     assert found["trained_on"] == found["images"]
 
 
 def test_folders_of_one_name_that_hold_other_images_are_no_seeds_of_one_arm(
     tmp_path: Path, small_run: Build, folder: Path
 ) -> None:
-    image_identity_keys = []
+    identities = []
     for place in ("one", "two"):
         more = tmp_path / place / "more"
         shutil.copytree(folder, more)
         if place == "two":
             (more / "p0.png").unlink()
-        config = small_run(
-            "simclr", data={"extra_roots": [str(more)]}, seed=len(image_identity_keys)
-        )
+        config = small_run("simclr", data={"extra_roots": [str(more)]}, seed=len(identities))
         run = run_method(config, tmp_path / f"run-{place}")
-        image_identity_keys.append(collect([run.path]).runs[0].identity())
-    assert image_identity_keys[0] != image_identity_keys[1]
+        identities.append(collect_runs([run.path]).runs[0].identity())
+    assert identities[0] != identities[1]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from medsgssl.config.schema import Config, EvaluateSettings
 from medsgssl.data.labels import DISEASES
-from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.evaluate import evaluate_predictions
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.runs.data_summary import DataSummary
@@ -59,7 +59,7 @@ def write_run(
     run.claim(config)
     found = predictions(images)
     found.write(run.predictions)
-    write_json(run.metrics, evaluate(found, config.evaluate, seed=0))
+    write_json(run.metrics, evaluate_predictions(found, config.evaluate, seed=0))
     split = found.table[["image_id", "patient_id", "split"]]
     train = split.assign(
         image_id="t" + split["image_id"], patient_id="t" + split["patient_id"], split="train"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from medsgssl.report.prose import merge_warnings, prose, without_paths
+from medsgssl.report.prose import merge_warnings, to_prose, without_paths
 
 
 def test_warnings_of_one_kind_become_one_that_names_all_diseases() -> None:
@@ -42,4 +42,4 @@ def test_absolute_paths_lose_their_folders(text: str, expected: str) -> None:
 
 
 def test_back_ticks_become_code_and_markup_is_escaped() -> None:
-    assert prose("run `a <b>` & go") == "run <code>a &lt;b&gt;</code> &amp; go"
+    assert to_prose("run `a <b>` & go") == "run <code>a &lt;b&gt;</code> &amp; go"

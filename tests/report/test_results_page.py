@@ -15,7 +15,7 @@ from medsgssl.config.loading import dump
 from medsgssl.report.results_page import command, write_results
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
 from medsgssl.study.analysis import analyze
-from medsgssl.study.collect import collect
+from medsgssl.study.collect import collect_runs
 from medsgssl.study.planning import make_plan
 from medsgssl.utils.io import write_json
 from tests.study.synthetic import write_run
@@ -96,7 +96,7 @@ def test_the_time_of_a_run_includes_its_pretraining(study: Path, tmp_path: Path)
 
 
 def test_every_command_gives_the_configuration_of_its_run(study: Path) -> None:
-    for run in collect([study]).runs:
+    for run in collect_runs([study]).runs:
         words = shlex.split(command(run))
         settings = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
         again = flatten(

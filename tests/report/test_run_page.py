@@ -16,7 +16,7 @@ from medsgssl.report import run_page as run_report
 from medsgssl.report.charts import Chart
 from medsgssl.report.run_page import write_report
 from medsgssl.runs.folder import RunFolder
-from medsgssl.runs.kept_epoch import KeptEpoch
+from medsgssl.runs.stage_files import KeptEpoch
 from medsgssl.utils.formatting import count, number, span
 from medsgssl.utils.io import read_json, write_json
 from tests.report.page_reader import Page
@@ -304,4 +304,4 @@ def test_the_kept_epoch_and_its_noise_are_said(finished: RunFolder, tmp_path: Pa
     assert any(f"kept {aucs.iloc[11]:.3f} of epoch 12" in label for label in labels)
     assert kept["reason"] in page.text
     assert "of at most 0.012" in page.text
-    assert "does not tell 10, 11 from epoch 12" in page.text
+    assert "does not separate 10, 11 from epoch 12" in page.text

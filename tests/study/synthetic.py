@@ -10,14 +10,15 @@ import pandas as pd
 
 from medsgssl.config.loading import merge
 from medsgssl.data.labels import DISEASES
-from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.data.mask_cache import mask_identity
+from medsgssl.evaluation.evaluate import evaluate_predictions
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.store import MaskStore
 from medsgssl.methods.registry import configure
 from medsgssl.runs.data_summary import DataSummary, SplitCounts
 from medsgssl.runs.folder import RunFolder
-from medsgssl.utils.io import fingerprint, write_json
+from medsgssl.utils.io import write_json
 
 #: Too rare for an interval where `rare` is asked for.
 RARE = "Hernia"
@@ -88,7 +89,7 @@ def write_run(
     run.claim(config)
     found = Predictions(scored(cohort() if table is None else table, skill, seed, noise))
     found.write(run.predictions)
-    write_json(run.metrics, evaluate(found, config.evaluate, seed))
+    write_json(run.metrics, evaluate_predictions(found, config.evaluate, seed))
     found.table[["image_id", "patient_id", "split"]].to_parquet(run.split, index=False)
     seen = masks if method not in ("simclr", "direct") else "none"
     write_json(run.data, data_summary(found.table, revision, seen, identity))
@@ -141,4 +142,4 @@ def data_summary(
 
 def store_identity(store: MaskStore) -> str:
     """What ``data.json`` keeps of rule-based masks from this store."""
-    return fingerprint([store.fingerprint, None, None])
+    return mask_identity(store)

@@ -10,7 +10,7 @@ from scipy import stats
 from medsgssl.data.labels import DISEASES
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.metrics import auc_per_class
-from medsgssl.report.study_tables import study_tables
+from medsgssl.report.study_tables import build_study_tables
 from medsgssl.report.tables import write_tables
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.analysis import Analysis, analyze
@@ -370,7 +370,16 @@ def test_a_study_says_what_is_missing(tmp_path: Path) -> None:
     plan = make_plan(tmp_path / "data", ["mask-channel"], seeds=1)
     plan.save(tmp_path)
     write_run(tmp_path / "runs" / "simclr-s0-f1", "simclr", 1.0)
-    write_json(tmp_path / "failures.json", {"mask-channel-s0-f1": {"problem": "no room"}})
+    write_json(
+        tmp_path / "failures.json",
+        {
+            "mask-channel-s0-f1": {
+                "problem": "no room",
+                "when": "2020-01-01T00:00:00Z",
+                "traceback": "",
+            }
+        },
+    )
     found = analyze([tmp_path])
     assert found.collected.missing == {"mask-channel-s0-f1": "no room"}
     assert any("mask-channel-s0-f1 is missing: no room" in text for text, _ in found.warnings)
@@ -387,7 +396,7 @@ def test_tables_hold_the_numbers_of_the_analysis(tmp_path: Path) -> None:
         write_run(tmp_path / "one", "simclr", 1.0),
         write_run(tmp_path / "two", "mask-channel", 1.3),
     )
-    tables = study_tables(found)
+    tables = build_study_tables(found)
     row = tables["comparisons"].frame().iloc[0]
     assert (row["difference_low"], row["difference_high"]) == found.comparisons[0].mean.interval
     diseases = tables["diseases"].frame()

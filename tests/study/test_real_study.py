@@ -11,7 +11,7 @@ from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.models.weights import read_header
 from medsgssl.report.study_page import write_study_report
 from medsgssl.study.analysis import analyze
-from medsgssl.study.collect import collect, run_folders
+from medsgssl.study.collect import collect_runs, run_folders
 from medsgssl.study.localize import look_all
 from medsgssl.study.plan import run_folder
 from medsgssl.study.planning import make_plan
@@ -55,7 +55,7 @@ def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
     }  # fmt: skip
     # The mask store is found by its identity, so there are strata by quality.
     assert all(not quality.absent for _, quality in found.quality), found.quality
-    assert collect([folder]).missing == {}
+    assert collect_runs([folder]).missing == {}
     looked = look_all(run_folders([folder]), console=quiet)
     assert len(looked) == 8
     scores = read_json(looked[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.paths import cache_place
+from medsgssl.data.paths import dataset_cache
 from medsgssl.masks.build import build_store
 from medsgssl.masks.store import MaskStore, Row, pack_row
 from medsgssl.masks.types import LungMask
@@ -41,11 +41,11 @@ class _Made:
         return pack_row(image_id, (8, 8), LungMask(mask, self.quality[image_id], "ok"), grid)
 
 
-def _study(place: Path, store: MaskStore | None, skill: np.ndarray | float) -> Analysis:
+def _study(folder: Path, store: MaskStore | None, skill: np.ndarray | float) -> Analysis:
     identity = "none" if store is None else store_identity(store)
-    runs = [write_run(place / f"simclr{s}", "simclr", 1.0, s) for s in range(3)]
+    runs = [write_run(folder / f"simclr{s}", "simclr", 1.0, s) for s in range(3)]
     runs += [
-        write_run(place / f"guided{s}", "mask-channel", skill, s, identity=identity)
+        write_run(folder / f"guided{s}", "mask-channel", skill, s, identity=identity)
         for s in range(3)
     ]
     return analyze([run.path for run in runs])
@@ -62,9 +62,9 @@ def test_guidance_that_helps_with_good_masks_shows_in_the_trend(tmp_path: Path) 
     table = cohort()
     rng = np.random.default_rng(3)
     quality = dict(zip(table["image_id"], 0.05 + 0.9 * rng.random(len(table)), strict=True))
-    place = cache_place(DataSettings(root=tmp_path / "data", cache_dir=tmp_path / "cache"))
+    folder = dataset_cache(DataSettings(root=tmp_path / "data", cache_dir=tmp_path / "cache"))
     items = [(name, tmp_path / name) for name in quality]
-    store = build_store(place / "masks" / "made", items, _Made(quality))  # type: ignore[arg-type]
+    store = build_store(folder / "masks" / "made", items, _Made(quality))  # type: ignore[arg-type]
     good = np.array([quality[name] > 0.5 for name in table["image_id"]])
     found = _study(tmp_path, store, np.where(good, 2.0, 1.0))
     ((_, strata),) = found.quality

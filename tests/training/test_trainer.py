@@ -17,7 +17,7 @@ from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.errors import CheckpointError, ConfigError, DataError, MedsgsslError
-from medsgssl.inference.predict import predict
+from medsgssl.inference.forward import predict_splits
 from medsgssl.losses.multilabel import FocalLoss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
@@ -280,7 +280,7 @@ def test_cheaper_read_outs_leave_the_encoder_alone_and_can_be_scored(
     config = tiny_config("simclr", no_pretrain=True, finetune__mode=mode)
     torch.manual_seed(0)
     finetune(config, view_source, tmp_path, FACTS)
-    rows, scores = predict(config, view_source, tmp_path / "classifier.safetensors")
+    rows, scores = predict_splits(config, view_source, tmp_path / "classifier.safetensors")
     assert list(rows) == [*view_source.rows("val"), *view_source.rows("test")]
     assert 0 <= scores.min() <= scores.max() <= 1
     assert scores.std(axis=0).max() > 0

@@ -116,7 +116,7 @@ def export(
     bundle = read_bundle(model)
     views, masks, origin = check_views(bundle)
     target = next(name for name in exporting.TARGETS if name == to)
-    done = exporting.export(bundle, target, out, views, masks, drop_extras)
+    done = exporting.export_model(bundle, target, out, views, masks, drop_extras)
     if done.dropped:
         typer.echo(f"Left out: {', '.join(done.dropped)}")
     typer.echo(f"Largest difference on {done.images} {origin}: {done.difference:.2g}")

@@ -37,15 +37,15 @@ def catalog(
     if out is not None:
         made.save(out)
     if as_json:
-        print_json(made.facts)
+        print_json(made.summary)
     else:
-        new_console(always=True).print(audit_view(made.facts))
+        new_console(always=True).print(audit_view(made.summary))
         saved = out or saved_as(resolved)
         typer.echo(f"Catalog: {saved}")
         full = saved.with_name(f"{saved.stem}-problems.csv")
         if count := write_problem_list(made, full):
             typer.echo(f"All {count:,} images with a problem: {full}")
-    if not made.facts["files"]["usable"]:
+    if not made.summary["files"]["usable"]:
         typer.echo("No image can be used.", err=True)
         raise typer.Exit(1)
 

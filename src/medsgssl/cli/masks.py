@@ -255,10 +255,10 @@ def _items(settings: DataSettings) -> list[Item]:
 
 def _default_store(settings: DataSettings, maker: Maker, items: list[Item]) -> Path:
     """The folder in the cache where a run looks for these very masks."""
-    from medsgssl.data.paths import cache_place
+    from medsgssl.data.paths import dataset_cache
     from medsgssl.data.prepare import store_folder
 
-    return store_folder(cache_place(settings), maker, items)
+    return store_folder(dataset_cache(settings), maker, items)
 
 
 def _shard(text: str) -> tuple[int, int]:

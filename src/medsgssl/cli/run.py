@@ -33,7 +33,7 @@ Pretrained = Annotated[
 ]
 
 
-def run(
+def run_command(
     method: MethodName,
     out: RunOut,
     data: DataFolder = None,

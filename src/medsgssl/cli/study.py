@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medsgssl.cli.options import AsJson, ConfigFile, MethodName, Quiet
+from medsgssl.cli.options import AsJson, ConfigFile, MaskSource, MethodName, Quiet, Split
 from medsgssl.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def run(
         bool,
         typer.Option("--baselines", help="Also run the no-pretraining baseline of each method."),
     ] = False,
+    split: Split = None,
+    mask_source: MaskSource = None,
     config: ConfigFile = None,
     settings: StudySettings = None,
     launcher: Launcher = LauncherName.LOCAL,
@@ -106,12 +108,18 @@ def run(
         fractions=numbers(label_fractions),
         controls=split_list(controls),
         baselines=baselines,
-        items=settings or [],
+        items=[*(settings or []), *_named_settings(split, mask_source)],
         file=read_yaml(config) if config else None,
     )
     if note := without_controls(split_list(methods), split_list(controls)):
         typer.echo(f"Warning: {note}", err=True)
     carry_out(plan, out, dry_run=dry_run, launcher=launcher, jobs=jobs)
+
+
+def _named_settings(split: str | None, mask_source: str | None) -> list[str]:
+    """Return the settings that have options of their own, as items of ``--set``."""
+    named = {"data.split": split, "masks.source": mask_source}
+    return [f"{key}={value}" for key, value in named.items() if value is not None]
 
 
 def carry_out(

@@ -46,8 +46,8 @@ def with_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
         method, _, old = rule.rpartition(":")
         if method and renamed.get("method_name") != method:
             continue
-        value, found = _take(renamed, old)
-        if found:
+        value, present = _take(renamed, old)
+        if present:
             _warn(old, new)
             _put(renamed, new, value)
     _join_mask_ratio(renamed)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 
 #: Default of ``data.max_pixels``: ten times the pixels of a large digital radiograph.
 MAX_PIXELS = 150_000_000
@@ -185,8 +193,38 @@ class MaskSettings(Settings):
     )
 
 
+def ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    """Check that the low end of a range comes first; pairs of numbers below ``method.`` are ranges.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if limits[0] > limits[1]:
+        raise ValueError(f"the low end {limits[0]:g} is above the high end {limits[1]:g}")
+    return limits
+
+
+#: Two shares, the low one first.
+ShareRange = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]],
+    AfterValidator(ordered),
+]
+
+
 class MethodSettings(Settings):
-    """Settings below ``method.`` in the configuration tree."""
+    """Settings below ``method.`` in the configuration tree.
+
+    The weight of a loss term is a setting ``lambda_NAME``, at least 0; at 0 the term is left out.
+    """
+
+    #: The weights of which at least one must be above 0, for something to be learned.
+    required_weights: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        if self.required_weights and not any(getattr(self, name) for name in self.required_weights):
+            raise ValueError(f"one of {', '.join(self.required_weights)} must be above 0")
+        return self
 
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

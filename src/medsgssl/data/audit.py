@@ -15,7 +15,7 @@ from medsgssl.runs.data_summary import Audit, CatalogOrigin, DuplicateCounts, Sp
 _SHOWN = 5
 
 
-def audit(
+def audit_catalog(
     table: pd.DataFrame,
     checked: pd.DataFrame,
     source: Reader,
@@ -35,11 +35,11 @@ def audit(
         The counts, and warnings as sentences. Labels are counted over all rows, also those whose
         image is missing.
     """
-    found = source.folder.scan
+    scan = source.folder.scan
     used = set(table["path"])
     names = {path.rpartition("/")[2] for path in used}
     # Files of one name, such as masks beside images, are no images that a table forgot.
-    extra = [f.path for f in found.images if f.path not in used
+    extra = [f.path for f in scan.images if f.path not in used
              and f.path.rpartition("/")[2] not in names]  # fmt: skip
     status = table["status"].value_counts()
     numbers: Audit = {
@@ -51,8 +51,8 @@ def audit(
             "lateral": int(status.get("lateral", 0)),
             "not_in_table": len(extra),
             "not_in_table_first": extra[:_SHOWN],
-            "other_files": found.others,
-            "passed_over": {why: len(names) for why, names in found.skipped.items()},
+            "other_files": scan.others,
+            "passed_over": {why: len(names) for why, names in scan.skipped.items()},
             "formats": file_formats(checked),
             "set_aside": set_aside_reasons(checked),
             "rotation_tags": int(checked["rotated"].sum()),
@@ -64,7 +64,7 @@ def audit(
         "warnings": [],
     }
     numbers["warnings"] = [
-        *_reading_warnings(len(table), found, origin),
+        *_reading_warnings(len(table), scan, origin),
         *_warnings(table, numbers, label_set, origin),
         *note_warnings(checked),
     ]
@@ -115,54 +115,54 @@ def _warnings(
     table: pd.DataFrame, numbers: Audit, label_set: LabelSet, origin: CatalogOrigin
 ) -> list[str]:
     files, total = numbers["files"], len(table)
-    found = []
+    warnings = []
     if files["missing"]:
         some = _some(table.loc[table["status"] == "missing", "image_id"].tolist())
-        found.append(
+        warnings.append(
             f"{files['missing']:,} of {total:,} images are missing: {some}: no file of that name "
             "lies anywhere below the data folder"
         )
     if files["unreadable"]:
         some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())
-        found.append(f"{files['unreadable']:,} of {total:,} images cannot be read: {some}")
-    found += [
+        warnings.append(f"{files['unreadable']:,} of {total:,} images cannot be read: {some}")
+    warnings += [
         f"{row['files']:,} files are {row['format']}, which nothing installed here decodes: "
         f"{row['install']}"
         for row in files.get("formats", [])
         if not row["readable"]
     ]
     if files["lateral"]:
-        found.append(f"{files['lateral']:,} of {total:,} images are lateral views and not used")
+        warnings.append(f"{files['lateral']:,} of {total:,} images are lateral views and not used")
     if files["not_in_table"]:
         some = _some(files["not_in_table_first"], files["not_in_table"])
-        found.append(
+        warnings.append(
             f"{files['not_in_table']:,} image files are not in the label table and are not used: "
             f"{some}"
         )
     if origin["split"].get("listed_without_row"):
-        found.append(
+        warnings.append(
             f"{origin['split']['listed_without_row']:,} listed images are not in the label table"
         )
     if origin.get("other_labels_files"):
-        found.append(
+        warnings.append(
             f"labels are read from {origin['labels_file']}; "
             f"{_some(origin['other_labels_files'])} is there too and not used"
         )
     if label_set.names and files["usable"] and origin["split"]["kind"] != "train":
-        found += _rare(table, label_set)
+        warnings += _rare(table, label_set)
     duplicates = numbers["duplicates"]
     if duplicates and duplicates["groups_across_splits"]:
         some = _some(duplicates["across_splits_first"], duplicates["groups_across_splits"])
-        found.append(
+        warnings.append(
             f"LEAK: {duplicates['groups_across_splits']:,} identical images are in more than one "
             f"split under different names: {some}. Test figures will be too good: remove them"
         )
     elif duplicates and duplicates["images"]:
-        found.append(f"{duplicates['images']:,} images repeat the content of another one")
-    return found
+        warnings.append(f"{duplicates['images']:,} images repeat the content of another one")
+    return warnings
 
 
-def _reading_warnings(total: int, found: Scan, origin: CatalogOrigin) -> list[str]:
+def _reading_warnings(total: int, scan: Scan, origin: CatalogOrigin) -> list[str]:
     """Say what was not understood of the tables, the folders and the patients."""
     warnings = list(origin.get("remarks", []))
     if "patients" in origin and (question := patient_warning(origin["patients"])):
@@ -180,9 +180,9 @@ def _reading_warnings(total: int, found: Scan, origin: CatalogOrigin) -> list[st
         ]
     warnings += [
         f"{len(paths):,} files or folders were passed over, {why}: {_some(paths)}"
-        for why, paths in found.skipped.items()
+        for why, paths in scan.skipped.items()
     ]
-    unknown = {s: n for s, n in found.others.items() if s not in EXPECTED_SUFFIXES}
+    unknown = {s: n for s, n in scan.others.items() if s not in EXPECTED_SUFFIXES}
     if unknown:
         listed = _some([f"{count:,} {suffix}" for suffix, count in sorted(unknown.items())])
         warnings.append(f"{sum(unknown.values()):,} files are no images and are not read: {listed}")

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.audit import audit
+from medsgssl.data.audit import audit_catalog
 from medsgssl.data.file_checks import Progress, check_files, decoders_changed, set_lateral_aside
 from medsgssl.data.labels import NO_LABELS, LabelSet
-from medsgssl.data.paths import cache_place, data_root
+from medsgssl.data.paths import data_root, dataset_cache
 from medsgssl.data.readers.base import Reader
 from medsgssl.data.readers.registry import WITHOUT_LABELS, find_source, without_labels
 from medsgssl.data.splits import SPLITS, assign_splits, check_leaks
@@ -29,7 +29,7 @@ CATALOG_FILE = "catalog.parquet"
 
 
 FORMAT = 5
-"""Version of the saved form and of the rules that build it; another one is built again."""
+"""Version of the saved form and of the rules that build it; others are rebuilt."""
 
 _LABEL_TYPE = "Int8"
 _BEFORE_LABELS: dict[str, str] = {
@@ -83,13 +83,13 @@ class Catalog:
     Attributes:
         root: Absolute folder of the data set, which ``path`` is relative to.
         table: The rows, columns as ``catalog_columns`` gives them, numbered from 0.
-        facts: What it was made from, and its audit.
+        summary: What it was made from, and its audit.
         label_set: Names the columns of the labels.
     """
 
     root: Path
     table: pd.DataFrame
-    facts: CatalogSummary
+    summary: CatalogSummary
     label_set: LabelSet = NO_LABELS
 
     def usable(self) -> pd.DataFrame:
@@ -127,12 +127,12 @@ class Catalog:
                 digest.update("\0".join(column.tolist()).encode())
             else:
                 digest.update(column.fillna(-1).to_numpy("int16").tobytes())
-        digest.update(str(self.facts.get("files_fingerprint", "")).encode())
+        digest.update(str(self.summary.get("files_fingerprint", "")).encode())
         return digest.hexdigest()[:12]
 
     def save(self, path: Path) -> None:
-        """Write the catalog atomically as Parquet, the facts in its metadata."""
-        described = {"format": FORMAT, "root": str(self.root), "facts": self.facts}
+        """Write the catalog atomically as Parquet, the summary in its metadata."""
+        described = {"format": FORMAT, "root": str(self.root), "summary": self.summary}
         described["label_set"] = self.label_set.to_json()
         table = pa.Table.from_pandas(self.table, preserve_index=False)
         metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(described).encode()}
@@ -155,15 +155,15 @@ class Catalog:
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist", "run `medsgssl catalog DATA`") from error
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise DataError(f"{path} is no catalog: {error}", _ANEW) from error
+            raise DataError(f"{path} is no catalog: {error}", _REBUILD) from error
         if label_set is None:
-            raise DataError(f"{path} has format {version}, not {FORMAT}", _ANEW)
+            raise DataError(f"{path} has format {version}, not {FORMAT}", _REBUILD)
         table = typed(stored.to_pandas(), label_set, path)
         check_leaks(table["patient_id"], table["split"])
-        return cls(Path(described["root"]), table, described["facts"], label_set)
+        return cls(Path(described["root"]), table, described["summary"], label_set)
 
 
-_ANEW = "delete it and run `medsgssl catalog DATA` again"
+_REBUILD = "delete it and run `medsgssl catalog DATA` again"
 
 
 def typed(table: pd.DataFrame, label_set: LabelSet, path: Path) -> pd.DataFrame:
@@ -175,10 +175,10 @@ def typed(table: pd.DataFrame, label_set: LabelSet, path: Path) -> pd.DataFrame:
     columns = catalog_columns(label_set)
     absent = [name for name in columns if name not in table.columns]
     if absent:
-        raise DataError(f"{path} lacks the column {absent[0]}", _ANEW)
+        raise DataError(f"{path} lacks the column {absent[0]}", _REBUILD)
     ordered = table[list(columns)].astype(columns).reset_index(drop=True)
     if ordered["image_id"].duplicated().any() or not ordered["split"].isin((*SPLITS, "")).all():
-        raise DataError(f"{path} has repeated images or unknown splits", _ANEW)
+        raise DataError(f"{path} has repeated images or unknown splits", _REBUILD)
     return ordered
 
 
@@ -213,7 +213,7 @@ def load_or_build(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Catalog:
-    """Return the saved catalog of a data set, built again where anything has changed.
+    """Return the saved catalog of a data set, rebuilt where anything has changed.
 
     The saved one stands while tables, lists and image files (by name, size and time), the split
     settings and the catalog's format are the same. Arguments and errors as ``build_catalog``.
@@ -221,8 +221,8 @@ def load_or_build(
     source = find_source(data_root(settings), settings)
     saved = _saved(source, settings)
     if saved is not None:
-        hashed = saved.facts.get("duplicates") is not None
-        if hashed or not hash_content or not saved.facts["files"]["usable"]:
+        hashed = saved.summary.get("duplicates") is not None
+        if hashed or not hash_content or not saved.summary["files"]["usable"]:
             return saved
     catalog = _build(source, settings, hash_content, workers, progress)
     catalog.save(saved_as(settings))
@@ -239,10 +239,10 @@ def saved_as(settings: DataSettings) -> Path:
     """Return the file in the cache that ``load_or_build`` keeps the catalog in."""
     # A set that is pretrained on here and split there has two catalogs, and each fold its own.
     if settings.split == "train":
-        return cache_place(settings) / f"all-{CATALOG_FILE}"
+        return dataset_cache(settings) / f"all-{CATALOG_FILE}"
     if settings.fold is not None:
-        return cache_place(settings) / f"fold-{settings.fold}-of-{settings.folds}-{CATALOG_FILE}"
-    return cache_place(settings) / CATALOG_FILE
+        return dataset_cache(settings) / f"fold-{settings.fold}-of-{settings.folds}-{CATALOG_FILE}"
+    return dataset_cache(settings) / CATALOG_FILE
 
 
 def _saved(source: Reader, settings: DataSettings) -> Catalog | None:
@@ -252,8 +252,8 @@ def _saved(source: Reader, settings: DataSettings) -> Catalog | None:
         raise
     except DataError:
         return None  # missing, damaged or of an older format: the data set itself is at hand
-    same = saved.facts.get("inputs_fingerprint") == _inputs(source, settings)
-    formats = saved.facts["files"].get("formats", [])
+    same = saved.summary.get("inputs_fingerprint") == _inputs(source, settings)
+    formats = saved.summary["files"].get("formats", [])
     return saved if same and not decoders_changed(formats) else None
 
 
@@ -267,7 +267,7 @@ def _build(
     rows = source.rows()
     if settings.labels == WITHOUT_LABELS:
         rows = without_labels(rows)
-    split, split_facts = assign_splits(
+    split, split_summary = assign_splits(
         rows.table, settings, rows.lists, source.name, rows.label_set, rows.own_split
     )
     checked = check_files(
@@ -285,14 +285,14 @@ def _build(
         "source": source.name,
         "labeled": bool(rows.label_set.names),
         "classes": list(rows.label_set.names),
-        **rows.facts,
+        **rows.summary,
         "intensity": INTENSITY,
-        "split": split_facts,
+        "split": split_summary,
         "files_fingerprint": _content_hash(table) or _image_hash(source.images, "path", "size"),
         "inputs_fingerprint": _inputs(source, settings),
         "max_pixels": settings.max_pixels,
     }
-    audited = audit(table, checked, source, rows.label_set, origin)
+    audited = audit_catalog(table, checked, source, rows.label_set, origin)
     return Catalog(source.root, table, {**origin, **audited}, rows.label_set)
 
 

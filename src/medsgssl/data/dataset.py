@@ -22,13 +22,13 @@ class BatchSource(ABC):
     """What steps are rendered from: N images with their masks, and what is known of each.
 
     Attributes:
-        keys: (N,) uint64 stable key of each image, the image's part in its random numbers.
+        image_seeds: (N,) uint64 hash of each image's name, from which its random numbers are drawn.
         labels: (N, D) float32 of 0 and 1, NaN where a label is unknown.
         domains: (N,) int64 number of each image's data set.
         splits: (N,) name of each image's split; empty where the image cannot be used.
     """
 
-    keys: NDArray[np.uint64]
+    image_seeds: NDArray[np.uint64]
     labels: NDArray[np.float32]
     domains: NDArray[np.int64]
     splits: NDArray[np.str_]
@@ -70,7 +70,7 @@ class ImageMaskDataset(BatchSource):
 
     cache: DecodedCache
     masks: MaskArray
-    keys: NDArray[np.uint64]
+    image_seeds: NDArray[np.uint64]
     labels: NDArray[np.float32]
     domains: NDArray[np.int64]
     splits: NDArray[np.str_]
@@ -81,12 +81,12 @@ class ImageMaskDataset(BatchSource):
     def of(cls, catalog: Catalog, cache: DecodedCache, masks: MaskArray) -> ImageMaskDataset:
         """Bring together what was made from one catalog."""
         table = catalog.table
-        keys = [stable_hash(image_id) for image_id in table["image_id"]]
+        image_seeds = [stable_hash(image_id) for image_id in table["image_id"]]
         splits = np.where(cache.usable, table["split"].to_numpy(dtype=str), "")
         return cls(
             cache=cache,
             masks=masks,
-            keys=np.array(keys, dtype=np.uint64),
+            image_seeds=np.array(image_seeds, dtype=np.uint64),
             labels=label_array(table, catalog.label_set.names),
             domains=np.zeros(len(table), np.int64),
             splits=splits,
@@ -128,7 +128,7 @@ class ConcatDataset(BatchSource):
 
     parts: tuple[ImageMaskDataset, ...]
     starts: NDArray[np.int64]
-    keys: NDArray[np.uint64]
+    image_seeds: NDArray[np.uint64]
     labels: NDArray[np.float32]
     domains: NDArray[np.int64]
     splits: NDArray[np.str_]
@@ -136,19 +136,21 @@ class ConcatDataset(BatchSource):
     @classmethod
     def of(cls, parts: Sequence[ImageMaskDataset]) -> ConcatDataset:
         """Join data sets whose images are decoded at one size."""
-        counts = [len(part.keys) for part in parts]
+        counts = [len(part.image_seeds) for part in parts]
 
         def unknown(part: ImageMaskDataset) -> NDArray[np.float32]:
             # The classes are those of the first; nobody looked for them in the others.
-            return np.full((len(part.keys), parts[0].labels.shape[1]), np.nan, np.float32)
+            return np.full((len(part.image_seeds), parts[0].labels.shape[1]), np.nan, np.float32)
 
         # Two sets may hold images of one name; the first keeps the keys it has alone.
         salts = [0, *(stable_hash("data set", number) for number in range(1, len(parts)))]
-        keys = [part.keys ^ np.uint64(salt) for part, salt in zip(parts, salts, strict=True)]
+        image_seeds = [
+            part.image_seeds ^ np.uint64(salt) for part, salt in zip(parts, salts, strict=True)
+        ]
         return cls(
             parts=tuple(parts),
             starts=np.cumsum([0, *counts[:-1]]),
-            keys=np.concatenate(keys),
+            image_seeds=np.concatenate(image_seeds),
             labels=np.concatenate([parts[0].labels, *(unknown(part) for part in parts[1:])]),
             domains=np.repeat(np.arange(len(parts)), counts),
             splits=np.concatenate([part.splits for part in parts]),

@@ -114,21 +114,21 @@ class DecodedCache:
         return open_cache, (self.folder,)
 
 
-def cache_folder(place: Path, catalog: Catalog, size: int) -> Path:
-    """Return where the decoded images of a catalog lie below the data set's ``place``."""
+def cache_folder(parent: Path, catalog: Catalog, size: int) -> Path:
+    """Return where the decoded images of a catalog lie below the data set's ``parent`` folder."""
     rows = catalog.table[["image_id", "path", "status"]].to_numpy().tolist()
-    content = catalog.facts.get("files_fingerprint")
-    return place / "decoded" / f"{size}-{fingerprint([INTENSITY, content, rows])}"
+    content = catalog.summary.get("files_fingerprint")
+    return parent / "decoded" / f"{size}-{fingerprint([INTENSITY, content, rows])}"
 
 
 def decode(
-    catalog: Catalog, place: Path, size: int, workers: int = 0, progress: Progress | None = None
+    catalog: Catalog, parent: Path, size: int, workers: int = 0, progress: Progress | None = None
 ) -> DecodedCache:
     """Decode every readable image of the catalog; complete rows of an earlier try are kept.
 
     Args:
         catalog: The images.
-        place: The data set's folder below the cache directory.
+        parent: The data set's folder below the cache directory.
         size: Side S of the decoded square in pixels.
         workers: Processes; 0 decodes in this one.
         progress: Called with (images done, images in all).
@@ -139,7 +139,7 @@ def decode(
     Raises:
         DataError: The disk is too small, or no image at all can be decoded.
     """
-    folder = cache_folder(place, catalog, size)
+    folder = cache_folder(parent, catalog, size)
     if not _is_intact(folder, len(catalog.table), size):
         with shared_work(folder):
             if not _is_intact(folder, len(catalog.table), size):
@@ -153,20 +153,22 @@ def open_cache(folder: Path) -> DecodedCache:
     Raises:
         DataError: The cache is missing or incomplete.
     """
-    facts = read_json(folder / "cache.json")  # written last
+    metadata = read_json(folder / "cache.json")  # written last
     images = np.load(folder / "images.npy", mmap_mode="r")
     usable = np.load(folder / "state.npy") == DONE
-    return DecodedCache(images, usable, facts["problems"], folder)
+    return DecodedCache(images, usable, metadata["problems"], folder)
 
 
 def _is_intact(folder: Path, total: int, size: int) -> bool:
     """Whether a cache is complete, of the right shape, and every row as it was written."""
     try:
-        facts = read_json(folder / "cache.json")
+        metadata = read_json(folder / "cache.json")
         state, sums, images = _arrays(folder, total, size)
     except (DataError, OSError, EOFError, ValueError):
         return False
-    return isinstance(facts.get("problems"), dict) and bool((_checked(state, sums, images)).all())
+    return isinstance(metadata.get("problems"), dict) and bool(
+        (_checked(state, sums, images)).all()
+    )
 
 
 def _arrays(
@@ -226,7 +228,7 @@ def _build(
 
 
 def _max_pixels(catalog: Catalog) -> int:
-    return catalog.facts.get("max_pixels", MAX_PIXELS)
+    return catalog.summary.get("max_pixels", MAX_PIXELS)
 
 
 def _problems(catalog: Catalog, state: NDArray[np.uint8]) -> dict[str, str]:
@@ -304,14 +306,14 @@ def _decode_chunk(job: _Job) -> int:
     folder, rows, paths, max_pixels = job
     images = np.lib.format.open_memmap(folder / "images.npy", mode="r+")
     states, sums = np.full(len(rows), DONE, np.uint8), np.full(len(rows), _UNUSABLE_SUM, np.uint32)
-    for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
+    for index, (row, path) in enumerate(zip(rows, paths, strict=True)):
         try:
             image, _ = read_with_notes(path, max_pixels)
         except ImageError:
-            states[place] = UNUSABLE
+            states[index] = UNUSABLE
             continue
         square = Letterbox.of((image.shape[0], image.shape[1]), images.shape[1]).image(image)
-        images[row], sums[place] = square, zlib.crc32(square.data)
+        images[row], sums[index] = square, zlib.crc32(square.data)
     images.flush()
     _set_rows(folder, rows, states, sums)
     return len(rows)

@@ -80,7 +80,7 @@ class BatchDataset(Dataset[ViewBatch]):
             image, mask = source.pair(int(row))
             quality = float(source.quality[row])
             for v, spec in enumerate(self._plan):
-                image_seed = _repeat_seed(int(source.keys[row]), int(repeats[i]))
+                image_seed = _repeat_seed(int(source.image_seeds[row]), int(repeats[i]))
                 key = (self._seed, epoch, image_seed, v)
                 out = (images[i, v, 0], masks[i, v])
                 view = make_view(image, mask, quality, spec, self._size, key, out)

@@ -84,7 +84,7 @@ def whole_masks(count: int, size: int) -> MaskArray:
 def mask_array(
     catalog: Catalog,
     store: MaskStore,
-    place: Path,
+    folder: Path,
     size: int,
     control: str | None = None,
     seed: int = 0,
@@ -96,7 +96,7 @@ def mask_array(
     Args:
         catalog: The images; row i of the result belongs to row i of its table.
         store: The masks at their own resolution.
-        place: The data set's folder below the cache directory.
+        folder: The data set's folder below the cache directory.
         size: Side S in pixels.
         control: ``shuffled``, ``random-blob`` or ``mean-template``; None for the masks
             themselves.
@@ -108,7 +108,7 @@ def mask_array(
         MaskError: The store lacks an image of the catalog.
     """
     rules = _kept(
-        place / "masks-decoded" / f"{size}-{_identity(catalog, store)}.npz",
+        folder / "masks-decoded" / f"{size}-{_identity(catalog, store)}.npz",
         lambda: _from_store(catalog, store, size),
         in_memory,
     )
@@ -122,7 +122,18 @@ def mask_array(
     }[control]
     splits = fingerprint(catalog.table["split"].tolist())
     name = f"{size}-{_identity(catalog, store)}-{control}-{_CONTROL_VERSION}-{seed}-{splits}.npz"
-    return _kept(place / "masks-decoded" / name, make, in_memory)
+    return _kept(folder / "masks-decoded" / name, make, in_memory)
+
+
+def mask_identity(store: MaskStore, control: str | None = None, seed: int | None = None) -> str:
+    """Return the fingerprint by which ``data.json`` knows the masks of a run.
+
+    Args:
+        store: The masks at their own resolution.
+        control: As for ``mask_array``.
+        seed: Seed of a random control; None for the masks themselves.
+    """
+    return fingerprint([store.fingerprint, control, seed])
 
 
 def _identity(catalog: Catalog, store: MaskStore) -> str:
@@ -159,9 +170,9 @@ def _kept(base: Path, make: Callable[[], MaskArray], in_memory: bool) -> MaskArr
 def _load(base: Path, bits: Path, in_memory: bool) -> MaskArray | None:
     """Return the masks that are kept, or None where they are not there or damaged."""
     try:
-        with np.load(base) as facts:
-            quality, usable, size = facts["quality"], facts["usable"], int(facts["size"])
-            checksum = int(facts["checksum"])
+        with np.load(base) as stored:
+            quality, usable, size = stored["quality"], stored["usable"], int(stored["size"])
+            checksum = int(stored["checksum"])
         packed = np.load(bits, mmap_mode=None if in_memory else "r")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
@@ -179,12 +190,12 @@ def _from_store(catalog: Catalog, store: MaskStore, size: int) -> MaskArray:
     packed, quality, usable = start.packed.copy(), start.quality, start.usable
     readable = np.flatnonzero((catalog.table["status"] == "ok").to_numpy())
     ids = catalog.table["image_id"].iloc[readable].tolist()
-    for row, found in zip(readable, store.read(ids), strict=True):
-        if found.status == "failed":
+    for row, lungs in zip(readable, store.read(ids), strict=True):
+        if lungs.status == "failed":
             continue
-        height, width = found.mask.shape
-        packed[row] = _pack(Letterbox.of((height, width), size).mask(found.mask))
-        quality[row], usable[row] = found.quality, True
+        height, width = lungs.mask.shape
+        packed[row] = _pack(Letterbox.of((height, width), size).mask(lungs.mask))
+        quality[row], usable[row] = lungs.quality, True
     return MaskArray(packed, quality, usable, size)
 
 

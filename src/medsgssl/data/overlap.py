@@ -32,7 +32,7 @@ def extra_datasets(settings: DataSettings) -> list[DataSettings]:
         ConfigError: A folder is named twice, or is the data set itself.
     """
     seen = {settings.root.expanduser().resolve()} if settings.root else set()
-    found = []
+    settings_of_each = []
     for folder in settings.extra_roots:
         root = folder.expanduser().resolve()
         if root in seen:
@@ -50,8 +50,8 @@ def extra_datasets(settings: DataSettings) -> list[DataSettings]:
             "patient_column": None,
             "patient_pattern": None,
         }
-        found.append(settings.model_copy(update=changes))
-    return found
+        settings_of_each.append(settings.model_copy(update=changes))
+    return settings_of_each
 
 
 def image_identity_keys(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ def data_root(settings: DataSettings) -> Path:
     return settings.root.expanduser().absolute()
 
 
-def cache_place(settings: DataSettings) -> Path:
+def dataset_cache(settings: DataSettings) -> Path:
     """Return the data set's own folder below the cache directory; it need not exist.
 
     The name is that of the data folder and a hash of its absolute path, so that two sets never

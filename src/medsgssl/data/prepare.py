@@ -17,10 +17,10 @@ from medsgssl.config.schema import Config, DataSettings
 from medsgssl.data.catalog import Catalog, load_or_build
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import decode
-from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, whole_masks
+from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, mask_identity, whole_masks
 from medsgssl.data.mask_choice import MaskChoice, choose_masks
 from medsgssl.data.overlap import drop_overlap, extra_datasets, image_identity_keys
-from medsgssl.data.paths import cache_place
+from medsgssl.data.paths import dataset_cache
 from medsgssl.errors import ConfigError, DataError, MaskError
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.masks.build import build_store
@@ -50,7 +50,7 @@ class PreparedData:
         catalog: The table of images.
         source: Images, masks and labels by row.
         key: Fingerprint of everything above.
-        facts: The audit, the masks' counts, what else is pretrained on, warnings.
+        summary: The audit, the masks' counts, what else is pretrained on, warnings.
         more: Further data sets to pretrain on.
         pretrained_on: ``image_identity_keys`` of every image that pretraining sees.
         pretrain_key: Fingerprint of all data sets that pretraining draws from.
@@ -59,7 +59,7 @@ class PreparedData:
     catalog: Catalog
     source: ImageMaskDataset
     key: str
-    facts: DataSummary
+    summary: DataSummary
     more: tuple[ImageMaskDataset, ...]
     pretrained_on: pd.DataFrame
     pretrain_key: str
@@ -90,20 +90,22 @@ def prepare_data(config: Config, console: Console, *, needs_masks: bool) -> Prep
     folders = [] if config.no_pretrain else extra_datasets(config.data)
     first = _prepare_set(config, console)
     more = [_prepare_set(_further(config, data), console, first.catalog) for data in folders]
-    facts = first.facts
+    summary = first.summary
     if more:
-        facts["also"] = _also_facts(more)
+        summary["also"] = _extra_datasets(more)
     for other in more:
         folder = other.catalog.root.name
-        facts["warnings"] = facts["warnings"] + [f"{folder}: {w}" for w in other.facts["warnings"]]
+        summary["warnings"] = summary["warnings"] + [
+            f"{folder}: {w}" for w in other.summary["warnings"]
+        ]
     return PreparedData(
         catalog=first.catalog,
         source=first.source,
         key=first.key,
-        facts=facts,
+        summary=summary,
         more=tuple(other.source for other in more),
-        pretrained_on=pd.concat([_trained_on(found) for found in (first, *more)]),
-        pretrain_key=fingerprint([found.key for found in (first, *more)]) if more else first.key,
+        pretrained_on=pd.concat([_trained_on(part) for part in (first, *more)]),
+        pretrain_key=fingerprint([part.key for part in (first, *more)]) if more else first.key,
     )
 
 
@@ -163,7 +165,7 @@ class _PreparedSet:
     catalog: Catalog
     source: ImageMaskDataset
     key: str
-    facts: DataSummary
+    summary: DataSummary
 
 
 def _prepare_set(config: Config, console: Console, first: Catalog | None = None) -> _PreparedSet:
@@ -192,25 +194,25 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
         if config.masks.source == "none"
         else choose_masks(config.masks, first or catalog, settings.max_pixels)
     )
-    place = cache_place(settings)
+    folder = dataset_cache(settings)
     size = settings.cache_size or settings.img_size
     with counting("decoding images", console) as progress:
-        cache = decode(catalog, place, size, cpu_count(), progress)
-    masks, mask_facts = _masks(config, choice, catalog, place, size, console)
-    facts: DataSummary = {
-        "catalog": catalog.facts,
-        "masks": mask_facts,
-        "warnings": _warnings(catalog.facts, mask_facts, cache.problems),
+        cache = decode(catalog, folder, size, cpu_count(), progress)
+    masks, mask_summary = _masks(config, choice, catalog, folder, size, console)
+    summary: DataSummary = {
+        "catalog": catalog.summary,
+        "masks": mask_summary,
+        "warnings": _warnings(catalog.summary, mask_summary, cache.problems),
     }
     if shared is not None:
-        facts["shared"] = shared
+        summary["shared"] = shared
     if shared and shared["held_out"]:
-        facts["warnings"].append(
+        summary["warnings"].append(
             f"{shared['held_out']} images belong to validation or test of the first data set: "
             "set aside"
         )
-    key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_facts["identity"]])
-    return _PreparedSet(catalog, ImageMaskDataset.of(catalog, cache, masks), key, facts)
+    key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_summary["identity"]])
+    return _PreparedSet(catalog, ImageMaskDataset.of(catalog, cache, masks), key, summary)
 
 
 def _further(config: Config, data: DataSettings) -> Config:
@@ -222,25 +224,25 @@ def _further(config: Config, data: DataSettings) -> Config:
     return config.model_copy(update={"data": data, "masks": masks})
 
 
-def _trained_on(found: _PreparedSet) -> pd.DataFrame:
-    rows = np.flatnonzero(found.source.splits == "train")
-    return image_identity_keys(found.catalog.table).iloc[rows]
+def _trained_on(part: _PreparedSet) -> pd.DataFrame:
+    rows = np.flatnonzero(part.source.splits == "train")
+    return image_identity_keys(part.catalog.table).iloc[rows]
 
 
-def _also_facts(more: Sequence[_PreparedSet]) -> dict[str, ExtraDataset]:
+def _extra_datasets(more: Sequence[_PreparedSet]) -> dict[str, ExtraDataset]:
     """Return what is known of each further data set, by the name of its folder."""
     return {
-        f"{number}: {found.catalog.root.name}": {
-            "kind": found.catalog.facts["source"],
-            "fingerprint": found.catalog.fingerprint,
-            "images": len(found.catalog.table),
-            "trained_on": int((found.source.splits == "train").sum()),
-            "set_aside_as_held_out": found.facts["shared"]["held_out"],
-            "already_in_the_first": found.facts["shared"]["already_there"],
-            "mask_source": found.facts["masks"]["source"],
-            "masks_failed": found.facts["masks"].get("counts", {}).get("failed", 0),
+        f"{number}: {part.catalog.root.name}": {
+            "kind": part.catalog.summary["source"],
+            "fingerprint": part.catalog.fingerprint,
+            "images": len(part.catalog.table),
+            "trained_on": int((part.source.splits == "train").sum()),
+            "set_aside_as_held_out": part.summary["shared"]["held_out"],
+            "already_in_the_first": part.summary["shared"]["already_there"],
+            "mask_source": part.summary["masks"]["source"],
+            "masks_failed": part.summary["masks"].get("counts", {}).get("failed", 0),
         }
-        for number, found in enumerate(more, start=1)
+        for number, part in enumerate(more, start=1)
     }
 
 
@@ -248,17 +250,17 @@ def _masks(
     config: Config,
     choice: MaskChoice | Path | None,
     catalog: Catalog,
-    place: Path,
+    folder: Path,
     size: int,
     console: Console,
 ) -> tuple[MaskArray, MaskSummary]:
     source = config.masks.source
     if choice is None:
         return whole_masks(len(catalog.table), size), {"source": "none", "identity": "none"}
-    store = mask_store(choice, catalog, place, console)
+    store = mask_store(choice, catalog, folder, console)
     control = source if source in CONTROLS else None
     masks = mask_array(
-        catalog, store, place, size, control, config.seed, in_memory=config.data.cache_masks
+        catalog, store, folder, size, control, config.seed, in_memory=config.data.cache_masks
     )
     seed = config.seed if control else None
     return masks, {
@@ -268,7 +270,7 @@ def _masks(
         "counts": store.counts,
         "whole_image_instead": masks.missing,
         "quality_of_usable": decile_counts(masks.quality[masks.usable]),
-        "identity": fingerprint([store.fingerprint, control, seed]),
+        "identity": mask_identity(store, control, seed),
     }
 
 
@@ -280,7 +282,7 @@ def decile_counts(quality: NDArray[np.float32]) -> dict[str, int]:
 
 
 def mask_store(
-    choice: MaskChoice | Path, catalog: Catalog, place: Path, console: Console
+    choice: MaskChoice | Path, catalog: Catalog, folder: Path, console: Console
 ) -> MaskStore:
     """Build, or find complete, the masks that were chosen."""
     if isinstance(choice, Path):
@@ -288,7 +290,7 @@ def mask_store(
     items = mask_items(catalog)
     with counting("drawing lung masks", console) as progress:
         return build_store(
-            store_folder(place, choice.maker, items),
+            store_folder(folder, choice.maker, items),
             items,
             choice.maker,
             cpu_count(),
@@ -296,12 +298,12 @@ def mask_store(
         )
 
 
-def store_folder(place: Path, maker: Maker, items: Sequence[tuple[str, Path]]) -> Path:
+def store_folder(folder: Path, maker: Maker, items: Sequence[tuple[str, Path]]) -> Path:
     """Return where the masks of a maker lie below the data set's place."""
     names = [name for name, _ in items]
     made_by = [FORMAT_VERSION, maker.version, maker.parameter_hash, cv2.__version__]
     identity = fingerprint([*made_by, names])
-    return place / "masks" / f"{maker.name}-{identity}"
+    return folder / "masks" / f"{maker.name}-{identity}"
 
 
 def image_contents(catalog: Catalog) -> dict[str, str]:
@@ -320,25 +322,25 @@ def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:
 
 
 def _warnings(catalog: CatalogSummary, masks: MaskSummary, problems: dict[str, str]) -> list[str]:
-    found = list(catalog["warnings"])
+    warnings = list(catalog["warnings"])
     if problems:
-        found.append(f"{len(problems)} images were set aside: {_some(problems)}")
+        warnings.append(f"{len(problems)} images were set aside: {_some(problems)}")
     counts = masks.get("counts", {})
     failed, total = counts.get("failed", 0), sum(counts.values())
     if total and failed / total > _MANY_FAILED:
-        found.append(
+        warnings.append(
             f"{failed} of {total} lung masks failed ({failed / total:.0%}): these images are given "
             "the whole-image mask with quality 0"
         )
     doubtful = counts.get("doubtful", 0)
     if total and masks.get("recipe") == FolderMaker.name and doubtful / total > _MANY_DOUBTFUL:
-        found.append(
+        warnings.append(
             f"{doubtful} of {total} given lung masks ({doubtful / total:.0%}) disagree with the "
             "rules' own masks: look at them with `medsgssl masks page`"
         )
-    return found
+    return warnings
 
 
 def _some(problems: dict[str, str], count: int = 3) -> str:
-    shown: Sequence[str] = [f"{name} ({text})" for name, text in list(problems.items())[:count]]
-    return "; ".join(shown) + (" ..." if len(problems) > count else "")
+    first: Sequence[str] = [f"{name} ({text})" for name, text in list(problems.items())[:count]]
+    return "; ".join(first) + (" ..." if len(problems) > count else "")

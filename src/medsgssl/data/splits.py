@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.folds import SELECTION, fold_of_patients
 from medsgssl.data.labels import LabelSet, label_array
 from medsgssl.data.official import nih_test_patients, nih_val_patients
 from medsgssl.data.readers.base import ListFile
@@ -16,6 +16,10 @@ from medsgssl.runs.data_summary import SplitSummary
 
 SPLITS = ("train", "val", "test")
 _SENSIBLE_SHARE = (0.05, 0.25)
+#: Share of the patients that are never tested: every choice of settings is made on them.
+SELECTION_SHARE = 0.1
+#: What ``fold_of_patients`` gives the patients of the selection group.
+SELECTION = -1
 
 
 def assign_splits(
@@ -39,7 +43,7 @@ def assign_splits(
 
     Returns:
         ``train``, ``val`` or ``test`` by row, and the facts of the split: ``kind``, ``seed``
-        (``None`` where nothing was drawn), ``validation`` (``carried``, ``drawn`` or ``none``) and
+        (``None`` where nothing was drawn), ``validation`` (``bundled``, ``drawn`` or ``none``) and
         ``listed_without_row``.
 
     Raises:
@@ -49,10 +53,10 @@ def assign_splits(
     if settings.fold is not None and settings.split != "train":
         return _fold(table, settings, label_set)
     kind = _resolve(settings, lists, source, own_split is not None)
-    facts: SplitSummary = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
+    summary: SplitSummary = {"kind": kind, "seed": settings.split_seed, "validation": "drawn"}
     if kind == "train":
-        facts = {"kind": kind, "seed": None, "validation": "none"}
-        return pd.Series("train", index=table.index, dtype="str"), facts
+        summary = {"kind": kind, "seed": None, "validation": "none"}
+        return pd.Series("train", index=table.index, dtype="str"), summary
     if kind == "random":
         shares = (
             (1 - settings.test_fraction) * (1 - settings.val_fraction),
@@ -64,21 +68,21 @@ def assign_splits(
         if own_split is not None and kind == "own":
             split = _complete(own_split)
         elif kind == "lists":
-            split, facts["listed_without_row"] = _from_lists(table, _both(lists))
+            split, summary["listed_without_row"] = _from_lists(table, _both(lists))
         else:
             is_test = table["patient_id"].isin(nih_test_patients())
             split = pd.Series(np.where(is_test, "test", "train"), index=table.index, dtype="str")
         check_leaks(table["patient_id"], split)
-        carried = source == "nih" and _carry_validation(table["patient_id"], split)
-        if carried:
-            facts["seed"], facts["validation"] = None, "carried"
+        bundled = source == "nih" and _use_bundled_validation(table["patient_id"], split)
+        if bundled:
+            summary["seed"], summary["validation"] = None, "bundled"
         elif (split == "val").any():
-            facts["seed"], facts["validation"] = None, "own"
+            summary["seed"], summary["validation"] = None, "own"
         else:
             _draw_validation(table, split, settings, label_set)
     _check_filled(split, kind)
     check_leaks(table["patient_id"], split)
-    return split, facts
+    return split, summary
 
 
 def _fold(
@@ -113,9 +117,9 @@ def check_leaks(patients: pd.Series, split: pd.Series) -> None:
     pairs = pd.DataFrame({"patient": patients, "split": split}).drop_duplicates()
     leaking = sorted(pairs.loc[pairs["patient"].duplicated(), "patient"].unique())
     if leaking:
-        shown = ", ".join(leaking[:10]) + (" ..." if len(leaking) > 10 else "")
+        listed = ", ".join(leaking[:10]) + (" ..." if len(leaking) > 10 else "")
         raise LeakError(
-            f"{len(leaking)} patients have images in more than one split: {shown}",
+            f"{len(leaking)} patients have images in more than one split: {listed}",
             "put all images of a patient into one split, or use data.split=random; where these are "
             "not the patients, set data.patient_pattern or data.patient_column",
         )
@@ -187,16 +191,16 @@ def _from_lists(table: pd.DataFrame, lists: dict[str, ListFile]) -> tuple[pd.Ser
     return split, len(trainval | test) - len(table)
 
 
-def _carry_validation(patients: pd.Series, split: pd.Series) -> bool:
-    """Move the carried validation patients, where they fit this set; changes ``split``."""
-    carried = patients.isin(nih_val_patients())
-    if (carried & (split == "test")).any():
+def _use_bundled_validation(patients: pd.Series, split: pd.Series) -> bool:
+    """Move the bundled validation patients, where they fit this set; changes ``split``."""
+    bundled = patients.isin(nih_val_patients())
+    if (bundled & (split == "test")).any():
         return False
     everyone = patients[split != "test"].nunique()
-    share = patients[carried].nunique() / max(1, everyone)
+    share = patients[bundled].nunique() / max(1, everyone)
     if not _SENSIBLE_SHARE[0] <= share <= _SENSIBLE_SHARE[1]:
         return False
-    split[carried] = "val"
+    split[bundled] = "val"
     return True
 
 
@@ -230,3 +234,21 @@ def _check_filled(split: pd.Series, kind: str) -> None:
             else "use data.split=random"
         )
         raise DataError(f"the {kind} split leaves {' and '.join(empty)} empty", other)
+
+
+def fold_of_patients(labels: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int64]:
+    """Deal patients into folds so that rare diseases are spread over them.
+
+    Args:
+        labels: ``(P, L)`` bool, positive where any image of the patient is.
+        folds: How many.
+        seed: Seed of the draw.
+
+    Returns:
+        ``(P,)`` the fold that tests each patient, or ``SELECTION``.
+    """
+    group = stratified_parts(labels, (1 - SELECTION_SHARE, SELECTION_SHARE), seed, "selection")
+    fold = np.full(len(labels), SELECTION, dtype=np.int64)
+    tested = group == 0
+    fold[tested] = stratified_parts(labels[tested], (1 / folds,) * folds, seed, "folds")
+    return fold

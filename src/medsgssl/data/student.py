@@ -80,7 +80,7 @@ def teach(
         ),
     )
     card = StudentCard(
-        data=f"{catalog.facts['source']}, {len(table)} of {len(catalog.table)} images",
+        data=f"{catalog.summary['source']}, {len(table)} of {len(catalog.table)} images",
         images=len(table),
         patients=int(table["patient_id"].nunique()),
         never_saw=_names(without, len(kept_away)),

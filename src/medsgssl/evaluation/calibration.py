@@ -104,10 +104,10 @@ def fit_temperature(val_labels: NDArray[np.bool_], val_scores: Floats) -> float 
         return float(np.mean(np.logaddexp(0, -signed * np.exp(-log_temperature))))
 
     # The loss is convex in 1/T, hence has one minimum in log T too.
-    found = optimize.minimize_scalar(
+    optimum = optimize.minimize_scalar(
         loss, bounds=_LOG_TEMPERATURES, method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
 def apply_temperature(scores: Floats, temperature: float) -> Floats:

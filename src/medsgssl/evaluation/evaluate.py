@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import EvaluateSettings
 from medsgssl.evaluation import calibration
 from medsgssl.evaluation.bootstrap import Resampled, resample
+from medsgssl.evaluation.metric_registry import registered_metrics
 from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Predictions, Split
 from medsgssl.evaluation.resampled_auc import Floats, RankedScores
@@ -28,7 +31,9 @@ from medsgssl.runs.metrics_file import (
 )
 
 
-def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) -> Metrics:
+def evaluate_predictions(
+    predictions: Predictions, settings: EvaluateSettings, seed: int
+) -> Metrics:
     """Evaluate the test split, thresholds and temperatures coming from validation.
 
     Args:
@@ -45,11 +50,13 @@ def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) ->
     """
     test = predictions.split("test")
     val = predictions.split("val") if predictions.has("val") else None
-    found = resample(
+    resampled = resample(
         test.labels, test.scores, test.patients, resamples=settings.bootstrap, seed=seed
     )
-    diseases = {name: _disease(d, test, val, found, settings) for d, name in enumerate(test.names)}
-    means = mean_block(test, found, settings.confidence)
+    diseases = {
+        name: _disease(d, test, val, resampled, settings) for d, name in enumerate(test.names)
+    }
+    means = mean_block(test, resampled, settings.confidence)
     return {
         "images": len(test),
         "patients": int(test.patients.max()) + 1,
@@ -70,9 +77,10 @@ def evaluate(predictions: Predictions, settings: EvaluateSettings, seed: int) ->
 
 
 def _disease(
-    d: int, test: Split, val: Split | None, found: Resampled, settings: EvaluateSettings
+    d: int, test: Split, val: Split | None, resampled: Resampled, settings: EvaluateSettings
 ) -> DiseaseMetrics:
-    labels, scores, _, known = test.column(d)
+    column = test.column(d)
+    labels, scores, _, known = column
     positives = int(labels.sum())
     threshold = Threshold(None, "no validation split")
     temperature = None
@@ -82,8 +90,8 @@ def _disease(
         if settings.calibrate:
             temperature = calibration.fit_temperature(val_labels, val_scores)
     at = rates(labels, scores, threshold.value)
-    auc_spread = found.auc_interval(d, settings.confidence)
-    ap_spread = found.ap_interval(d, settings.confidence)
+    auc_spread = resampled.auc_interval(d, settings.confidence)
+    ap_spread = resampled.ap_interval(d, settings.confidence)
     missing = [
         kind
         for kind, count in (("positives", positives), ("negatives", len(labels) - positives))
@@ -91,11 +99,15 @@ def _disease(
     ]
     notes = [f"no {kind} in test: AUC and AP are undefined" for kind in missing]
     notes += [f"no threshold: {threshold.note}"] if threshold.value is None else []
+    more: Any = {
+        name: numeric(metric(column, threshold.value))
+        for name, metric in registered_metrics().items()
+    }
     return {
-        "auc": numeric(found.auc[d]),
+        "auc": numeric(resampled.auc[d]),
         "auc_interval": auc_spread.pair(),
         "auc_left_out": auc_spread.left_out,
-        "ap": numeric(found.ap[d]),
+        "ap": numeric(resampled.ap[d]),
         "ap_interval": ap_spread.pair(),
         "ap_left_out": ap_spread.left_out,
         "threshold": threshold.value,
@@ -107,6 +119,7 @@ def _disease(
         "negatives": len(labels) - positives,
         "unknown": int((~known).sum()),
         **_calibration(labels, scores, temperature),
+        **more,
         "note": "; ".join(notes),
     }
 
@@ -164,25 +177,25 @@ def _warnings(
     settings: EvaluateSettings,
 ) -> list[str]:
     """Say in words what a reader of the numbers must know."""
-    found = [] if has_validation else ["no validation split: no thresholds, no calibration"]
+    warnings = [] if has_validation else ["no validation split: no thresholds, no calibration"]
     for name, result in diseases.items():
         if result["auc"] is None:
-            found.append(f"{name}: {result['note']}; left out of the means")
+            warnings.append(f"{name}: {result['note']}; left out of the means")
             continue
         if result["positives"] < MIN_POSITIVES:
-            found.append(f"{name}: only {result['positives']} positives in test")
+            warnings.append(f"{name}: only {result['positives']} positives in test")
         if settings.bootstrap and result["auc_interval"] is None:
-            found.append(
+            warnings.append(
                 f"{name}: no interval, {result['auc_left_out']} of {settings.bootstrap} resamples "
                 "have no positives or no negatives"
             )
         if has_validation and result["threshold"] is None:
-            found.append(f"{name}: {result['note']}")
+            warnings.append(f"{name}: {result['note']}")
     if not means["diseases_in_mean"]:
-        found.append("no disease has both positives and negatives in test: no mean AUC")
+        warnings.append("no disease has both positives and negatives in test: no mean AUC")
     elif settings.bootstrap and means["mean_auc_interval"] is None:
-        found.append(
+        warnings.append(
             f"mean AUC: no interval, {means['mean_auc_left_out']} of {settings.bootstrap} "
             "resamples lack a disease; see the mean over the frequent diseases"
         )
-    return found
+    return warnings

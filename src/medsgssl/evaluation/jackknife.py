@@ -124,10 +124,12 @@ def _auc(
     # Each pair of an image with one of the other class, half for ties: a patient's own pairs are
     # subtracted with both of their images, so they are added back once.
     total = float(won[labels].sum())
-    own = np.bincount(patients, weights=np.where(labels, won, beaten), minlength=count)
+    involved = np.bincount(patients, weights=np.where(labels, won, beaten), minlength=count)
     within = _within(scores, labels, patients, (positives > 0) & (negatives > 0))
     pairs = (m - positives) * (n - negatives)
-    left_out = np.divide(total - own + within, pairs, out=np.full(count, np.nan), where=pairs > 0)
+    left_out = np.divide(
+        total - involved + within, pairs, out=np.full(count, np.nan), where=pairs > 0
+    )
     return Statistic(total / (m * n), influences_of(left_out, positives + negatives > 0))
 
 

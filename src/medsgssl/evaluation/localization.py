@@ -57,27 +57,27 @@ def _centers(start: float, length: float, size: int) -> slice:
     return slice(first, max(min(math.ceil(start + length - 0.5), size), first + 1))
 
 
-def score_box(found: Map, box: NDArray[np.bool_]) -> BoxScores:
+def score_box(heatmap: Map, box: NDArray[np.bool_]) -> BoxScores:
     """Score a map against a box.
 
     Args:
-        found: (S, S), non-negative.
+        heatmap: (S, S), non-negative.
         box: (S, S) bool.
     """
-    top = float(found.max())
+    top = float(heatmap.max())
     if top <= 0:
         return BoxScores(False, (0.0,) * len(THRESHOLDS), math.nan, float(box.mean()))
-    row, column = np.unravel_index(int(np.argmax(found)), found.shape)
+    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
     overlaps = []
     for share in THRESHOLDS:
-        hot = found >= share * top
+        hot = heatmap >= share * top
         overlaps.append(float((hot & box).sum() / (hot | box).sum()))
     return BoxScores(
-        bool(box[row, column]), tuple(overlaps), energy_inside(found, box), float(box.mean())
+        bool(box[row, column]), tuple(overlaps), energy_inside(heatmap, box), float(box.mean())
     )
 
 
-def energy_inside(found: Map, region: NDArray[np.bool_]) -> float:
+def energy_inside(heatmap: Map, region: NDArray[np.bool_]) -> float:
     """Return the share of a map's sum inside a region; NaN for a map of zeros."""
-    total = float(found.sum(dtype=np.float64))
-    return float(found[region].sum(dtype=np.float64)) / total if total > 0 else math.nan
+    total = float(heatmap.sum(dtype=np.float64))
+    return float(heatmap[region].sum(dtype=np.float64)) / total if total > 0 else math.nan

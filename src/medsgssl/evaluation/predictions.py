@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 VIEW_POSITIONS = ("PA", "AP", "LATERAL", "")
 SEXES = ("M", "F", "")
 
-_FIX = "predict again with the checkpoint, or mend the table that was written by hand"
+_FIX = "predict again with the checkpoint, or correct the table that was written by hand"
 
 
 def label_columns(names: Sequence[str]) -> list[str]:
@@ -101,7 +101,7 @@ class Split:
         )
 
     def where(self, keep: NDArray[np.bool_]) -> Split:
-        """Return the images selected by a ``(N,)`` mask, patients coded again."""
+        """Return the images selected by a ``(N,)`` mask, patients numbered again from 0."""
         return Split.of(self.table[keep].reset_index(drop=True))
 
     def column(self, number: int) -> ClassColumn:

@@ -30,22 +30,22 @@ def numeric(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def mean_block(split: Split, found: Resampled, confidence: float) -> MeanMetrics:
+def mean_block(split: Split, resampled: Resampled, confidence: float) -> MeanMetrics:
     """Return the means over all defined diseases and over those with enough positives.
 
     The latter (``_20``) have at least ``MIN_POSITIVES`` positives. A mean is None where no disease
     qualifies.
     """
-    defined = np.isfinite(found.auc)
+    defined = np.isfinite(resampled.auc)
     frequent = defined & (split.positives() >= MIN_POSITIVES)
-    every, often = (found.mean_auc_interval(among, confidence) for among in (defined, frequent))
+    every, often = (resampled.mean_auc_interval(among, confidence) for among in (defined, frequent))
     return {
-        "mean_ap": _mean(found.ap, defined),
-        "mean_auc": _mean(found.auc, defined),
+        "mean_ap": _mean(resampled.ap, defined),
+        "mean_auc": _mean(resampled.auc, defined),
         "mean_auc_interval": every.pair(),
         "mean_auc_left_out": every.left_out,
         "diseases_in_mean": _chosen(split, defined),
-        "mean_auc_20": _mean(found.auc, frequent),
+        "mean_auc_20": _mean(resampled.auc, frequent),
         "mean_auc_20_interval": often.pair(),
         "mean_auc_20_left_out": often.left_out,
         "diseases_in_mean_20": _chosen(split, frequent),
@@ -69,14 +69,14 @@ def groups_of(split: Split) -> dict[str, dict[str, NDArray[np.bool_]]]:
     age = split.table["age"].to_numpy(dtype=np.float64, na_value=np.nan)
     bands = {name: (age >= low) & (age <= high) for name, low, high in AGE_BANDS}
     bands[OLDEST] = age > AGE_BANDS[-1][2]
-    found = {
+    resampled = {
         "sex": {name: sex == name for name in ("F", "M")},
         "age": bands,
         "view_position": {name: view_position == name for name in ("AP", "PA", "LATERAL")},
     }
     return {
         kind: {name: keep for name, keep in groups.items() if keep.any()}
-        for kind, groups in found.items()
+        for kind, groups in resampled.items()
     }
 
 
@@ -102,17 +102,17 @@ def subgroup_results(
 
 
 def _group(part: Split, settings: EvaluateSettings, seed: int) -> GroupMetrics:
-    found = resample(
+    resampled = resample(
         part.labels, part.scores, part.patients, resamples=settings.bootstrap, seed=seed
     )
     return {
         "images": len(part),
         "patients": int(part.patients.max()) + 1,
-        **mean_block(part, found, settings.confidence),
+        **mean_block(part, resampled, settings.confidence),
         "per_disease": {
             name: {
-                "auc": numeric(found.auc[d]),
-                "auc_interval": found.auc_interval(d, settings.confidence).pair(),
+                "auc": numeric(resampled.auc[d]),
+                "auc_interval": resampled.auc_interval(d, settings.confidence).pair(),
                 "positives": int((part.labels[:, d] == 1).sum()),
             }
             for d, name in enumerate(part.names)
@@ -121,7 +121,7 @@ def _group(part: Split, settings: EvaluateSettings, seed: int) -> GroupMetrics:
 
 
 def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str, Shortcut]:
-    """Return how well facts that are not in the lungs tell each disease, each fact alone.
+    """Return how well attributes outside the lungs predict each disease, each one alone.
 
     Args:
         split: The images.
@@ -138,23 +138,23 @@ def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str
         later = pd.to_numeric(names.str.extract(r"^\d{8}_(\d{3})\.\w+$")[0])
     else:
         later = names.map(follow_up)
-    facts = {
+    attributes = {
         "view_position": split.table["view_position"].map({"AP": 1, "PA": 0}),
         "sex": split.table["sex"].map({"M": 1, "F": 0}),
         "age": split.table["age"],
         "follow_up": later,
     }
     return {
-        name: _fact(split, fact.to_numpy(dtype=np.float64, na_value=np.nan))
-        for name, fact in facts.items()
+        name: _predicted_by(split, values.to_numpy(dtype=np.float64, na_value=np.nan))
+        for name, values in attributes.items()
     }
 
 
-def _fact(split: Split, values: Floats) -> Shortcut:
+def _predicted_by(split: Split, values: Floats) -> Shortcut:
     known = np.isfinite(values)
     repeated = np.repeat(values[known, None], len(split.names), axis=1)
-    found = RankedScores(split.labels[known], repeated).auc()[0]
+    resampled = RankedScores(split.labels[known], repeated).auc()[0]
     return {
         "images": int(known.sum()),
-        "auc": {name: numeric(value) for name, value in zip(split.names, found, strict=True)},
+        "auc": {name: numeric(value) for name, value in zip(split.names, resampled, strict=True)},
     }

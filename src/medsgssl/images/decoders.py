@@ -55,7 +55,7 @@ class TransferSyntax:
 
 def transfer_syntaxes() -> list[TransferSyntax]:
     """Return every transfer syntax with still images that pydicom knows, in its order."""
-    return [found for uid in AllTransferSyntaxes if (found := _look_up(uid)) is not None]
+    return [decoder for uid in AllTransferSyntaxes if (decoder := _look_up(uid)) is not None]
 
 
 def require_decoder(path: Path, uid: str, bits: int = 8) -> None:
@@ -71,10 +71,10 @@ def require_decoder(path: Path, uid: str, bits: int = 8) -> None:
     """
     if is_readable(uid, bits):
         return
-    found, name = _look_up(UID(uid)), syntax_name(uid)
-    if found is None:
+    decoder, name = _look_up(UID(uid)), syntax_name(uid)
+    if decoder is None:
         problem, fix = f"nothing decodes {name}", "convert it to PNG with a DICOM tool"
-    elif found.readable:
+    elif decoder.readable:
         problem, fix = f"no decoder for {name} of {bits} bits is installed", INSTALL_12_BIT
     else:
         problem, fix = f"no decoder for {name} is installed", INSTALL_DECODERS
@@ -83,8 +83,8 @@ def require_decoder(path: Path, uid: str, bits: int = 8) -> None:
 
 def is_readable(uid: str, bits: int = 8) -> bool:
     """Return whether pixels of a transfer syntax and of so many bits can be decoded here."""
-    found = _look_up(UID(uid))
-    if found is None or not found.readable:
+    decoder = _look_up(UID(uid))
+    if decoder is None or not decoder.readable:
         return False
     return bits <= 8 or uid != JPEGExtended12Bit or decodes_12_bit_jpeg()
 

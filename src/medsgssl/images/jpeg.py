@@ -101,9 +101,9 @@ def _segment(stream: BinaryIO) -> bytes:
 def _skip_scan(stream: BinaryIO, block: int = 1 << 20) -> None:
     """Go to the marker that ends the compressed data."""
     while data := stream.read(block):
-        found = _MARKER_IN_SCAN.search(data)
-        if found is not None:
-            stream.seek(found.start() - len(data), os.SEEK_CUR)
+        marker = _MARKER_IN_SCAN.search(data)
+        if marker is not None:
+            stream.seek(marker.start() - len(data), os.SEEK_CUR)
             return
         if data.endswith(b"\xff") and len(data) > 1:
             stream.seek(-1, os.SEEK_CUR)

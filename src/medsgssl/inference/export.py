@@ -75,7 +75,7 @@ class Probabilities(nn.Module):
         return torch.sigmoid(self.head(pooled).float() / self.temperatures)
 
 
-def export(
+def export_model(
     bundle: Bundle,
     to: Target,
     out: Path,
@@ -228,10 +228,10 @@ def _torchscript(
     with atomic_path(out) as temporary:
         torch.jit.save(traced, str(temporary))
     with torch.inference_mode():
-        found = torch.jit.load(str(out))(*inputs)  # type: ignore[no-untyped-call]
+        probabilities = torch.jit.load(str(out))(*inputs)  # type: ignore[no-untyped-call]
     call = "images, masks" if len(inputs) == 2 else "images"
     usage = f'import torch\nmodel = torch.jit.load("{out}")\nprobabilities = model({call})'
-    return Exported(out, _largest(wanted, found), len(views), usage)
+    return Exported(out, _largest(wanted, probabilities), len(views), usage)
 
 
 def _onnx(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: bool) -> Exported:
@@ -270,14 +270,14 @@ def _onnx(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: 
         onnx.save(graph, str(temporary))
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-    found = torch.from_numpy(session.run(["probabilities"], feed)[0])
+    probabilities = torch.from_numpy(session.run(["probabilities"], feed)[0])
     usage = (
         "import onnxruntime\n"
         f'session = onnxruntime.InferenceSession("{out}")\n'
         f'probabilities = session.run(["probabilities"], '
         f"{{{', '.join(f'{name!r}: {name}' for name in names)}}})[0]"
     )
-    return Exported(out, _largest(wanted, found), len(views), usage)
+    return Exported(out, _largest(wanted, probabilities), len(views), usage)
 
 
 def _hub(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: bool) -> Exported:
@@ -330,7 +330,7 @@ def push_to_hub(folder: Path, repository: str) -> str:
     """Upload an exported hub folder; the repository is created where it does not exist.
 
     Args:
-        folder: Written by ``export(..., "hf", ...)``.
+        folder: Written by ``export_model(..., "hf", ...)``.
         repository: ``USER/NAME``.
 
     Returns:

@@ -251,17 +251,17 @@ def localize(
     rows = np.array([test[name] for name in boxes["image_id"]], dtype=np.int64)
     names = source.label_set.names
     diseases = np.array([names.index(name) for name in boxes["disease"]], dtype=np.int64)
-    found, grid = _maps(config, source, weights, rows, diseases, size)
+    heatmaps, grid = _maps(config, source, weights, rows, diseases, size)
     table = []
-    for place, (row, seen) in enumerate(zip(rows, found, strict=True)):
-        x, y, width, height = (float(boxes[name].iloc[place]) for name in _BOX)
+    for index, (row, seen) in enumerate(zip(rows, heatmaps, strict=True)):
+        x, y, width, height = (float(boxes[name].iloc[index]) for name in _BOX)
         scores = score_box(seen, box_mask((x, y, width, height), size))
         usable = bool(lungs.usable[row])
         lung = lungs.mask(int(row)).astype(bool)
         table.append(
             {
-                "image_id": boxes["image_id"].iloc[place],
-                "disease": boxes["disease"].iloc[place],
+                "image_id": boxes["image_id"].iloc[index],
+                "disease": boxes["disease"].iloc[index],
                 "pointing": scores.pointing,
                 **{
                     f"iou_{round(100 * share)}": overlap
@@ -276,7 +276,7 @@ def localize(
     examples = np.flatnonzero(~boxes["disease"].duplicated().to_numpy())
     shares = boxes.loc[examples, list(_BOX)].to_numpy(np.float64) / BOX_FRAME
     return LocalizedBoxes(
-        pd.DataFrame(table), found[examples], examples, rows[examples], shares, grid
+        pd.DataFrame(table), heatmaps[examples], examples, rows[examples], shares, grid
     )
 
 
@@ -300,7 +300,7 @@ def _maps(
     side = config.data.img_size
     order = EpochSampler(rows, _BATCH, config.seed, shuffle=False)
     steps = BatchDataset(source, method.test_views(), order, side, config.seed)
-    found = np.zeros((len(rows), size, size), np.float32)
+    heatmaps = np.zeros((len(rows), size, size), np.float32)
     grid, kind = (0, 0), map_kind(classifier.encoder)
     for start in range(0, len(rows), _BATCH):
         part = slice(start, start + _BATCH)
@@ -308,18 +308,18 @@ def _maps(
         wanted = torch.from_numpy(diseases[part]).to(device)
         maps = saliency(classifier, batch, wanted, kind).cpu().numpy()
         grid = maps.shape[1:]
-        for place, (one, affine) in enumerate(
+        for index, (one, affine) in enumerate(
             zip(maps, batch.affines[:, 0].cpu().numpy(), strict=True)
         ):
-            found[start + place] = to_image(one, affine, side, size)
-    return found, grid
+            heatmaps[start + index] = to_image(one, affine, side, size)
+    return heatmaps, grid
 
 
-def to_image(found: Map, affine: NDArray[np.float32], side: int, size: int) -> Map:
+def to_image(heatmap: Map, affine: NDArray[np.float32], side: int, size: int) -> Map:
     """Bring a map from the grid of a view into the frame of the cached image.
 
     Args:
-        found: (h, w) on the view's grid.
+        heatmap: (h, w) on the view's grid.
         affine: View pixels to image pixels, (2, 3).
         side: Side of the view in pixels.
         size: Side of the cached image in pixels.
@@ -327,5 +327,5 @@ def to_image(found: Map, affine: NDArray[np.float32], side: int, size: int) -> M
     Returns:
         (size, size); zero where the view does not reach.
     """
-    large = cv2.resize(found, (side, side), interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(heatmap, (side, side), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.warpAffine(large, affine.astype(np.float64), (size, size)), np.float32)

@@ -26,7 +26,7 @@ from medsgssl.images.reading import read_image
 from medsgssl.inference.bundle import Bundle, read_bundle
 from medsgssl.inference.maps import saliency, to_image
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
-from medsgssl.masks.overlay import draw_overlay
+from medsgssl.masks.overlay import draw_overlay, overlay_heatmap
 from medsgssl.masks.recipes.registry import find_recipe
 from medsgssl.masks.sources import DEFAULT_GRID
 from medsgssl.masks.store import pack_row, unpack_mask
@@ -35,7 +35,6 @@ from medsgssl.methods.registry import method_of
 from medsgssl.runs.folder import RunFolder
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import make_view
-from medsgssl.utils.heatmap import overlay_heatmap
 from medsgssl.utils.rng import stable_hash
 
 #: Files that are scored at once.
@@ -139,10 +138,10 @@ class Predictor:
         width = int(self._classifier.encoder.num_features)
         names = [f"f{number}" for number in range(width)]
         side = self.bundle.config.data.img_size
-        found = self._method.test_regions(torch.ones(1, side, side, dtype=torch.bool))
-        channels = self._spatial_channels(side) if found is not None else 0
-        regions = found[0] if found is not None else ()
-        return names + [f"{region}:f{n}" for region in regions for n in range(channels)]
+        regions = self._method.test_regions(torch.ones(1, side, side, dtype=torch.bool))
+        channels = self._spatial_channels(side) if regions is not None else 0
+        region_names = regions[0] if regions is not None else ()
+        return names + [f"{region}:f{n}" for region in region_names for n in range(channels)]
 
     def _spatial_channels(self, side: int) -> int:
         images = torch.zeros(1, 1, side, side, device=self.device)
@@ -197,9 +196,9 @@ class Predictor:
             raise CheckpointError(f"{scored.path} could not be read", "choose a readable file")
         batch = self.render([(scored.image, scored.mask, scored.path)])
         wanted = torch.tensor([self.classes.index(name)], device=self.device)
-        found = saliency(self._classifier, batch, wanted)[0].cpu().numpy().astype(np.float32)
+        regions = saliency(self._classifier, batch, wanted)[0].cpu().numpy().astype(np.float32)
         side, size = self.bundle.config.data.img_size, scored.image.shape[0]
-        return to_image(found, batch.affines[0, 0].cpu().numpy(), side, size)
+        return to_image(regions, batch.affines[0, 0].cpu().numpy(), side, size)
 
     def _score(self, files: Sequence[Path]) -> Iterator[ScoredImage]:
         read = [self._read(path) for path in files]
@@ -229,11 +228,11 @@ class Predictor:
             )
 
     def _region_features(self, spatial: Tensor, batch: ViewBatch) -> Tensor:
-        found = self._method.test_regions(batch.masks[:, 0])
-        if found is None or spatial.numel() == 0:
+        regions = self._method.test_regions(batch.masks[:, 0])
+        if regions is None or spatial.numel() == 0:
             return spatial.new_empty(batch.size, 0)
         height, width = spatial.shape[-2:]
-        return weighted_pool(spatial, cover_of_cells(found[1], (height, width))).flatten(1)
+        return weighted_pool(spatial, cover_of_cells(regions[1], (height, width))).flatten(1)
 
     def _calibrated(self, scores: Floats) -> Floats:
         values = scores.astype(np.float64)

@@ -80,11 +80,11 @@ def _read(
     back = inverse_affine(affines)
     pixels = _times(back[:, :, :2], points_BP2) + back[:, None, :, 2]
     # Pixel centers at integers; grid_sample wants the view's outer edges at -1 and 1.
-    places = (2 * pixels + 1) / size - 1
-    cells = torch.tensor([maps_BHW.shape[2], maps_BHW.shape[1]], device=places.device)
+    points = (2 * pixels + 1) / size - 1
+    cells = torch.tensor([maps_BHW.shape[2], maps_BHW.shape[1]], device=points.device)
     # A little room for rounding, so that maps that coincide cell by cell count to their edge.
     reach = 1 - 1 / cells + 1e-5
     values = F.grid_sample(
-        maps_BHW[:, None].float(), places[:, None], padding_mode="border", align_corners=False
+        maps_BHW[:, None].float(), points[:, None], padding_mode="border", align_corners=False
     )
-    return values[:, 0, 0], (places.abs() <= reach).all(dim=2)
+    return values[:, 0, 0], (points.abs() <= reach).all(dim=2)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def nt_xent(
+def nt_xent_loss(
     z1_BD: Tensor, z2_BD: Tensor, temperature: float, weights_B: Tensor | None = None
 ) -> Tensor:
     """Return the weighted mean of the negative log-likelihoods of 2B anchors.

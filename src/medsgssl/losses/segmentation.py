@@ -45,7 +45,7 @@ def iou_per_image(map_BHW: Tensor, target_BHW: Tensor) -> Tensor:
         map_BHW: (B, h, w) float in [0, 1].
         target_BHW: (B, h, w) float in [0, 1].
     """
-    found, wanted = map_BHW > 0.5, target_BHW > 0.5
-    both = (found & wanted).sum(dim=(1, 2)).float()
-    either = (found | wanted).sum(dim=(1, 2)).float()
+    predicted, wanted = map_BHW > 0.5, target_BHW > 0.5
+    both = (predicted & wanted).sum(dim=(1, 2)).float()
+    either = (predicted | wanted).sum(dim=(1, 2)).float()
     return (both + (either == 0)) / either.clamp_min(1)

@@ -40,23 +40,23 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the whole set; undefined ones are None."""
-        found, quality = self.table["dice"], self.table["quality"]
-        good = found >= GOOD_DICE
+        dice, quality = self.table["dice"], self.table["quality"]
+        good = dice >= GOOD_DICE
         mixed = 0 < int(good.sum()) < len(good)
-        varies = len(set(found)) > 1 and len(set(quality)) > 1
+        varies = len(set(dice)) > 1 and len(set(quality)) > 1
         distance = self.table["surface_distance"].mean()
         return {
             "recipe": self.recipe,
             "images": len(self.table),
-            "dice_mean": float(found.mean()),
-            "dice_median": float(found.median()),
+            "dice_mean": float(dice.mean()),
+            "dice_median": float(dice.median()),
             "iou_mean": float(self.table["iou"].mean()),
             "surface_distance_mean_px": None if math.isnan(distance) else float(distance),
-            "share_below_0.5": float((found < 0.5).mean()),
-            "share_below_0.8": float((found < GOOD_DICE).mean()),
-            "share_above_0.9": float((found > 0.9).mean()),
+            "share_below_0.5": float((dice < 0.5).mean()),
+            "share_below_0.8": float((dice < GOOD_DICE).mean()),
+            "share_above_0.9": float((dice > 0.9).mean()),
             "quality_auc_dice_below_0.8": float(roc_auc_score(good, quality)) if mixed else None,
-            "quality_dice_spearman": float(spearmanr(quality, found)[0]) if varies else None,
+            "quality_dice_spearman": float(spearmanr(quality, dice)[0]) if varies else None,
             "status": {str(k): int(v) for k, v in self.table["status"].value_counts().items()},
         }
 

@@ -322,8 +322,8 @@ def _check_all_present(stores: Sequence[MaskStore]) -> None:
     expected = [(i, count) for i in range(1, count + 1)]
     if given != expected:
         missing = [f"{i}/{n}" for i, n in expected if (i, n) not in given]
-        said = f"missing: {', '.join(missing)}" if missing else "a shard is given twice"
+        problem = f"missing: {', '.join(missing)}" if missing else "a shard is given twice"
         raise MaskError(
-            f"the {len(stores)} folders are not the {count} shards of one data set ({said})",
+            f"the {len(stores)} folders are not the {count} shards of one data set ({problem})",
             "name the folder of every shard exactly once",
         )

@@ -62,7 +62,7 @@ def read_mask(source: Path, labels: Labels | None = None) -> Mask:
 
 
 def label_sides(source: Path, labels: Labels) -> tuple[Mask, Mask] | None:
-    """Return the patient's right and left lung of a label map that tells them apart.
+    """Return the patient's right and left lung of a label map that labels them separately.
 
     Returns:
         Two bool masks ``H x W``, or None where ``labels`` or the file lacks a side.
@@ -107,7 +107,7 @@ def _plane(source: Path) -> NDArray[Any]:
         saturated = colors[colors.max(axis=1) > brightest.max() / 2]
         if len(np.unique(saturated.argmax(axis=1))) > 1:
             raise MaskError(
-                f"{source} holds {len(colors)} colors: the structures cannot be told apart",
+                f"{source} holds {len(colors)} colors: the structures cannot be distinguished",
                 "save one gray value per structure, e.g. 0 outside and 255 inside the lungs",
             )
     return np.asarray(brightest)
@@ -134,12 +134,12 @@ def _labeled(values: NDArray[Any], labels: Labels) -> Mask:
 
 
 def _listed(values: NDArray[Any], most: int = 8) -> str:
-    found, counts = np.unique(values, return_counts=True)
+    distinct, counts = np.unique(values, return_counts=True)
     shares = [
         f"{value} ({count / values.size:.0%})"
-        for value, count in zip(found[:most].tolist(), counts[:most].tolist(), strict=True)
+        for value, count in zip(distinct[:most].tolist(), counts[:most].tolist(), strict=True)
     ]
-    more = f" and {len(found) - most} more" if len(found) > most else ""
+    more = f" and {len(distinct) - most} more" if len(distinct) > most else ""
     return ", ".join(shares) + more
 
 

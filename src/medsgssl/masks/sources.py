@@ -161,9 +161,9 @@ class FolderMaker:
         ]
         swapped = [row for row in rows if INVERTED in row.reason]
         if len(swapped) > len(rows) / 2:
-            found = find_mask(self.folder, swapped[0].image_id)
+            example = find_mask(self.folder, swapped[0].image_id)
             raise MaskError(
-                f"{found} marks the background, not the lungs, as do {len(swapped)} of "
+                f"{example} marks the background, not the lungs, as do {len(swapped)} of "
                 f"{len(rows)} masks compared with the anatomic recipe",
                 "name the value of the lungs: masks.labels={0: both} in a run, --labels 0=both in "
                 "masks build; or invert the files",

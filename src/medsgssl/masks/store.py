@@ -68,8 +68,8 @@ def pack_row(image_id: str, shape: tuple[int, int], lungs: LungMask, grid: int) 
     size = grid_shape(shape, min(grid, max(shape)))
     mask = resize_mask(lungs.mask, size)
     bits = zlib.compress(np.packbits(mask).tobytes(), 6)
-    said = repr((shape, size, round(lungs.quality, 4), lungs.status, lungs.reason)).encode()
-    digest = hashlib.blake2b(said + np.packbits(mask).tobytes(), digest_size=8).hexdigest()
+    content = repr((shape, size, round(lungs.quality, 4), lungs.status, lungs.reason)).encode()
+    digest = hashlib.blake2b(content + np.packbits(mask).tobytes(), digest_size=8).hexdigest()
     return Row(
         image_id,
         *shape,

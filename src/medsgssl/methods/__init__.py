@@ -1,1 +1,1 @@
-"""Methods: one file each; see ``base`` for the seam."""
+"""Methods: one file each; see ``base`` for the interface."""

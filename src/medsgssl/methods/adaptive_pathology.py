@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_chance, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import (
@@ -118,16 +118,16 @@ class AdaptivePathologyTask(ContrastiveTask):
         """Weigh NT-Xent by each view's saliency, and contrast what is salient."""
         images, masks = self.augment_views(batch)
         features = self.encoder(images, masks, batch.quality.repeat(2))
-        own, saliency = self._settings, self.saliency(batch)
-        weights = anchor_weights(saliency.scores, batch.quality, own.saliency_temperature)
-        output = self.contrast(batch, features, weights if own.weighted else None)
-        if own.lambda_salient:
+        settings, saliency = self._settings, self.saliency(batch)
+        weights = anchor_weights(saliency.scores, batch.quality, settings.saliency_temperature)
+        output = self.contrast(batch, features, weights if settings.weighted else None)
+        if settings.lambda_salient:
             height, width = features.spatial.shape[-2:]
             cells = pooling_weights(saliency.maps, batch.quality, (height, width))
             pooled = weighted_pool(features.spatial, cells)[:, 0]
             first, second = self.salient_projector(pooled).chunk(2)
-            output.losses["salient"] = nt_xent(first, second, self.temperature)
-            output.weights["salient"] = own.lambda_salient
+            output.losses["salient"] = nt_xent_loss(first, second, self.temperature)
+            output.weights["salient"] = settings.lambda_salient
             output.lower_bounds["salient"] = nt_xent_floor(global_batch(batch), self.temperature)
             output.chance["salient"] = nt_xent_chance(global_batch(batch))
         output.metrics["largest_weight"] = weights.max()
@@ -144,8 +144,8 @@ class AdaptivePathologyTask(ContrastiveTask):
         mirrors = view_to_mirror(
             stack_views(batch.affines), midline_columns(batch).repeat(2), images.shape[-1]
         )
-        own = self._settings
-        return lung_saliency(images, masks, mirrors, own.scales, own.top, own.cap)
+        settings = self._settings
+        return lung_saliency(images, masks, mirrors, settings.scales, settings.top, settings.cap)
 
 
 @register

@@ -6,10 +6,10 @@ from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_chance, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.losses.region_contrast import (
     cover_of_cells,
     mean_over_present,
@@ -44,6 +44,12 @@ from medsgssl.transforms.view_spec import ViewPlan
 class AnatomyContrastSettings(ContrastiveSettings):
     """Settings of ``anatomy-contrast``."""
 
+    required_weights: ClassVar[tuple[str, ...]] = (
+        "lambda_crops",
+        "lambda_global",
+        "lambda_regions",
+    )
+
     lambda_crops: float = Field(1.0, ge=0, description="weight of NT-Xent between the two crops")
     lambda_global: float = Field(
         0.5, ge=0, description="weight of the mean NT-Xent of each crop with the whole frame"
@@ -63,12 +69,6 @@ class AnatomyContrastSettings(ContrastiveSettings):
     saliency_temperature: float = Field(
         2.0, ge=0.2, description="temperature of the softmax over saliency scores, where weighted"
     )
-
-    @model_validator(mode="after")
-    def _something_is_learned(self) -> AnatomyContrastSettings:
-        if not (self.lambda_crops or self.lambda_global or self.lambda_regions):
-            raise ValueError("lambda_crops, lambda_global and lambda_regions must not all be 0")
-        return self
 
 
 class AnatomyContrastTask(ContrastiveTask):
@@ -97,45 +97,46 @@ class AnatomyContrastTask(ContrastiveTask):
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode all views in one pass; contrast views pair by pair, then their zones."""
-        own = self._settings
+        settings = self._settings
         # The whole frame defines the zones; it is encoded only where a term compares it.
-        count = 3 if own.lambda_global else 2
+        count = 3 if settings.lambda_global else 2
         features = self.encoder(
             views_first(batch.images[:, :count]),
             views_first(batch.masks[:, :count]),
             batch.quality.repeat(count),
         )
         views, weights = self.projector(features.pooled).chunk(count), self.image_weights(batch)
+        temperature = settings.temperature
         output = TaskOutput({}, {}, features.pooled.chunk(count)[0].detach(), {}, {})
-        if own.lambda_crops:
-            output.losses["contrast"] = nt_xent(views[0], views[1], own.temperature, weights)
-            output.weights["contrast"] = own.lambda_crops
-        if own.lambda_global:
-            pairs = [nt_xent(crop, views[2], own.temperature, weights) for crop in views[:2]]
+        if settings.lambda_crops:
+            output.losses["contrast"] = nt_xent_loss(views[0], views[1], temperature, weights)
+            output.weights["contrast"] = settings.lambda_crops
+        if settings.lambda_global:
+            pairs = [nt_xent_loss(crop, views[2], temperature, weights) for crop in views[:2]]
             output.losses["global"] = torch.stack(pairs).mean()
-            output.weights["global"] = own.lambda_global
+            output.weights["global"] = settings.lambda_global
         output.lower_bounds.update(
-            dict.fromkeys(output.losses, nt_xent_floor(global_batch(batch), own.temperature))
+            dict.fromkeys(output.losses, nt_xent_floor(global_batch(batch), temperature))
         )
         output.chance.update(dict.fromkeys(output.losses, nt_xent_chance(global_batch(batch))))
-        if own.lambda_regions:
+        if settings.lambda_regions:
             losses_R, present_BR = self.region_losses(batch, features.spatial)
             output.losses["regions"] = losses_R.mean()
-            output.weights["regions"] = own.lambda_regions
+            output.weights["regions"] = settings.lambda_regions
             output.metrics["regions_present"] = present_BR.float().mean()
         return output
 
     def image_weights(self, batch: ViewBatch) -> Tensor | None:
         """Return the weight of each image by the saliency of its whole frame, (B,), or None."""
-        own = self._settings
-        if not own.weighted:
+        settings = self._settings
+        if not settings.weighted:
             return None
         defaults, size = AdaptivePathologySettings(), batch.images.shape[-1]
         mirrors = view_to_mirror(batch.affines[:, -1], midline_columns(batch), size)
         scores_B = lung_saliency(
             *batch.view(-1), mirrors, defaults.scales, defaults.top, defaults.cap
         ).scores
-        return anchor_weights(scores_B, batch.quality, own.saliency_temperature)
+        return anchor_weights(scores_B, batch.quality, settings.saliency_temperature)
 
     def region_losses(self, batch: ViewBatch, spatial: Tensor) -> tuple[Tensor, Tensor]:
         """Return the zones' loss of each pair of views, (P,), and which zones a view has.
@@ -147,10 +148,10 @@ class AnatomyContrastTask(ContrastiveTask):
         Returns:
             The losses, and (V B, R) bool: zones of trusted masks that are large enough.
         """
-        own, count = self._settings, spatial.shape[0] // batch.size
+        settings, count = self._settings, spatial.shape[0] // batch.size
         maps = self.region_maps(batch, count)
-        trusted = (batch.quality >= own.min_quality).repeat(count)
-        present = (maps.mean(dim=(2, 3)) >= own.min_area) & trusted[:, None]
+        trusted = (batch.quality >= settings.min_quality).repeat(count)
+        present = (maps.mean(dim=(2, 3)) >= settings.min_area) & trusted[:, None]
         height, width = spatial.shape[-2:]
         pooled = weighted_pool(spatial, cover_of_cells(maps, (height, width)))
         pooled = replace_absent(pooled, present)
@@ -160,7 +161,7 @@ class AnatomyContrastTask(ContrastiveTask):
         for (z1_BRD, here_1), (z2_BRD, here_2) in combinations(views, 2):
             both_BR = here_1 & here_2
             losses_R = region_nt_xent(
-                z1_BRD, z2_BRD, both_BR, own.temperature, own.negatives == "same-zone"
+                z1_BRD, z2_BRD, both_BR, settings.temperature, settings.negatives == "same-zone"
             )
             losses.append(mean_over_present(losses_R, both_BR))
         return torch.stack(losses), present

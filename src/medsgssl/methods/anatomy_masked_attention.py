@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from medsgssl.losses.alignment import attention_alignment_loss, attention_on_lung, lung_prior
 from medsgssl.losses.domain import DomainDistance, domain_distance
-from medsgssl.losses.nt_xent import normalize_weights, nt_xent, nt_xent_chance, nt_xent_floor
+from medsgssl.losses.nt_xent import normalize_weights, nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.losses.reconstruction import reconstruction_loss
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, stack_views
@@ -26,6 +26,8 @@ from medsgssl.transforms.batch import ViewBatch
 
 class AnatomyMaskedAttentionSettings(ContrastiveSettings):
     """Settings of ``anatomy-masked-attention``."""
+
+    required_weights: ClassVar[tuple[str, ...]] = ("lambda_recon", "lambda_attn", "lambda_ctr")
 
     lambda_recon: float = Field(1.0, ge=0, description="weight of rebuilding hidden patches")
     lambda_attn: float = Field(0.05, ge=0, description="weight of the attention's lung prior")
@@ -57,12 +59,6 @@ class AnatomyMaskedAttentionSettings(ContrastiveSettings):
         description="EMA momentum of the teacher at the start, at most 1 - 10 / steps; 1 at the "
         "end",
     )
-
-    @model_validator(mode="after")
-    def _something_is_learned(self) -> AnatomyMaskedAttentionSettings:
-        if not (self.lambda_recon or self.lambda_attn or self.lambda_ctr):
-            raise ValueError("one of lambda_recon, lambda_attn and lambda_ctr must be above 0")
-        return self
 
     def ratio(self, progress: float) -> float:
         """Return the share r of lung patches to hide at ``progress`` in [0, 1]."""
@@ -115,7 +111,7 @@ class AnatomyMaskedAttentionTask(Task):
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Compute the terms whose weight is not 0."""
-        own, vit = self._own, self.encoder
+        settings, vit = self._own, self.encoder
         images, cover = stack_views(batch.images), vit.cover(stack_views(batch.masks))
         hidden = self._choose(cover, progress)
         student = vit.encode(
@@ -127,26 +123,28 @@ class AnatomyMaskedAttentionTask(Task):
             align_layers=self._align_layers(),
         )
         output = TaskOutput({}, {}, student.extra["cls"].chunk(2)[0].detach(), {}, {})
-        if own.lambda_recon or own.lambda_ctr:
+        if settings.lambda_recon or settings.lambda_ctr:
             taught = self._teach(images, cover)
-        if own.lambda_recon:
+        if settings.lambda_recon:
             output.losses["reconstruction"] = reconstruction_loss(
                 self.predictor(_patches(student)), _patches(taught), hidden.flatten(1)
             )
-            output.weights["reconstruction"] = own.lambda_recon
-        if own.lambda_attn:
+            output.weights["reconstruction"] = settings.lambda_recon
+        if settings.lambda_attn:
             self._attend(output, student.extra["attention"], cover.flatten(1), batch)
-        if own.lambda_ctr:
+        if settings.lambda_ctr:
             output.losses["contrast"] = self._contrast(student.extra["cls"], taught.extra["cls"])
-            output.weights["contrast"] = own.lambda_ctr
-            output.lower_bounds["contrast"] = nt_xent_floor(global_batch(batch), own.temperature)
+            output.weights["contrast"] = settings.lambda_ctr
+            output.lower_bounds["contrast"] = nt_xent_floor(
+                global_batch(batch), settings.temperature
+            )
             output.chance["contrast"] = nt_xent_chance(global_batch(batch))
-        if own.lambda_dom:
+        if settings.lambda_dom:
             distance = domain_distance(
-                student.extra["cls"], batch.domains.repeat(2), own.domain_distance
+                student.extra["cls"], batch.domains.repeat(2), settings.domain_distance
             )
             if distance is not None:
-                output.losses["domain"], output.weights["domain"] = distance, own.lambda_dom
+                output.losses["domain"], output.weights["domain"] = distance, settings.lambda_dom
         return output
 
     def encoder_input(self, batch: ViewBatch) -> Tensor:
@@ -221,8 +219,8 @@ class AnatomyMaskedAttentionTask(Task):
         with torch.no_grad():
             teacher = self.teacher_projector.model(teacher_cls).chunk(2)
         temperature = self._own.temperature
-        forth = nt_xent(student[0], teacher[1], temperature)
-        return (forth + nt_xent(student[1], teacher[0], temperature)) / 2
+        forth = nt_xent_loss(student[0], teacher[1], temperature)
+        return (forth + nt_xent_loss(student[1], teacher[0], temperature)) / 2
 
 
 def _patches(features: Features) -> Tensor:
@@ -271,8 +269,8 @@ class AnatomyMaskedAttention(Method):
 
     def encoder(self) -> AnatomyViT:
         """Build the transformer; a bias that is kept needs masks at fine-tuning and test too."""
-        own = self._own()
-        gamma = own.gamma if own.bias == "kept" else None
+        settings = self._own()
+        gamma = settings.gamma if settings.bias == "kept" else None
         return build_anatomy_vit(self.config.encoder, self.config.data.img_size, gamma)
 
     def task(self, encoder: Encoder) -> AnatomyMaskedAttentionTask:

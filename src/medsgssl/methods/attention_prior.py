@@ -109,9 +109,12 @@ class AttentionPrior(Method):
 
     def encoder(self) -> GatedEncoder:
         """Build the gated encoder."""
-        own = self._own()
+        settings = self._own()
         return build_gated_encoder(
-            self.config.encoder, self.config.data.img_size, own.stage_stride, own.map_hidden
+            self.config.encoder,
+            self.config.data.img_size,
+            settings.stage_stride,
+            settings.map_hidden,
         )
 
     def map_warnings(self, encoder: Encoder) -> list[str]:

@@ -1,4 +1,4 @@
-"""The seam between a method and everything else.
+"""The interface between a method and everything else.
 
 A method is one file in this package: a settings class, a ``Task`` that turns a batch of views into
 loss terms, and a ``Method`` that says which views it wants, which encoder it needs and which task
@@ -7,7 +7,6 @@ pretrains it. The training loop knows nothing about any of them.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -40,7 +39,7 @@ class Component:
         return {f"method.{key}": value for key, value in self.off.items()}
 
 
-class Method(ABC):
+class Method:
     """One option: its name, its views, its input path and its pretext task.
 
     Args:
@@ -66,17 +65,22 @@ class Method(ABC):
     uses_masks: ClassVar[bool] = True
     #: Whether the task reads the last map of features cell by cell.
     uses_feature_map: ClassVar[bool] = False
-    #: False for a method without a pretext task.
-    pretrains: ClassVar[bool] = True
+    #: Whether the method defines a pretext task; set by the class itself. Without one, every run
+    #: of the method has ``config.no_pretrain``, which is all that the stages ask for.
+    pretrains: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.pretrains = cls.task is not Method.task
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     @classmethod
     def plain_input(cls) -> bool:
-        """Tell whether fine-tuning sees what ``direct`` sees: then ``direct`` is its baseline."""
-        own = (cls.encoder, cls.finetune_views, cls.test_views)
-        return own == (Method.encoder, Method.finetune_views, Method.test_views)
+        """Whether fine-tuning sees what ``direct`` sees: then both have the same baseline."""
+        hooks = (cls.encoder, cls.finetune_views, cls.test_views)
+        return hooks == (Method.encoder, Method.finetune_views, Method.test_views)
 
     @property
     def sees_masks(self) -> bool:
@@ -119,7 +123,7 @@ class Method(ABC):
         return None
 
     def encoder(self) -> Encoder:
-        """Build the encoder with the method's input path; the baseline has the same."""
+        """Build the encoder with the method's input path, which its baseline shares."""
         return build_encoder(self.config.encoder, self.config.data.img_size)
 
     def check(self) -> list[str]:
@@ -157,9 +161,9 @@ class Method(ABC):
             return []
         return small_map_warning(required_map(encoder.layout).grid, self.config)
 
-    @abstractmethod
     def task(self, encoder: Encoder) -> Task:
-        """Build the pretext task around an encoder."""
+        """Build the pretext task around an encoder; a method that defines none never pretrains."""
+        raise NotImplementedError
 
 
 def small_map_warning(grid: tuple[int, int], config: Config) -> list[str]:

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medsgssl.config.schema import MethodSettings
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_chance, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
@@ -61,7 +61,7 @@ class ContrastiveTask(Task):
             weights: (B,) of images, (2B,) of anchors, or None for equal weights.
         """
         first, second = self.projector(features.pooled).chunk(2)
-        contrast = nt_xent(first, second, self.temperature, weights)
+        contrast = nt_xent_loss(first, second, self.temperature, weights)
         return TaskOutput(
             losses={"contrast": contrast},
             weights={"contrast": 1.0},

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from medsgssl.methods.base import Method
 from medsgssl.methods.registry import register
-from medsgssl.models.encoder import Encoder
-from medsgssl.models.task import Task
 
 
 @register
 class Direct(Method):
-    """The plain baseline: the whole image into the plain encoder, straight to fine-tuning."""
+    """The plain no-pretraining baseline: the whole image, the plain encoder, only fine-tuning."""
 
     name = "direct"
     summary = "Supervised training only: what every pretraining has to beat."
@@ -21,8 +19,3 @@ class Direct(Method):
     )
     symbols = "K: known labels of the batch; s: scores, y: labels; loss: finetune.loss."
     uses_masks = False
-    pretrains = False
-
-    def task(self, encoder: Encoder) -> Task:
-        """Refuse: there is no pretext task."""
-        raise TypeError("direct has no pretext task")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from medsgssl.config.schema import ViewSettings
+from medsgssl.config.schema import ViewSettings, ordered
 from medsgssl.errors import ConfigError
-from medsgssl.losses.nt_xent import nt_xent, nt_xent_chance, nt_xent_floor
+from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, views_first
 from medsgssl.methods.registry import register
@@ -25,15 +25,18 @@ from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 class GuidedCropSettings(ContrastiveSettings):
     """Settings of ``guided-crop``."""
 
+    required_weights: ClassVar[tuple[str, ...]] = ("lambda_crops", "lambda_global")
+
     min_lung_fraction: float = Field(
         0.4, gt=0, le=0.9, description="tau: smallest lung share of a crop"
     )
     cover_of: Literal["crop", "lungs"] = Field(
         "crop", description="tau is a share of the crop's area or of the lungs' area"
     )
-    context: tuple[float, float] = Field(
-        (0.05, 0.10), description="context on every side of a crop, as shares of its side"
-    )
+    context: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=0.5)], Annotated[float, Field(ge=0, le=0.5)]],
+        AfterValidator(ordered),
+    ] = Field((0.05, 0.10), description="context on every side of a crop, as shares of its side")
     box_margin: float = Field(0.08, ge=0, le=0.5, description="margin on every side of the box")
     min_quality: float = Field(
         0.3, ge=0, le=1, description="mask quality below which the full image is used"
@@ -42,14 +45,6 @@ class GuidedCropSettings(ContrastiveSettings):
     lambda_global: float = Field(
         0.5, ge=0, description="weight of the mean NT-Xent of each crop with the lung box"
     )
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> GuidedCropSettings:
-        if not 0 <= self.context[0] <= self.context[1] <= 0.5:
-            raise ValueError("context must be (low, high) with 0 <= low <= high <= 0.5")
-        if not (self.lambda_crops or self.lambda_global):
-            raise ValueError("lambda_crops and lambda_global must not both be 0")
-        return self
 
 
 class GuidedCropTask(Task):
@@ -72,20 +67,20 @@ class GuidedCropTask(Task):
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode all views in one pass and contrast them pair by pair."""
-        own, count = self._settings, batch.images.shape[1]
+        settings, count = self._settings, batch.images.shape[1]
         images, masks = views_first(batch.images), views_first(batch.masks)
         pooled = self.encoder(images, masks, batch.quality.repeat(count)).pooled
         views = self.projector(pooled).chunk(count)
         terms: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
-        if own.lambda_crops:
-            terms["crops"] = nt_xent(views[0], views[1], own.temperature)
-            weights["crops"] = own.lambda_crops
-        if own.lambda_global:
-            pairs = [nt_xent(crop, views[2], own.temperature) for crop in views[:2]]
+        if settings.lambda_crops:
+            terms["crops"] = nt_xent_loss(views[0], views[1], settings.temperature)
+            weights["crops"] = settings.lambda_crops
+        if settings.lambda_global:
+            pairs = [nt_xent_loss(crop, views[2], settings.temperature) for crop in views[:2]]
             terms["global"] = torch.stack(pairs).mean()
-            weights["global"] = own.lambda_global
-        floor = nt_xent_floor(global_batch(batch), own.temperature)
+            weights["global"] = settings.lambda_global
+        floor = nt_xent_floor(global_batch(batch), settings.temperature)
         return TaskOutput(
             losses=terms,
             weights=weights,
@@ -124,17 +119,17 @@ class GuidedCrop(Method):
 
     def pretrain_views(self) -> ViewPlan:
         """Return two crops with enough lung, and the lung box where a term needs it."""
-        own, augment = self._own(), self.config.views.pretrain
+        settings, augment = self._own(), self.config.views.pretrain
         crop = LungCrop(
             augment,
-            own.min_lung_fraction,
-            own.cover_of,
-            own.context,
+            settings.min_lung_fraction,
+            settings.cover_of,
+            settings.context,
             self._box(),
             self.config.data.img_size,
         )
         crops = (ViewSpec(crop, augment),) * 2
-        return (*crops, ViewSpec(self._box(), augment)) if own.lambda_global else crops
+        return (*crops, ViewSpec(self._box(), augment)) if settings.lambda_global else crops
 
     def check(self) -> list[str]:
         """Refuse another frame than the lung box, which is what the method is made of."""

@@ -11,19 +11,19 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import create_model
+from pydantic import AfterValidator, Field, create_model
 
 from medsgssl import methods as package
 from medsgssl.config.loading import build
 from medsgssl.config.renamed import with_new_names
-from medsgssl.config.schema import Config, MethodSettings
-from medsgssl.methods.names import name_problems
+from medsgssl.config.schema import Config, MethodSettings, ordered
 from medsgssl.methods.registry import (
     all_methods,
     configure,
     layered,
+    name_problems,
     plugin_names,
     registered,
     unknown_method,
@@ -50,6 +50,7 @@ class MethodEntry:
         defaults: Defaults of other settings that differ for this method, by dotted key.
         settings: Defaults of its own settings, below ``method.``.
         settings_schema: JSON schema of its own settings.
+        required_weights: Loss weights of which at least one must be above 0.
     """
 
     module: str
@@ -61,6 +62,7 @@ class MethodEntry:
     defaults: dict[str, Any]
     settings: dict[str, Any]
     settings_schema: dict[str, Any]
+    required_weights: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, method: type[Method]) -> MethodEntry:
@@ -76,6 +78,7 @@ class MethodEntry:
             defaults=method.defaults,
             settings=config.method.model_dump(mode="json"),
             settings_schema=method.settings.model_json_schema(),
+            required_weights=method.settings.required_weights,
         )
 
 
@@ -109,8 +112,8 @@ def configure_from_index(
 ) -> Config:
     """Build the configuration of a method to look at it, as ``configure`` does to run it.
 
-    Settings below ``method.`` and the names of backbones need the classes to be checked: where
-    ``layers`` give some, torch is imported.
+    The settings below ``method.`` are checked by their JSON schema, so torch is not imported; only
+    the name of a backbone has to be looked up in timm.
 
     Args:
         name: The method.
@@ -125,12 +128,43 @@ def configure_from_index(
     """
     entry = find_entry(name)
     renamed = [with_new_names({**layer, "method_name": name}) for layer in layers]
-    if any(layer.get("method") or "encoder" in layer for layer in renamed):
+    if name in registered():  # the class itself is at hand, as for methods of other packages
         return configure(name, *renamed, no_pretrain=no_pretrain, check_names=True)
-    fields: dict[str, Any] = {key: (Any, value) for key, value in entry.settings.items()}
-    settings = create_model("IndexedSettings", __base__=MethodSettings, **fields)
+    settings = _settings_type(entry)
     tree = layered(name, entry.defaults, renamed, no_pretrain or not entry.pretrains)
     return build(tree, settings, name_problems(tree))
+
+
+def _settings_type(entry: MethodEntry) -> type[MethodSettings]:
+    """Return a class that takes and refuses the same settings as the method's own."""
+    described = entry.settings_schema.get("properties", {})
+    fields: dict[str, Any] = {
+        key: (_annotation(described[key]), value) for key, value in entry.settings.items()
+    }
+    settings = create_model("IndexedSettings", __base__=MethodSettings, **fields)
+    settings.required_weights = tuple(entry.required_weights)
+    return settings
+
+
+_TUPLE: Any = tuple  # the types below are built from values, which mypy cannot follow
+_PLAIN = {"number": float, "integer": int, "boolean": bool, "string": str}
+_LIMITS = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt"}
+
+
+def _annotation(schema: Mapping[str, Any]) -> Any:
+    """Return the type that a part of a JSON schema describes, its limits included."""
+    if "anyOf" in schema:
+        return Union[tuple(_annotation(part) for part in schema["anyOf"])]  # noqa: UP007 - built
+    if "const" in schema or "enum" in schema:
+        return Literal[tuple(schema.get("enum", [schema.get("const")]))]
+    if "prefixItems" in schema:
+        pair = _TUPLE[tuple(_annotation(part) for part in schema["prefixItems"])]
+        return Annotated[pair, AfterValidator(ordered)]
+    if schema["type"] == "array":
+        least = Field(min_length=schema.get("minItems", 0))
+        return Annotated[_TUPLE[_annotation(schema["items"]), ...], least]
+    limits = {_LIMITS[key]: value for key, value in schema.items() if key in _LIMITS}
+    return Annotated[_PLAIN[schema["type"]], Field(**limits)]
 
 
 def _files() -> list[str]:

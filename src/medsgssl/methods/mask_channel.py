@@ -58,14 +58,14 @@ class MaskChannel(Method):
 
     def encoder(self) -> MaskChannelEncoder:
         """Build the encoder of image and mask."""
-        own = self._own()
+        settings = self._own()
         return build_mask_channel_encoder(
             self.config.encoder,
             self.config.data.img_size,
-            own.mask_drop,
-            own.mask_noise,
-            own.mask_at_test,
-            own.min_quality,
+            settings.mask_drop,
+            settings.mask_noise,
+            settings.mask_at_test,
+            settings.min_quality,
         )
 
     def task(self, encoder: Encoder) -> ContrastiveTask:

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medsgssl.config.schema import ShareRange
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
 from medsgssl.methods.registry import register
@@ -19,7 +20,7 @@ from medsgssl.transforms.batch import ViewBatch
 class MaskedContrastiveSettings(ContrastiveSettings):
     """Settings of ``masked-contrastive``."""
 
-    mask_ratio: tuple[float, float] = Field(
+    mask_ratio: ShareRange = Field(
         (0.2, 0.5), description="smallest and largest share of the lung blocks that is hidden"
     )
     cells: int = Field(14, ge=2, description="grid cells per side of a view")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from medsgssl.losses.region_contrast import (
@@ -29,6 +29,8 @@ from medsgssl.transforms.view_spec import ViewPlan
 class MultiRegionSettings(ContrastiveSettings):
     """Settings of ``multi-region``."""
 
+    required_weights: ClassVar[tuple[str, ...]] = ("lambda_global", "lambda_regions")
+
     regions: Literal["lung", "zones"] = Field(
         "lung", description="lung: lung and non-lung; zones: six lung zones and the mediastinum"
     )
@@ -39,12 +41,6 @@ class MultiRegionSettings(ContrastiveSettings):
     min_area: float = Field(
         0.01, gt=0, lt=1, description="share of a view below which a region is left out"
     )
-
-    @model_validator(mode="after")
-    def _something_is_learnt(self) -> MultiRegionSettings:
-        if not (self.lambda_global or self.lambda_regions):
-            raise ValueError("lambda_global and lambda_regions must not both be 0")
-        return self
 
 
 class MultiRegionTask(ContrastiveTask):

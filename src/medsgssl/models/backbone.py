@@ -123,12 +123,12 @@ def _require_weights(name: str) -> None:
         return
     if constants.HF_HUB_OFFLINE:
         raise OSError("not in the local cache, and HF_HUB_OFFLINE is set")
-    place = urlparse(constants.ENDPOINT)
+    endpoint = urlparse(constants.ENDPOINT)
     try:
-        port = place.port or (443 if place.scheme == "https" else 80)
-        socket.create_connection((str(place.hostname), port), timeout=10).close()
+        port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+        socket.create_connection((str(endpoint.hostname), port), timeout=10).close()
     except OSError as error:
-        raise OSError(f"{place.hostname} cannot be reached ({error})") from error
+        raise OSError(f"{endpoint.hostname} cannot be reached ({error})") from error
 
 
 def _from_file(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:

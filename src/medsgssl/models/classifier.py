@@ -81,8 +81,8 @@ class KNNClassifier(Classifier):
 
     def scores(self, batch: ViewBatch) -> Tensor:
         """Return the share of the weighted votes for each class, (B, D) in [0, 1]."""
-        found = self.features(batch).pooled.float()
-        return vote(found, self.bank, self.bank_labels, self.neighbors)
+        pooled = self.features(batch).pooled.float()
+        return vote(pooled, self.bank, self.bank_labels, self.neighbors)
 
 
 def vote(features: Tensor, bank: Tensor, labels: Tensor, neighbors: int) -> Tensor:

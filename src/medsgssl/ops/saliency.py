@@ -128,11 +128,11 @@ def _percentiles(values_NP: Tensor, inside_NP: Tensor, shares: tuple[float, ...]
     # Sorted with what lies outside at the end; 0 where nothing lies inside.
     ordered = values_NP.masked_fill(~inside_NP, torch.inf).sort(dim=1).values
     count = inside_NP.sum(dim=1, keepdim=True)
-    found = []
+    means = []
     for share in shares:
-        place = (share * (count - 1)).round().long().clamp_min(0)
-        found.append(torch.where(count > 0, ordered.gather(1, place), 0.0)[:, 0])
-    return found
+        index = (share * (count - 1)).round().long().clamp_min(0)
+        means.append(torch.where(count > 0, ordered.gather(1, index), 0.0)[:, 0])
+    return means
 
 
 def _top_mean(values_NP: Tensor, inside_NP: Tensor, top: float) -> Tensor:

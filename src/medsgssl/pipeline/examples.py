@@ -15,10 +15,10 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.models.weights import load_weights, weights_identity
-from medsgssl.training.seeding import seed_step
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import ViewPlan
 from medsgssl.utils.io import atomic_path
+from medsgssl.utils.rng import seed_step
 
 
 def write_examples(path: Path, config: Config, data: PreparedData) -> None:
@@ -41,9 +41,9 @@ def write_examples(path: Path, config: Config, data: PreparedData) -> None:
         arrays["pretrain_masks"] = batch.masks.numpy()
         torch.manual_seed(config.seed)
         task = method.task(method.encoder())
-        shown = batch.to_device(torch.device("cpu"))
-        seen = task.encoder_input(shown)
-        if not torch.equal(seen, shown.images):
+        batch_on_cpu = batch.to_device(torch.device("cpu"))
+        seen = task.encoder_input(batch_on_cpu)
+        if not torch.equal(seen, batch_on_cpu.images):
             arrays["prepared"] = seen[:, :, 0].numpy()
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
@@ -75,14 +75,14 @@ def write_maps(path: Path, config: Config, data: PreparedData, weights: Path) ->
         "masks": rendered.masks[:, 0].numpy(),
     }
     for when, maps in (("before", before), ("after", _maps(task, batch))):
-        arrays |= {f"{name}_{when}": found for name, found in maps.items()}
+        arrays |= {f"{name}_{when}": values for name, values in maps.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
 def _maps(task: Task, batch: ViewBatch) -> dict[str, NDArray[np.float32]]:
-    return {name: found.float().numpy() for name, found in task.attention_maps(batch).items()}
+    return {name: values.float().numpy() for name, values in task.attention_maps(batch).items()}
 
 
 def _render(

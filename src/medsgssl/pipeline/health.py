@@ -79,15 +79,15 @@ def check_health(settings: DataSettings | None = None) -> Iterator[Check]:
 
 
 def _versions() -> Iterator[Check]:
-    found, absent = [], []
+    versions, absent = [], []
     for library in _LIBRARIES:
         try:
-            found.append(f"{library} {importlib.metadata.version(library)}")
+            versions.append(f"{library} {importlib.metadata.version(library)}")
         except importlib.metadata.PackageNotFoundError:
             absent.append(library)
     version = importlib.metadata.version("medsgssl")
     yield Check("medsgssl", "ok", f"{version}, Python {sys.version.split()[0]}")
-    yield Check("libraries", "ok", ", ".join(found))
+    yield Check("libraries", "ok", ", ".join(versions))
     if absent:
         yield Check(
             "missing libraries", "broken", ", ".join(absent), "install medsgssl again with pip"
@@ -183,23 +183,23 @@ def _disks(settings: DataSettings | None) -> Iterator[Check]:
     cache = settings.cache_dir if settings is not None else None
     cache = cache or Path(platformdirs.user_cache_dir("medsgssl"))
     for name, folder in (("cache folder", cache), ("working folder", Path.cwd())):
-        place = folder.expanduser().absolute()
-        existing = next(path for path in (place, *place.parents) if path.is_dir())
+        target = folder.expanduser().absolute()
+        existing = next(path for path in (target, *target.parents) if path.is_dir())
         free = shutil.disk_usage(existing).free
         if not os.access(existing, os.W_OK):
             fix = "choose another one with --set data.cache_dir=FOLDER"
             status: Status = "broken" if name == "cache folder" else "warning"
             fix = fix if status == "broken" else "write results to another folder with --out"
-            yield Check(name, status, f"{place} cannot be written", fix)
+            yield Check(name, status, f"{target} cannot be written", fix)
         elif free < _ENOUGH_DISK:
             yield Check(
                 name,
                 "warning",
-                f"{place}: {size(free)} free",
+                f"{target}: {size(free)} free",
                 "free disk space; `study run --dry-run` says how much a study needs",
             )
         else:
-            yield Check(name, "ok", f"{place}: {size(free)} free")
+            yield Check(name, "ok", f"{target}: {size(free)} free")
 
 
 def _hub() -> Check:
@@ -249,15 +249,15 @@ def _data(settings: DataSettings) -> Check:
         catalog = current_catalog(settings)
     except MedsgsslError as error:
         return Check("data", "broken", error.problem, error.fix)
-    files, facts = catalog.facts["files"], catalog.facts
+    files, summary = catalog.summary["files"], catalog.summary
     value = (
-        f"{catalog.root}: read as {facts['source']}, {files['rows']:,} images, "
-        f"{files['usable']:,} usable, labels: {facts['label_revision']}"
+        f"{catalog.root}: read as {summary['source']}, {files['rows']:,} images, "
+        f"{files['usable']:,} usable, labels: {summary['label_revision']}"
     )
     fix = f"medsgssl catalog {catalog.root}"
     if not files["usable"]:
         return Check("data", "broken", value, f"look at the problems with `{fix}`")
-    if warnings := facts["warnings"]:
+    if warnings := summary["warnings"]:
         more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
         return Check("data", "warning", f"{value}. {warnings[0]}{more}", f"see `{fix}`")
     return Check("data", "ok", value)

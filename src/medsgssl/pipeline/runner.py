@@ -19,10 +19,10 @@ from medsgssl.data.labels import label_array
 from medsgssl.data.overlap import held_out_rows
 from medsgssl.data.prepare import PreparedData, check_data, prepare_data
 from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError, MedsgsslError
-from medsgssl.evaluation.evaluate import evaluate
+from medsgssl.evaluation.evaluate import evaluate_predictions
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
-from medsgssl.inference.predict import predict
+from medsgssl.inference.forward import predict_splits
 from medsgssl.methods.registry import method_of
 from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.pipeline.examples import write_examples, write_maps
@@ -63,7 +63,7 @@ def run_method(
         The run folder.
 
     Raises:
-        MedsgsslError: Anything the user can mend.
+        MedsgsslError: Anything the user can fix.
     """
     console = console or new_console()
     run = RunFolder(out)
@@ -73,9 +73,9 @@ def run_method(
             return run
         run.check_place()
         with exclusive(out, "the run folder"):
-            cautions = _check_early(config, until, pretrained)
+            caveats = _check_early(config, until, pretrained)
             run.claim(config)
-            _run(config, run, until, pretrained, console, cautions)
+            _run(config, run, until, pretrained, console, caveats)
     return run
 
 
@@ -85,15 +85,15 @@ def _run(
     until: Until,
     pretrained: Path | None,
     console: Console,
-    cautions: list[str],
+    caveats: list[str],
 ) -> None:
     last = get_args(Until).index(until)
     if rank() > 0:
         _wait_for_data(run)
     data = prepare_data(config, console, needs_masks=method_of(config).sees_masks)
     if pretrained is not None and not config.no_pretrain:
-        cautions += _check_apart(data, pretrained)
-    data.facts["warnings"] += [*cautions, *_blank_warnings(data)]
+        caveats += _check_apart(data, pretrained)
+    data.summary["warnings"] += [*caveats, *_blank_warnings(data)]
     keys = _keys(config, data, pretrained)
     if rank() == 0:
         _say_warnings(config, data, console)
@@ -118,7 +118,7 @@ def _run(
 
 def evaluate_run(run: RunFolder, config: Config) -> Metrics:
     """Recompute ``metrics.json`` from the predictions alone, and return it."""
-    metrics = evaluate(Predictions.read(run.predictions), config.evaluate, config.seed)
+    metrics = evaluate_predictions(Predictions.read(run.predictions), config.evaluate, config.seed)
     write_json(run.metrics, metrics)
     return metrics
 
@@ -169,10 +169,10 @@ def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
     seen = pd.read_parquet(path)
     leaks = sorted(seen["name"][held_out_rows(data.catalog, seen)].unique())
     if leaks:
-        shown = ", ".join(leaks[:10]) + (" ..." if len(leaks) > 10 else "")
+        listed = ", ".join(leaks[:10]) + (" ..." if len(leaks) > 10 else "")
         raise LeakError(
             f"{pretrained} was pretrained on {len(leaks)} images of patients in the validation and "
-            f"test splits of {data.catalog.root}: {shown}",
+            f"test splits of {data.catalog.root}: {listed}",
             "pretrain on the training split alone, with the same data.split",
         )
     return []
@@ -190,7 +190,7 @@ def _blank_warnings(data: PreparedData) -> list[str]:
 
 
 def _require_labels(catalog: Catalog) -> None:
-    if not catalog.facts["labeled"]:
+    if not catalog.summary["labeled"]:
         raise DataError(
             f"{catalog.root} has no labels: there is nothing to fine-tune for",
             "stop at `medsgssl pretrain`, then fine-tune on labeled data with --from",
@@ -235,8 +235,8 @@ def _header(config: Config, run: RunFolder, data: PreparedData, key: str) -> Wei
         "direct": config.no_pretrain,
         "img_size": config.data.img_size,
         "intensity": INTENSITY,
-        "label_revision": data.catalog.facts["label_revision"],
-        "masks": data.facts["masks"],
+        "label_revision": data.catalog.summary["label_revision"],
+        "masks": data.summary["masks"],
         "diseases": list(data.catalog.label_set.names),
         "data": data.key,
         # Where files lie on this machine is nobody else's concern.
@@ -251,7 +251,7 @@ def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:
     workers = loader_workers(config.data.num_workers)
     batch = config.data.batch_size * 2 * 2 * config.data.img_size**2
     memory = shared_memory_warning(batch, workers)
-    for text in [*data.facts["warnings"], *([memory] if memory else [])]:
+    for text in [*data.summary["warnings"], *([memory] if memory else [])]:
         console.print(f"Warning: {text}", style="yellow", highlight=False, markup=False)
 
 
@@ -259,7 +259,7 @@ def _write_data(
     run: RunFolder, config: Config, data: PreparedData, keys: dict[str, str], console: Console
 ) -> None:
     def write() -> None:
-        write_json(run.data, {**data.facts, "labels_used": _labels_used(config, data)})
+        write_json(run.data, {**data.summary, "labels_used": _labels_used(config, data)})
         with atomic_path(run.split) as temporary:
             data.split_table().to_parquet(temporary, index=False)
         write_examples(run.examples, config, data)
@@ -269,7 +269,7 @@ def _write_data(
 
 def _labels_used(config: Config, data: PreparedData) -> LabelsUsed:
     """Count what ``data.label_fraction`` leaves of the training split."""
-    if not data.catalog.facts["labeled"]:
+    if not data.catalog.summary["labeled"]:
         return {"patients": 0, "images": 0}
     rows = labeled_rows(config, data.source)
     return {"patients": len(set(data.source.patients[rows])), "images": len(rows)}
@@ -316,7 +316,7 @@ def _copy_along(source: Path, target: Path) -> None:
 
 
 def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:
-    rows, scores = predict(config, data.source, run.classifier)
+    rows, scores = predict_splits(config, data.source, run.classifier)
     table = data.catalog.table.iloc[rows]
     frame = table[["image_id", "patient_id", "split", "view_position", "sex", "age"]].reset_index(
         drop=True

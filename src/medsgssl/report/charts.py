@@ -117,16 +117,16 @@ def text_width(text: str, size: float = 8.5) -> float:
     return float(TextPath((0, 0), text, size=size).get_extents().x1) / 72
 
 
-def series_style(place: int) -> dict[str, Any]:
+def series_style(index: int) -> dict[str, Any]:
     """Return color and marker of the line at that place; the first twelve all differ in both."""
-    n = place % len(SERIES)
+    n = index % len(SERIES)
     return {
         "color": SERIES[n],
         "marker": MARKERS[n],
         "markersize": 5.5 if MARKERS[n] in "*PX" else 4.5,
         "markeredgewidth": 0.6,
         "markeredgecolor": CARD,
-        "dashes": (None, None) if place < len(SERIES) else (4, 2),
+        "dashes": (None, None) if index < len(SERIES) else (4, 2),
     }
 
 
@@ -161,18 +161,18 @@ class ForestRow:
             return []
         return [self.value, *(self.interval or ()), *(self.plain or ())]
 
-    def _draw(self, axes: Axes, place: float) -> None:
+    def _draw(self, axes: Axes, height: float) -> None:
         if self.value is None:
             return
         if self.plain:
-            axes.plot(list(self.plain), [place] * 2, color=MUTED, linewidth=0.9)
+            axes.plot(list(self.plain), [height] * 2, color=MUTED, linewidth=0.9)
         if self.interval:
-            axes.plot(list(self.interval), [place] * 2, color=self.color, linewidth=1.9)
+            axes.plot(list(self.interval), [height] * 2, color=self.color, linewidth=1.9)
         fill = self.color if self.filled else CARD
         style: dict[str, Any] = {"color": self.color, "markersize": 5.5, "markerfacecolor": fill}
-        axes.plot([self.value], [place], self.marker, **style)
+        axes.plot([self.value], [height], self.marker, **style)
         axes.text(
-            1.02, place, self.text, transform=axes.get_yaxis_transform(), va="center",
+            1.02, height, self.text, transform=axes.get_yaxis_transform(), va="center",
             fontweight="bold" if self.bold else "normal",
         )  # fmt: skip
 
@@ -203,8 +203,8 @@ def forest_chart(
 
     def draw(axes: Axes) -> None:
         axes.axvline(reference, color=MUTED, linewidth=1, dashes=(3, 2))
-        for place, row in enumerate(rows):
-            row._draw(axes, place)
+        for height, row in enumerate(rows):
+            row._draw(axes, height)
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
             if row.value is None:
@@ -272,7 +272,7 @@ def _for_page(svg: str, name: str, label: str) -> Markup:
     used = set(re.findall(r"#([\w.-]+)(?=[\")])", body))
     body = re.sub(
         r' id="([^"]+)"',
-        lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",
+        lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "",
         body,
     )
     body = re.sub(r'(href="|url\()#', rf"\1#{name}-", body)

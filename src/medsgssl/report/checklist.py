@@ -15,8 +15,8 @@ import pandas as pd
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.report.model_card import OPEN, UNKNOWN, pretrained_on, software, split_kind
 from medsgssl.runs.data_summary import CatalogSummary
+from medsgssl.runs.study_files import LOCALIZATION_FILE
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.localize import LOCALIZATION_FILE
 from medsgssl.utils.formatting import percent, words
 from medsgssl.utils.io import read_json, write_text
 
@@ -50,7 +50,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Models", "; ".join(dict.fromkeys(arm.label for arm in analysis.arms))),
         ("Start and budget", _budgets(analysis)),
         ("Input and its preparation", _input(run.settings)),
-        ("Lung masks", _mask_facts(analysis)),
+        ("Lung masks", _mask_summary(analysis)),
         ("Class imbalance", f"loss: {run.settings.get('finetune.loss', UNKNOWN)}"),
         ("Settings of every run", "`config.yaml` of each folder in `runs.csv`"),
         ("Seeds", ", ".join(map(str, seeds))),
@@ -88,23 +88,23 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
 
 
 def _sizes(catalog: CatalogSummary | None) -> str:
-    found = catalog["splits"] if catalog else {}
+    texts = catalog["splits"] if catalog else {}
     sizes = [
-        f"{name}: {found[name]['usable']} images, {found[name]['patients']} patients"
+        f"{name}: {texts[name]['usable']} images, {texts[name]['patients']} patients"
         for name in ("train", "val")
-        if name in found
+        if name in texts
     ]
     return "; ".join(sizes) or UNKNOWN
 
 
 def _pretrained_on(analysis: Analysis) -> str:
-    found = [
+    texts = [
         pretrained_on(run.folder)
         for arm in analysis.arms
         if not arm.no_pretrain
         for run in arm.runs
     ]
-    return "; or ".join(dict.fromkeys(found)) or "nothing"
+    return "; or ".join(dict.fromkeys(texts)) or "nothing"
 
 
 def _people(table: pd.DataFrame) -> str:
@@ -119,7 +119,7 @@ def _people(table: pd.DataFrame) -> str:
 
 
 def _budgets(analysis: Analysis) -> str:
-    found: dict[str, list[str]] = {}
+    by_budget: dict[str, list[str]] = {}
     for arm in analysis.arms:
         kept = arm.settings
         start = "ImageNet weights" if kept.get("encoder.pretrained") else "random weights"
@@ -127,8 +127,8 @@ def _budgets(analysis: Analysis) -> str:
         trained = f"{kept.get('finetune.epochs')} epochs" if head == "finetune" else str(head)
         before = "" if arm.no_pretrain else f"{kept.get('pretrain.epochs')} + "
         budget = f"{kept.get('encoder.name')} from {start}, {before}{trained}"
-        found.setdefault(budget, []).append(arm.label)
-    texts = [f"{budget}: {', '.join(dict.fromkeys(arms))}" for budget, arms in found.items()]
+        by_budget.setdefault(budget, []).append(arm.label)
+    texts = [f"{budget}: {', '.join(dict.fromkeys(arms))}" for budget, arms in by_budget.items()]
     return "; ".join(texts)
 
 
@@ -139,7 +139,7 @@ def _input(settings: dict[str, Any]) -> str:
     )
 
 
-def _mask_facts(analysis: Analysis) -> str:
+def _mask_summary(analysis: Analysis) -> str:
     for run in analysis.collected.runs:
         masks = run.data["masks"] if run.data else None
         if masks and (counts := masks.get("counts")):
@@ -170,5 +170,5 @@ def _positives(analysis: Analysis) -> dict[str, int]:
 
 
 def _warned(analysis: Analysis) -> str:
-    found = [text for text, origin in analysis.collected.warnings if "data.json" in origin]
-    return "; ".join(found) or "no warning"
+    texts = [text for text, origin in analysis.collected.warnings if "data.json" in origin]
+    return "; ".join(texts) or "no warning"

@@ -104,8 +104,8 @@ def _data(results: Results, run: RunFolder) -> str:
         "Split": f"{split_kind(catalog)}, by patient; no patient is in two",
         "Labels used": f"{percent(results.setting('data.label_fraction'))} of training patients",
     }
-    for name, found in (catalog["splits"] if catalog else {}).items():
-        lines[name] = f"{found['usable']} usable images of {found['patients']} patients"
+    for name, counts in (catalog["splits"] if catalog else {}).items():
+        lines[name] = f"{counts['usable']} usable images of {counts['patients']} patients"
     if not results.no_pretrain:
         lines["Pretrained on"] = pretrained_on(run)
     text = "## Data\n\n" + _list(lines)
@@ -138,9 +138,9 @@ def _performance(results: Results) -> str:
 def _limits(results: Results) -> str:
     texts = [*(results.data["warnings"] if results.data else []), *results.pretrain_warnings[-1:]]
     texts += results.metrics["warnings"] if results.metrics else []
-    found = [(without_paths(text), "") for text in texts]
+    counts = [(without_paths(text), "") for text in texts]
     listed = (
-        "\n".join(f"- {text}" for text, _ in merge_warnings(found)) or "- The run gave no warning."
+        "\n".join(f"- {text}" for text, _ in merge_warnings(counts)) or "- The run gave no warning."
     )
     return (
         f"## Limits\n\n{listed}\n- Tested on one data set; performance elsewhere is not known.\n"

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from medsgssl.report.charts import Chart
-from medsgssl.report.prose import prose
+from medsgssl.report.prose import to_prose
 from medsgssl.report.tables import Table
 from medsgssl.report.theme import variables
 from medsgssl.utils.formatting import count, duration, number, percent, size, span, words
@@ -158,7 +158,7 @@ def templates() -> jinja2.Environment:
 
 
 def _prose(text: str) -> Markup:
-    return text if isinstance(text, Markup) else prose(text)
+    return text if isinstance(text, Markup) else to_prose(text)
 
 
 def _raw_file(name: str) -> Markup:

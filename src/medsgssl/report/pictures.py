@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from medsgssl.masks.overlay import overlay_heatmap
 from medsgssl.report.page import Example, Picture, png_uri
 from medsgssl.study.arms import Arm
-from medsgssl.study.localize import EXAMPLES_FILE
+from medsgssl.study.localize import examples_file
 from medsgssl.utils.formatting import number, words
-from medsgssl.utils.heatmap import overlay_heatmap
 
 _SIDE = 160
 _MAX_EXAMPLES = 6
@@ -47,13 +47,13 @@ def _example(arrays: Arrays, row: int, without_masks: bool) -> Example:
     if views is not None:
         masks = arrays["pretrain_masks"][row]
         for v, view in enumerate(views[row]):
-            shown = _gray(view)
+            pixels = _gray(view)
             # The outline of a whole-image mask is the frame of the image, not lungs.
             lungs = None if whole else masks[v]
-            pictures.append(_picture(f"pretraining view {v + 1}", image_id, shown, lungs))
+            pictures.append(_picture(f"pretraining view {v + 1}", image_id, pixels, lungs))
             if prepared is not None and v < prepared.shape[1]:
                 left = _gray(prepared[row, v])
-                changed = _changed(shown, left)
+                changed = _changed(pixels, left)
                 pictures.append(
                     _picture(f"view {v + 1} as encoded", image_id, left, lungs, changed)
                 )
@@ -99,9 +99,9 @@ def _changed(before: Gray, after: Gray) -> Mask | None:
 
 def outline(mask: Mask) -> str:
     """Return the outline of a mask as SVG path data in pixels of the mask."""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    heatmap, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     parts = []
-    for contour in found:
+    for contour in heatmap:
         corners = cv2.approxPolyDP(contour, 0.6, closed=True)[:, 0]
         if len(corners) > 2:
             parts.append("M" + " ".join(f"{x} {y}" for x, y in corners) + "Z")
@@ -133,15 +133,15 @@ def _pictures(arrays: Arrays, names: list[str], row: int) -> list[Picture]:
     for name in names:
         before, after = (arrays[f"{name}_{when}"][row] for when in ("before", "after"))
         learned = not np.allclose(before, after)
-        shown = {"before": before, "after": after} if learned else {"": after}
-        for when, found in shown.items():
+        pixels = {"before": before, "after": after} if learned else {"": after}
+        for when, heatmap in pixels.items():
             caption = f"{words(name)} {when}".strip()
-            share = f": {number(_share_on(found, mask), 2)} of it in the mask"
+            share = f": {number(_share_on(heatmap, mask), 2)} of it in the mask"
             pictures.append(
                 Picture(
                     caption=caption if mask.all() else caption + share,
                     alt=f"{image_id}: {caption} pretraining" if when else f"{image_id}: {caption}",
-                    address=png_uri(overlay_heatmap(view, found, _SIDE_maps)),
+                    address=png_uri(overlay_heatmap(view, heatmap, _SIDE_maps)),
                     side=view.shape[0],
                     lungs="" if mask.all() else outline(mask),
                 )
@@ -149,11 +149,11 @@ def _pictures(arrays: Arrays, names: list[str], row: int) -> list[Picture]:
     return pictures
 
 
-def _share_on(found: NDArray[Any], mask: NDArray[np.bool_]) -> float:
+def _share_on(heatmap: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     """Return the share of the map's sum that lies in the mask."""
-    cover = cv2.resize(mask.astype(np.float32), found.shape[::-1], interpolation=cv2.INTER_AREA)
-    total = float(found.sum())
-    return float((found * cover).sum()) / total if total > 0 else 0.0
+    cover = cv2.resize(mask.astype(np.float32), heatmap.shape[::-1], interpolation=cv2.INTER_AREA)
+    total = float(heatmap.sum())
+    return float((heatmap * cover).sum()) / total if total > 0 else 0.0
 
 
 def localization_examples(arms: Sequence[Arm]) -> list[Example]:
@@ -163,24 +163,24 @@ def localization_examples(arms: Sequence[Arm]) -> list[Example]:
         arms: Arms of one label fraction; the run of the lowest seed of each is shown. Arms whose
             runs were not scored, or on other images, are left out.
     """
-    found: dict[str, Arrays] = {}
+    by_arm: dict[str, Arrays] = {}
     for arm in arms:
-        path = arm.runs[0].folder.path / EXAMPLES_FILE
+        path = examples_file(arm.runs[0].folder)
         if path.is_file():
             with np.load(path) as stored:
-                found[arm.label] = dict(stored)
-    if not found:
+                by_arm[arm.label] = dict(stored)
+    if not by_arm:
         return []
-    first = next(iter(found.values()))
+    first = next(iter(by_arm.values()))
     same = {
         label: arrays
-        for label, arrays in found.items()
+        for label, arrays in by_arm.items()
         if np.array_equal(arrays["image_ids"], first["image_ids"])
     }
     return [_localized(first, same, row) for row in range(len(first["image_ids"]))]
 
 
-def _localized(first: Arrays, found: Mapping[str, Arrays], row: int) -> Example:
+def _localized(first: Arrays, by_arm: Mapping[str, Arrays], row: int) -> Example:
     image_id = str(first["image_ids"][row])
     image, lungs = first["images"][row], first["lungs"][row]
     marks = {
@@ -188,13 +188,13 @@ def _localized(first: Arrays, found: Mapping[str, Arrays], row: int) -> Example:
         "box": _box_outline(first["boxes"][row] * image.shape[0]),
     }
     gray = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    shown = {"image": np.asarray(gray, np.uint8)}
-    for label, arrays in found.items():
-        shown[label] = overlay_heatmap(arrays["images"][row], arrays["maps"][row], _SIDE)
+    drawn = {"image": np.asarray(gray, np.uint8)}
+    for label, arrays in by_arm.items():
+        drawn[label] = overlay_heatmap(arrays["images"][row], arrays["maps"][row], _SIDE)
     disease = words(str(first["diseases"][row]))
     pictures = [
         Picture(label, f"{image_id}, {disease}: {label}", png_uri(pixels), image.shape[0], **marks)
-        for label, pixels in shown.items()
+        for label, pixels in drawn.items()
     ]
     return Example(disease, image_id, pictures)
 

@@ -17,7 +17,7 @@ _CODE = re.compile(r"`([^`]+)`")
 _PATH = re.compile(r"(?<![\w.~/…-])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+)+[/\\]([\w.@+~-]+)")
 
 
-def prose(text: str) -> Markup:
+def to_prose(text: str) -> Markup:
     """Return a sentence for a page: what stands in back-ticks becomes code, paths lose folders."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(without_paths(text)))))
 

@@ -15,7 +15,7 @@ from medsgssl.report import study_tables
 from medsgssl.report.tables import Column, Row, Table
 from medsgssl.report.verdict_rows import family_text
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
-from medsgssl.runs.stage_records import read_stage_records
+from medsgssl.runs.stage_files import read_stage_records
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun

@@ -29,15 +29,15 @@ _SMALL_MARGINS = (0.46, 0.42, 0.1, 0.08)
 
 def forest(metrics: Metrics, confidence: float) -> Chart:
     """Draw the AUC of every disease with its interval, best first, and the mean below."""
-    found = metrics["per_disease"]
-    undefined = [words(name) for name, disease in found.items() if disease["auc"] is None]
+    results = metrics["per_disease"]
+    undefined = [words(name) for name, disease in results.items() if disease["auc"] is None]
     rows = [
         ForestRow(
             words(name), auc, disease["auc_interval"],
             _with_interval(auc, disease["auc_interval"], f"{disease['positives']} positives"),
             filled=disease["auc_interval"] is not None,
         )
-        for name, disease in found.items()
+        for name, disease in results.items()
         if (auc := disease["auc"]) is not None
     ]  # fmt: skip
     rows.sort(key=lambda row: -(row.value or 0))
@@ -64,12 +64,12 @@ def roc_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
     """Draw the ROC curve of each disease with both classes, the threshold marked."""
     charts = {}
     for name, labels, scores in _defined(test):
-        found = metrics["per_disease"][name] if metrics else None
+        results = metrics["per_disease"][name] if metrics else None
         false, true, _ = roc_curve(labels, scores)
         point = None
-        if found and found["recall"] is not None and found["specificity"] is not None:
-            point = (1 - found["specificity"], found["recall"])
-        label = f"ROC curve of {words(name)}, AUC {number(found and found['auc'])}"
+        if results and results["recall"] is not None and results["specificity"] is not None:
+            point = (1 - results["specificity"], results["recall"])
+        label = f"ROC curve of {words(name)}, AUC {number(results and results['auc'])}"
         charts[name] = _curve(chart_name("roc", name), name, label, (false, true), point, roc=True)
     return charts
 
@@ -78,12 +78,12 @@ def pr_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:
     """Draw precision against recall of each disease with both classes, the threshold marked."""
     charts = {}
     for name, labels, scores in _defined(test):
-        found = metrics["per_disease"][name] if metrics else None
+        results = metrics["per_disease"][name] if metrics else None
         precision, recall, _ = precision_recall_curve(labels, scores)
         point = None
-        if found and found["recall"] is not None and found["precision"] is not None:
-            point = (found["recall"], found["precision"])
-        label = f"Precision and recall of {words(name)}, AP {number(found and found['ap'])}"
+        if results and results["recall"] is not None and results["precision"] is not None:
+            point = (results["recall"], results["precision"])
+        label = f"Precision and recall of {words(name)}, AP {number(results and results['ap'])}"
         share = float(labels.mean())
         charts[name] = _curve(
             chart_name("pr", name), name, label, (recall, precision), point, roc=False, chance=share
@@ -134,16 +134,16 @@ def thin(x: Floats, y: Floats, points: int = _POINTS) -> tuple[Floats, Floats]:
 def calibration_charts(metrics: Metrics) -> dict[str, Chart]:
     """Draw the reliability of each disease: mean score of a bin against its share of positives."""
     charts = {}
-    for name, found in metrics["per_disease"].items():
-        curve = found["reliability"]
-        if not curve["score"] or found["positives"] == 0:
+    for name, results in metrics["per_disease"].items():
+        curve = results["reliability"]
+        if not curve["score"] or results["positives"] == 0:
             continue
-        bins = join_bins(curve, found["positives"] // _POSITIVES_PER_BIN)
+        bins = join_bins(curve, results["positives"] // _POSITIVES_PER_BIN)
         if len(bins["count"]) < 2:
             continue
         label = (
-            f"Calibration of {words(name)}: expected calibration error {number(found['ece'])}, "
-            f"{number(found['ece_calibrated'])} after temperature scaling"
+            f"Calibration of {words(name)}: expected calibration error {number(results['ece'])}, "
+            f"{number(results['ece_calibrated'])} after temperature scaling"
         )
         charts[name] = _reliability(name, label, bins)
     return charts
@@ -240,13 +240,13 @@ def learning_charts(log: pd.DataFrame, stage: str, kept: int | None = None) -> l
         if stage == "finetune" and column.startswith("embedding"):
             continue
         # A probe is not due in every epoch.
-        shown = log[log[column].notna()] if column == "probe_mean_auc" else log
+        rows = log[log[column].notna()] if column == "probe_mean_auc" else log
         charts.append(
             _panel(
                 f"{stage}-{len(charts)}",
                 title,
-                (shown["epoch"] + 1).tolist(),
-                shown[column].tolist(),
+                (rows["epoch"] + 1).tolist(),
+                rows[column].tolist(),
                 levels=levels,
                 from_zero=column in _FROM_ZERO,
                 kept=kept + 1 if kept is not None and column == "val_mean_auc" else None,

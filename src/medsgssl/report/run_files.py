@@ -16,7 +16,7 @@ from medsgssl.evaluation.predictions import Predictions, Split
 from medsgssl.runs.data_summary import DataSummary, read_data_summary
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import Metrics, read_metrics
-from medsgssl.runs.stage_records import StageRecord, read_stage_records
+from medsgssl.runs.stage_files import StageRecord, read_stage_records
 from medsgssl.utils.io import read_json
 
 #: What each file is, in the order in which a run writes them, and the stage that does.

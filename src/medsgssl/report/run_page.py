@@ -18,8 +18,8 @@ from medsgssl.report.run_charts import (
 )
 from medsgssl.report.run_files import FILES, Results
 from medsgssl.runs.folder import RunFolder
-from medsgssl.runs.kept_epoch import read_kept_epoch
 from medsgssl.runs.metrics_file import Metrics
+from medsgssl.runs.stage_files import read_kept_epoch
 from medsgssl.utils.formatting import join_names, number, words
 
 
@@ -158,8 +158,8 @@ def verdict(metrics: Metrics) -> str:
     """Say in one sentence for how many diseases the classifier beats chance."""
     with_interval = {
         name: interval
-        for name, found in metrics["per_disease"].items()
-        if (interval := found["auc_interval"]) is not None
+        for name, result in metrics["per_disease"].items()
+        if (interval := result["auc_interval"]) is not None
     }
     if not with_interval:
         return "No disease has an interval: no comparison with chance."
@@ -191,7 +191,7 @@ def kept_epoch(results: Results) -> tuple[int, float] | None:
 
 
 def kept_note(results: Results) -> str:
-    """Say by which rule the epoch was kept, and which epochs validation does not tell from it.
+    """Describe the rule that kept the epoch, and the epochs that are as good within the noise.
 
     Epochs are counted from 1, as on the page.
     """
@@ -205,7 +205,7 @@ def kept_note(results: Results) -> str:
         largest = max((error for error in errors if error is not None), default=None)
         text += f" The validation mean AUC is that of {join_names(kept['classes'])}"
         text += f", with a standard error over patients of at most {number(largest)}. "
-        text += f"Of {len(kept['epochs'])} epochs, validation does not tell "
+        text += f"Of {len(kept['epochs'])} epochs, validation does not separate "
         text += f"{join_names(others, most=8)}" if others else "any other"
         text += f" from epoch {kept['epoch'] + 1}: the paired difference is within two standard "
         text += "errors."

@@ -65,7 +65,7 @@ def _positives(results: Results, audited: Mapping[str, SplitCounts], split: str)
         return dict(audited[split]["positives"])
     metrics = results.metrics
     if metrics and split == "test":
-        return {name: found["positives"] for name, found in metrics["per_disease"].items()}
+        return {name: result["positives"] for name, result in metrics["per_disease"].items()}
     if metrics and split == "val" and metrics["validation"]:
         return metrics["validation"]["positives"]
     return {}
@@ -79,16 +79,16 @@ def data_tables(results: Results) -> list[Table]:
     shown_elsewhere = ("splits", "labels", "warnings")
     catalog = {k: v for k, v in data["catalog"].items() if k not in shown_elsewhere}
     more = data.get("also")
-    also = facts_tables({"data sets": more}, "data.json", "Also pretrained on") if more else []
+    also = summary_tables({"data sets": more}, "data.json", "Also pretrained on") if more else []
     return [
-        *facts_tables(catalog, "data.json", "Catalog"),
-        *facts_tables(data["masks"], "data.json", "Lung masks"),
+        *summary_tables(catalog, "data.json", "Catalog"),
+        *summary_tables(data["masks"], "data.json", "Lung masks"),
         *also,
-        *facts_tables(data.get("labels_used", {}), "data.json", "Labels that fine-tuning used"),
+        *summary_tables(data.get("labels_used", {}), "data.json", "Labels that fine-tuning used"),
     ]
 
 
-def facts_tables(tree: Mapping[str, Any], source: str, caption: str) -> list[Table]:
+def summary_tables(tree: Mapping[str, Any], source: str, caption: str) -> list[Table]:
     """Turn nested facts into tables: one of the plain values, one per mapping below."""
     plain = [[words(key), _text(value)] for key, value in tree.items() if not _nested(value)]
     tables = [text_table(caption, ["", ""], plain, source)] if plain else []
@@ -99,7 +99,7 @@ def facts_tables(tree: Mapping[str, Any], source: str, caption: str) -> list[Tab
         if all(_nested(below) for below in value.values()):
             tables.append(_crossed(value, source, heading))
         else:
-            tables += facts_tables(value, source, heading)
+            tables += summary_tables(value, source, heading)
     return tables
 
 
@@ -141,8 +141,8 @@ def metric_columns(
         without: Metrics that get no column.
     """
     keys: dict[str, None] = {}
-    for found in metrics:
-        for disease in found["per_disease"].values():
+    for one in metrics:
+        for disease in one["per_disease"].values():
             for key, value in disease.items():
                 plain = value is None or isinstance(value, int | float)
                 if plain and key not in without and not key.endswith(_NO_NUMBER):
@@ -244,7 +244,9 @@ def shortcut_table(metrics: Metrics) -> Table | None:
 
     The classifier's AUC within AP and within PA images cannot profit from the view.
     """
-    shortcuts = {name: found for name, found in metrics["shortcuts"].items() if found["images"]}
+    shortcuts = {
+        name: shortcut for name, shortcut in metrics["shortcuts"].items() if shortcut["images"]
+    }
     if not shortcuts:
         return None
     positions = metrics["subgroups"].get("view_position", {})
@@ -254,7 +256,7 @@ def shortcut_table(metrics: Metrics) -> Table | None:
     rows = [
         [
             words(disease),
-            *(number(found["auc"].get(disease), 2) for found in shortcuts.values()),
+            *(number(shortcut["auc"].get(disease), 2) for shortcut in shortcuts.values()),
             number(result["auc"], 2),
             *(number(positions[position]["per_disease"][disease]["auc"], 2) for position in within),
         ]

@@ -39,11 +39,11 @@ def _row(name: str, estimate: PointEstimate) -> ForestRow:
 def difference_chart(comparisons: Sequence[Comparison], control: str) -> Chart | None:
     """Draw the difference of every arm from the control, fraction by fraction."""
     rows = []
-    for fraction in sorted({found.arm.fraction for found in comparisons}, reverse=True):
+    for fraction in sorted({comparison.arm.fraction for comparison in comparisons}, reverse=True):
         rows.append(ForestRow(f"{percent(fraction)} of the labels"))
-        here = [found for found in comparisons if found.arm.fraction == fraction]
-        here.sort(key=lambda found: -(found.mean.value or 0))
-        rows += [_row(found.arm.label, found.mean) for found in here]
+        here = [comparison for comparison in comparisons if comparison.arm.fraction == fraction]
+        here.sort(key=lambda comparison: -(comparison.mean.value or 0))
+        rows += [_row(comparison.arm.label, comparison.mean) for comparison in here]
     if not rows:
         return None
     axis = f"mean AUC minus that of {control}"
@@ -54,18 +54,18 @@ def subgroup_chart(
     subgroups: Sequence[tuple[Comparison, Sequence[Stratum]]], control: str
 ) -> Chart | None:
     """Draw the differences from the control within subgroups: all arms on one axis."""
-    arms = [found.arm.label for found, _ in subgroups]
+    arms = [comparison.arm.label for comparison, _ in subgroups]
     groups: dict[tuple[str, str], dict[str, PointEstimate]] = {}
-    for found, parts in subgroups:
+    for comparison, parts in subgroups:
         for part in parts:
             if part.difference.value is not None:
                 key = (part.kind, part.name)
-                groups.setdefault(key, {})[found.arm.label] = part.difference
+                groups.setdefault(key, {})[comparison.arm.label] = part.difference
     if not groups:
         return None
     # One line per group; its arms lie below each other, each with its own color and marker.
     step = max(1.0, 0.55 * len(arms))
-    places = {key: step * n for n, key in enumerate(groups)}
+    heights = {key: step * n for n, key in enumerate(groups)}
     ends = [
         end
         for estimates in groups.values()
@@ -83,17 +83,17 @@ def subgroup_chart(
                 if estimate is None or estimate.value is None:
                     continue
                 style = series_style(n)
-                at = places[key] + 0.5 * (n - (len(arms) - 1) / 2)
+                at = heights[key] + 0.5 * (n - (len(arms) - 1) / 2)
                 if estimate.interval:
                     axes.plot(estimate.interval, [at] * 2, color=style["color"], linewidth=1.2)
                 first = key == next(iter(groups))
                 axes.plot([estimate.value], [at], label=label if first else None, **style)
-        for place in list(places.values())[1:]:
-            axes.axhline(place - step / 2, color=MUTED, linewidth=0.4, alpha=0.5)
+        for index in list(heights.values())[1:]:
+            axes.axhline(index - step / 2, color=MUTED, linewidth=0.4, alpha=0.5)
         names = [f"{kind}: {name}" for kind, name in groups]
-        axes.set_yticks(list(places.values()), names)
+        axes.set_yticks(list(heights.values()), names)
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(max(places.values()) + step / 2, -step / 2)
+        axes.set_ylim(max(heights.values()) + step / 2, -step / 2)
         axes.set_xlim(min(0.0, *ends) - margin, max(0.0, *ends) + margin)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", visible=False)
@@ -143,10 +143,10 @@ def efficiency_chart(analysis: Analysis) -> Chart | None:
     )
 
     def draw(axes: Axes) -> None:
-        for place, arms in enumerate(lines.values()):
+        for index, arms in enumerate(lines.values()):
             estimates = [mean_of(analysis, arm, "auc") for arm in arms]
             x = [arm.fraction for arm in arms]
-            style = series_style(place)
+            style = series_style(index)
             values = [math.nan if one.value is None else one.value for one in estimates]
             axes.plot(x, values, label=arms[0].label, **style)
             for at, one in zip(x, estimates, strict=True):
@@ -189,14 +189,14 @@ def calibration_chart(analysis: Analysis, fraction: float) -> Chart | None:
         return None
 
     def draw(axes: Axes) -> None:
-        for place, (_, before, after) in enumerate(errors):
+        for index, (_, before, after) in enumerate(errors):
             if after is not None:
-                axes.plot([before, after], [place] * 2, color=MUTED, linewidth=1)
-                axes.plot([after], [place], "o", color=FIRST, markersize=6)
-            axes.plot([before], [place], "o", color=SECOND, markersize=6, markerfacecolor="none")
+                axes.plot([before, after], [index] * 2, color=MUTED, linewidth=1)
+                axes.plot([after], [index], "o", color=FIRST, markersize=6)
+            axes.plot([before], [index], "o", color=SECOND, markersize=6, markerfacecolor="none")
             text = f"{number(before)} to {number(after)}"
             where = axes.get_yaxis_transform()
-            axes.text(1.02, place, text, transform=where, va="center", color=INK)
+            axes.text(1.02, index, text, transform=where, va="center", color=INK)
         axes.set_yticks(range(len(errors)), [label for label, *_ in errors])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(errors) - 0.4, -0.6)
@@ -230,8 +230,8 @@ def reliability_chart(analysis: Analysis, fraction: float, *, scaled: bool) -> C
 
     def draw(axes: Axes) -> None:
         axes.plot([0, top], [0, top], color=MUTED, linewidth=0.9, dashes=(3, 2))
-        for place, (label, curve) in enumerate(drawn.items()):
-            axes.plot(curve.score, curve.frequency, label=label, **series_style(place))
+        for index, (label, curve) in enumerate(drawn.items()):
+            axes.plot(curve.score, curve.frequency, label=label, **series_style(index))
         axes.set(xlim=(0, top), ylim=(0, top), xlabel="mean score", ylabel="share of positives")
         axes.locator_params(nbins=5)
         _legend(axes, list(drawn))
@@ -255,11 +255,11 @@ def pooled_reliability(runs: Sequence[FinishedRun], *, scaled: bool) -> Reliabil
     """Return the reliability of an arm with as many bins as its positives bear."""
     labels, scores = [], []
     for run in runs:
-        found = run.metrics["per_disease"] if run.metrics else {}
+        results = run.metrics["per_disease"] if run.metrics else {}
         for d, name in enumerate(run.test.names):
             truth, column, _, _ = run.test.column(d)
             if scaled:
-                temperature = found[name]["temperature"] if name in found else None
+                temperature = results[name]["temperature"] if name in results else None
                 if temperature is None:
                     continue
                 column = apply_temperature(column, temperature)

@@ -1,10 +1,12 @@
 """The report of a study: one self-contained page, its tables and figures as files.
 
-A panel of the page is a function that returns a ``Panel`` and a line in ``PANELS``.
+A panel of the page is a function that returns a ``Panel`` and a line in ``PANELS``, or an entry
+point ``medsgssl.study_panels`` of another package.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from medsgssl.report.page import Block, Details, Grid, Panel, Text, write_page
 from medsgssl.report.pictures import localization_examples
 from medsgssl.report.prose import merge_warnings
 from medsgssl.report.tables import Table, format_interval, p_text, write_tables
-from medsgssl.report.verdict_rows import family_text, verdict_rows
+from medsgssl.report.verdict_rows import build_verdict_rows, family_text
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.packed import opened_studies
 from medsgssl.study.plan import PLAN_FILE
@@ -65,10 +67,10 @@ def write_study_report(
 
 
 def _write(analysis: Analysis, folder: Path) -> Path:
-    tables = study_tables.study_tables(analysis)
+    tables = study_tables.build_study_tables(analysis)
     write_tables(list(tables.values()), folder)
     write_checklist(analysis, folder)
-    panels = [panel for make in PANELS if (panel := make(analysis, tables)) is not None]
+    panels = [panel for make in all_panels() if (panel := make(analysis, tables)) is not None]
     for panel in panels:
         for chart in panel.charts():
             write_figure([chart], folder / "figures", chart.name, columns=1)
@@ -81,7 +83,7 @@ def _write(analysis: Analysis, folder: Path) -> Path:
         "patients": bench.patients,
         "runs": len(analysis.collected.runs),
         "fractions": join_names([percent(share) for share in fractions]),
-        "verdicts": verdict_rows(analysis),
+        "verdicts": build_verdict_rows(analysis),
         "sentences": [(one.sentence, one.caveats) for one in _every_verdict(analysis)],
         "family": family_text(analysis),
         "unit": study_tables.unit(analysis),
@@ -117,7 +119,7 @@ def difference_panel(analysis: Analysis, tables: Tables) -> Panel:
     if chart is None:
         return Panel("difference", title, (_not_compared(analysis),), "Difference")
     bench = analysis.bench
-    seeds = any(found.mean.seeds_included for found in analysis.comparisons)
+    seeds = any(comparison.mean.seeds_included for comparison in analysis.comparisons)
     also = ", with the training seeds as a second source of variance" if seeds else ""
     text = (
         f"Mean AUC over {len(_mean_diseases(analysis))} diseases on the same test images; "
@@ -147,23 +149,32 @@ def diseases_panel(analysis: Analysis, tables: Tables) -> Panel:
         "Differences are arm minus control on the same images. Holm: corrected over the diseases "
         "of the table; bold: below 0.05. Click a heading to sort."
     )
-    compared = [found for found in analysis.with_control() if not found.arm.is_mask_control]
-    compared.sort(key=lambda found: (-found.arm.fraction, found.arm.no_pretrain, found.arm.label))
+    compared = [
+        comparison for comparison in analysis.with_control() if not comparison.arm.is_mask_control
+    ]
+    compared.sort(
+        key=lambda comparison: (
+            -comparison.arm.fraction,
+            comparison.arm.no_pretrain,
+            comparison.arm.label,
+        )
+    )
     details: list[Block] = [
         Details(
-            f"{found.arm.label} against {found.against.label}, "
-            f"{percent(found.arm.fraction)} of the labels",
+            f"{comparison.arm.label} against {comparison.against.label}, "
+            f"{percent(comparison.arm.fraction)} of the labels",
             (
-                study_tables.rows_of(tables["diseases"], found, ""),
+                study_tables.rows_of(tables["diseases"], comparison, ""),
                 Text(
                     f"Mean of {len(_mean_diseases(analysis))} diseases: "
-                    f"{signed(found.mean.value)} ({format_interval(found.mean.interval, sign=True)}"
-                    f", p {p_text(found.mean.p)}); mean AP {signed(found.mean_ap.value)}."
+                    f"{signed(comparison.mean.value)} "
+                    f"({format_interval(comparison.mean.interval, sign=True)}"
+                    f", p {p_text(comparison.mean.p)}); mean AP {signed(comparison.mean_ap.value)}."
                 ),
             ),
             open=n == 0,
         )
-        for n, found in enumerate(compared)
+        for n, comparison in enumerate(compared)
     ]
     source = Text("diseases.csv", "source")
     return Panel(
@@ -198,11 +209,11 @@ def anatomy_panel(analysis: Analysis, tables: Tables) -> Panel:
     absent = subgroup_tables.quality_absent(analysis)
     if analysis.quality:
         blocks.append(Text("Where masks are good", "heading"))
-    for found, quality in analysis.quality:
+    for comparison, quality in analysis.quality:
         if quality.absent:
             continue
-        title = f"{found.arm.label}, {percent(found.arm.fraction)} of the labels"
-        rows = study_tables.rows_of(tables["mask_quality"], found, title)
+        title = f"{comparison.arm.label}, {percent(comparison.arm.fraction)} of the labels"
+        rows = study_tables.rows_of(tables["mask_quality"], comparison, title)
         blocks += [
             rows.select(
                 "group", "images", "patients", "diseases", "auc", "auc_against", "difference"
@@ -245,7 +256,7 @@ def localization_panel(analysis: Analysis, tables: Tables) -> Panel:
         legend = (
             "The first box of each disease in the list; of each arm the run of the lowest seed. "
             "Bright: high, each map scaled to its own highest value; outlines: lungs and box. From "
-            "`looked.npz` of the runs."
+            "`localization.npz` of the runs."
         )
         blocks += [Text("Examples", "heading"), Text(legend), *examples]
     return Panel("looking", title, tuple(blocks), "Localization")
@@ -254,7 +265,11 @@ def localization_panel(analysis: Analysis, tables: Tables) -> Panel:
 def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
     """Differences within subgroups, and what shortcuts alone would score."""
     top = _top(analysis)
-    here = [(found, one.strata) for found, one in analysis.subgroups if found.arm.fraction == top]
+    here = [
+        (comparison, one.strata)
+        for comparison, one in analysis.subgroups
+        if comparison.arm.fraction == top
+    ]
     chart = study_charts.subgroup_chart(here, analysis.control)
     rows = tables["subgroups"].where(lambda row: row["labels"] == top, "")
     keys = ("arm", "group", "images", "patients", "diseases", "auc", "auc_against")
@@ -347,3 +362,9 @@ PANELS: tuple[Callable[[Analysis, Tables], Panel | None], ...] = (
     calibration_panel,
     making_panel,
 )
+
+
+def all_panels() -> list[Callable[[Analysis, Tables], Panel | None]]:
+    """Return the panels of this page, then those that other packages offer."""
+    others = importlib.metadata.entry_points(group="medsgssl.study_panels")
+    return [*PANELS, *(entry.load() for entry in others)]

@@ -8,25 +8,34 @@ from typing import Any, Literal
 import numpy as np
 
 from medsgssl.evaluation.multiplicity import holm
-from medsgssl.report.comparison_columns import AGAINST, ARM, LABELS, P_HOLM, P, sides
 from medsgssl.report.run_tables import metric_columns
-from medsgssl.report.subgroup_tables import interactions, mask_quality, subgroups
+from medsgssl.report.subgroup_tables import (
+    AGAINST,
+    ARM,
+    LABELS,
+    P_HOLM,
+    P,
+    interactions,
+    mask_quality,
+    sides,
+    subgroups,
+)
 from medsgssl.report.tables import Cell, Column, Row, Table
+from medsgssl.runs.study_files import read_localization
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import QUESTIONS, Comparison
-from medsgssl.study.localize import LOCALIZATION_FILE, MEASURES
+from medsgssl.study.localize import MEASURES
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.variants import part_of
 from medsgssl.study.verdict import Verdict
 from medsgssl.utils.formatting import words
-from medsgssl.utils.io import read_json
 
 Interval = tuple[float, float]
 
 
-def study_tables(analysis: Analysis) -> dict[str, Table]:
+def build_study_tables(analysis: Analysis) -> dict[str, Table]:
     """Return every table by name."""
     tables = (
         means(analysis),
@@ -47,8 +56,8 @@ def study_tables(analysis: Analysis) -> dict[str, Table]:
 
 def mean_of(analysis: Analysis, arm: Arm, name: Literal["auc", "auc_all", "ap"]) -> PointEstimate:
     """Return a mean of an arm."""
-    found = analysis.means[arm.key]
-    return {"auc": found.auc, "auc_all": found.auc_all, "ap": found.ap}[name]
+    means = analysis.means[arm.key]
+    return {"auc": means.auc, "auc_all": means.auc_all, "ap": means.ap}[name]
 
 
 def judged_interval(verdict: Verdict) -> Interval | None:
@@ -159,24 +168,24 @@ def comparisons(analysis: Analysis) -> Table:
         Column("asks", "question", "text", page=False),
     )
     rows: list[Row] = []
-    for found in analysis.comparisons:
-        verdict = analysis.verdict_of(found)
+    for comparison in analysis.comparisons:
+        verdict = analysis.verdict_of(comparison)
         rows.append(
-            sides(found)
+            sides(comparison)
             | {
-                "difference": found.mean,
-                "p": found.mean.p,
+                "difference": comparison.mean,
+                "p": comparison.mean.p,
                 "p_holm": None if verdict is None else verdict.p_holm,
                 "verdict": "" if verdict is None else verdict.word,
                 "simultaneous_low": verdict.interval[0] if verdict and verdict.interval else None,
                 "simultaneous_high": verdict.interval[1] if verdict and verdict.interval else None,
                 "p_equivalent": None if verdict is None else verdict.p_equivalent,
                 "detectable": None if verdict is None else verdict.detectable,
-                "difference_all": found.mean_all,
-                "difference_ap": found.mean_ap,
-                "seeds_in_interval": str(found.mean.seeds_included),
-                "differs_in": "; ".join(found.tuned_apart),
-                "asks": QUESTIONS[found.kind],
+                "difference_all": comparison.mean_all,
+                "difference_ap": comparison.mean_ap,
+                "seeds_in_interval": str(comparison.mean.seeds_included),
+                "differs_in": "; ".join(comparison.tuned_apart),
+                "asks": QUESTIONS[comparison.kind],
             }
         )
     rows.sort(key=lambda row: (-_number(row["labels"]), str(row["kind"]), str(row["arm"])))
@@ -205,21 +214,25 @@ def diseases(analysis: Analysis) -> Table:
         Column("note", "note", "text", page=False),
     )
     rows: list[Row] = []
-    for found in analysis.comparisons:
+    for comparison in analysis.comparisons:
         for d, name in enumerate(bench.test.names):
-            pair = found.diseases[name]
+            pair = comparison.diseases[name]
             rows.append(
-                sides(found)
+                sides(comparison)
                 | {
                     "disease": name,
                     "positives": int(positives[d]),
-                    "auc": bench.estimate(found.arm.each(_auc_of(d))),
-                    "auc_against": float(np.mean([run.auc[d] for run in found.against.jackknifed])),
+                    "auc": bench.estimate(comparison.arm.each(_auc_of(d))),
+                    "auc_against": float(
+                        np.mean([run.auc[d] for run in comparison.against.jackknifed])
+                    ),
                     "difference": pair.difference,
                     "p": pair.difference.p,
                     "p_holm": pair.holm,
-                    "ap": bench.estimate(found.arm.each(_ap_of(d))),
-                    "ap_against": float(np.mean([run.ap[d] for run in found.against.jackknifed])),
+                    "ap": bench.estimate(comparison.arm.each(_ap_of(d))),
+                    "ap_against": float(
+                        np.mean([run.ap[d] for run in comparison.against.jackknifed])
+                    ),
                     "ap_difference": pair.ap,
                     "note": pair.note,
                 }
@@ -261,27 +274,31 @@ def components(analysis: Analysis) -> Table:
         P_HOLM,
     )
     families: dict[tuple[str, float], list[Comparison]] = {}
-    for found in analysis.comparisons:
-        if found.arm is not found.against and found.against.without and not found.arm.without:
-            families.setdefault(found.arm.key, []).append(found)
+    for comparison in analysis.comparisons:
+        if (
+            comparison.arm is not comparison.against
+            and comparison.against.without
+            and not comparison.arm.without
+        ):
+            families.setdefault(comparison.arm.key, []).append(comparison)
     rows = [row for family in families.values() for row in _family(analysis, family)]
     caption = "Mean AUC of the whole method and without each component"
     return Table("parts", caption, columns, rows, "parts.csv")
 
 
 def _family(analysis: Analysis, family: Sequence[Comparison]) -> Iterator[Row]:
-    corrected = holm({found.against.without: found.mean.p for found in family})
-    for found in family:
-        name = found.against.without
+    corrected = holm({comparison.against.without: comparison.mean.p for comparison in family})
+    for comparison in family:
+        name = comparison.against.without
         yield {
-            "method": found.arm.label,
-            "labels": found.arm.fraction,
+            "method": comparison.arm.label,
+            "labels": comparison.arm.fraction,
             "without": name,
-            "what": part_of(found.against.method, name).what,
-            "auc_whole": mean_of(analysis, found.arm, "auc"),
-            "auc": mean_of(analysis, found.against, "auc"),
-            "difference": found.mean,
-            "p": found.mean.p,
+            "what": part_of(comparison.against.method, name).what,
+            "auc_whole": mean_of(analysis, comparison.arm, "auc"),
+            "auc": mean_of(analysis, comparison.against, "auc"),
+            "difference": comparison.mean,
+            "p": comparison.mean.p,
             "p_holm": corrected[name],
         }
 
@@ -299,17 +316,17 @@ def localization(analysis: Analysis) -> Table:
     )
     rows: list[Row] = []
     for arm in ordered_arms(analysis):
-        paths = [run.folder.path / LOCALIZATION_FILE for run in arm.runs]
-        found = [read_json(path) for path in paths if path.is_file()]
-        if not found:
+        read = [read_localization(run.folder.path) for run in arm.runs]
+        summaries = [one for one in read if one is not None]
+        if not summaries:
             continue
-        row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction, "runs": len(found)}
-        row |= {"boxes": found[0]["boxes"], "patients": found[0]["patients"]}
-        row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, found[0]["grid"]))
+        row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction, "runs": len(summaries)}
+        row |= {"boxes": summaries[0]["boxes"], "patients": summaries[0]["patients"]}
+        row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, summaries[0]["grid"]))
         for name in MEASURES:
-            values = [one["measures"][name]["value"] for one in found]
+            values = [one["measures"][name]["value"] for one in summaries]
             known = [value for value in values if value is not None]
-            ends = found[0]["measures"][name]["interval"] if len(found) == 1 else None
+            ends = summaries[0]["measures"][name]["interval"] if len(summaries) == 1 else None
             mean = float(np.mean(known)) if known else None
             row[name] = PointEstimate(mean, (ends[0], ends[1]) if ends else None)
         rows.append(row)
@@ -321,19 +338,25 @@ def localization(analysis: Analysis) -> Table:
 def shortcuts(analysis: Analysis) -> Table:
     """Return the AUC of facts that are not in the lungs; without rows where they are unknown."""
     run = analysis.collected.runs[0]
-    facts = {
-        name: found
-        for name, found in (run.metrics["shortcuts"] if run.metrics else {}).items()
-        if found["images"]
+    attributes = {
+        name: shortcut
+        for name, shortcut in (run.metrics["shortcuts"] if run.metrics else {}).items()
+        if shortcut["images"]
     }
     columns = (
         Column("disease", "disease", "name"),
-        *(Column(name, f"{words(name)} alone", digits=2) for name in facts),
+        *(Column(name, f"{words(name)} alone", digits=2) for name in attributes),
     )
     rows: list[Row] = []
-    if facts:
+    if attributes:
         rows = [
-            {"disease": name, **{fact: found["auc"].get(name) for fact, found in facts.items()}}
+            {
+                "disease": name,
+                **{
+                    attribute: shortcut["auc"].get(name)
+                    for attribute, shortcut in attributes.items()
+                },
+            }
             for name in analysis.bench.test.names
         ]
     caption = "AUC of facts that are not in the lungs"
@@ -377,9 +400,9 @@ def _validation_auc(run: FinishedRun) -> float | None:
     return validation["mean_auc"] if validation else None
 
 
-def rows_of(table: Table, found: Comparison, caption: str) -> Table:
+def rows_of(table: Table, comparison: Comparison, caption: str) -> Table:
     """Return the rows of a table that describe one comparison."""
-    wanted = sides(found)
+    wanted = sides(comparison)
     return table.where(lambda row: all(row[key] == wanted[key] for key in wanted), caption)
 
 

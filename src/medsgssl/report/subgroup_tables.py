@@ -1,14 +1,22 @@
-"""Where a difference lies: tables by sex, age, view position and quality of the lung masks."""
+"""Where a difference lies: tables by sex, age, view position and quality of the lung masks.
+
+The columns and cells that say what a row compares are those of all tables of a study.
+"""
 
 from __future__ import annotations
 
-from medsgssl.report.comparison_columns import AGAINST, ARM, LABELS, P_HOLM, sides
-from medsgssl.report.tables import Column, Row, Table, format_interval
+from medsgssl.report.tables import Cell, Column, Row, Table, format_interval
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.strata import QualityStrata, Stratum
 from medsgssl.utils.formatting import join_names, percent, signed, words
+
+ARM = Column("arm", "arm", "text", "Method")
+AGAINST = Column("against", "against", "text", "Against")
+LABELS = Column("labels", "labels", "percent", "Labels")
+P = Column("p", "p", "p", "$p$")
+P_HOLM = Column("p_holm", "p (Holm)", "p", "$p$ (Holm)")
 
 _STRATUM = (
     Column("kind", "kind", "text", page=False),
@@ -29,7 +37,11 @@ _STRATUM = (
 
 def subgroups(analysis: Analysis) -> Table:
     """Return the comparisons with the control within sex, age band and view position."""
-    rows = [_stratum(found, part) for found, tests in analysis.subgroups for part in tests.strata]
+    rows = [
+        _stratum(comparison, part)
+        for comparison, tests in analysis.subgroups
+        for part in tests.strata
+    ]
     return Table("subgroups", "Subgroups", _STRATUM, rows, "subgroups.csv")
 
 
@@ -47,14 +59,14 @@ def interactions(analysis: Analysis) -> Table:
     )
     rows: list[Row] = [
         {
-            **sides(found),
+            **sides(comparison),
             "group": f"{words(one.kind)}: {one.name}",
             "rest": one.rest,
             "diseases": one.diseases,
             "difference": one.difference,
             "p_holm": one.p_holm,
         }
-        for found, tests in analysis.subgroups
+        for comparison, tests in analysis.subgroups
         for one in tests.interactions
     ]
     caption = "Does the difference depend on the group?"
@@ -63,12 +75,14 @@ def interactions(analysis: Analysis) -> Table:
 
 def mask_quality(analysis: Analysis) -> Table:
     """Return the comparisons with the control by quality of the lung masks."""
-    rows = [_stratum(found, part) for found, one in analysis.quality for part in one.strata]
+    rows = [
+        _stratum(comparison, part) for comparison, one in analysis.quality for part in one.strata
+    ]
     return Table("mask_quality", "By mask quality", _STRATUM, rows, "mask_quality.csv")
 
 
-def _stratum(found: Comparison, part: Stratum) -> Row:
-    return sides(found) | {
+def _stratum(comparison: Comparison, part: Stratum) -> Row:
+    return sides(comparison) | {
         "of": part.kind,
         "group": part.name,
         "images": part.images,
@@ -99,7 +113,11 @@ def quality_trend(quality: QualityStrata) -> str:
 
 def quality_absent(analysis: Analysis) -> str:
     """Name the arms without strata by mask quality, with the first reason; empty for none."""
-    absent = [(found.arm, quality.absent) for found, quality in analysis.quality if quality.absent]
+    absent = [
+        (comparison.arm, quality.absent)
+        for comparison, quality in analysis.quality
+        if quality.absent
+    ]
     if not absent:
         return ""
     names = join_names([_title(arm) for arm, _ in absent], most=3)
@@ -108,3 +126,13 @@ def quality_absent(analysis: Analysis) -> str:
 
 def _title(arm: Arm) -> str:
     return f"{arm.label} ({percent(arm.fraction)} of the labels)"
+
+
+def sides(comparison: Comparison) -> dict[str, Cell]:
+    """Return the cells that say what is compared."""
+    return {
+        "kind": comparison.kind,
+        "arm": comparison.arm.label,
+        "against": comparison.against.label,
+        "labels": comparison.arm.fraction,
+    }

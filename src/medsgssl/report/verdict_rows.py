@@ -40,7 +40,7 @@ class VerdictRow:
     bar: Markup
 
 
-def verdict_rows(analysis: Analysis) -> list[VerdictRow]:
+def build_verdict_rows(analysis: Analysis) -> list[VerdictRow]:
     """Return every verdict: the largest label fraction first, then as the study orders methods."""
     # The order of methods is that of the study: by gain; baselines are the second family.
     parts = [
@@ -77,19 +77,19 @@ def family_text(analysis: Analysis) -> str:
 
 
 def _verdict_row(part: Verdict, ends: tuple[float, float], margin: float) -> VerdictRow:
-    found = part.comparison
+    comparison = part.comparison
     interval = judged_interval(part)
-    sides = (len(found.arm.runs), len(found.against.runs))
+    sides = (len(comparison.arm.runs), len(comparison.against.runs))
     return VerdictRow(
         word=part.word,
-        method=found.arm.label,
-        against=found.against.label,
-        labels=percent(found.arm.fraction),
+        method=comparison.arm.label,
+        against=comparison.against.label,
+        labels=percent(comparison.arm.fraction),
         seeds=" and ".join(map(str, dict.fromkeys(sides))),
-        difference=signed(found.mean.value),
+        difference=signed(comparison.mean.value),
         interval=format_interval(interval, sign=True),
         p=p_text(part.p_holm),
-        bar=_bar(found.mean.value, interval, ends, margin),
+        bar=_bar(comparison.mean.value, interval, ends, margin),
     )
 
 

@@ -46,7 +46,7 @@ class SplitSummary(TypedDict):
 
     kind: str  # "official", "lists", "random", "train"
     seed: int | None  # None where nothing was drawn
-    validation: str  # "carried", "drawn", "none"
+    validation: str  # "bundled", "drawn", "none"
     listed_without_row: NotRequired[int]
 
 

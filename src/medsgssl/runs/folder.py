@@ -13,7 +13,7 @@ from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.runs.recovery import RECOVERY_SETTINGS, diverged_path, record_recovery
-from medsgssl.runs.stage_records import OutputRecord, StageRecord, read_stage_records
+from medsgssl.runs.stage_files import OutputRecord, StageRecord, read_stage_records
 from medsgssl.utils.io import file_hash, write_json, write_text
 from medsgssl.utils.system import environment
 

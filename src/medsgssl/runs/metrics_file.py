@@ -89,7 +89,7 @@ class GroupMetrics(MeanMetrics):
 
 
 class Shortcut(TypedDict):
-    """How well one fact outside the lungs tells each disease."""
+    """How well one attribute outside the lungs predicts each disease."""
 
     images: int
     auc: dict[str, float | None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.arms import Arm, ArmMeans, arm_means, gather_arms
-from medsgssl.study.collect import Collected, FinishedRun, collect
+from medsgssl.study.collect import Collected, FinishedRun, collect_runs
 from medsgssl.study.comparisons import Comparison, compare_arms, unmatched
 from medsgssl.study.plan import MARGIN, PlannedComparison, StudyPlan
 from medsgssl.study.statistics import ResampledTestSet
@@ -96,7 +96,7 @@ def analyze(
         ConfigError: A folder holds no run.
         DataError: A file is damaged, or the runs do not compare.
     """
-    collected = collect(folders)
+    collected = collect_runs(folders)
     plan = collected.plan
     bench = _test_set(collected, plan, confidence)
     arms = gather_arms(collected.runs, bench)
@@ -194,11 +194,11 @@ def _warnings(
     for fraction in sorted({arm.fraction for arm in arms}):
         here = [arm for arm in arms if arm.fraction == fraction]
         if len({tuple(run.repeat for run in arm.runs) for arm in here}) > 1:
-            told = ", ".join(f"{arm.label} {len(arm.runs)}" for arm in here)
+            counts = ", ".join(f"{arm.label} {len(arm.runs)}" for arm in here)
             warnings.append(
                 (
-                    f"Arms with {100 * fraction:g} % of the labels differ in {unit} ({told}): only "
-                    "common ones are compared",
+                    f"Arms with {100 * fraction:g} % of the labels differ in {unit} ({counts}): "
+                    "only common ones are compared",
                     "config.yaml",
                 )
             )

@@ -114,8 +114,8 @@ def _labels(first: Sequence[FinishedRun]) -> list[str]:
             if name == label and _fraction(other) == _fraction(run)
         ]
         own = run.identity()
-        told = [_setting(key, own.get(key)) for key in _telling(like)]
-        labels.append(f"{label} ({', '.join(told)})" if told else label)
+        told_apart_by = [_setting(key, own.get(key)) for key in _telling(like)]
+        labels.append(f"{label} ({', '.join(told_apart_by)})" if told_apart_by else label)
     return labels
 
 
@@ -168,13 +168,13 @@ def arm_means(arm: Arm, bench: ResampledTestSet) -> ArmMeans:
     judged, defined = bench.judged_on, bench.defined()
     frequent = bench.frequent()
 
-    def shown(point: PointEstimate, among: Any) -> PointEstimate:
+    def with_interval(point: PointEstimate, among: Any) -> PointEstimate:
         return point if not (among & ~frequent).any() else point.bare()
 
     return ArmMeans(
-        auc=shown(bench.estimate(arm.each(lambda run: run.mean_auc(judged))), judged),
-        ap=shown(bench.estimate(arm.each(lambda run: run.mean_ap(judged))), judged),
-        auc_all=shown(bench.estimate(arm.each(lambda run: run.mean_auc(defined))), defined),
+        auc=with_interval(bench.estimate(arm.each(lambda run: run.mean_auc(judged))), judged),
+        ap=with_interval(bench.estimate(arm.each(lambda run: run.mean_ap(judged))), judged),
+        auc_all=with_interval(bench.estimate(arm.each(lambda run: run.mean_auc(defined))), defined),
     )
 
 

@@ -14,8 +14,8 @@ from medsgssl.evaluation.predictions import Predictions, Split, differing_rows, 
 from medsgssl.runs.data_summary import DataSummary, read_data_summary
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
 from medsgssl.runs.metrics_file import Metrics, read_metrics
+from medsgssl.runs.study_files import read_failures
 from medsgssl.study.plan import PLAN_FILE, StudyPlan
-from medsgssl.study.runner import FAILURES_FILE
 from medsgssl.utils.io import read_json
 
 _FIX = "compare runs of the same images, split and labels: run them from one catalog"
@@ -70,7 +70,7 @@ class FinishedRun:
         """Return the settings that make it what it is, seed and fold left out."""
         # Folders of one name may hold different images.
         extra = self.data.get("also", {}) if self.data else {}
-        also = [found["fingerprint"] for found in extra.values()]
+        also = [one["fingerprint"] for one in extra.values()]
         kept = {
             key: value
             for key, value in self.settings.items()
@@ -102,7 +102,7 @@ class Collected:
         return self.runs[0].test.names
 
 
-def collect(folders: Sequence[Path]) -> Collected:
+def collect_runs(folders: Sequence[Path]) -> Collected:
     """Read one study, or several run folders.
 
     Raises:
@@ -136,16 +136,16 @@ def collect(folders: Sequence[Path]) -> Collected:
 def run_folders(folders: Sequence[Path]) -> list[RunFolder]:
     """Return the finished runs of one study, or the given run folders."""
     if len(folders) == 1 and (folders[0] / PLAN_FILE).is_file():
-        found = sorted((folders[0] / "runs").glob("*/predictions.parquet"))
-        return [RunFolder(path.parent) for path in found]
+        paths = sorted((folders[0] / "runs").glob("*/predictions.parquet"))
+        return [RunFolder(path.parent) for path in paths]
     return [RunFolder(path) for path in folders]
 
 
 def _missing(study: Path, plan: StudyPlan, finished: set[str]) -> dict[str, str]:
     planned = [run.name for run in plan.runs if not run.pretrains]
-    failures = read_json(study / FAILURES_FILE) if (study / FAILURES_FILE).is_file() else {}
+    failures = read_failures(study)
     return {
-        name: str(failures.get(name, {}).get("problem", "not done yet"))
+        name: failures[name]["problem"] if name in failures else "not done yet"
         for name in planned
         if name not in finished
     }
@@ -238,7 +238,7 @@ def _require_different_runs(runs: Sequence[FinishedRun]) -> None:
 
 def _warnings(folders: Sequence[RunFolder]) -> list[tuple[str, str]]:
     """Gather the warnings of all runs; one that many runs share is given once, with a count."""
-    found: dict[str, list[str]] = {}
+    files_of: dict[str, list[str]] = {}
     for folder in folders:
         name = folder.path.absolute().name
         for path in (folder.data, folder.metrics, folder.pretrain_warnings):
@@ -250,8 +250,8 @@ def _warnings(folders: Sequence[RunFolder]) -> list[tuple[str, str]]:
                 # One line per epoch as they come: the last one tells how it ended.
                 texts = [f"{texts[-1]} ({len(texts)} warnings of this kind)"]
             for text in texts:
-                found.setdefault(str(text), []).append(f"{name}/{path.name}")
+                files_of.setdefault(str(text), []).append(f"{name}/{path.name}")
     return [
         (text, files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more")
-        for text, files in found.items()
+        for text, files in files_of.items()
     ]

@@ -113,8 +113,8 @@ class Comparison:
     def mean_ap(self) -> PointEstimate:
         """Difference of the mean average precision over the diseases that are judged on."""
         among = self.bench.judged_on
-        found = self.difference(lambda run: run.mean_ap(among))
-        return self._with_enough(found, among)
+        difference = self.difference(lambda run: run.mean_ap(among))
+        return self._with_enough(difference, among)
 
     @cached_property
     def disease_aucs(self) -> dict[str, PointEstimate]:
@@ -136,16 +136,16 @@ class Comparison:
         differences = {}
         for d, (name, patients) in enumerate(_fewest_patients(self.bench).items()):
             # Of the two classes the smaller one decides how well the patients' spread is known.
-            found = self.difference(_pick(of, d), max(patients - 1, 1))
-            differences[name] = found if patients >= MIN_PATIENTS else found.bare()
+            difference = self.difference(_pick(of, d), max(patients - 1, 1))
+            differences[name] = difference if patients >= MIN_PATIENTS else difference.bare()
         return differences
 
     def _mean_auc(self, among: Chosen) -> PointEstimate:
-        found = self.difference(lambda run: run.mean_auc(among))
-        return self._with_enough(found, among)
+        difference = self.difference(lambda run: run.mean_auc(among))
+        return self._with_enough(difference, among)
 
-    def _with_enough(self, found: PointEstimate, among: Chosen) -> PointEstimate:
-        return found.bare() if (among & ~self.bench.frequent()).any() else found
+    def _with_enough(self, difference: PointEstimate, among: Chosen) -> PointEstimate:
+        return difference.bare() if (among & ~self.bench.frequent()).any() else difference
 
 
 def _pick(of: Literal["auc_of", "ap_of"], d: int) -> Pick:

@@ -110,7 +110,7 @@ def _made_up(config: Config, count: int) -> ImageMaskDataset:
             folder=Path(),
         ),
         masks=MaskArray(bits, np.ones(count, np.float32), np.ones(count, bool), side),
-        keys=np.arange(count, dtype=np.uint64),
+        image_seeds=np.arange(count, dtype=np.uint64),
         labels=(rng.random((count, _CLASSES)) < 0.3).astype(np.float32),
         domains=np.zeros(count, np.int64),
         splits=np.repeat("train", count),

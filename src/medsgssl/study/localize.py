@@ -15,17 +15,18 @@ from medsgssl.data.boxes import read_boxes
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.mask_cache import MaskArray, mask_array
 from medsgssl.data.mask_choice import choose_masks
-from medsgssl.data.paths import cache_place
+from medsgssl.data.paths import dataset_cache
 from medsgssl.data.prepare import mask_store, prepare_data
 from medsgssl.errors import DataError
 from medsgssl.evaluation.bootstrap import interval, patient_counts
 from medsgssl.inference.maps import LocalizedBoxes, localize
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.runs.folder import RunFolder
+from medsgssl.runs.study_files import LOCALIZATION_FILE, Localization, Measure
 from medsgssl.utils.io import atomic_path, write_json
 
-LOCALIZATION_FILE = "localization.json"
-EXAMPLES_FILE = "looked.npz"
+EXAMPLES_FILE = "localization.npz"
+_OLD_EXAMPLES_FILE = "looked.npz"  # in 0.1.0
 BOX_FILE = "BBox_List_2017.csv"
 #: What is averaged over the boxes, with its words.
 MEASURES = {
@@ -44,8 +45,8 @@ _RESAMPLES = 1000
 def look(run: RunFolder, boxes: Path | None = None, console: Console | None = None) -> Path:
     """Score one run's classifier against boxes and lungs; needs its data and weights.
 
-    Writes ``localization.json``, ``localization.parquet`` (one row per box) and ``looked.npz`` (one
-    example per disease) into its folder.
+    Writes ``localization.json``, ``localization.parquet`` (one row per box) and
+    ``localization.npz`` (one example per disease) into its folder.
 
     Args:
         run: A complete run.
@@ -75,66 +76,78 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
         raise DataError(f"{path} does not exist", "name the box list with --boxes")
     # A control or a method without masks looks at lungs all the same, or away from them.
     rules = config.masks.model_copy(update={"source": "rules"})
-    place = cache_place(config.data)
+    folder = dataset_cache(config.data)
     choice = choose_masks(rules, data.catalog, config.data.max_pixels)
-    store = mask_store(choice, data.catalog, place, console)
+    store = mask_store(choice, data.catalog, folder, console)
     size = config.data.cache_size or config.data.img_size
-    lungs = mask_array(data.catalog, store, place, size)
+    lungs = mask_array(data.catalog, store, folder, size)
     ids = data.catalog.table["image_id"].tolist()
-    found = localize(config, data.source, ids, run.classifier, read_boxes(path), lungs)
-    if found.table.empty:
+    localized = localize(config, data.source, ids, run.classifier, read_boxes(path), lungs)
+    if localized.table.empty:
         raise DataError(
             f"{path} holds no box of a test image of {data.catalog.root}",
             "the boxes of NIH lie in the official test split: use data.split=official",
         )
     with atomic_path(run.path / "localization.parquet") as temporary:
-        found.table.to_parquet(temporary, index=False)
+        localized.table.to_parquet(temporary, index=False)
     table = data.catalog.table.set_index("image_id")
-    patients = table.loc[found.table["image_id"], "patient_id"]
-    facts = {"grid": list(found.grid), **_summary(found.table, patients, config.seed)}
-    _write_examples(run.path / EXAMPLES_FILE, found, data.source, lungs)
-    write_json(run.path / LOCALIZATION_FILE, facts)
+    patients = table.loc[localized.table["image_id"], "patient_id"]
+    summary = _summary(localized, patients, config.seed)
+    _write_examples(run.path / EXAMPLES_FILE, localized, data.source, lungs)
+    write_json(run.path / LOCALIZATION_FILE, summary)
     return run.path / LOCALIZATION_FILE
 
 
+def examples_file(run: RunFolder) -> Path:
+    """Return where a run keeps its example per disease; the file need not exist."""
+    current, old = run.path / EXAMPLES_FILE, run.path / _OLD_EXAMPLES_FILE
+    return old if old.is_file() and not current.is_file() else current
+
+
 def _write_examples(
-    path: Path, found: LocalizedBoxes, source: ImageMaskDataset, lungs: MaskArray
+    path: Path, localized: LocalizedBoxes, source: ImageMaskDataset, lungs: MaskArray
 ) -> None:
     """Write one image per disease with its box, its lungs and the map of the classifier."""
-    chosen = found.table.iloc[found.examples]
+    chosen = localized.table.iloc[localized.examples]
     arrays: dict[str, NDArray[Any]] = {
         "image_ids": chosen["image_id"].to_numpy(dtype=str),
         "diseases": chosen["disease"].to_numpy(dtype=str),
-        "images": np.stack([source.pair(int(row))[0] for row in found.rows]),
-        "lungs": np.stack([lungs.mask(int(row)) for row in found.rows]).astype(bool),
-        "boxes": found.boxes,
-        "maps": found.maps.astype(np.float16),
+        "images": np.stack([source.pair(int(row))[0] for row in localized.rows]),
+        "lungs": np.stack([lungs.mask(int(row)) for row in localized.rows]).astype(bool),
+        "boxes": localized.boxes,
+        "maps": localized.maps.astype(np.float16),
     }
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _summary(table: pd.DataFrame, patients: pd.Series, seed: int) -> dict[str, Any]:
+def _summary(localized: LocalizedBoxes, patients: pd.Series, seed: int) -> Localization:
+    table = localized.table
     codes = pd.factorize(patients, sort=True)[0]
     counts = patient_counts(int(codes.max()) + 1, _RESAMPLES, seed, "localization")
     measures = {name: _mean(table[name].to_numpy(float), codes, counts) for name in MEASURES}
     return {
+        "grid": list(localized.grid),
         "boxes": len(table),
         "images": int(table["image_id"].nunique()),
         "patients": int(codes.max()) + 1,
         "measures": measures,
         "per_disease": {
-            str(name): {"boxes": len(part)}
-            | {
-                measure: _number(float(part[measure].astype(float).mean()))
-                for measure in MEASURES
+            str(name): {
+                "boxes": len(part),
+                **{
+                    measure: _number(float(part[measure].astype(float).mean()))
+                    for measure in MEASURES
+                },
             }
             for name, part in table.groupby("disease")
         },
     }  # fmt: skip
 
 
-def _mean(values: Any, codes: Any, counts: Any) -> dict[str, Any]:
+def _mean(
+    values: NDArray[np.float64], codes: NDArray[np.int64], counts: NDArray[np.uint16]
+) -> Measure:
     """Mean over the boxes with an interval that resamples patients."""
     known = np.isfinite(values)
     if not known.any():

@@ -109,9 +109,9 @@ def _views_of(settings: Settings) -> int | None:
     if epochs is None:
         return None
     name = str(settings.get("method_name"))
-    own = {key: value for key, value in settings.items() if key.startswith("method.")}
+    method_settings = {key: value for key, value in settings.items() if key.startswith("method.")}
     try:
-        config = configure(name, _nested(own | {"pretrain.epochs": epochs}))
+        config = configure(name, _nested(method_settings | {"pretrain.epochs": epochs}))
     except ConfigError:
         return None
     return views_seen(config)

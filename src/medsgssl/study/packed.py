@@ -21,7 +21,7 @@ import yaml
 from medsgssl.config.loading import without_paths
 from medsgssl.errors import DataError
 from medsgssl.runs.folder import RunFolder
-from medsgssl.runs.stage_records import read_stage_records
+from medsgssl.runs.stage_files import read_stage_records
 from medsgssl.study.plan import PLAN_FILE, PlannedRun, StudyPlan, run_folder
 from medsgssl.study.runner import is_complete
 from medsgssl.utils.io import atomic_path, file_hash, write_json, write_text

@@ -263,7 +263,7 @@ def _split_items(
             own.setdefault(name, []).append(rest)
         else:
             common.append(item)
-    return parse_overrides(common), {name: parse_overrides(found) for name, found in own.items()}
+    return parse_overrides(common), {name: parse_overrides(given) for name, given in own.items()}
 
 
 def _refuse_decided(tree: Mapping[str, Any]) -> None:

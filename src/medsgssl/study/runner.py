@@ -7,13 +7,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
 from medsgssl.errors import ConfigError, MedsgsslError
 from medsgssl.pipeline.runner import run_method
 from medsgssl.runs.folder import RunFolder
+from medsgssl.runs.study_files import FAILURES_FILE, Failure, read_failures
 from medsgssl.study.launcher import Job, Launcher, last_lines, log_path
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.planning import fix_primary_diseases
@@ -23,8 +24,6 @@ from medsgssl.utils.io import read_json, write_json
 from medsgssl.utils.locks import exclusive
 from medsgssl.utils.progress import new_console
 from medsgssl.utils.system import rank
-
-FAILURES_FILE = "failures.json"
 
 Status = Literal["done", "skipped", "failed", "blocked"]
 OnRunEnd = Callable[[RunFolder], object]
@@ -262,10 +261,10 @@ class _Work:
             self._say(f"{state}: {name} ({duration(time.monotonic() - begun)})")
         return bool(ended)
 
-    def _read_failure(self, name: str, status: int) -> dict[str, str]:
+    def _read_failure(self, name: str, status: int) -> Failure:
         path = _failure_path(self._folder, name)
         if path.is_file():
-            failure: dict[str, str] = read_json(path)
+            failure: Failure = read_json(path)
             path.unlink()
             return failure
         # It could not say why: killed, or ended before the run began.
@@ -274,7 +273,7 @@ class _Work:
         log = log_path(self._folder, name)
         return _failure(f"its process was ended {how}{hint}; log: {log}", last_lines(log, 20))
 
-    def _end(self, outcome: Outcome, failure: dict[str, str] | None = None) -> None:
+    def _end(self, outcome: Outcome, failure: Failure | None = None) -> None:
         self._outcomes[outcome.name] = outcome
         if failure is None:
             self._failures.pop(outcome.name, None)
@@ -295,12 +294,6 @@ def _failure_path(folder: Path, name: str) -> Path:
     return folder / "logs" / f"{name}.failure.json"
 
 
-def _failure(problem: str, trace: str = "") -> dict[str, str]:
+def _failure(problem: str, trace: str = "") -> Failure:
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"problem": problem, "when": when, "traceback": trace}
-
-
-def read_failures(folder: Path) -> dict[str, Any]:
-    """Return ``problem``, ``when`` and ``traceback`` of every run that failed last, by its name."""
-    path = folder / FAILURES_FILE
-    return dict(read_json(path)) if path.is_file() else {}

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from medsgssl.runs.folder import RunFolder, StageName
-from medsgssl.runs.stage_records import read_stage_records
+from medsgssl.runs.stage_files import read_stage_records
+from medsgssl.runs.study_files import Failure, read_failures
 from medsgssl.study.launcher import STARTED, last_lines, log_path
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
-from medsgssl.study.runner import is_complete, read_failures
+from medsgssl.study.runner import is_complete
 from medsgssl.utils.locks import LockOwner, lock_holder
 
 State = Literal["complete", "running", "failed", "interrupted", "waiting"]
@@ -78,7 +79,7 @@ def study_status(folder: Path) -> StudyStatus:
 
 
 def _status(
-    plan: StudyPlan, folder: Path, planned: PlannedRun, failures: dict[str, dict[str, str]]
+    plan: StudyPlan, folder: Path, planned: PlannedRun, failures: dict[str, Failure]
 ) -> RunStatus:
     name, run = planned.name, run_folder(folder, planned.name)
     if is_complete(run, planned):

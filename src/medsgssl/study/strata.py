@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.paths import cache_place
+from medsgssl.data.mask_cache import mask_identity
+from medsgssl.data.paths import dataset_cache
 from medsgssl.errors import DataError, MedsgsslError
 from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
 from medsgssl.evaluation.multiplicity import holm
@@ -21,7 +22,6 @@ from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import Chosen, PointEstimate, ResampledTestSet
-from medsgssl.utils.io import fingerprint
 
 _THIRDS = ("low", "middle", "high")
 
@@ -219,9 +219,9 @@ def quality_parts(quality: Floats) -> dict[str, Chosen]:
     if usable.any():
         edges = np.quantile(quality[usable], [1 / 3, 2 / 3])
         third = np.searchsorted(edges, quality, side="left")
-        found = {name: usable & (third == n) for n, name in enumerate(_THIRDS)}
-        if found["low"].any() and found["high"].any():
-            parts |= {name: rows for name, rows in found.items() if rows.any()}
+        thirds = {name: usable & (third == n) for n, name in enumerate(_THIRDS)}
+        if thirds["low"].any() and thirds["high"].any():
+            parts |= {name: rows for name, rows in thirds.items() if rows.any()}
     return parts
 
 
@@ -232,7 +232,7 @@ def mask_quality(run: FinishedRun) -> Mapping[str, float]:
     names, or in the folder that the run was given.
 
     Raises:
-        ConfigError: The cache cannot be told.
+        ConfigError: The cache folder is not known.
         MaskError: A store is damaged.
         DataError: There is none that the run's masks came from.
     """
@@ -244,11 +244,11 @@ def mask_quality(run: FinishedRun) -> Mapping[str, float]:
         raise DataError(f"{run.name} looked at no mask", "name a run with masks")
     for folder in _stores(run, source):
         store = MaskStore.open(folder)
-        if fingerprint([store.fingerprint, None, None]) == masks["identity"]:
+        if mask_identity(store) == masks["identity"]:
             table = store.summary
             return dict(zip(table["image_id"], table["quality"].astype(float), strict=True))
     raise DataError(
-        f"the mask store of {run.name} is no longer in the cache ({_place(run) / 'masks'})",
+        f"the mask store of {run.name} is no longer in the cache ({_cache_of(run) / 'masks'})",
         "draw its masks again: run its data stage",
     )
 
@@ -256,9 +256,9 @@ def mask_quality(run: FinishedRun) -> Mapping[str, float]:
 def _stores(run: FinishedRun, source: str) -> Sequence[Path]:
     if (Path(source) / "store.json").is_file():
         return [Path(source)]
-    return [path.parent for path in sorted((_place(run) / "masks").glob("*/store.json"))]
+    return [path.parent for path in sorted((_cache_of(run) / "masks").glob("*/store.json"))]
 
 
-def _place(run: FinishedRun) -> Path:
+def _cache_of(run: FinishedRun) -> Path:
     kept = {name: run.settings.get(f"data.{name}") for name in ("root", "cache_dir")}
-    return cache_place(DataSettings.model_validate(kept))
+    return dataset_cache(DataSettings.model_validate(kept))

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medsgssl.data.catalog import Catalog
-from medsgssl.data.folds import fold_of_patients
 from medsgssl.data.labels import label_array
+from medsgssl.data.splits import fold_of_patients
 from medsgssl.data.stratify import patient_labels
 from medsgssl.evaluation.few_patients import MIN_PATIENTS, MIN_PATIENTS_PER_FOLD, count_patients
 

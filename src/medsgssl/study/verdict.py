@@ -176,8 +176,8 @@ def method_verdicts(
 
 def _sentence(label: str, parts: Sequence[Verdict], bench: ResampledTestSet) -> str:
     against = parts[0].comparison.against.label
-    told = "; ".join(_part(part, bench, first=part is parts[0]) for part in parts)
-    return f"{label} against {against}: {told}."
+    differences = "; ".join(_part(part, bench, first=part is parts[0]) for part in parts)
+    return f"{label} against {against}: {differences}."
 
 
 def _part(part: Verdict, bench: ResampledTestSet, first: bool) -> str:
@@ -231,13 +231,13 @@ def anatomy(verdict: Verdict, comparisons: Sequence[Comparison], bench: Resample
     tests = [item for item in comparisons if item.kind == "masks" and item.arm is arm]
     if not tests:
         return "No mask control was run, so no gain may be attributed to anatomy."
-    told = ", ".join(f"{_controls(item.against)} {signed(item.mean.value)}" for item in tests)
+    gains = ", ".join(f"{_controls(item.against)} {signed(item.mean.value)}" for item in tests)
     if verdict.word != "helps":
         return (
-            f"Against masks without anatomy: {told}; not tested, because no gain over the control "
+            f"Against masks without anatomy: {gains}; not tested, because no gain over the control "
             "is shown."
         )
-    told = ", ".join(
+    gains = ", ".join(
         f"{_controls(item.against)} {signed(item.mean.value)} "
         f"({format_interval(item.mean.interval)})"
         for item in tests
@@ -248,7 +248,7 @@ def anatomy(verdict: Verdict, comparisons: Sequence[Comparison], bench: Resample
     )
     end = "so the anatomy itself helps" if beaten else "so no gain may be attributed to anatomy"
     level = percent(bench.level)
-    return f"Against masks without anatomy, each tested at {level}: {told}; {end}."
+    return f"Against masks without anatomy, each tested at {level}: {gains}; {end}."
 
 
 def _controls(arm: Arm) -> str:

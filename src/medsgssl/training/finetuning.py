@@ -20,15 +20,15 @@ from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.weights import load_weights, weights_identity
 from medsgssl.runs.weights_header import WeightsHeader
+from medsgssl.training.checkpoint import ModelCheckpoint
 from medsgssl.training.distributed import device_count, launch
 from medsgssl.training.knn import fit_knn
 from medsgssl.training.linear_probe import fit_linear_probe
-from medsgssl.training.model_checkpoint import ModelCheckpoint
-from medsgssl.training.seeding import seed_step
 from medsgssl.training.selection import selection_rule
 from medsgssl.training.stage import StageSpec
 from medsgssl.training.trainer import Trainer
 from medsgssl.utils.progress import new_console
+from medsgssl.utils.rng import seed_step
 
 
 def labeled_rows(config: Config, source: ImageMaskDataset) -> NDArray[np.int64]:

@@ -23,12 +23,12 @@ from medsgssl.training.distributed import launch
 from medsgssl.training.knn import KNNProbe
 from medsgssl.training.lr_schedule import auto_pretrain_lr
 from medsgssl.training.monitors import chance_warnings, epoch_warnings
-from medsgssl.training.seeding import seed_step
 from medsgssl.training.stage import StageSpec
 from medsgssl.training.trainer import Trainer
 from medsgssl.training.view_gallery import Gallery
 from medsgssl.utils.io import write_json
 from medsgssl.utils.progress import new_console
+from medsgssl.utils.rng import seed_step
 
 
 @dataclass

@@ -20,10 +20,10 @@ from medsgssl.training.display import TrainingDisplay
 from medsgssl.training.distributed import device_count, on_cpu
 from medsgssl.training.lr_schedule import lr_factor
 from medsgssl.training.optim import build_optimizer, set_modes
-from medsgssl.training.seeding import seed_step
 from medsgssl.training.stage import StageSpec
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.utils.interrupts import StopRequested, deferred, requested
+from medsgssl.utils.rng import seed_step
 from medsgssl.utils.system import loader_workers
 
 # Loss and gradients are checked this often; more would make the device wait for the host.

@@ -17,11 +17,10 @@ from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
-from medsgssl.masks.overlay import draw_overlay
+from medsgssl.masks.overlay import draw_overlay, overlay_heatmap
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
-from medsgssl.training.seeding import seed_step
-from medsgssl.utils.heatmap import overlay_heatmap
+from medsgssl.utils.rng import seed_step
 
 _SIDE = 160
 

@@ -49,9 +49,9 @@ class RandomCrop(CropRule):
         """Return a crop whose area share and aspect lie in the ranges of the settings."""
         side = mask.shape[0]
         width, height = draw_shape(self.augment, side, rng)
-        place = rng.random(2)
-        x = (width - 1) / 2 + place[0] * (side - width)
-        y = (height - 1) / 2 + place[1] * (side - height)
+        position = rng.random(2)
+        x = (width - 1) / 2 + position[0] * (side - width)
+        y = (height - 1) / 2 + position[1] * (side - height)
         rotation, flip = draw_pose(self.augment, rng)
         return Crop(x, y, width, height, rotation, flip)
 

@@ -94,9 +94,9 @@ class AroundLungBox(CropRule):
         """Return a window that lies inside the box before it is rotated."""
         box = self.box.draw(mask, quality, rng)
         side = math.sqrt(rng.uniform(*self.augment.scale)) * box.width
-        place = (rng.random(2) - 0.5) * (box.width - side)
+        position = (rng.random(2) - 0.5) * (box.width - side)
         rotation, flip = draw_pose(self.augment, rng)
-        return Crop(box.x + place[0], box.y + place[1], side, side, rotation, flip)
+        return Crop(box.x + position[0], box.y + position[1], side, side, rotation, flip)
 
 
 @dataclass(frozen=True)
@@ -158,18 +158,18 @@ class LungCrop(CropRule):
         x0, y0 = int(offset[0] * free), int(offset[1] * free)
         bands = sums[y0 + width :: step] - sums[y0 : size + 1 - width : step]
         lung = bands[:, x0 + width :: step] - bands[:, x0 : size + 1 - width : step]
-        places = np.flatnonzero(lung >= needed)
-        if len(places):
-            for place in (places[int(choice * len(places))], lung.argmax()):
-                row, column = divmod(int(place), lung.shape[1])
+        positions = np.flatnonzero(lung >= needed)
+        if len(positions):
+            for position in (positions[int(choice * len(positions))], lung.argmax()):
+                row, column = divmod(int(position), lung.shape[1])
                 yield x0 + column * step, y0 + row * step
 
     def _fulfilled(self, mask: UInt8, crop: Crop) -> bool:
         view = warp_mask(mask, crop.affine(self.view_size), self.view_size)
-        shown = cv2.countNonZero(view)
+        inside = cv2.countNonZero(view)
         if self.cover_of == "crop":
-            return shown >= self.cover * self.view_size**2
-        share = shown / self.view_size**2
+            return inside >= self.cover * self.view_size**2
+        share = inside / self.view_size**2
         return share * crop.width * crop.height >= self.cover * cv2.countNonZero(mask)
 
 

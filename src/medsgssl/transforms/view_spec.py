@@ -57,7 +57,7 @@ def make_view(
         spec: What to render.
         size: Side of the view in pixels.
         key: (seed, epoch, image key, view number): the only source of randomness.
-        out: Where to write image and mask; new memory, which is dear, when not given.
+        out: Where to write image and mask; allocated when not given, which costs time.
     """
     seed, *counters = key
     rng = generator(seed, "views", *counters)

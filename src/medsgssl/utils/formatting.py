@@ -59,8 +59,8 @@ def words(name: str) -> str:
 
 def join_names(texts: Sequence[str], most: int = 14) -> str:
     """Write texts with commas; of more than ``most`` the rest is only counted."""
-    shown = ", ".join(texts[:most])
-    return f"{shown} and {len(texts) - most} more" if len(texts) > most else shown
+    listed = ", ".join(texts[:most])
+    return f"{listed} and {len(texts) - most} more" if len(texts) > most else listed
 
 
 def signed(value: float | None, digits: int = 3) -> str:

@@ -1,6 +1,6 @@
 """Counter-based randomness: every draw is a pure function of named seeds.
 
-No generator state is carried from step to step. The augmentation of one view depends only on
+No generator state is kept from step to step. The augmentation of one view depends only on
 (seed, purpose, epoch, image, view); the order of an epoch only on (seed, purpose, epoch). So a
 resumed run continues exactly, and the number of workers or processes changes nothing.
 
@@ -54,3 +54,17 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     # The first word is Philox's own position; the named counters fill the other three.
     words = [0, *counters, *([0] * (3 - len(counters)))]
     return np.random.Generator(np.random.Philox(key=key, counter=np.array(words, dtype=np.uint64)))
+
+
+def seed_step(seed: int, stage: str, step: int, rank: int) -> None:
+    """Seed torch for one step, so that drop-out and hidden blocks do not depend on the past.
+
+    Args:
+        seed: The run's seed.
+        stage: Name of the random stream, e.g. ``pretrain``.
+        step: Number of the step.
+        rank: This process.
+    """
+    import torch  # noqa: PLC0415 - the rest of this module works without it
+
+    torch.manual_seed(stable_hash(seed, stage, step, rank) % 2**63)

@@ -69,8 +69,8 @@ def test_lateral_views_are_set_aside_and_counted(tmp_path: Path) -> None:
     settings = DataSettings(root=chexpert(tmp_path), split="train")
     catalog = build_catalog(settings)
     assert catalog.table["status"].tolist() == ["ok", "ok", "lateral", "ok"]
-    assert catalog.facts["files"]["lateral"] == 1
-    assert any("lateral" in text for text in catalog.facts["warnings"])
+    assert catalog.summary["files"]["lateral"] == 1
+    assert any("lateral" in text for text in catalog.summary["warnings"])
     assert set(catalog.table["split"]) == {"train"}
 
 

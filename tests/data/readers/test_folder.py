@@ -40,7 +40,7 @@ def test_a_folder_says_that_it_has_no_labels(tmp_path: Path) -> None:
     _images(tmp_path, "a.png")
     rows = find_source(tmp_path).rows()
     assert rows.label_set == NO_LABELS
-    assert rows.facts["label_revision"] == "none"
+    assert rows.summary["label_revision"] == "none"
 
 
 def test_two_files_with_one_id_are_an_error(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_ages_in_dicom_form_are_read_and_impossible_ones_are_set_missing(tmp_pat
     rows = find_source(tmp_path).rows()
     assert rows.table["age"].dtype == "Int16"
     assert rows.table["age"].fillna(-1).tolist() == [58, 0, -1, -1, -1, 120]
-    assert rows.facts["ages_set_missing"] == 2
+    assert rows.summary["ages_set_missing"] == 2
 
 
 def test_no_finding_is_no_label(tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_images_are_found_in_every_layout(tmp_path: Path) -> None:
 def test_label_revision_is_recorded_and_can_be_chosen(tmp_path: Path) -> None:
     for name in ("Data_Entry_2017_v2020.csv", NAME):
         _write(tmp_path, f"a.png,Mass,0,1,50,M,PA{REST}", name=name)
-    assert find_source(tmp_path).rows().facts["label_revision"] == "2017"
+    assert find_source(tmp_path).rows().summary["label_revision"] == "2017"
     chosen = find_source(tmp_path, DataSettings(labels="Data_Entry_2017_v2020.csv"))
-    assert chosen.rows().facts["label_revision"] == "v2020"
+    assert chosen.rows().summary["label_revision"] == "v2020"
     with pytest.raises(DataError, match="does not exist"):
         find_source(tmp_path, DataSettings(labels="other.csv"))
 

@@ -44,7 +44,7 @@ def mimic(root: Path) -> Path:
 def test_mimic_joins_studies_views_and_its_own_split(tmp_path: Path) -> None:
     catalog = build_catalog(DataSettings(root=mimic(tmp_path)))
     table = catalog.table
-    assert catalog.facts["source"] == "mimic-cxr-jpg"
+    assert catalog.summary["source"] == "mimic-cxr-jpg"
     assert catalog.label_set.names == ("No Finding", "Edema", "Atelectasis")
     assert table["patient_id"].nunique() == 4
     assert table["split"].tolist() == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
@@ -133,9 +133,9 @@ def test_folders_of_classes_keep_their_own_splits(tmp_path: Path) -> None:
     catalog = build_catalog(DataSettings(root=tmp_path))
     assert catalog.label_set.names == ("PNEUMONIA",)
     assert catalog.label_set.negative == "NORMAL"
-    assert catalog.facts["split"]["kind"] == "own"
-    assert catalog.facts["splits"]["test"]["positives"] == {"PNEUMONIA": 6}
-    assert catalog.facts["labels"] == {"PNEUMONIA": 18, "NORMAL": 18}
+    assert catalog.summary["split"]["kind"] == "own"
+    assert catalog.summary["splits"]["test"]["positives"] == {"PNEUMONIA": 6}
+    assert catalog.summary["labels"] == {"PNEUMONIA": 18, "NORMAL": 18}
 
 
 def test_patients_of_own_splits_are_kept_apart_with_a_word(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_patients_of_own_splits_are_kept_apart_with_a_word(tmp_path: Path) -> No
         write_images(tmp_path, f"{split}/NORMAL/1.png", f"{split}/TB/2.png")
     catalog = build_catalog(DataSettings(root=tmp_path))
     assert catalog.table["patient_id"].nunique() == 6
-    assert any("2 patients by name are in more than one" in w for w in catalog.facts["warnings"])
+    assert any("2 patients by name are in more than one" in w for w in catalog.summary["warnings"])
 
 
 def test_folders_are_classes_only_where_that_is_plain_or_asked_for(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_an_archive_of_medmnist_gives_pixels_and_its_own_split(tmp_path: Path) -
     settings = DataSettings(root=tmp_path, cache_dir=tmp_path / "cache")
     catalog = build_catalog(settings)
     table = catalog.table
-    assert catalog.facts["source"] == "medmnist"
+    assert catalog.summary["source"] == "medmnist"
     assert catalog.label_set.names == NIH.names
     assert (table["status"] == "ok").all()
     assert table["split"].value_counts().to_dict() == {"train": 6, "test": 4, "val": 3}

@@ -14,7 +14,7 @@ from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import build_catalog
 from medsgssl.data.readers import registry
 from medsgssl.data.readers.patients import patients_of_paths
-from medsgssl.data.readers.scan import scan
+from medsgssl.data.readers.scan import scan_folder
 from tests.data.readers.files import write_images, write_lines
 
 
@@ -26,7 +26,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
     (tmp_path / "store/back").symlink_to(tmp_path / "store")
     (data / "here/up").symlink_to(data)
     (data / "broken.png").symlink_to(tmp_path / "absent.png")
-    found = scan(data)
+    found = scan_folder(data)
     assert [file.path for file in found.images] == ["here/c.png", "there/a.png", "there/sub/b.png"]
     assert found.skipped == {
         "a link to a file that does not exist": ["broken.png"],
@@ -39,7 +39,7 @@ def test_content_decides_and_what_is_not_read_is_counted(tmp_path: Path) -> None
     write_images(tmp_path, "._a.png", "__MACOSX/a.png", ".hidden/a.png")
     write_lines(tmp_path / "notes.doc", ["no image"])
     write_lines(tmp_path / "readme.txt", ["no image"])
-    found = scan(tmp_path)
+    found = scan_folder(tmp_path)
     assert [f.path for f in found.images] == [
         "IM0001",
         "a.png",
@@ -49,7 +49,7 @@ def test_content_decides_and_what_is_not_read_is_counted(tmp_path: Path) -> None
         "e.xyz",
     ]
     assert found.others == {".doc": 1, ".txt": 1}
-    warnings = build_catalog(DataSettings(root=tmp_path, split="train")).facts["warnings"]
+    warnings = build_catalog(DataSettings(root=tmp_path, split="train")).summary["warnings"]
     assert warnings == ["1 files are no images and are not read: 1 .doc"]
 
 
@@ -58,7 +58,7 @@ def test_names_that_are_not_utf8_are_passed_over_and_named(tmp_path: Path) -> No
     write_images(tmp_path, "a.png")
     os.rename(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xff.png")  # noqa: PTH104
     write_images(tmp_path, "b.png")
-    found = scan(tmp_path)
+    found = scan_folder(tmp_path)
     assert [file.path for file in found.images] == ["b.png"]
     assert found.skipped == {"the name is not UTF-8": ["\\udcff.png"]}
 
@@ -84,13 +84,13 @@ def test_patients_of_published_layouts(path: str, patient: str) -> None:
 
 def test_few_patients_are_questioned_and_the_rule_is_shown(tmp_path: Path) -> None:
     write_images(tmp_path, *(f"scan1_{n}.png" for n in range(40)))
-    facts = build_catalog(DataSettings(root=tmp_path, split="train")).facts
-    assert facts["patients"]["patients"] == 1
-    assert facts["patients"]["images"] == 40
-    assert "only 1 patients in 40 images" in facts["warnings"][0]
-    assert "data.patient_pattern" in facts["warnings"][0]
+    summary = build_catalog(DataSettings(root=tmp_path, split="train")).summary
+    assert summary["patients"]["patients"] == 1
+    assert summary["patients"]["images"] == 40
+    assert "only 1 patients in 40 images" in summary["warnings"][0]
+    assert "data.patient_pattern" in summary["warnings"][0]
     settings = DataSettings(root=tmp_path, split="train", patient_pattern=r"_(\d+)\.")
-    assert build_catalog(settings).facts["patients"]["patients"] == 40
+    assert build_catalog(settings).summary["patients"]["patients"] == 40
 
 
 def test_an_absent_column_is_reported_with_its_count(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_an_absent_column_is_reported_with_its_count(tmp_path: Path) -> None:
     header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,View Position"
     write_lines(tmp_path / "Data_Entry_2017.csv", [header, *lines])
     catalog = build_catalog(DataSettings(root=tmp_path, split="random"))
-    assert catalog.facts["files"]["usable"] == 8
-    assert "no column for sex: 8 values are missing" in catalog.facts["warnings"]
+    assert catalog.summary["files"]["usable"] == 8
+    assert "no column for sex: 8 values are missing" in catalog.summary["warnings"]
 
 
 PLUGIN = """
@@ -151,8 +151,8 @@ def test_another_package_adds_a_layout_in_one_file(
         catalog = build_catalog(DataSettings(root=data))
     finally:
         registry.readers.cache_clear()
-    assert catalog.facts["source"] == "letters"
-    assert catalog.facts["labels"] == {"vowel": 2, "No Finding": 6}
+    assert catalog.summary["source"] == "letters"
+    assert catalog.summary["labels"] == {"vowel": 2, "No Finding": 6}
 
 
 def test_catalog_and_readers_never_import_torch() -> None:

@@ -46,18 +46,18 @@ def test_unknown_labels_are_missing_and_counted(tmp_path: Path) -> None:
     settings = DataSettings(root=tmp_path, labels="labels.csv", split="random")
     catalog = build_catalog(settings)
     assert catalog.label_set.uncertain
-    assert catalog.facts["unknown_labels"] == {"Opacity": 6}
+    assert catalog.summary["unknown_labels"] == {"Opacity": 6}
     zeros = build_catalog(settings.model_copy(update={"uncertain": "zeros"}))
     # A blank cell stays unknown: nobody said that it is uncertain.
-    assert zeros.facts["unknown_labels"] == {"Opacity": 3}
+    assert zeros.summary["unknown_labels"] == {"Opacity": 3}
     assert catalog.fingerprint != zeros.fingerprint
 
 
 def test_an_absolute_path_of_the_table_is_read_and_shown(tmp_path: Path) -> None:
     write_images(tmp_path / "data", "a.png")
     path = write_lines(tmp_path / "elsewhere/t.csv", [HEADER, "a.png,1,0,1,0"])
-    facts = find_source(tmp_path / "data", DataSettings(labels=str(path))).rows().facts
-    assert facts["labels_file"] == str(path)
+    summary = find_source(tmp_path / "data", DataSettings(labels=str(path))).rows().summary
+    assert summary["labels_file"] == str(path)
 
 
 def test_column_settings_and_usual_names(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_column_settings_and_usual_names(tmp_path: Path) -> None:
     table = rows_of(tmp_path, *lines, header=header, patient_column="who")
     assert table["patient_id"].tolist() == ["p1", "p2"]
     found = find_source(tmp_path, DataSettings(labels="labels.csv")).rows()
-    assert found.facts["columns"]["not_understood"] == {"age": 1}
-    assert found.facts["columns"]["not_used"] == ["who", "site"]
+    assert found.summary["columns"]["not_understood"] == {"age": 1}
+    assert found.summary["columns"]["not_used"] == ["who", "site"]
     assert found.label_set.names == ("TB",)
     for settings in ({"image_column": "file"}, {"patient_column": "me"}, {"classes": ("Cat",)}):
         with pytest.raises(ConfigError, match=r"labels\.csv"):
@@ -85,8 +85,8 @@ def test_without_a_patient_column_the_rule_is_told_and_can_be_set(tmp_path: Path
     lines = ("siteA-007-1.png,1", "siteB-007-2.png,0")
     table = rows_of(tmp_path, *lines, header="image,TB", patient_pattern=r"-(\d+)-")
     assert table["patient_id"].tolist() == ["007", "007"]
-    facts = find_source(tmp_path, DataSettings(labels="labels.csv")).rows().facts
-    assert "no column of patients" in facts["remarks"][0]
+    summary = find_source(tmp_path, DataSettings(labels="labels.csv")).rows().summary
+    assert "no column of patients" in summary["remarks"][0]
     with pytest.raises(DataError, match="finds no patient in"):
         rows_of(tmp_path, *lines, header="image,TB", patient_pattern="x9")
     with pytest.raises(ConfigError, match="not a regular expression"):
@@ -137,7 +137,7 @@ def test_a_split_column_is_the_data_sets_own_split(tmp_path: Path) -> None:
     write_lines(tmp_path / "labels.csv", ["image,patient,TB,split", *lines])
     catalog = build_catalog(DataSettings(root=tmp_path, labels="labels.csv"))
     assert catalog.table["split"].tolist() == ["train", "train", "val", "val", "test", "test"]
-    assert catalog.facts["split"]["kind"] == "own"
+    assert catalog.summary["split"]["kind"] == "own"
 
 
 def test_a_table_that_is_there_and_not_known_is_an_error_and_never_passed_over(

@@ -4,7 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from medsgssl.masks.recipes.anatomic.candidates import Box, Candidate, find_candidates, find_spine
+from medsgssl.masks.recipes.anatomic.candidates import (
+    Bounds,
+    Candidate,
+    find_candidates,
+    find_spine,
+)
 from medsgssl.masks.recipes.anatomic.frame import FrameParameters, make_frame
 from medsgssl.masks.recipes.anatomic.orientation import TURNS
 from medsgssl.masks.recipes.anatomic.outline import (
@@ -17,11 +22,11 @@ from medsgssl.masks.recipes.anatomic.outline import (
 )
 from medsgssl.masks.recipes.anatomic.pairing import PairParameters, pair_up
 from medsgssl.masks.recipes.anatomic.recipe import PARAMETERS, trace
-from medsgssl.masks.recipes.anatomic.refine import RefineParameters, refine
+from medsgssl.masks.recipes.anatomic.refine import RefineParameters, refine_outlines
 from medsgssl.masks.recipes.anatomic.template import POINTS, place_template
 from medsgssl.report.mask_pages import step_figures
 
-BOXES = (Box(10, 10, 40, 75), Box(56, 10, 86, 75))
+BOXES = (Bounds(10, 10, 40, 75), Bounds(56, 10, 86, 75))
 FINE = FrameParameters().fine
 SCALE = FINE / FrameParameters().coarse
 
@@ -70,7 +75,7 @@ def candidate(score, box):
 
 
 def test_pairing_prefers_lungs_that_match_and_mirrors_a_missing_one():
-    good, odd = candidate(-2.0, BOXES[1]), candidate(-1.0, Box(56, 50, 86, 90))
+    good, odd = candidate(-2.0, BOXES[1]), candidate(-1.0, Bounds(56, 50, 86, 90))
     left = candidate(-1.0, BOXES[0])
     pair = pair_up(([left], [odd, good]), 48, (96, 96), PairParameters())
     assert pair.chosen == (left, good)
@@ -134,7 +139,7 @@ def test_refinement_returns_to_the_borders_it_was_moved_from(drawn_chest):
     moved = (outlines - FINE / 2) * [1.06, 0.95] + [FINE / 2 + 4, FINE / 2 - 4]
     start = fill(moved, (FINE, FINE))
     evidence = cv2.resize(lungs.astype(np.uint8), (96, 96)) > 0
-    refined = refine(frame, moved, evidence, RefineParameters())
+    refined = refine_outlines(frame, moved, evidence, RefineParameters())
     found = fill(refined.outlines, (FINE, FINE))
 
     def overlap(mask):

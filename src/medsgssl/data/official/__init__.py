@@ -1,4 +1,4 @@
-"""The patients of the official NIH split, carried with the package (see README.md beside it)."""
+"""The patients of the official NIH split, bundled with the package (see README.md beside it)."""
 
 from __future__ import annotations
 

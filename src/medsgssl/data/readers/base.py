@@ -28,7 +28,7 @@ class SourceRows:
         table: One row per image: ``image_id``, ``path`` (relative to the root, ``""`` where the
             file is missing), ``patient_id``, ``age``, ``sex``, ``view_position``, ``follow_up`` and
             the labels (nullable ``Int8``: 0, 1 or missing), typed as in the catalog.
-        facts: Remarks on the labels; always ``label_revision`` (``"none"`` where there are none).
+        summary: Remarks on the labels; always ``label_revision`` (``"none"`` where there are none).
         label_set: Names the columns of the labels.
         lists: Image ids of the list files by part (``"trainval"``, ``"test"``), or ``None``.
         own_split: Split of each row that the data set itself gives: ``train``, ``val``, ``test``
@@ -36,7 +36,7 @@ class SourceRows:
     """
 
     table: pd.DataFrame
-    facts: LabelsSummary
+    summary: LabelsSummary
     label_set: LabelSet = NO_LABELS
     lists: dict[str, ListFile] | None = None
     own_split: pd.Series | None = None

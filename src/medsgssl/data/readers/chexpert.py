@@ -12,10 +12,10 @@ from typing import Self
 
 import pandas as pd
 
-from medsgssl.data.labels import NO_LABELS
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.labels import NO_LABELS, LabelSet
 from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
-from medsgssl.data.readers.columns import check_names, describe_images
-from medsgssl.data.readers.observations import OBSERVATIONS, observation_labels
+from medsgssl.data.readers.columns import binary_labels, check_names, describe_images
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import ImageFile, image_frame, path_id
 from medsgssl.data.readers.tables import TextTable, read_header, read_text_table
@@ -25,6 +25,23 @@ from medsgssl.utils.io import file_hash
 
 _TABLES = ("train.csv", "valid.csv", "test.csv")
 _REQUIRED = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
+#: The observations of the CheXpert labeler; MIMIC-CXR-JPG is labeled by them too.
+OBSERVATIONS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
 
 
 class ChexpertReader(Reader):
@@ -70,16 +87,16 @@ class ChexpertReader(Reader):
         table = TextTable(self.inputs[0], text, tables[0].lines)
         if len(tables) == 1:
             table = tables[0]
-        places = [_place(part, row) for part in tables for row in range(len(part.text))]
-        names = pd.Series(["_".join(place) for place in places], dtype="str")
-        patients = pd.Series([place[1] for place in places], dtype="str")
+        path_parts = [_path_parts(part, row) for part in tables for row in range(len(part.text))]
+        names = pd.Series(["_".join(parts) for parts in path_parts], dtype="str")
+        patients = pd.Series([parts[1] for parts in path_parts], dtype="str")
         start = 0
         for part in tables:
             check_names(names.iloc[start : start + len(part.text)], part)
             start += len(part.text)
         lateral = text["Frontal/Lateral"].str.lower() == "lateral"
         positions = text["AP/PA"].mask(lateral, "LATERAL")
-        described, summary = describe_images(
+        described, column_summary = describe_images(
             TextTable(self.inputs[0], text.assign(view_position=positions), table.lines),
             {"age": "Age", "sex": "Sex", "view_position": "view_position"},
         )
@@ -90,15 +107,15 @@ class ChexpertReader(Reader):
                 "patient_id": patients,
             }
         )
-        facts: LabelsSummary = {
+        summary: LabelsSummary = {
             "label_revision": "none",
-            "ages_set_missing": summary["not_understood"].get("age", 0),
+            "ages_set_missing": column_summary["not_understood"].get("age", 0),
             "patients": summarize_patients(
                 patients,
                 "the folder patientNNNNN of the paths",
                 (names.iloc[-1], patients.iloc[-1]),
             ),
-            "columns": summary,
+            "columns": column_summary,
         }
         label_set = NO_LABELS
         frame = pd.concat([frame, described], axis=1)
@@ -107,17 +124,17 @@ class ChexpertReader(Reader):
             label_set = parts[0][1]
             values = pd.concat([labels for labels, _ in parts], ignore_index=True)
             frame = pd.concat([frame, values[list(label_set.names)]], axis=1)
-            facts["label_revision"] = self.folder.settings.uncertain
-            facts["labels_file"] = ", ".join(path.name for path in self.inputs)
-            facts["labels_hash"] = " ".join(file_hash(path) for path in self.inputs)
-        return SourceRows(frame, facts, label_set, own_split=self._own_split(places))
+            summary["label_revision"] = self.folder.settings.uncertain
+            summary["labels_file"] = ", ".join(path.name for path in self.inputs)
+            summary["labels_hash"] = " ".join(file_hash(path) for path in self.inputs)
+        return SourceRows(frame, summary, label_set, own_split=self._own_split(path_parts))
 
-    def _own_split(self, places: list[tuple[str, ...]]) -> pd.Series | None:
+    def _own_split(self, path_parts: list[tuple[str, ...]]) -> pd.Series | None:
         names = {path.stem for path in self.inputs}
         if len(names) < 2 or "train" not in names:
             return None
         part = {"train": "train", "valid": "val" if "test" in names else "test", "test": "test"}
-        return pd.Series([part[place[0]] for place in places], dtype="str")
+        return pd.Series([part[parts[0]] for parts in path_parts], dtype="str")
 
 
 def _read(path: Path) -> TextTable:
@@ -136,7 +153,7 @@ def _from_part(path: str) -> tuple[str, ...] | None:
     return parts[start:]
 
 
-def _place(table: TextTable, row: int) -> tuple[str, ...]:
+def _path_parts(table: TextTable, row: int) -> tuple[str, ...]:
     name = table.text["Path"].iloc[row]
     parts = _from_part(name)
     if parts is None:
@@ -145,3 +162,23 @@ def _place(table: TextTable, row: int) -> tuple[str, ...]:
             "give the table as CheXpert released it; images may not lie outside the data folder",
         )
     return parts
+
+
+def observation_labels(
+    table: TextTable, settings: DataSettings, name: str
+) -> tuple[pd.DataFrame, LabelSet]:
+    """Read the observations that a table holds, or those of ``data.classes``.
+
+    A blank cell means that the report does not mention the observation; as in the publication it is
+    taken for negative. What becomes of an uncertain one (-1) is ``data.uncertain``: ``ignore``
+    (U-Ignore), ``zeros`` (U-Zeros) or ``ones`` (U-Ones).
+
+    Raises:
+        DataError: A class is not there, or a cell holds no label.
+    """
+    wanted = settings.classes or tuple(
+        column for column in OBSERVATIONS if column in table.text.columns
+    )
+    table.require(wanted, f"name some of: {', '.join(OBSERVATIONS)}")
+    labels = binary_labels(table, wanted, settings.uncertain, blank=0.0)
+    return labels, LabelSet(name, wanted, settings.uncertain == "ignore", negative="")

@@ -47,7 +47,11 @@ class ClassFolderReader(Reader):
         asked = folder.settings.labels == BY_FOLDER
         if folder.table is not None or (folder.settings.labels and not asked):
             return None
-        classes = {place[1] for file in folder.scan.images if (place := _place(file.path))}
+        classes = {
+            split_and_class[1]
+            for file in folder.scan.images
+            if (split_and_class := _split_and_class(file.path))
+        }
         named = any(_NEGATIVE.fullmatch(name) for name in classes)
         if asked or (named and 2 <= len(classes) <= _MOST_CLASSES):
             if len(classes) < 2:
@@ -66,9 +70,9 @@ class ClassFolderReader(Reader):
 
     def rows(self) -> SourceRows:
         """Give one row per image below a class."""
-        places = [(file, place) for file in self.folder.scan.images
-                  if (place := _place(file.path))]  # fmt: skip
-        names = sorted({name for _, (_, name) in places})
+        labeled = [(file, split_and_class) for file in self.folder.scan.images
+                  if (split_and_class := _split_and_class(file.path))]  # fmt: skip
+        names = sorted({name for _, (_, name) in labeled})
         negative = next((name for name in names if _NEGATIVE.fullmatch(name)), "")
         classes = self.folder.settings.classes or tuple(n for n in names if n != negative)
         absent = [name for name in classes if name not in names]
@@ -77,12 +81,12 @@ class ClassFolderReader(Reader):
                 f"{self.root} has no folder of the class {absent[0]!r}",
                 f"name some of: {', '.join(names)}",
             )
-        paths = [file.path for file, _ in places]
+        paths = [file.path for file, _ in labeled]
         patients = patients_of_paths(
             [_below_class(path) for path in paths], self.folder.settings.patient_pattern
         )
         ids = patients.series()
-        split = pd.Series([split for _, (split, _) in places], dtype="str")
+        split = pd.Series([split for _, (split, _) in labeled], dtype="str")
         frame = pd.DataFrame(
             {
                 "image_id": [path_id(path) for path in paths],
@@ -94,22 +98,22 @@ class ClassFolderReader(Reader):
                 "follow_up": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
             }
         )
-        own = np.array([name for _, (_, name) in places])
+        assigned = np.array([name for _, (_, name) in labeled])
         for name in classes:
-            frame[name] = pd.Series((own == name).astype(np.int8), dtype="Int8")
-        facts: LabelsSummary = {"label_revision": "folders", "labels_file": "names of folders"}
+            frame[name] = pd.Series((assigned == name).astype(np.int8), dtype="Int8")
+        summary: LabelsSummary = {"label_revision": "folders", "labels_file": "names of folders"}
         has_split = {"train", "test"} <= set(split)
         if has_split and self.folder.settings.patient_pattern is None:
             frame["patient_id"], remark = _apart(frame["patient_id"], split)
-            facts["remarks"] = [remark] if remark else []
-        facts["patients"] = summarize_patients(
+            summary["remarks"] = [remark] if remark else []
+        summary["patients"] = summarize_patients(
             frame["patient_id"], patients.rule, (paths[-1], frame["patient_id"].iloc[-1])
         )
         label_set = LabelSet(self.name, classes, negative=negative)
-        return SourceRows(frame, facts, label_set, own_split=split if has_split else None)
+        return SourceRows(frame, summary, label_set, own_split=split if has_split else None)
 
 
-def _place(path: str) -> tuple[str, str] | None:
+def _split_and_class(path: str) -> tuple[str, str] | None:
     """Return split (or ``""``) and class of an image; None where it lies in no class."""
     folders = path.split("/")[:-1]
     if any(_MASK_FOLDER.fullmatch(folder) for folder in folders):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medsgssl.config.schema import UncertainLabels
 from medsgssl.data.labels import LabelSet
 from medsgssl.data.readers.base import is_plain_name
-from medsgssl.data.readers.tables import TextTable, shown
+from medsgssl.data.readers.tables import TextTable, list_some
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import ColumnSummary
 
@@ -244,7 +244,7 @@ def label_table_columns(table: TextTable, taken: Sequence[str]) -> tuple[list[st
                 f"{table.where(row)}: {table.text[name].iloc[row]!r} in the column {name!r} is no "
                 "label",
                 "write 0, 1, or leave the cell blank where it is unknown; or name the label "
-                f"columns with data.classes (this table has {shown(table.text.columns)})",
+                f"columns with data.classes (this table has {list_some(table.text.columns)})",
             )
         rest.append(str(name))
     return labels, rest

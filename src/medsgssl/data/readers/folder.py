@@ -52,5 +52,5 @@ class FolderReader(Reader):
                 "follow_up": unknown,
             }
         )
-        summary = summarize_patients(table["patient_id"], patients.rule, patients.example)
-        return SourceRows(table, {"label_revision": "none", "patients": summary})
+        patient_summary = summarize_patients(table["patient_id"], patients.rule, patients.example)
+        return SourceRows(table, {"label_revision": "none", "patients": patient_summary})

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medsgssl.data.labels import NIH, NO_FINDING, LabelSet
-from medsgssl.data.paths import cache_place
+from medsgssl.data.paths import dataset_cache
 from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.errors import DataError
@@ -49,14 +49,14 @@ class MedmnistReader(Reader):
         """
         if folder.table is not None:
             return cls(folder, (folder.table,)) if _is_archive(folder.table) else None
-        found = [path for path in sorted(folder.root.glob("*.npz")) if _is_archive(path)]
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
+        archives = [path for path in sorted(folder.root.glob("*.npz")) if _is_archive(path)]
+        if len(archives) > 1:
+            names = ", ".join(path.name for path in archives)
             raise DataError(
                 f"{folder.root} holds several archives: {names}",
-                f"choose one with data.labels={found[0].name}",
+                f"choose one with data.labels={archives[0].name}",
             )
-        return cls(folder, tuple(found)) if found else None
+        return cls(folder, tuple(archives)) if archives else None
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -101,9 +101,9 @@ class MedmnistReader(Reader):
                 "follow_up": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
             }
         )
-        for place, name in enumerate(names):
-            frame[name] = pd.Series(values[:, place].astype(np.int8), dtype="Int8")
-        facts: LabelsSummary = {
+        for index, name in enumerate(names):
+            frame[name] = pd.Series(values[:, index].astype(np.int8), dtype="Int8")
+        summary: LabelsSummary = {
             "label_revision": path.stem,
             "labels_file": path.name,
             "labels_hash": file_hash(path),
@@ -113,7 +113,7 @@ class MedmnistReader(Reader):
         }
         split = pd.Series(np.repeat(_PARTS, counts).tolist(), dtype="str")
         label_set = LabelSet(path.stem, names, negative=NO_FINDING)
-        return SourceRows(frame, facts, label_set, own_split=split)
+        return SourceRows(frame, summary, label_set, own_split=split)
 
     def _names(self, values: NDArray[np.generic]) -> tuple[str, ...]:
         wanted = self.folder.settings.classes
@@ -140,7 +140,7 @@ class MedmnistReader(Reader):
         status = path.stat()
         settings = self.folder.settings.model_copy(update={"root": self.root})
         identity = fingerprint([path.name, status.st_size, status.st_mtime_ns])
-        target = cache_place(settings) / f"images-{path.stem}-{identity}"
+        target = dataset_cache(settings) / f"images-{path.stem}-{identity}"
         if target.is_dir():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)

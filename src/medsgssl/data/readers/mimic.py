@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.chexpert import observation_labels
 from medsgssl.data.readers.columns import check_names, describe_images
-from medsgssl.data.readers.observations import observation_labels
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import image_frame
 from medsgssl.data.readers.tables import TextTable, read_text_table
@@ -85,7 +85,7 @@ class MimicReader(Reader):
             raise DataError(f"{labels_path} has a study twice", "fetch the table again")
         study_ids = metadata.text["study_id"]
         unlabeled = int((~study_ids.isin(values.index)).sum())
-        described, summary = describe_images(
+        described, column_summary = describe_images(
             metadata, {"age": None, "sex": None, "view_position": metadata.column("view_position")}
         )
         patients = metadata.text["subject_id"]
@@ -97,7 +97,7 @@ class MimicReader(Reader):
             }
         )
         matched = values.reindex(study_ids).reset_index(drop=True)
-        facts: LabelsSummary = {
+        summary: LabelsSummary = {
             "label_revision": f"{labels_path.name.split('-')[-1].split('.')[0]}, "
             f"{self.folder.settings.uncertain}",
             "labels_file": labels_path.name,
@@ -105,13 +105,13 @@ class MimicReader(Reader):
             "patients": summarize_patients(
                 patients, "the column subject_id", (names.iloc[-1], patients.iloc[-1])
             ),
-            "columns": summary,
+            "columns": column_summary,
         }
         if unlabeled:
-            facts["remarks"] = [f"{unlabeled:,} images belong to studies without labels"]
+            summary["remarks"] = [f"{unlabeled:,} images belong to studies without labels"]
         return SourceRows(
             pd.concat([frame, described, matched], axis=1),
-            facts,
+            summary,
             label_set,
             own_split=_own_split(rest[0], metadata) if rest else None,
         )
@@ -135,5 +135,5 @@ def _own_split(path: Path, metadata: TextTable) -> pd.Series:
             f"{table.where(row)}: unknown split {split.iloc[row]!r}",
             "write train, validate or test",
         )
-    found = split.reindex(metadata.text["dicom_id"]).reset_index(drop=True)
-    return found.fillna("").astype("str")
+    assigned = split.reindex(metadata.text["dicom_id"]).reset_index(drop=True)
+    return assigned.fillna("").astype("str")

@@ -69,9 +69,11 @@ class NihReader(Reader):
         """The image files by name; of files of one name that in the release's own folders."""
         chosen = []
         for files in self.folder.scan.by_name.values():
-            own = [file for file in files if file.path.startswith("images")]
+            released = [file for file in files if file.path.startswith("images")]
             # "images" before "images_001", as the copies that hold both mean it.
-            chosen.append(min(own or files, key=lambda file: (file.path.count("/"), file.path)))
+            chosen.append(
+                min(released or files, key=lambda file: (file.path.count("/"), file.path))
+            )
         return image_frame(chosen, [file.path.rpartition("/")[2] for file in chosen])
 
     def rows(self) -> SourceRows:
@@ -87,7 +89,7 @@ class NihReader(Reader):
         columns = {
             kind: table.column(kind) for kind in ("age", "sex", "view_position", "follow_up")
         }
-        described, summary = describe_images(table, columns)
+        described, column_summary = describe_images(table, columns)
         frame = pd.DataFrame(
             {
                 "image_id": names,
@@ -96,7 +98,7 @@ class NihReader(Reader):
             }
         )
         labels = joined_labels(table.text["Finding Labels"], NIH, table)
-        facts: LabelsSummary = {
+        summary: LabelsSummary = {
             "label_revision": REVISIONS.get(self.labels.name, "other"),
             "labels_file": _shown_path(self.labels, self.root),
             "other_labels_files": [
@@ -105,14 +107,14 @@ class NihReader(Reader):
                 if name != self.labels.name and (self.root / name).is_file()
             ],
             "labels_hash": file_hash(self.labels),
-            "ages_set_missing": summary["not_understood"].get("age", 0),
+            "ages_set_missing": column_summary["not_understood"].get("age", 0),
             "patients": summarize_patients(
                 patients, "the column Patient ID", (names.iloc[-1], patients.iloc[-1])
             ),
-            "columns": summary,
+            "columns": column_summary,
         }
         frame = pd.concat([frame, described, labels], axis=1)
-        return SourceRows(frame, facts, NIH, self._lists())
+        return SourceRows(frame, summary, NIH, self._lists())
 
     def _lists(self) -> dict[str, ListFile] | None:
         parts = {"trainval": TRAINVAL_LIST, "test": TEST_LIST}

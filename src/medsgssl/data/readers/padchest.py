@@ -77,7 +77,7 @@ class PadchestReader(Reader):
                 view_position != "", table.cells(table.column("view_position"))
             ),
         )
-        described, summary = describe_images(
+        described, column_summary = describe_images(
             TextTable(table.path, text, table.lines),
             {"age": "age", "sex": table.column("sex"), "view_position": "view_position"},
         )
@@ -88,16 +88,16 @@ class PadchestReader(Reader):
                 "patient_id": patients,
             }
         )
-        facts: LabelsSummary = {
+        summary: LabelsSummary = {
             "label_revision": "PadChest",
             "labels_file": self.inputs[0].name,
             "labels_hash": file_hash(self.inputs[0]),
             "patients": summarize_patients(
                 patients, "the column PatientID", (names.iloc[-1], patients.iloc[-1])
             ),
-            "columns": summary,
+            "columns": column_summary,
         }
-        return SourceRows(pd.concat([frame, described, labels], axis=1), facts, label_set)
+        return SourceRows(pd.concat([frame, described, labels], axis=1), summary, label_set)
 
 
 def _labels(table: TextTable, classes: tuple[str, ...]) -> tuple[pd.DataFrame, LabelSet]:
@@ -111,7 +111,7 @@ def _labels(table: TextTable, classes: tuple[str, ...]) -> tuple[pd.DataFrame, L
             f"{table.path} has no label {', '.join(absent) or 'at all'}",
             f"name some of: {', '.join(frequent[:20])}",
         )
-    numbers = {name: place for place, name in enumerate(chosen)}
+    numbers = {name: index for index, name in enumerate(chosen)}
     values = np.zeros((len(parsed), len(chosen)), np.int8)
     for row, names in enumerate(parsed):
         for name in names & numbers.keys():

@@ -12,8 +12,8 @@ from pathlib import Path
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.labels import NO_LABELS
 from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
-from medsgssl.data.readers.scan import Scan, scan
-from medsgssl.data.readers.tables import KNOWN_COLUMNS, read_header, shown
+from medsgssl.data.readers.scan import Scan, scan_folder
+from medsgssl.data.readers.tables import KNOWN_COLUMNS, list_some, read_header
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 
@@ -58,15 +58,15 @@ def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
     root, settings = root.absolute(), settings or DataSettings()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder", "give the folder of the data set with --data")
-    files = scan(root)
+    files = scan_folder(root)
     named = named_table(root, settings)
     folder = DataFolder(files, settings, named, _header_of(named))
     for reader in readers():
         if reader.name == "folder" and settings.labels != WITHOUT_LABELS:
             _refuse_tables(files)
-        found = reader.detect(folder)
-        if found is not None:
-            return found
+        source = reader.detect(folder)
+        if source is not None:
+            return source
     raise DataError(
         f"{root} holds no images and no known label table"
         + (f"; it holds {_other_files(files)}" if files.others else ""),
@@ -98,9 +98,9 @@ def named_table(root: Path, settings: DataSettings) -> Path | None:
 
 def without_labels(rows: SourceRows) -> SourceRows:
     """Return rows with their labels left out."""
-    facts: LabelsSummary = {**rows.facts, "label_revision": "none"}
+    summary: LabelsSummary = {**rows.summary, "label_revision": "none"}
     table = rows.table.drop(columns=list(rows.label_set.names))
-    return replace(rows, table=table, facts=facts, label_set=NO_LABELS)
+    return replace(rows, table=table, summary=summary, label_set=NO_LABELS)
 
 
 def _refuse_tables(files: Scan) -> None:
@@ -117,11 +117,12 @@ def _refuse_tables(files: Scan) -> None:
     if not tables:
         return
     columns = read_header(files.root / tables[0])
-    has = f" (its columns: {shown(columns)})" if columns else ""
+    has = f" (its columns: {list_some(columns)})" if columns else ""
     raise DataError(
         f"{files.root} holds the table {tables[0]}{has}, which is none of a known release",
         f"read it with data.labels={tables[0]}: it needs a column of images ("
-        f"{shown(KNOWN_COLUMNS['image'], 3)}), one of patients and one 0/1 column per class; or "
+        f"{list_some(KNOWN_COLUMNS['image'], 3)}), one of patients and one 0/1 column per class; "
+        "or "
         f"read the images without labels with data.labels={WITHOUT_LABELS}",
     )
 

@@ -76,7 +76,7 @@ class RsnaReader(Reader):
                 _CLASS: labels.reset_index(drop=True).astype("Int8"),
             }
         )
-        facts: LabelsSummary = {
+        summary: LabelsSummary = {
             "label_revision": self.inputs[0].stem,
             "labels_file": self.inputs[0].name,
             "labels_hash": file_hash(self.inputs[0]),
@@ -84,4 +84,4 @@ class RsnaReader(Reader):
                 frame["patient_id"], "the column patientId", (images.iloc[-1], images.iloc[-1])
             ),
         }
-        return SourceRows(frame, facts, LabelSet(self.name, (_CLASS,)))
+        return SourceRows(frame, summary, LabelSet(self.name, (_CLASS,)))

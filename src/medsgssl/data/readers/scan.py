@@ -76,7 +76,7 @@ class Scan:
         return counts
 
 
-def scan(root: Path) -> Scan:
+def scan_folder(root: Path) -> Scan:
     """List every file below a folder; hidden ones (``.x``, macOS ``._x``) take no part.
 
     Links to folders are followed, but never into a folder that contains them.
@@ -112,8 +112,8 @@ def _walk(
         try:
             path.encode()
         except UnicodeEncodeError:
-            shown = path.encode(errors="backslashreplace").decode()
-            skipped.setdefault("the name is not UTF-8", []).append(shown)
+            printable = path.encode(errors="backslashreplace").decode()
+            skipped.setdefault("the name is not UTF-8", []).append(printable)
             continue
         if entry.is_dir():
             if entry.is_symlink() and os.path.realpath(entry.path) in _ancestors(folder):

@@ -19,7 +19,7 @@ from medsgssl.data.readers.columns import (
 )
 from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
 from medsgssl.data.readers.scan import ImageFile, image_frame, path_id
-from medsgssl.data.readers.tables import KNOWN_COLUMNS, TextTable, read_text_table, shown
+from medsgssl.data.readers.tables import KNOWN_COLUMNS, TextTable, list_some, read_text_table
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash
@@ -67,8 +67,8 @@ class TableReader(Reader):
         image = self._column(table, "image", settings.image_column)
         if image is None:
             raise DataError(
-                f"{table.path} has no column of images; it has {shown(table.text.columns)}",
-                f"call it one of {shown(KNOWN_COLUMNS['image'])}, or set data.image_column",
+                f"{table.path} has no column of images; it has {list_some(table.text.columns)}",
+                f"call it one of {list_some(KNOWN_COLUMNS['image'])}, or set data.image_column",
             )
         columns = {
             kind: table.column(kind)
@@ -87,7 +87,7 @@ class TableReader(Reader):
         if not classes:
             raise DataError(
                 f"{table.path} has no column of labels (0, 1, blank, -1 or uncertain); it has "
-                f"{shown(table.text.columns)}",
+                f"{list_some(table.text.columns)}",
                 "add one column per class, or name them with data.classes",
             )
         files = [self._file(table, row, value) for row, value in enumerate(table.text[image])]
@@ -101,21 +101,21 @@ class TableReader(Reader):
         )
         check_names(ids, table)
         labels = binary_labels(table, classes, settings.uncertain)
-        described, summary = describe_images(table, {"image": image, **columns}, rest)
-        facts: LabelsSummary = {
+        described, column_summary = describe_images(table, {"image": image, **columns}, rest)
+        summary: LabelsSummary = {
             "label_revision": table.path.name,
             "labels_file": str(table.path),
             "labels_hash": file_hash(table.path),
-            "ages_set_missing": summary["not_understood"].get("age", 0),
-            "columns": summary,
+            "ages_set_missing": column_summary["not_understood"].get("age", 0),
+            "columns": column_summary,
         }
-        patients = self._patients(table, columns["patient"], paths, ids, facts)
+        patients = self._patients(table, columns["patient"], paths, ids, summary)
         frame = pd.DataFrame({"image_id": ids, "path": paths, "patient_id": patients})
         unknown = bool(labels.isna().any(axis=None))
         label_set = LabelSet(table.path.name, tuple(classes), unknown, negative="none of them")
-        own = None if columns["split"] is None else _own_split(table, columns["split"])
+        own_split = None if columns["split"] is None else _own_split(table, columns["split"])
         frame = pd.concat([frame, described, labels], axis=1)
-        return SourceRows(frame, facts, label_set, own_split=own)
+        return SourceRows(frame, summary, label_set, own_split=own_split)
 
     def _column(self, table: TextTable, kind: str, wanted: str | None) -> str | None:
         if wanted is None:
@@ -123,13 +123,13 @@ class TableReader(Reader):
         if wanted not in table.text.columns:
             raise ConfigError(
                 f"data.{kind}_column={wanted!r} is not in {table.path}",
-                f"name one of: {shown(table.text.columns)}",
+                f"name one of: {list_some(table.text.columns)}",
             )
         return wanted
 
     def _patients(
         self, table: TextTable, column: str | None, paths: list[str], ids: pd.Series,
-        facts: LabelsSummary,
+        summary: LabelsSummary,
     ) -> pd.Series:  # fmt: skip
         pattern = self.folder.settings.patient_pattern
         if column is not None and (pattern is None or self.folder.settings.patient_column):
@@ -142,17 +142,17 @@ class TableReader(Reader):
                 )
             rule, example = f"the column {column}", (ids.iloc[-1], patients.iloc[-1])
         else:
-            found = patients_of_paths(
+            by_path = patients_of_paths(
                 [path or name for path, name in zip(paths, ids, strict=True)], pattern
             )
-            patients, rule, example = found.series(), found.rule, found.example
+            patients, rule, example = by_path.series(), by_path.rule, by_path.example
             if pattern is None:
-                facts["remarks"] = [
+                summary["remarks"] = [
                     f"{table.path.name} has no column of patients: they are guessed from paths, by "
                     f"{rule} (for example {example[0]} -> {example[1]}). Name the column with "
                     "data.patient_column, or set data.patient_pattern"
                 ]
-        facts["patients"] = summarize_patients(patients, rule, example)
+        summary["patients"] = summarize_patients(patients, rule, example)
         return patients
 
     def _file(self, table: TextTable, row: int, value: str) -> ImageFile | None:
@@ -176,7 +176,7 @@ class TableReader(Reader):
         if len(files) > 1:
             raise DataError(
                 f"{table.where(row)}: {value!r} is the name of {len(files)} files: "
-                f"{shown((file.path for file in files), 3)}",
+                f"{list_some((file.path for file in files), 3)}",
                 "write paths relative to the data folder",
             )
         return files[0] if files else None
@@ -190,8 +190,8 @@ def _require_classes(table: TextTable, classes: tuple[str, ...]) -> None:
     absent = [name for name in classes if name not in table.text.columns]
     if absent:
         raise ConfigError(
-            f"data.classes names {shown(absent)}, which {table.path} has no column for",
-            f"name some of: {shown(table.text.columns)}",
+            f"data.classes names {list_some(absent)}, which {table.path} has no column for",
+            f"name some of: {list_some(table.text.columns)}",
         )
 
 

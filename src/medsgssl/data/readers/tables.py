@@ -71,11 +71,12 @@ class TextTable:
         for name in columns:
             if name not in self.text.columns:
                 raise DataError(
-                    f"{self.path} has no column {name!r}; it has {shown(self.text.columns)}", what
+                    f"{self.path} has no column {name!r}; it has {list_some(self.text.columns)}",
+                    what,
                 )
 
 
-def shown(names: Iterable[str], most: int = 12) -> str:
+def list_some(names: Iterable[str], most: int = 12) -> str:
     """Return names as a list for a message, a few of many."""
     every = list(names)
     return ", ".join(every[:most]) + (", ..." if len(every) > most else "")
@@ -118,16 +119,16 @@ def read_text_table(path: Path, positions: Mapping[str, int] | None = None) -> T
                     f"{path}, line {line}: {len(row)} cells under {len(header)} columns",
                     "quote cells that hold commas",
                 )
-        positions = {name: place for place, name in enumerate(header) if name}
+        positions = {name: index for index, name in enumerate(header) if name}
         repeated = [name for name in positions if header.count(name) > 1]
         if repeated:
             raise DataError(f"{path} has the column {repeated[0]!r} twice", "rename one of them")
     text = pd.DataFrame(
         {
             name: pd.Series(
-                [row[place].strip() if place < len(row) else "" for row in rows], dtype="str"
+                [row[index].strip() if index < len(row) else "" for row in rows], dtype="str"
             )
-            for name, place in positions.items()
+            for name, index in positions.items()
         }
     )
     return TextTable(path, text, np.array(lines, np.int64))
@@ -170,8 +171,8 @@ def _rows(stream: io.TextIOBase, delimiter: str, before: int) -> tuple[list[list
 def _plain(name: str) -> str:
     """Return a column's name in lower case with single spaces, ``PatientSex`` as two words."""
     words = []
-    for place, char in enumerate(name):
-        if char.isupper() and place and name[place - 1].islower():
+    for index, char in enumerate(name):
+        if char.isupper() and index and name[index - 1].islower():
             words.append(" ")
         words.append(char if char.isalnum() or char == "#" else " ")
     return " ".join("".join(words).lower().split())

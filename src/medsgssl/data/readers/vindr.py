@@ -82,7 +82,7 @@ class VindrReader(Reader):
             }
         )
         frame = pd.concat([frame, labels.reset_index(drop=True).astype("Int8")], axis=1)
-        facts: LabelsSummary = {
+        summary: LabelsSummary = {
             "label_revision": "majority of radiologists",
             "labels_file": ", ".join(path.name for path in self.inputs),
             "labels_hash": " ".join(file_hash(path) for path in self.inputs),
@@ -92,7 +92,7 @@ class VindrReader(Reader):
             ),
         }  # fmt: skip
         return SourceRows(
-            frame, facts, LabelSet(self.name, names), own_split=self._own_split(parts)
+            frame, summary, LabelSet(self.name, names), own_split=self._own_split(parts)
         )
 
     def _read(self, path: Path) -> pd.DataFrame:
@@ -101,10 +101,10 @@ class VindrReader(Reader):
         table.require(("image_id",), "give the table as VinDr-CXR released it")
         text = table.text
         if set(_BOXES) <= set(text.columns):
-            found = text.drop_duplicates(["image_id", "rad_id", "class_name"])
-            votes = pd.crosstab([found["image_id"], found["rad_id"]], found["class_name"]).clip(
-                0, 1
-            )
+            readings = text.drop_duplicates(["image_id", "rad_id", "class_name"])
+            votes = pd.crosstab(
+                [readings["image_id"], readings["rad_id"]], readings["class_name"]
+            ).clip(0, 1)
         else:
             names = [name for name in text.columns if name not in ("image_id", "rad_id")]
             values = binary_labels(table, names, self.folder.settings.uncertain).astype("float64")

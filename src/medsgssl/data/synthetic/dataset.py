@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medsgssl.data.labels import DISEASES, NO_FINDING
 from medsgssl.data.synthetic.cohort import PREVALENCE, Entry, draw_cohort
-from medsgssl.data.synthetic.findings import Box
+from medsgssl.data.synthetic.findings import PixelBox
 from medsgssl.data.synthetic.render import draw_view_position, render_phantom
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.utils.io import read_json, write_bytes, write_json, write_text
@@ -187,12 +187,12 @@ def _write_tables(out: Path, plan: _Plan, entries: list[Entry]) -> None:
         write_text(out / name, "".join(f"{e.name}\n" for e in entries if e.test is test))
 
 
-def _box_rows(name: str, boxes: Mapping[str, list[Box]], scale: float) -> list[list[str]]:
+def _box_rows(name: str, boxes: Mapping[str, list[PixelBox]], scale: float) -> list[list[str]]:
     return [
         # The release's box file says "Infiltrate" where its labels say "Infiltration".
         [name, disease.replace("Infiltration", "Infiltrate"), *(f"{v * scale:.6g}" for v in box)]
-        for disease, found in boxes.items()
-        for box in found
+        for disease, disease_boxes in boxes.items()
+        for box in disease_boxes
     ]
 
 

@@ -17,7 +17,7 @@ from medsgssl.data.synthetic.lesions import Lesion, Scene, pick_side
 RandomOf = Callable[[str], np.random.Generator]
 """Gives the random stream of one disease in one image, always from its start."""
 
-Box = tuple[float, float, float, float]
+PixelBox = tuple[float, float, float, float]
 
 
 def reshape(anatomy: Anatomy, findings: Iterable[str], random_of: RandomOf) -> Anatomy:
@@ -34,7 +34,7 @@ def paint(scene: Scene, disease: str) -> list[Lesion]:
     return _PAINT[disease](scene)
 
 
-def box_of(lesion: Lesion, canvas: Canvas) -> Box:
+def box_of(lesion: Lesion, canvas: Canvas) -> PixelBox:
     """Return the box (x, y, w, h) of a lesion as fractions of the image side."""
     weight = np.abs(lesion.extent if lesion.extent is not None else lesion.attenuation)
     present = (weight > 0.35 * float(weight.max())).astype(np.uint8)

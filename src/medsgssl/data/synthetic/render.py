@@ -14,7 +14,7 @@ from medsgssl.data.synthetic import bones, devices, tissue
 from medsgssl.data.synthetic import findings as findings_module
 from medsgssl.data.synthetic.anatomy import draw_anatomy, draw_subject
 from medsgssl.data.synthetic.canvas import Bytes, Canvas, Floats, Points
-from medsgssl.data.synthetic.findings import Box
+from medsgssl.data.synthetic.findings import PixelBox
 from medsgssl.data.synthetic.lesions import Scene
 from medsgssl.data.synthetic.tissue import draw_vessels
 from medsgssl.utils.rng import generator
@@ -90,7 +90,7 @@ class Phantom:
     """The patient's right lung field, ``H x W``; it lies in the image's left half."""
     left_lung: NDArray[np.bool_]
     """The patient's left lung field, ``H x W``."""
-    boxes: dict[str, list[Box]]
+    boxes: dict[str, list[PixelBox]]
     """Per finding its boxes (x, y, w, h) in pixels."""
     findings: tuple[str, ...]
     """In the order of `DISEASES`; empty for a healthy phantom."""
@@ -162,7 +162,7 @@ def render_phantom(
     vessels = _vessels(
         canvas, draw_vessels(canvas, anatomy, stream("vessels")), air, stream("texture")
     )
-    boxes: dict[str, list[Box]] = {}
+    boxes: dict[str, list[PixelBox]] = {}
     for name in names:
         lesions = findings_module.paint(Scene(canvas, anatomy, regions, stream(name)), name)
         for lesion in lesions:

@@ -50,7 +50,7 @@ class CandidateParameters:
 
 
 @dataclass(frozen=True)
-class Box:
+class Bounds:
     """Robust bounds of a component on the coarse grid, in pixels (last bounds exclusive)."""
 
     left: float
@@ -73,7 +73,7 @@ class Candidate:
     score: float
     mask: Mask
     area: float
-    box: Box
+    box: Bounds
 
 
 def find_spine(flat: FloatImage) -> int:
@@ -104,35 +104,35 @@ def find_candidates(
         Candidates of the image's left and right side, best first.
     """
     p = parameters
-    found: tuple[list[_Found], list[_Found]] = ([], [])
+    components: tuple[list[_Component], list[_Component]] = ([], [])
     for image, last in ((frame.coarse, p.brightest), (frame.flat, p.brightest_flat)):
         ordered = np.sort(image[::2, ::2], axis=None)
         shares = np.linspace(p.darkest, last, p.levels)
         for level in ordered[np.round(shares * (len(ordered) - 1)).astype(int)]:
             dark = (image < level).astype(np.uint8)
             dark[:, spine - 1 : spine + 1] = 0
-            _collect(dark, spine, p, found)
+            _collect(dark, spine, p, components)
     shape = frame.coarse.shape
-    left, right = ([_finish(f, shape) for f in _best(side, p.kept)] for side in found)
+    left, right = ([_finish(f, shape) for f in _best(side, p.kept)] for side in components)
     return left, right
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Component:
     score: float
     contour: NDArray[np.int32]
     area: float
 
 
-def _best(found: list[_Found], count: int) -> list[_Found]:
-    return sorted(found, key=lambda one: -one.score)[:count]
+def _best(components: list[_Component], count: int) -> list[_Component]:
+    return sorted(components, key=lambda one: -one.score)[:count]
 
 
 def _collect(
     dark: NDArray[np.uint8],
     spine: int,
     p: CandidateParameters,
-    found: tuple[list[_Found], list[_Found]],
+    components: tuple[list[_Component], list[_Component]],
 ) -> None:
     """Add the credible components of one threshold to the side they lie on."""
     height, width = dark.shape
@@ -158,7 +158,7 @@ def _collect(
         score -= 0.5 * _oddness(shape, p.usual[4:], p.spread[4:], p.most)
         score -= p.border_cost * _border_contact(part, left, top, (height, width))
         outline = np.add(contour, (left, top), dtype=np.int32)
-        found[int(x > spine)].append(_Found(score, outline, filled / whole))
+        components[int(x > spine)].append(_Component(score, outline, filled / whole))
 
 
 def _oddness(
@@ -186,12 +186,14 @@ def _border_contact(part: NDArray[np.uint8], left: int, top: int, shape: tuple[i
     return touched
 
 
-def _finish(found: _Found, shape: tuple[int, ...]) -> Candidate:
+def _finish(component: _Component, shape: tuple[int, ...]) -> Candidate:
     filled = np.zeros(shape, np.uint8)
-    cv2.drawContours(filled, [found.contour], -1, 1, cv2.FILLED)
+    cv2.drawContours(filled, [component.contour], -1, 1, cv2.FILLED)
     left, right = _percent_bounds(filled.sum(axis=0), 0.01)
     top, bottom = _percent_bounds(filled.sum(axis=1), 0.005)
-    return Candidate(found.score, filled.astype(bool), found.area, Box(left, top, right, bottom))
+    return Candidate(
+        component.score, filled.astype(bool), component.area, Bounds(left, top, right, bottom)
+    )
 
 
 def _percent_bounds(counts: NDArray[np.uint64], tail: float) -> tuple[float, float]:

@@ -97,11 +97,11 @@ def best_closed_path(gains: NDArray[np.float32], stiffness: float) -> NDArray[np
     """
     outlines, points, offsets = gains.shape
     extra = points // 4
-    turns = np.concatenate([gains, gains[:, :extra]], axis=1).transpose(1, 0, 2)
-    total = len(turns)
+    cyclic_gains = np.concatenate([gains, gains[:, :extra]], axis=1).transpose(1, 0, 2)
+    total = len(cyclic_gains)
     best = np.full((total, outlines, offsets + 2 * REACH), -1e9, np.float32)
     inside = slice(REACH, REACH + offsets)
-    best[0, :, inside] = turns[0]
+    best[0, :, inside] = cyclic_gains[0]
     near, far = np.float32(stiffness), np.float32(4 * stiffness)
     reach = np.empty((outlines, offsets), np.float32)
     other = np.empty_like(reach)
@@ -113,7 +113,7 @@ def best_closed_path(gains: NDArray[np.float32], stiffness: float) -> NDArray[np
         other -= far
         np.maximum(reach, other, out=reach)
         np.maximum(reach, before[:, inside], out=reach)
-        np.add(reach, turns[i], out=best[i, :, inside])
+        np.add(reach, cyclic_gains[i], out=best[i, :, inside])
     chosen = _trace_back(best, stiffness)
     settled = chosen[:, extra // 2 : extra // 2 + points]
     return np.roll(settled, extra // 2, axis=1)

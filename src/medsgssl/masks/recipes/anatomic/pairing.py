@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medsgssl.masks.recipes.anatomic.candidates import Box, Candidate
+from medsgssl.masks.recipes.anatomic.candidates import Bounds, Candidate
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Pair:
 
     score: float
     chosen: tuple[Candidate | None, Candidate | None]
-    boxes: tuple[Box, Box]
+    boxes: tuple[Bounds, Bounds]
 
 
 def pair_up(
@@ -107,7 +107,7 @@ def _score(
 
 def _boxes(
     left: Candidate | None, right: Candidate | None, spine: int, p: PairParameters
-) -> tuple[Box, Box]:
+) -> tuple[Bounds, Bounds]:
     """Level the boxes of a pair, or mirror the only one at the spine, and let them grow."""
     if left is not None and right is not None:
         boxes = _level(left.box, right.box, spine, p)
@@ -122,27 +122,27 @@ def _boxes(
     return _grown(a, wall, inner, above, below), _grown(b, inner, wall, above, below)
 
 
-def _mirror(box: Box, spine: int) -> Box:
-    return Box(2 * spine - box.right, box.top, 2 * spine - box.left, box.bottom)
+def _mirror(box: Bounds, spine: int) -> Bounds:
+    return Bounds(2 * spine - box.right, box.top, 2 * spine - box.left, box.bottom)
 
 
-def _level(a: Box, b: Box, spine: int, p: PairParameters) -> tuple[Box, Box]:
+def _level(a: Bounds, b: Bounds, spine: int, p: PairParameters) -> tuple[Bounds, Bounds]:
     top, bottom = min(a.top, b.top), max(a.bottom, b.bottom)
     reach = max(spine - a.left, b.right - spine)
     rows, sides = p.level_rows, p.level_sides
 
-    def rows_of(box: Box) -> tuple[float, float]:
+    def rows_of(box: Bounds) -> tuple[float, float]:
         return box.top + rows * (top - box.top), box.bottom + rows * (bottom - box.bottom)
 
     (a_top, a_bottom), (b_top, b_bottom) = rows_of(a), rows_of(b)
     a_left = a.left - sides * (reach - (spine - a.left))
     b_right = b.right + sides * (reach - (b.right - spine))
-    return Box(a_left, a_top, a.right, a_bottom), Box(b.left, b_top, b_right, b_bottom)
+    return Bounds(a_left, a_top, a.right, a_bottom), Bounds(b.left, b_top, b_right, b_bottom)
 
 
-def _grown(box: Box, left: float, right: float, above: float, below: float) -> Box:
+def _grown(box: Bounds, left: float, right: float, above: float, below: float) -> Bounds:
     width, height = box.right - box.left, box.bottom - box.top
-    return Box(
+    return Bounds(
         box.left - left * width,
         box.top - above * height,
         box.right + right * width,

@@ -17,7 +17,7 @@ from medsgssl.masks.recipes.anatomic.orientation import AS_STORED, TURNS, Turn
 from medsgssl.masks.recipes.anatomic.outline import fill, outward_normals
 from medsgssl.masks.recipes.anatomic.pairing import Pair, PairParameters, pair_up
 from medsgssl.masks.recipes.anatomic.quality import Appraisal, AppraiseParameters, appraise
-from medsgssl.masks.recipes.anatomic.refine import Refined, RefineParameters, refine
+from medsgssl.masks.recipes.anatomic.refine import Refined, RefineParameters, refine_outlines
 from medsgssl.masks.recipes.anatomic.template import place_template
 from medsgssl.masks.types import Gray, LungMask, Mask, Status
 
@@ -180,7 +180,7 @@ def trace(image: Gray, p: AnatomicParameters = PARAMETERS) -> Trace | None:
         if chosen is not None:
             evidence |= chosen.mask
     template = place_template(pair.boxes) * frame.scale
-    refined = refine(frame, template, evidence, p.refine)
+    refined = refine_outlines(frame, template, evidence, p.refine)
     outer = refined.outlines + p.refine.margin * outward_normals(refined.outlines)
     mask = fill(outer, (frame.fine.shape[0], frame.fine.shape[1]))
     appraisal = appraise(frame, pair, spine, evidence, refined, mask, p.appraise)

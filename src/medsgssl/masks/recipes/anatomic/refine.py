@@ -83,7 +83,7 @@ class Refined:
     rounds: tuple[Outline, ...]
 
 
-def refine(
+def refine_outlines(
     frame: Frame, template: Outline, evidence: Mask, parameters: RefineParameters
 ) -> Refined:
     """Move the outlines of the template to the borders of the lungs.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from medsgssl.masks.recipes.anatomic.candidates import Box
+from medsgssl.masks.recipes.anatomic.candidates import Bounds
 
 Outline = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def _resampled(corners: tuple[tuple[float, float], ...]) -> Outline:
     return np.asarray((np.roll(points, 1, axis=0) + 2 * points + np.roll(points, -1, axis=0)) / 4)
 
 
-def place_template(boxes: tuple[Box, Box]) -> Outline:
+def place_template(boxes: tuple[Bounds, Bounds]) -> Outline:
     """Return the outlines of both lungs inside their boxes.
 
     Args:

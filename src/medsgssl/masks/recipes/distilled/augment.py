@@ -22,7 +22,7 @@ from medsgssl.masks.types import Gray
 Pixels = NDArray[Any]
 
 
-def augment(square: Gray, label: Pixels, random: np.random.Generator) -> tuple[Gray, Pixels]:
+def augment_pair(square: Gray, label: Pixels, random: np.random.Generator) -> tuple[Gray, Pixels]:
     """Return a changed picture and the label that moved with it.
 
     Args:

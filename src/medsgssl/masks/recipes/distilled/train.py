@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medsgssl.errors import MaskError
-from medsgssl.masks.recipes.distilled.augment import affine, augment
+from medsgssl.masks.recipes.distilled.augment import affine, augment_pair
 from medsgssl.masks.recipes.distilled.checkpoint import EpochLog, resume, save
 from medsgssl.masks.recipes.distilled.network import Student, fused
 from medsgssl.masks.recipes.distilled.pixels import SIDE, FloatImage, student_input
@@ -267,7 +267,7 @@ def _batch(
     inputs, targets = [], []
     for row in rows:
         random = generator(seed, "student augmentation", *when, int(row))
-        square, label = augment(images[row], labels[row].astype(np.float32) / 255.0, random)
+        square, label = augment_pair(images[row], labels[row].astype(np.float32) / 255.0, random)
         inputs.append(student_input(square))
         targets.append(label)
     return torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))[:, None]

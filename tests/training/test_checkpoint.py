@@ -20,10 +20,10 @@ from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.weights import read_header
 from medsgssl.runs.artifact import read_artifact
-from medsgssl.runs.kept_epoch import KeptEpoch
-from medsgssl.training import model_checkpoint
+from medsgssl.runs.stage_files import KeptEpoch
+from medsgssl.training import checkpoint
+from medsgssl.training.checkpoint import ModelCheckpoint, WeightAverage
 from medsgssl.training.finetuning import finetune
-from medsgssl.training.model_checkpoint import ModelCheckpoint, WeightAverage
 from medsgssl.training.selection import AUTO_KEEP, selection_rule
 
 Build = Callable[..., Config]
@@ -37,7 +37,7 @@ def with_validation(source: ImageMaskDataset, positives: list[int]) -> ImageMask
         labels[:count, disease] = 1
     return replace(
         source,
-        keys=np.arange(60, dtype=np.uint64),
+        image_seeds=np.arange(60, dtype=np.uint64),
         labels=labels,
         domains=np.zeros(60, np.int64),
         splits=np.repeat("val", 60),
@@ -74,7 +74,7 @@ class Validation:
         self, source: ImageMaskDataset, config: Config, folder: Path, patch: pytest.MonkeyPatch
     ) -> None:
         self.scores: list[np.ndarray] = []
-        patch.setattr(model_checkpoint, "run_inference", lambda *_: self.scores.pop(0))
+        patch.setattr(checkpoint, "run_inference", lambda *_: self.scores.pop(0))
         fabric = Fabric(accelerator="cpu", devices=1)
         rule = selection_rule(config, source)
         self.callback = ModelCheckpoint(fabric, config, source, rule, folder, FACTS, 5)

@@ -27,9 +27,9 @@ def problem_list(catalog: Catalog) -> pd.DataFrame:
         what=lambda rows: rows["status"], reason=lambda rows: rows["problem"]
     )
     hashed = table[table["content_hash"] != ""]
-    twins = hashed.groupby("content_hash")["image_id"].agg(" = ".join)
+    same_content = hashed.groupby("content_hash")["image_id"].agg(" = ".join)
     twice = hashed[hashed["content_hash"].duplicated(keep=False)].assign(
-        what="duplicate", reason=lambda rows: rows["content_hash"].map(twins)
+        what="duplicate", reason=lambda rows: rows["content_hash"].map(same_content)
     )
     return pd.concat([unused, twice])[COLUMNS].reset_index(drop=True)
 

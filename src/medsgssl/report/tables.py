@@ -143,14 +143,14 @@ class Table:
         return bool(self.rows)
 
     @property
-    def shown(self) -> list[Column]:
+    def page_columns(self) -> list[Column]:
         """The columns that a page shows."""
         return [column for column in self.columns if column.page]
 
     @property
     def has_head(self) -> bool:
         """Whether there are headings beside that of the first column."""
-        return any(column.heading for column in self.shown[1:])
+        return any(column.heading for column in self.page_columns[1:])
 
     def select(self, *keys: str, caption: str | None = None) -> Table:
         """Return the same rows with these columns alone."""
@@ -202,10 +202,10 @@ class Table:
     def markdown(self) -> str:
         """Return the columns of the page as a Markdown table."""
         lines = [
-            [column.heading for column in self.shown],
-            ["---" if column.left else "--:" for column in self.shown],
+            [column.heading for column in self.page_columns],
+            ["---" if column.left else "--:" for column in self.page_columns],
         ]
-        lines += [[c.text(row.get(c.key)) for c in self.shown] for row in self.rows]
+        lines += [[c.text(row.get(c.key)) for c in self.page_columns] for row in self.rows]
         return "".join(f"| {' | '.join(c.replace('|', '/') for c in cells)} |\n" for cells in lines)
 
 

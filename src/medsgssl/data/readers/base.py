@@ -7,6 +7,7 @@ A reader is one file of this package, or a class that another package offers as 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
@@ -16,6 +17,7 @@ import pandas as pd
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.labels import NO_LABELS, LabelSet
 from medsgssl.data.readers.scan import Scan
+from medsgssl.data.readers.tables import read_header
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 
@@ -74,6 +76,20 @@ class DataFolder:
     def file(self, *names: str) -> Path | None:
         """Return the first of some files, paths relative to the folder, that exists."""
         return next((self.root / name for name in names if (self.root / name).is_file()), None)
+
+    def tables_with(self, columns: Iterable[str], candidates: Iterable[Path]) -> tuple[Path, ...]:
+        """Return the tables whose header holds all of some columns.
+
+        Args:
+            columns: Names of columns, exactly.
+            candidates: Where to look, unless ``data.labels`` names a table: then only that one
+                decides. Paths that do not exist are passed over.
+        """
+        required = set(columns)
+        if self.table is not None:
+            return (self.table,) if required <= set(self.header) else ()
+        there = [path for path in candidates if path.is_file()]
+        return tuple(path for path in there if required <= set(read_header(path)))
 
 
 class Reader(ABC):

@@ -18,7 +18,7 @@ from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
 from medsgssl.data.readers.columns import binary_labels, check_names, describe_images
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import ImageFile, image_frame, path_id
-from medsgssl.data.readers.tables import TextTable, read_header, read_text_table
+from medsgssl.data.readers.tables import TextTable, read_text_table
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash
@@ -58,11 +58,7 @@ class ChexpertReader(Reader):
     @classmethod
     def detect(cls, folder: DataFolder) -> Self | None:
         """Recognize the layout by the header of its tables."""
-        if folder.table is not None:
-            known = set(_REQUIRED) <= set(folder.header)
-            return cls(folder, (folder.table,)) if known else None
-        there = [folder.root / name for name in _TABLES if (folder.root / name).is_file()]
-        tables = tuple(path for path in there if set(_REQUIRED) <= set(read_header(path)))
+        tables = folder.tables_with(_REQUIRED, [folder.root / name for name in _TABLES])
         return cls(folder, tables) if tables else None
 
     @cached_property

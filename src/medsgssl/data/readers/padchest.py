@@ -19,7 +19,7 @@ from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
 from medsgssl.data.readers.columns import check_names, describe_images
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import image_frame
-from medsgssl.data.readers.tables import TextTable, read_header, read_text_table
+from medsgssl.data.readers.tables import TextTable, read_text_table
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash
@@ -45,13 +45,9 @@ class PadchestReader(Reader):
     @classmethod
     def detect(cls, folder: DataFolder) -> Self | None:
         """Recognize the layout by its table."""
-        if folder.table is not None:
-            known = set(_REQUIRED) <= set(folder.header)
-            return cls(folder, (folder.table,)) if known else None
-        for path in sorted([*folder.root.glob("*.csv"), *folder.root.glob("*.csv.gz")]):
-            if set(_REQUIRED) <= set(read_header(path)):
-                return cls(folder, (path,))
-        return None
+        anywhere = sorted([*folder.root.glob("*.csv"), *folder.root.glob("*.csv.gz")])
+        tables = folder.tables_with(_REQUIRED, anywhere)
+        return cls(folder, tables[:1]) if tables else None
 
     @cached_property
     def images(self) -> pd.DataFrame:

@@ -39,11 +39,9 @@ class RsnaReader(Reader):
     @classmethod
     def detect(cls, folder: DataFolder) -> Self | None:
         """Recognize the layout by its table."""
-        if folder.table is not None:
-            known = set(_REQUIRED) <= set(folder.header)
-            return cls(folder, (folder.table,)) if known else None
-        path = folder.file(_TABLE, "stage_1_train_labels.csv")
-        return cls(folder, (path,)) if path else None
+        names = (_TABLE, "stage_1_train_labels.csv")
+        tables = folder.tables_with(_REQUIRED, [folder.root / name for name in names])
+        return cls(folder, tables[:1]) if tables else None
 
     @cached_property
     def images(self) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from medsgssl.config.schema import Config
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from medsgssl.data.catalog import Catalog
     from medsgssl.methods.index import MethodEntry
     from medsgssl.pipeline.runner import Until
@@ -197,6 +199,25 @@ def load_catalog(data: AnyPath, settings: Mapping[str, Any] | None = None) -> Ca
     tree = {**(settings or {}), "root": str(Path(data).expanduser().absolute())}
     resolved = build({"method_name": "METHOD", "data": tree}, MethodSettings).data
     return load_or_build(resolved)
+
+
+def predict(model: AnyPath, files: Iterable[AnyPath], *, device: str | None = None) -> pd.DataFrame:
+    """Score image files with a trained classifier.
+
+    Args:
+        model: A run folder, an exported folder, or a ``classifier.safetensors``.
+        files: Paths of images (PNG, JPEG, TIFF, BMP, WebP, DICOM).
+        device: E.g. ``"cpu"``; a GPU where there is one when not given.
+
+    Returns:
+        One row per file, as `Predictor.predict` describes it.
+
+    Raises:
+        CheckpointError: There is no usable classifier.
+    """
+    from medsgssl.inference.predictor import Predictor
+
+    return Predictor.load(Path(model), device).predict(Path(file) for file in files)
 
 
 def list_methods() -> dict[str, MethodEntry]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import medsgssl
 from medsgssl.errors import CheckpointError
 from medsgssl.inference.predictor import RESEARCH_ONLY, Predictor, check_views, draw_prediction
 from tests.conftest import TrainedRun
@@ -47,7 +48,7 @@ def test_rows_say_what_was_read_and_nothing_else(
     (good, *_), _ = test_files(phantom_set, run.path, 1)
     bad = tmp_path / "bad.png"
     bad.write_bytes(good.read_bytes()[:200])
-    table = Predictor.load(run.path).predict([good, bad, good])
+    table = medsgssl.predict(run.path, [good, bad, good])
     assert list(table["status"]) == ["ok", "unreadable", "ok"]
     assert str(bad) in table["problem"][1]
     assert table["Effusion"].isna().tolist() == [False, True, False]

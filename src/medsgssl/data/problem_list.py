@@ -12,7 +12,7 @@ from medsgssl.utils.io import atomic_path, csv_text
 COLUMNS = ["what", "image_id", "path", "patient_id", "split", "reason"]
 
 
-def problem_list(catalog: Catalog) -> pd.DataFrame:
+def list_problems(catalog: Catalog) -> pd.DataFrame:
     """Return one row per image that is not used or stands twice, in the order of the catalog.
 
     Args:
@@ -44,7 +44,7 @@ def write_problem_list(catalog: Catalog, path: Path) -> int:
     Returns:
         The number of rows.
     """
-    rows = problem_list(catalog)
+    rows = list_problems(catalog)
     if rows.empty:
         path.unlink(missing_ok=True)
         return 0

@@ -35,7 +35,7 @@ def list_problems(catalog: Catalog) -> pd.DataFrame:
 
 
 def write_problem_list(catalog: Catalog, path: Path) -> int:
-    """Write `problem_list` as CSV; nothing is written where it is empty.
+    """Write `list_problems` as CSV; nothing is written where it is empty.
 
     Args:
         catalog: The catalog.

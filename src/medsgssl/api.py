@@ -91,7 +91,7 @@ def run(
     from medsgssl.pipeline.runner import run_method
     from medsgssl.report.run_page import write_report
     from medsgssl.utils.progress import set_quiet
-    from medsgssl.utils.system import rank
+    from medsgssl.utils.ranks import rank
 
     set_quiet(quiet)
     start = Path(pretrained) if pretrained is not None else None

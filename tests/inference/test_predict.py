@@ -61,7 +61,7 @@ def test_every_row_is_read_once_in_full_batches(
         return batch.rows[:, None].float()
 
     rows = np.arange(count)[::-1]
-    values = run_inference(fabric, task, read, config, config.finetune, view_source, rows)
+    values = run_inference(fabric, task, read, config, view_source, rows)
     np.testing.assert_array_equal(values[:, 0], rows)
     assert set(sizes) == {4}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from medsgssl.cli.run import demo, evaluate, finetune, pretrain, report, run_com
 from medsgssl.cli.study import study_app
 from medsgssl.errors import MedsgsslError
 from medsgssl.utils.interrupts import StopRequested, catch_signals
+from medsgssl.utils.ranks import rank
 from medsgssl.utils.resources import clear_resource_errors
 
 
@@ -82,15 +84,30 @@ def _root(
 def main() -> None:
     """Run the command line; a user's error exits with status 2 and one message."""
     show_warnings_in_one_line()
+    if rank() > 0:
+        # The first of a launcher's processes speaks for all; errors are another matter.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as it lives
     try:
         with catch_signals(), clear_resource_errors():
             app()
     except StopRequested as stop:
-        typer.echo(
-            f"Stopped by {stop.name}. What was done so far is kept: the same command continues.",
-            err=True,
-        )
+        if first_to_fail():
+            typer.echo(
+                f"Stopped by {stop.name}. What was done so far is kept: the same command "
+                "continues.",
+                err=True,
+            )
         sys.exit(stop.exit_status)
     except MedsgsslError as error:
-        print_error(str(error))
+        if not getattr(error, "reported", False) and first_to_fail():
+            print_error(str(error))
         sys.exit(2)
+
+
+def first_to_fail() -> bool:
+    """Return whether this process reports a failure, where a launcher started several."""
+    if "torch.distributed" not in sys.modules:
+        return rank() == 0
+    from medsgssl.training.distributed import speaks
+
+    return speaks()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medsgssl.cli.options import DataArgument, DataOnlySettings, Quiet, resolve_data
+from medsgssl.cli.slurm import Launcher, LauncherName
 
 if TYPE_CHECKING:
     from medsgssl.config.schema import DataSettings
@@ -45,6 +47,10 @@ def build(
     recipe: RecipeName = "anatomic",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n equal shares.")] = "1/1",
+    launcher: Launcher = LauncherName.LOCAL,
+    shards: Annotated[
+        int, typer.Option(help="With --launcher submitit: jobs that draw one share each.", min=1)
+    ] = 1,
     masks_dir: Annotated[
         Path | None,
         typer.Option("--masks-dir", help="Folder of your own masks, used instead of a recipe."),
@@ -65,6 +71,13 @@ def build(
     from medsgssl.utils.progress import counting, new_console
     from medsgssl.utils.system import cpu_count
 
+    if launcher is LauncherName.SUBMITIT:
+        if out is None:
+            raise typer.BadParameter("shards are merged into one store: name it with --out")
+        _build_on_cluster(data, out, shards, settings or [])
+        return
+    if shards > 1:
+        raise typer.BadParameter("--shards needs --launcher submitit; --shard i/n draws one share")
     resolved = _data_settings(data, settings)
     items = _items(resolved)
     maker, reason = _maker(data, settings, recipe, masks_dir, labels, weights, heart)
@@ -192,6 +205,54 @@ def merge(
 
     store = merge_shards(shards, out)
     _print_counts(store, out)
+
+
+def _build_on_cluster(data: Path, out: Path, shards: int, settings: list[str]) -> None:
+    """Draw every shard in a job of its own, with this command's own options, and merge them."""
+    from medsgssl.cli.slurm import slurm_settings
+    from medsgssl.errors import MaskError
+    from medsgssl.masks.build import merge_shards
+    from medsgssl.masks.store import STORE_FILE, MaskStore
+    from medsgssl.study.cluster import ClusterJobs, wait_for
+
+    if (out / STORE_FILE).exists():
+        _print_counts(MaskStore.open(out), out)
+        return
+    slurm, others = slurm_settings(settings)
+    _items(_data_settings(data, others))  # the catalog is read once, before the jobs need it
+    place = out.absolute().parent / f"{out.name}.shards"
+    folders = [place / f"{number:04d}" for number in range(1, shards + 1)]
+    words = without_options(sys.argv[1:], {"--launcher": 1, "--shards": 1, "--out": 1}, "slurm.")
+    commands = [
+        [sys.executable, "-m", "medsgssl", *words, "--out", str(folder), "--shard", f"{n}/{shards}"]
+        for n, folder in enumerate(folders, start=1)
+    ]
+    names = [f"shard-{number:04d}" for number in range(1, shards + 1)]
+    jobs = ClusterJobs(place, slurm.model_copy(update={"gpus": 0})).submit(names, commands)
+    failed = [name for name, status in zip(names, wait_for(jobs), strict=True) if status]
+    if failed:
+        raise MaskError(
+            f"{len(failed)} of {shards} shards failed: {', '.join(failed[:5])}",
+            f"look into {place / 'logs'}; the same command draws what is missing",
+        )
+    _print_counts(merge_shards(folders, out), out)
+
+
+def without_options(words: list[str], dropped: dict[str, int], prefix: str) -> list[str]:
+    """Return a command line without some options, and without settings of a prefix."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, has_value, _ = word.partition("=")
+        if name in dropped:
+            for _ in range(0 if has_value else dropped[name]):
+                next(rest, None)
+        elif word == "--set":
+            setting = next(rest, "")
+            kept += [] if setting.startswith(prefix) else [word, setting]
+        elif not word.startswith(f"--set={prefix}"):
+            kept.append(word)
+    return kept
 
 
 def _data_settings(data: Path, settings: list[str] | None) -> DataSettings:

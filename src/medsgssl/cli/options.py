@@ -65,6 +65,12 @@ NoPretrain = Annotated[
     bool, typer.Option("--no-pretrain", help="Run the no-pretraining baseline of the method.")
 ]
 RunOut = Annotated[Path, typer.Option("--out", help="The run folder.")]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger", help="Also log to wandb or mlflow (tracking.loggers); repeat for both."
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Show results and errors only.", callback=set_quiet),
@@ -81,6 +87,7 @@ def resolve(
     extra_data: list[Path] | None = None,
     mask_source: str | None = None,
     no_pretrain: bool = False,
+    loggers: list[str] | None = None,
     to_run: bool = True,
 ) -> Config:
     """Return the ``Config`` of a command line: defaults, then the file, then the options.
@@ -93,6 +100,7 @@ def resolve(
         extra_data: Further folders to pretrain on.
         mask_source: Setting ``masks.source``.
         no_pretrain: Configure the no-pretraining baseline.
+        loggers: Setting ``tracking.loggers``.
         to_run: False for a configuration that is only looked at, which needs no torch.
     """
     from medsgssl.config.loading import merge, nest, parse_overrides, read_yaml
@@ -106,6 +114,8 @@ def resolve(
         options = merge(options, nest("data.extra_roots", folders))
     if mask_source is not None:
         options = merge(options, nest("masks.source", mask_source))
+    if loggers:
+        options = merge(options, nest("tracking.loggers", loggers))
     no_pretrain = no_pretrain or bool(file.get("no_pretrain", False))
     if not to_run:
         from medsgssl.methods.index import configure_from_index

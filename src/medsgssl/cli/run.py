@@ -11,6 +11,7 @@ from medsgssl.cli.options import (
     ConfigFile,
     DataFolder,
     ExtraData,
+    Loggers,
     MaskSource,
     MethodName,
     NoPretrain,
@@ -43,6 +44,7 @@ def run_command(
     start: Pretrained = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    logger: Loggers = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a method from data to report: masks, pretraining, fine-tuning, evaluation.
@@ -60,6 +62,7 @@ def run_command(
         extra_data=extra_data,
         mask_source=mask_source,
         no_pretrain=no_pretrain,
+        loggers=logger,
     )
     _report_and_show(run_method(resolved, out, pretrained=_weights(start)))
 
@@ -72,13 +75,20 @@ def pretrain(
     mask_source: MaskSource = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    logger: Loggers = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a method up to its pretrained encoder; `run` continues from there."""
     from medsgssl.pipeline.runner import run_method
 
     resolved = resolve(
-        method, config, settings, data=data, extra_data=extra_data, mask_source=mask_source
+        method,
+        config,
+        settings,
+        data=data,
+        extra_data=extra_data,
+        mask_source=mask_source,
+        loggers=logger,
     )
     done = run_method(resolved, out, until="pretrain")
     typer.echo(f"Encoder: {done.pretrained}")
@@ -94,6 +104,7 @@ def finetune(
     start: Pretrained = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    logger: Loggers = None,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a pretrained encoder (of this run folder, or --from another) and evaluate it."""
@@ -109,6 +120,7 @@ def finetune(
         extra_data=extra_data,
         mask_source=mask_source,
         no_pretrain=no_pretrain,
+        loggers=logger,
     )
     weights = _weights(start)
     if weights is None and not resolved.no_pretrain and not RunFolder(out).pretrained.is_file():
@@ -127,7 +139,7 @@ def _weights(start: Path | None) -> Path | None:
 
 def _report_and_show(done: RunFolder) -> None:
     from medsgssl.report.run_page import write_report
-    from medsgssl.utils.system import rank
+    from medsgssl.utils.ranks import rank
 
     if rank() == 0:
         write_report(done)

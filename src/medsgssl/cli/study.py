@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +9,11 @@ import typer
 
 from medsgssl.cli.options import AsJson, ConfigFile, MaskSource, MethodName, Quiet, Split
 from medsgssl.cli.output import print_json
+from medsgssl.cli.slurm import CLUSTER_JOBS, Launcher, LauncherName
 
 if TYPE_CHECKING:
     from medsgssl.study.cost import Estimate
+    from medsgssl.study.launcher import Launcher as RunLauncher
     from medsgssl.study.plan import StudyPlan
 
 
@@ -38,20 +39,11 @@ StudySettings = Annotated[
 ]
 
 
-class LauncherName(StrEnum):
-    """Where the runs of a study are done."""
-
-    LOCAL = "local"
-
-
-Launcher = Annotated[
-    LauncherName, typer.Option(help="Where the runs are done; local: on this machine.")
-]
 Jobs = Annotated[
-    int,
+    int | None,
     typer.Option(
-        help="Runs at a time, each in a process of its own with its share of the processors; 1: "
-        "one after another in this process.",
+        help="Runs at a time. local: 1 does them one after another in this process, more in "
+        "processes of their own with their share of the processors. submitit: 100 by default.",
         min=1,
     ),
 ]
@@ -87,7 +79,7 @@ def run(
     config: ConfigFile = None,
     settings: StudySettings = None,
     launcher: Launcher = LauncherName.LOCAL,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
@@ -128,7 +120,7 @@ def carry_out(
     *,
     dry_run: bool,
     launcher: LauncherName = LauncherName.LOCAL,
-    jobs: int = 1,
+    jobs: int | None = None,
 ) -> None:
     """Run a study and print how its runs ended, or show what it would take.
 
@@ -142,7 +134,6 @@ def carry_out(
     from medsgssl.report.run_page import write_report
     from medsgssl.report.study_page import write_study_report
     from medsgssl.study.cost import estimate
-    from medsgssl.study.launcher import LocalLauncher
     from medsgssl.study.planning import fix_primary_diseases
     from medsgssl.study.runner import run_study
     from medsgssl.utils.progress import new_console
@@ -153,8 +144,9 @@ def carry_out(
         log = new_console(stderr=True)
         _show_plan(plan, estimate(plan, out, lambda text: log.print(f"{text} ...")))
         return
-    processes = LocalLauncher(jobs) if jobs > 1 else None
-    outcomes = run_study(plan, out, on_run_end=write_report, launcher=processes)
+    outcomes = run_study(
+        plan, out, on_run_end=write_report, launcher=_launcher(plan, launcher, jobs)
+    )
     failed = [outcome for outcome in outcomes if outcome.problem]
     evaluated = {planned.name for planned in plan.runs if not planned.pretrains}
     typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are complete.")
@@ -164,6 +156,15 @@ def carry_out(
         typer.echo(f"Report: {write_study_report([out])}")
     if failed:
         raise typer.Exit(1)
+
+
+def _launcher(plan: StudyPlan, name: LauncherName, jobs: int | None) -> RunLauncher | None:
+    from medsgssl.study.cluster import SubmititLauncher
+    from medsgssl.study.launcher import LocalLauncher
+
+    if name is LauncherName.SUBMITIT:
+        return SubmititLauncher(plan.config(plan.runs[0]).slurm, jobs or CLUSTER_JOBS)
+    return LocalLauncher(jobs) if jobs is not None and jobs > 1 else None
 
 
 @study_app.command()
@@ -384,7 +385,7 @@ def ablate(
     config: ConfigFile = None,
     settings: StudySettings = None,
     launcher: Launcher = LauncherName.LOCAL,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:

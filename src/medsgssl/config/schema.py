@@ -166,6 +166,46 @@ class StudySettings(Settings):
     )
 
 
+class SlurmSettings(Settings):
+    """What a job of ``--launcher submitit`` is given; results do not depend on it."""
+
+    partition: str | None = Field(None, description="partition; the cluster's own when not given")
+    minutes: Annotated[int, Field(ge=1)] = Field(
+        240, description="time of a job; a run that needs more continues in the next job"
+    )
+    gpus: Annotated[int, Field(ge=0)] = Field(
+        1, description="GPUs of a job, with one process each; 0: one process on CPUs"
+    )
+    cpus: Annotated[int, Field(ge=1)] = Field(8, description="processors of each process")
+    memory_gb: Annotated[int, Field(ge=1)] = Field(32, description="memory of a job in GB")
+    resubmit: Annotated[int, Field(ge=0)] = Field(
+        20, description="how often a job that ran out of time goes back into the queue"
+    )
+    options: tuple[str, ...] = Field(
+        (), description="more options of sbatch as NAME=VALUE, e.g. [account=lung,qos=long]"
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _have_values(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        for option in options:
+            if "=" not in option or option.startswith("-"):
+                raise ValueError(f"{option!r} is not NAME=VALUE, such as account=lung")
+        return options
+
+
+TrackerName = Literal["wandb", "mlflow"]
+
+
+class TrackingSettings(Settings):
+    """Where curves and pictures go beside TensorBoard and CSV; results do not depend on it."""
+
+    loggers: tuple[TrackerName, ...] = Field(
+        (), description="wandb, mlflow (`--logger`); each needs its extra"
+    )
+    project: str = Field("medsgssl", description="project of wandb, experiment of MLflow")
+
+
 MaskControl = Literal["none", "shuffled", "random-blob", "mean-template"]
 
 
@@ -261,9 +301,13 @@ class LoopSettings(Settings):
         "auto", description="device type; auto: a GPU where there is one"
     )
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        1, description="GPUs (or CPU processes) per machine"
+        "auto",
+        description="GPUs (or CPU processes) per machine; auto: the processes that torchrun or "
+        "srun started, else 1; a number starts as many where nothing else did",
     )
-    num_nodes: Annotated[int, Field(ge=1)] = Field(1, description="number of machines")
+    num_nodes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="number of machines; auto: those of torchrun or srun, else 1"
+    )
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(
         10, description="minutes between checkpoints inside an epoch; one is always kept per epoch"
     )
@@ -418,3 +462,5 @@ class Config(Settings):
     finetune: FinetuneSettings = FinetuneSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     study: StudySettings = StudySettings()
+    slurm: SlurmSettings = SlurmSettings()
+    tracking: TrackingSettings = TrackingSettings()

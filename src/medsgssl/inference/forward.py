@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medsgssl.config.schema import Config, LoopSettings
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset, load_batches
 from medsgssl.data.sampler import EpochSampler
@@ -22,6 +22,7 @@ from medsgssl.models.task import Task
 from medsgssl.models.weights import load_weights, read_header, weights_identity
 from medsgssl.runs.weights_header import ClassifierIdentity
 from medsgssl.transforms.batch import ViewBatch
+from medsgssl.utils.ranks import launched_processes
 from medsgssl.utils.system import loader_workers
 
 Floats = NDArray[np.float32]
@@ -35,7 +36,6 @@ def run_inference(
     task: Task,
     read: Callable[[ViewBatch], Tensor],
     config: Config,
-    settings: LoopSettings,
     source: ImageMaskDataset,
     rows: NDArray[np.int64],
 ) -> Floats:
@@ -49,7 +49,6 @@ def run_inference(
         task: Put into eval mode; ``read`` uses it.
         read: Maps a batch to values (B, K).
         config: The run's configuration.
-        settings: Devices of the stage that reads.
         source: Images and masks.
         rows: Rows to read, (N,).
 
@@ -68,7 +67,9 @@ def run_inference(
     )
     views = method_of(config).test_views()
     steps = BatchDataset(source, views, order, config.data.img_size, config.seed)
-    workers = loader_workers(config.data.num_workers, fabric.world_size // settings.num_nodes)
+    launched = launched_processes()
+    here = fabric.world_size if launched is None else launched.local_size
+    workers = loader_workers(config.data.num_workers, here)
     mine: list[tuple[NDArray[np.int64], Floats]] = []
     for batch in load_batches(steps, 0, len(steps), workers=workers, pin_memory=False):
         with fabric.autocast():
@@ -92,6 +93,7 @@ def predict_splits(
     source: ImageMaskDataset,
     weights: Path,
     splits: tuple[str, ...] = ("val", "test"),
+    fabric: Fabric | None = None,
 ) -> tuple[NDArray[np.int64], Floats]:
     """Score every usable image of the splits with a classifier.
 
@@ -100,6 +102,8 @@ def predict_splits(
         source: Images and masks.
         weights: ``classifier.safetensors``.
         splits: Which splits.
+        fabric: Device and processes, each of which scores its share of the images; this process
+            alone when not given.
 
     Returns:
         The rows (N,) and their scores (N, D), probabilities rounded by ``round_scores``.
@@ -123,12 +127,11 @@ def predict_splits(
         "diseases": list(source.label_set.names),
     }
     load_weights(weights, classifier, must_match)
-    fabric = Fabric(accelerator=config.finetune.accelerator, devices=1)
+    if fabric is None:
+        fabric = Fabric(accelerator=config.finetune.accelerator, devices=1)
     classifier.to(fabric.device)
     rows = np.concatenate([source.rows(split) for split in splits])
-    scores = run_inference(
-        fabric, classifier, classifier.scores, config, config.finetune, source, rows
-    )
+    scores = run_inference(fabric, classifier, classifier.scores, config, source, rows)
     return rows, round_scores(scores)
 
 

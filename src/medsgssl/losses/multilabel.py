@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsgssl.config.schema import FinetuneSettings
+from medsgssl.losses.over_ranks import mean_over_ranks
 
 
 class FocalLoss(nn.Module):
@@ -90,9 +91,13 @@ class WeightedBCE(nn.Module):
 
 
 def mean_of_known(values: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of ``values`` (B, C) where ``labels`` are known, a scalar."""
+    """Return the mean of ``values`` (B, C) where ``labels`` are known, a scalar.
+
+    Its mean over the ranks is that of the global batch: all divide by the same count.
+    """
     known = ~labels.isnan()
-    return values.where(known, 0).sum() / known.sum().clamp_min(1)
+    count = mean_over_ranks(known.sum().float())
+    return values.where(known, 0).sum() / torch.where(count > 0, count, 1.0)
 
 
 def build_loss(settings: FinetuneSettings, train_labels: Tensor) -> nn.Module:

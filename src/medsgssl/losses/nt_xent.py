@@ -14,6 +14,8 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor
 
+from medsgssl.losses.over_ranks import mean_over_ranks
+
 
 def nt_xent_loss(
     z1_BD: Tensor, z2_BD: Tensor, temperature: float, weights_B: Tensor | None = None
@@ -105,10 +107,7 @@ def normalize_weights(weights: Tensor) -> Tensor:
         weights: (B,) float, not negative.
     """
     weights = weights.detach().float()
-    mean = weights.mean()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(mean)
-        mean = mean / torch.distributed.get_world_size()
+    mean = mean_over_ranks(weights.mean())
     return torch.where(mean > 0, weights / mean.clamp_min(1e-12), torch.ones_like(weights))
 
 

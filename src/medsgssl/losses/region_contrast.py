@@ -7,10 +7,10 @@ Sources: Henaff et al., "Efficient visual pretraining with contrastive detection
 from __future__ import annotations
 
 import torch
-import torch.distributed
 from torch import Tensor
 
 from medsgssl.losses.nt_xent import nt_xent_terms
+from medsgssl.losses.over_ranks import mean_over_ranks
 from medsgssl.ops.patch_grid import cell_means
 
 
@@ -88,7 +88,7 @@ def region_nt_xent(
             z1_BRD.flatten(0, 1), z2_BRD.flatten(0, 1), temperature, present_BR.flatten()
         )
     weights = present_BR.float()
-    count = _mean_over_ranks(weights.sum(dim=0))
+    count = mean_over_ranks(weights.sum(dim=0))
     nll_BR = nll.view(2, *present_BR.shape).mean(dim=0)
     return torch.where(present_BR, nll_BR, 0.0).sum(dim=0) / count.clamp_min(1e-12)
 
@@ -100,13 +100,5 @@ def mean_over_present(losses_R: Tensor, present_BR: Tensor) -> Tensor:
         losses_R: From ``region_nt_xent``.
         present_BR: As given to it.
     """
-    occurs = _mean_over_ranks(present_BR.float().sum(dim=0)) > 0
+    occurs = mean_over_ranks(present_BR.float().sum(dim=0)) > 0
     return losses_R.sum() / occurs.sum().clamp_min(1)
-
-
-def _mean_over_ranks(values: Tensor) -> Tensor:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return values
-    values = values.clone()
-    torch.distributed.all_reduce(values)
-    return values / torch.distributed.get_world_size()

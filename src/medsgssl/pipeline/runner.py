@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 
 from medsgssl import __version__
@@ -31,13 +34,22 @@ from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, StageName, flatten
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.runs.recovery import read_recovered
 from medsgssl.runs.weights_header import WeightsHeader
+from medsgssl.training.distributed import (
+    ALONE,
+    Team,
+    join_processes,
+    open_fabric,
+    require_same_data,
+)
 from medsgssl.training.finetuning import check_labels, finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
+from medsgssl.training.processes import resolve_processes
+from medsgssl.training.trackers import check_trackers
 from medsgssl.utils.io import atomic_path, fingerprint, write_json
 from medsgssl.utils.locks import exclusive
 from medsgssl.utils.progress import new_console
 from medsgssl.utils.resources import clear_resource_errors
-from medsgssl.utils.system import loader_workers, rank, shared_memory_warning
+from medsgssl.utils.system import loader_workers, shared_memory_warning
 
 Until = Literal["data", "pretrain", "finetune", "evaluate"]
 
@@ -65,18 +77,35 @@ def run_method(
     Raises:
         MedsgsslError: Anything the user can fix.
     """
-    console = console or new_console()
     run = RunFolder(out)
-    with clear_resource_errors():
-        if rank() > 0:
-            _run(config, run, until, pretrained, console, [])
-            return run
-        run.check_place()
-        with exclusive(out, "the run folder"):
-            caveats = _check_early(config, until, pretrained)
-            run.claim(config)
-            _run(config, run, until, pretrained, console, caveats)
+    with clear_resource_errors(), join_processes() as team:
+        console = console if team.rank == 0 and console else new_console(mute=team.rank > 0)
+        config = resolve_processes(config)
+        with _claimed(run, config, until, pretrained, team) as caveats:
+            _run(config, run, until, pretrained, console, caveats, team)
     return run
+
+
+@contextlib.contextmanager
+def _claimed(
+    run: RunFolder, config: Config, until: Until, pretrained: Path | None, team: Team
+) -> Iterator[list[str]]:
+    """Lock the run folder and check what a run needs, in the first process for all.
+
+    Yields:
+        What the user should be warned of.
+    """
+    with contextlib.ExitStack() as held:
+
+        def claim() -> list[str]:
+            run.check_place()
+            held.enter_context(exclusive(run.path, "the run folder"))
+            check_trackers(config)
+            found = _check_early(config, until, pretrained)
+            run.claim(config)
+            return found
+
+        yield team.first(claim) or []
 
 
 def _run(
@@ -86,34 +115,57 @@ def _run(
     pretrained: Path | None,
     console: Console,
     caveats: list[str],
+    team: Team,
 ) -> None:
     last = get_args(Until).index(until)
-    if rank() > 0:
-        _wait_for_data(run)
-    data = prepare_data(config, console, needs_masks=method_of(config).sees_masks)
+    data = _prepare(config, console, team)
     if pretrained is not None and not config.no_pretrain:
-        caveats += _check_apart(data, pretrained)
+        caveats += team.first(lambda: _check_apart(data, pretrained)) or []
     data.summary["warnings"] += [*caveats, *_blank_warnings(data)]
     keys = _keys(config, data, pretrained)
-    if rank() == 0:
+
+    def begin() -> None:
         _say_warnings(config, data, console)
         _write_data(run, config, data, keys, console)
+
+    team.first(begin)
     if last >= 2:
         # Before hours of pretraining rather than after them.
         check_labels(config, data.source)
     if last >= 1 and not config.no_pretrain:
         header = _header(config, run, data, keys["pretrain"])
-        _pretrain(run, config, data, header, pretrained, console)
+        _pretrain(run, config, data, header, pretrained, console, team)
     if last >= 2:
         header = _header(config, run, data, keys["finetune"])
-        run_stage_if_needed(
-            run, "finetune", keys, lambda: finetune(config, data.source, run.path, header), console
-        )
-    if rank() > 0:
-        return
+
+        def tune() -> None:
+            finetune(config, data.source, run.path, header)
+
+        run_stage_if_needed(run, "finetune", keys, tune, console, team)
     if last >= 3:
-        run_stage_if_needed(run, "predict", keys, lambda: _predict(run, config, data), console)
-        run_stage_if_needed(run, "evaluate", keys, lambda: evaluate_run(run, config), console)
+
+        def score() -> None:
+            _predict(run, config, data, team)
+
+        run_stage_if_needed(run, "predict", keys, score, console, team)
+
+        def judge() -> None:
+            run_stage_if_needed(run, "evaluate", keys, lambda: evaluate_run(run, config), console)
+
+        team.first(judge)
+
+
+def _prepare(config: Config, console: Console, team: Team) -> PreparedData:
+    """Prepare the data once per machine; locks see to it that shared storage is written once."""
+
+    def prepare() -> PreparedData:
+        return prepare_data(config, console, needs_masks=method_of(config).sees_masks)
+
+    data = prepare() if team.leads_machine else None
+    team.gather(None)
+    data = data or prepare()
+    require_same_data(team, data.key, len(data.catalog.usable()))
+    return data
 
 
 def evaluate_run(run: RunFolder, config: Config) -> Metrics:
@@ -197,12 +249,6 @@ def _require_labels(catalog: Catalog) -> None:
         )
 
 
-def _wait_for_data(run: RunFolder) -> None:
-    # The first process prepares; Fabric's own barrier exists only from the training stages on.
-    while not (run.stages.is_file() and run.split.is_file()):
-        time.sleep(1)
-
-
 def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[str, str]:
     flat = {key: value for key, value in flatten(dump(config)).items() if key not in WITHOUT_EFFECT}
 
@@ -282,18 +328,23 @@ def _pretrain(
     header: WeightsHeader,
     pretrained: Path | None,
     console: Console,
+    team: Team,
 ) -> None:
-    def work() -> None:
-        if pretrained is None:
-            if rank() == 0:
-                with atomic_path(run.pretrained_on) as temporary:
-                    data.pretrained_on.to_parquet(temporary, index=False)
-            pretrain(config, data.source, run.path, header, data.more)
-            return
+    def write_images() -> None:
+        with atomic_path(run.pretrained_on) as temporary:
+            data.pretrained_on.to_parquet(temporary, index=False)
+
+    def copy(weights: Path) -> None:
         with atomic_path(run.pretrained) as temporary:
-            shutil.copyfile(pretrained, temporary)
-        if rank() == 0:
-            _copy_along(_origin(pretrained).pretrained_on, run.pretrained_on)
+            shutil.copyfile(weights, temporary)
+        _copy_along(_origin(weights).pretrained_on, run.pretrained_on)
+
+    def work() -> None:
+        if pretrained is not None:
+            team.first(lambda: copy(pretrained))
+            return
+        team.first(write_images)
+        pretrain(config, data.source, run.path, header, data.more)
 
     def maps() -> None:
         if pretrained is None:
@@ -301,10 +352,9 @@ def _pretrain(
         else:
             _copy_along(_origin(pretrained).maps, run.maps)
 
-    run_stage_if_needed(run, "pretrain", {"pretrain": header["key"]}, work, console)
-    if rank() == 0:
-        # Apart, so that a run killed here need not pretrain again.
-        run_stage_if_needed(run, "maps", {"maps": header["key"]}, maps, console)
+    run_stage_if_needed(run, "pretrain", {"pretrain": header["key"]}, work, console, team)
+    # Apart, so that a run killed here need not pretrain again.
+    team.first(lambda: run_stage_if_needed(run, "maps", {"maps": header["key"]}, maps, console))
 
 
 def _copy_along(source: Path, target: Path) -> None:
@@ -315,8 +365,16 @@ def _copy_along(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def _predict(run: RunFolder, config: Config, data: PreparedData) -> None:
-    rows, scores = predict_splits(config, data.source, run.classifier)
+def _predict(run: RunFolder, config: Config, data: PreparedData, team: Team) -> None:
+    # On one device as before, unless a launcher has started processes: each scores its share.
+    fabric = open_fabric(config.finetune) if team.size > 1 else None
+    rows, scores = predict_splits(config, data.source, run.classifier, fabric=fabric)
+    team.first(lambda: _write_predictions(run, data, rows, scores))
+
+
+def _write_predictions(
+    run: RunFolder, data: PreparedData, rows: NDArray[np.int64], scores: NDArray[np.float32]
+) -> None:
     table = data.catalog.table.iloc[rows]
     frame = table[["image_id", "patient_id", "split", "view_position", "sex", "age"]].reset_index(
         drop=True
@@ -333,21 +391,36 @@ def run_stage_if_needed(
     keys: dict[str, str],
     work: Callable[[], Any],
     console: Console | None = None,
+    team: Team = ALONE,
 ) -> None:
     """Do the work of a stage and mark it complete, unless it is complete and its files are intact.
+
+    The first process decides and marks; the work is everyone's.
 
     Raises:
         ConfigError: It is complete, but made from something else.
         MedsgsslError: The work ended without one of its files.
     """
+    needed = team.first(lambda: _is_needed(run, stage, keys, console))
+    if not team.gather(needed)[0]:
+        return
+    started = time.monotonic()
+    work()
+    # All have written what is theirs before the stage counts as complete.
+    team.gather(None)
+    team.first(lambda: _mark(run, stage, keys, time.monotonic() - started))
+
+
+def _is_needed(
+    run: RunFolder, stage: StageName, keys: dict[str, str], console: Console | None
+) -> bool:
     key = run.key_of(stage)
     if key == keys[stage]:
         missing = run.missing_outputs(stage)
         changed = f"{missing[0]} is gone" if missing else run.changed_output(stage)
         if changed is None:
-            if rank() == 0:
-                run.tidy(stage)
-            return
+            run.tidy(stage)
+            return False
         if console is not None:
             text = f"Warning: {changed}: the stage {stage} is run again"
             console.print(text, style="yellow", highlight=False, markup=False)
@@ -357,13 +430,14 @@ def run_stage_if_needed(
             "weights or another version of medsgssl",
             "choose another --out folder",
         )
-    started = time.monotonic()
-    work()
-    if rank() == 0:
-        missing = run.missing_outputs(stage)
-        if missing:
-            raise MedsgsslError(
-                f"the stage {stage!r} of {run.path} ended without {', '.join(missing)}",
-                "run the same command again; if it ends here again, report it with the log",
-            )
-        run.mark(stage, keys[stage], time.monotonic() - started)
+    return True
+
+
+def _mark(run: RunFolder, stage: StageName, keys: dict[str, str], seconds: float) -> None:
+    missing = run.missing_outputs(stage)
+    if missing:
+        raise MedsgsslError(
+            f"the stage {stage!r} of {run.path} ended without {', '.join(missing)}",
+            "run the same command again; if it ends here again, report it with the log",
+        )
+    run.mark(stage, keys[stage], seconds)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from medsgssl.config.loading import dump, read_yaml, to_yaml
 from medsgssl.config.renamed import with_new_names
-from medsgssl.config.schema import Config
+from medsgssl.config.schema import Config, SlurmSettings, TrackingSettings
 from medsgssl.errors import ConfigError
 from medsgssl.runs.recovery import RECOVERY_SETTINGS, diverged_path, record_recovery
 from medsgssl.runs.stage_files import OutputRecord, StageRecord, read_stage_records
@@ -29,6 +29,8 @@ WITHOUT_EFFECT = (
     "pretrain.checkpoint_minutes",
     "finetune.checkpoint_minutes",
     "study.margin",
+    *(f"slurm.{name}" for name in SlurmSettings.model_fields),
+    *(f"tracking.{name}" for name in TrackingSettings.model_fields),
 )
 #: Settings that only the evaluation looks at; it is cheap, and repeated when they change.
 EVALUATION_ONLY = "evaluate."

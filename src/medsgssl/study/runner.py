@@ -18,12 +18,13 @@ from medsgssl.runs.study_files import FAILURES_FILE, Failure, read_failures
 from medsgssl.study.launcher import Job, Launcher, last_lines, log_path
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.planning import fix_primary_diseases
+from medsgssl.training.distributed import PeerError, launched_size
 from medsgssl.utils.formatting import duration
 from medsgssl.utils.interrupts import check
 from medsgssl.utils.io import read_json, write_json
 from medsgssl.utils.locks import exclusive
 from medsgssl.utils.progress import new_console
-from medsgssl.utils.system import rank
+from medsgssl.utils.ranks import rank
 
 Status = Literal["done", "skipped", "failed", "blocked"]
 OnRunEnd = Callable[[RunFolder], object]
@@ -84,6 +85,13 @@ def run_study(
         ConfigError: The folder holds a study of other settings, or something else, or another
             process works on it.
     """
+    if launched_size() > 1:
+        raise ConfigError(
+            "a study starts the processes of its runs itself, but torchrun or srun has started "
+            "several of this command",
+            "start it alone; --jobs N does several runs at a time, pretrain.devices and "
+            "finetune.devices give each run several processes",
+        )
     console = console or new_console()
     # Known before anything runs, and written down: what will be compared, and over which diseases.
     plan = fix_primary_diseases(plan)
@@ -134,6 +142,8 @@ def do_run(
         )
         if on_run_end is not None and not planned.pretrains and rank() == 0:
             on_run_end(run)
+    except PeerError:
+        raise  # the process that failed leaves the failure
     except Exception as error:
         problem = str(error) if isinstance(error, MedsgsslError) else repr(error)
         write_json(_failure_path(folder, name), _failure(problem, traceback.format_exc()))

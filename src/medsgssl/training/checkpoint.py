@@ -134,9 +134,7 @@ class ModelCheckpoint:
         if not len(self._rows) or not self._rule.classes.any():
             return float("nan")
         config = self._config
-        scores = run_inference(
-            self._fabric, model, model.scores, config, config.finetune, self._source, self._rows
-        )
+        scores = run_inference(self._fabric, model, model.scores, config, self._source, self._rows)
         labels, classes = self._source.labels[self._rows], self._rule.classes
         auc = mean_auc(labels, scores, classes)
         counts = patient_counts(int(self._patients.max()) + 1, _RESAMPLES, 0, "kept epoch")

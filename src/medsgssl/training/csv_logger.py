@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from medsgssl.models.task import TaskOutput
@@ -84,6 +85,8 @@ class EpochLog:
                 ``{term}_chance``, ``{term}_start``.
         """
         embeddings = torch.cat(self._embeddings)
+        if dist.is_available() and dist.is_initialized():
+            embeddings = self._over_processes(embeddings)
         seconds = time.perf_counter() - self._started
         row: Row = {"epoch": epoch}
         row |= {name: float(value) / self._count for name, value in self._sums.items()}
@@ -98,6 +101,16 @@ class EpochLog:
         self._seconds_before = 0.0
         self._begin()
         return row
+
+    def _over_processes(self, embeddings: Tensor) -> Tensor:
+        """Average the sums over the processes, in place; return the embeddings of all of them."""
+        sums = torch.stack(list(self._sums.values()))
+        dist.all_reduce(sums)
+        sums /= dist.get_world_size()
+        self._sums = dict(zip(self._sums, sums, strict=True))
+        every = [torch.empty_like(embeddings) for _ in range(dist.get_world_size())]
+        dist.all_gather(every, embeddings.contiguous())
+        return torch.cat(every)
 
     def restart_clock(self) -> None:
         """Leave out of the epoch's time what was done since the last one ended."""

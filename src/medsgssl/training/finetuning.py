@@ -21,11 +21,12 @@ from medsgssl.models.classifier import Classifier
 from medsgssl.models.weights import load_weights, weights_identity
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.checkpoint import ModelCheckpoint
-from medsgssl.training.distributed import device_count, launch
+from medsgssl.training.distributed import launch, process_count
 from medsgssl.training.knn import fit_knn
 from medsgssl.training.linear_probe import fit_linear_probe
 from medsgssl.training.selection import selection_rule
 from medsgssl.training.stage import StageSpec
+from medsgssl.training.trackers import open_trackers
 from medsgssl.training.trainer import Trainer
 from medsgssl.utils.progress import new_console
 from medsgssl.utils.rng import seed_step
@@ -49,7 +50,7 @@ def check_labels(config: Config, source: ImageMaskDataset) -> None:
             has a disease.
     """
     rows = labeled_rows(config, source)
-    needed = 2 * device_count(config.finetune) * config.finetune.num_nodes
+    needed = 2 * process_count(config.finetune)
     share = f"data.label_fraction={config.data.label_fraction:g}"
     if len(rows) < needed:
         raise DataError(
@@ -82,7 +83,9 @@ def finetune(config: Config, source: ImageMaskDataset, folder: Path, header: Wei
         DataError: The labeled images are too few to learn from.
     """
     check_labels(config, source)
-    launch(config.finetune, folder / "logs", _finetune, config, source, folder, header)
+    launch(
+        config.finetune, open_trackers(config, folder), _finetune, config, source, folder, header
+    )
 
 
 def _finetune(

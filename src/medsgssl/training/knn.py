@@ -66,7 +66,7 @@ class KNNProbe:
         rows = np.concatenate([self._train, self._val])
         config = self._config
         features = torch.from_numpy(
-            run_inference(self._fabric, task, pooled, config, config.pretrain, self._source, rows)
+            run_inference(self._fabric, task, pooled, config, self._source, rows)
         )
         train, val = features[: len(self._train)], features[len(self._train) :]
         labels = torch.from_numpy(self._source.labels[self._train])
@@ -103,4 +103,5 @@ def fit_knn(
     )
     fitted.bank.copy_(F.normalize(torch.from_numpy(features), dim=1))
     fitted.bank_labels.copy_(torch.from_numpy(source.labels[rows]))
-    save_weights(path, fitted, {**header, "bank": len(rows)})
+    if fabric.is_global_zero:
+        save_weights(path, fitted, {**header, "bank": len(rows)})

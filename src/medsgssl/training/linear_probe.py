@@ -70,7 +70,8 @@ def fit_linear_probe(
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(weights / scale))
         classifier.head.bias.copy_(torch.from_numpy(biases - weights @ (mean / scale)))
-    save_weights(path, classifier, header)
+    if fabric.is_global_zero:
+        save_weights(path, classifier, header)
 
 
 def frozen_features(
@@ -86,9 +87,7 @@ def frozen_features(
     def features(batch: ViewBatch) -> Tensor:
         return classifier.features(batch).pooled
 
-    values = run_inference(
-        fabric, classifier, features, config, config.finetune, source, np.concatenate(row_groups)
-    )
+    values = run_inference(fabric, classifier, features, config, source, np.concatenate(row_groups))
     return np.split(values, np.cumsum([len(rows) for rows in row_groups])[:-1])
 
 

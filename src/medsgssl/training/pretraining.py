@@ -24,6 +24,7 @@ from medsgssl.training.knn import KNNProbe
 from medsgssl.training.lr_schedule import auto_pretrain_lr
 from medsgssl.training.monitors import chance_warnings, epoch_warnings
 from medsgssl.training.stage import StageSpec
+from medsgssl.training.trackers import open_trackers
 from medsgssl.training.trainer import Trainer
 from medsgssl.training.view_gallery import Gallery
 from medsgssl.utils.io import write_json
@@ -84,7 +85,16 @@ def pretrain(
         header: What travels with the weights; ``header["key"]`` guards the checkpoint.
         more: Further data sets to pretrain on, each batch draws equally from every data set.
     """
-    launch(config.pretrain, folder / "logs", _pretrain, config, source, folder, header, more)
+    launch(
+        config.pretrain,
+        open_trackers(config, folder),
+        _pretrain,
+        config,
+        source,
+        folder,
+        header,
+        more,
+    )
 
 
 def _pretrain(

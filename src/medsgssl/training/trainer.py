@@ -17,10 +17,11 @@ from medsgssl.runs.recovery import diverged_error, read_diverged
 from medsgssl.training.checkpoint import load_checkpoint, save_checkpoint
 from medsgssl.training.csv_logger import EpochLog, Row
 from medsgssl.training.display import TrainingDisplay
-from medsgssl.training.distributed import device_count, on_cpu
+from medsgssl.training.distributed import on_cpu, processes_here
 from medsgssl.training.lr_schedule import lr_factor
 from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.training.stage import StageSpec
+from medsgssl.training.sync_batch_norm import synchronize_batch_norm
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.utils.interrupts import StopRequested, deferred, requested
 from medsgssl.utils.rng import seed_step
@@ -89,8 +90,8 @@ class Trainer(Generic[TaskT]):
         if not task.encoder.is_vit:
             task.to(memory_format=torch.channels_last)
         set_modes(task, frozen=False)
-        if fabric.world_size > 1 and not on_cpu(fabric):
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
+        if fabric.world_size > 1:
+            synchronize_batch_norm(task, cpu=on_cpu(fabric))
         self.model, self.optimizer = fabric.setup(task, build_optimizer(task, settings))
         self._resume()
 
@@ -125,29 +126,39 @@ class Trainer(Generic[TaskT]):
                     self._require_finite()
                     display.update(self.step, self.log.loss(), self.log.images_per_second())
                 minutes = (time.monotonic() - saved) / 60
-                if within == 0 or (
-                    minutes >= settings.checkpoint_minutes
-                    and within % settings.accumulate_grad_batches == 0
-                ):
-                    self._save()
+                if self._save_or_stop(within, due=minutes >= settings.checkpoint_minutes):
                     saved = time.monotonic()
-                self._stop_if_requested()
                 asked = time.perf_counter()
         return self.log
 
-    def _stop_if_requested(self) -> None:
-        """Save and stop after a signal, every process after the same step."""
+    def _save_or_stop(self, within: int, *, due: bool) -> bool:
+        """Save where it is time to, and stop after a signal; every process after the same step.
+
+        Args:
+            within: Steps done in this epoch; 0 where it has ended.
+            due: Whether the last checkpoint is old enough, by the clock of this process.
+
+        Returns:
+            Whether a checkpoint was written.
+
+        Raises:
+            StopRequested: After a signal.
+        """
         number = requested() or 0
         if self.fabric.world_size > 1:
-            if self.step % _CHECK_EVERY:
-                return
-            flags = self.fabric.all_gather(torch.tensor(number, device=self.fabric.device))
-            assert isinstance(flags, torch.Tensor)
-            number = int(flags.max())
-        settings = self.stage.settings
-        if number and self.step % self.per_epoch % settings.accumulate_grad_batches == 0:
+            if within % _CHECK_EVERY:
+                return False
+            # Clocks differ, and signals arrive at different steps.
+            wishes = torch.tensor([number, int(due)], device=self.fabric.device)
+            torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
+            number, due = int(wishes[0]), bool(wishes[1])
+        if within % self.stage.settings.accumulate_grad_batches:
+            return False
+        if within == 0 or due or number:
             self._save()
+        if number:
             raise StopRequested(number)
+        return within == 0 or due
 
     def _batches(self) -> Iterator[ViewBatch]:
         stage = self.stage
@@ -156,7 +167,7 @@ class Trainer(Generic[TaskT]):
             self.steps,
             self.step,
             stop,
-            workers=loader_workers(stage.workers, device_count(stage.settings)),
+            workers=loader_workers(stage.workers, processes_here(stage.settings)),
             pin_memory=stage.pin_memory and not on_cpu(self.fabric),
         )
 
@@ -234,7 +245,11 @@ class Trainer(Generic[TaskT]):
         if weights:
             values = [value.isfinite().all() for value in self.task.state_dict().values()]
             state["network"] = bool(torch.stack(values).all())
-        broken = [name for name, finite in state.items() if not finite]
+        if self.fabric.world_size > 1:
+            finite = torch.tensor([int(good) for good in state.values()], device=self.fabric.device)
+            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
+            state = dict(zip(state, map(bool, finite.tolist()), strict=True))
+        broken = [name for name, good in state.items() if not good]
         if broken:
             stage = self.stage
             raise diverged_error(
@@ -253,6 +268,11 @@ class Trainer(Generic[TaskT]):
         display.end_epoch(row)
 
     def _state(self) -> dict[str, Any]:
+        """Return the state of all processes; every process must ask for it."""
+        logs = [self.log.state()]
+        if self.fabric.world_size > 1:
+            logs = [{} for _ in range(self.fabric.world_size)]
+            torch.distributed.all_gather_object(logs, self.log.state())
         return {
             "key": self.stage.key,
             "step": self.step,
@@ -261,15 +281,16 @@ class Trainer(Generic[TaskT]):
             "task": self.task.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
-            "log": self.log.state(),
+            "logs": logs,
             "callback": self.callback.state(),
         }
 
     def _save(self) -> None:
         if self.step % self.per_epoch:
             self._require_finite(weights=True)
+        state = self._state()
         if self.fabric.is_global_zero:
-            save_checkpoint(self.stage.checkpoint, self._state())
+            save_checkpoint(self.stage.checkpoint, state)
         self.saved_step = self.step
 
     def _resume(self) -> None:
@@ -285,6 +306,8 @@ class Trainer(Generic[TaskT]):
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
-        self.log.load(state["log"], self.fabric.device)
+        # Checkpoints of the release before hold the log of the first process alone.
+        logs = state["logs"] if "logs" in state else [state["log"]]
+        self.log.load(logs[self.fabric.global_rank], self.fabric.device)
         self.callback.load(state["callback"])
         self.step, self.stopped, self.start = state["step"], state["stopped"], state["start"]

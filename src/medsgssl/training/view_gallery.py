@@ -6,8 +6,6 @@ Nothing depends on the pictures: a run without them ends with the same weights.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -20,6 +18,7 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.masks.overlay import draw_overlay, overlay_heatmap
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
+from medsgssl.training.trackers import log_picture
 from medsgssl.utils.rng import seed_step
 
 _SIDE = 160
@@ -64,8 +63,7 @@ class Gallery:
             self._add(f"pretrain/maps/{name}", pictures, epoch)
 
     def _add(self, name: str, pictures: list[NDArray[np.uint8]], epoch: int) -> None:
-        board: Any = self._fabric.logger
-        board.experiment.add_image(name, np.concatenate(pictures), epoch, dataformats="HWC")
+        log_picture(self._fabric, name, np.concatenate(pictures), epoch)
 
 
 def _row(views: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.uint8]:

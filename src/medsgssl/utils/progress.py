@@ -24,16 +24,17 @@ def set_quiet(quiet: bool) -> bool:
     return quiet
 
 
-def new_console(*, stderr: bool = False, always: bool = False) -> Console:
+def new_console(*, stderr: bool = False, always: bool = False, mute: bool = False) -> Console:
     """Return the console that progress and tables are printed on.
 
     Args:
         stderr: Print to standard error, so that results on standard output can be piped.
         always: Print even after ``set_quiet(True)``: for what a command was called to show.
+        mute: Print nothing at all.
     """
     from rich.console import Console  # noqa: PLC0415 - the help needs no console
 
-    return Console(stderr=stderr, quiet=_Verbosity.quiet and not always)
+    return Console(stderr=stderr, quiet=mute or (_Verbosity.quiet and not always))
 
 
 @contextlib.contextmanager

@@ -74,11 +74,6 @@ def shared_memory_warning(batch_bytes: int, workers: int) -> str | None:
     )
 
 
-def rank() -> int:
-    """Return this process's number among those that torchrun or Slurm started; 0 when alone."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
-
-
 def environment() -> dict[str, str]:
     """Return the versions that a result depends on."""
     versions = {"medsgssl": importlib.metadata.version("medsgssl")}

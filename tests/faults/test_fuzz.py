@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medsgssl.config.loading import read_yaml
+from medsgssl.config.schema import DataSettings
+from medsgssl.data.catalog import current_catalog
 from medsgssl.data.readers.base import read_list
 from medsgssl.errors import MedsgsslError
 from medsgssl.images.reading import check_file, read_with_notes
@@ -85,3 +87,27 @@ def test_json_yaml_lists_stores_weights_and_checkpoints(folder: Path, content: b
         _survives(lambda read=read: read(path))  # type: ignore[misc]
     _survives(lambda: load_checkpoint(path, "key"))
     _survives(lambda: MaskStore.open(folder))
+
+
+_TABLES = {
+    "Data_Entry_2017.csv": b"Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,"
+    b"Patient Gender,View Position\n00000001_000.png,Mass|Nodule,0,1,58,M,PA\n"
+    b"00000002_000.png,No Finding,0,2,041Y,F,AP\n",
+    "labels.csv": b"image,patient,Fluid,Scar\n00000001_000.png,p1,1,0\n00000002_000.png,p2,,-1\n",
+    "train.csv": b"Path,Sex,Age,Frontal/Lateral,AP/PA,Pneumonia\n"
+    b"00000001_000.png,Male,50,Frontal,AP,1.0\n00000002_000.png,Female,60,Frontal,PA,-1.0\n",
+}
+
+
+@FUZZ
+@given(name=st.sampled_from(sorted(_TABLES)), data=st.data())
+def test_label_tables(folder: Path, name: str, data: st.DataObject) -> None:
+    root = folder / "set"
+    root.mkdir(exist_ok=True)
+    for old in root.glob("*.csv"):
+        old.unlink()
+    for number in (1, 2):
+        (root / f"0000000{number}_000.png").write_bytes(_pictures()[0])
+    (root / name).write_bytes(data.draw(_damaged([_TABLES[name]])))
+    settings_of = DataSettings(root=root, cache_dir=folder / "cache")
+    _survives(lambda: current_catalog(settings_of))

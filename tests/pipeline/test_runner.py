@@ -60,6 +60,10 @@ def test_a_run_leaves_exactly_the_files_it_promises(tmp_path: Path, small_run: B
     assert 0 < metrics["mean_auc"] < 1
     predictions = pd.read_parquet(run.predictions)
     assert set(predictions["split"]) == {"val", "test"}
+    # What others may be given describes no machine.
+    place = str(tmp_path).encode()
+    shared = (run.report, run.pretrained, run.classifier, run.data, run.metrics, run.environment)
+    assert not [path.name for path in shared if place in path.read_bytes()]
     split = pd.read_parquet(run.split)
     assert set(split["split"]) == {"train", "val", "test"}
     assert not split.drop_duplicates(["patient_id", "split"])["patient_id"].duplicated().any()

@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,6 +39,7 @@ import medsgssl.report.study_page
 import medsgssl.study.runner  # noqa: F401
 from medsgssl.cli.app import main as command_line
 from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.training.trainer import Trainer
 
 _FORK = multiprocessing.get_context("fork")
 _SMALL = (
@@ -162,10 +164,44 @@ class Lab:
         out = self.folder / "whole"
         if not (out / "metrics.json").is_file():
             started = time.monotonic()
-            status = self.start(out).wait()
+            steps = self.folder / "steps-of-the-whole-run"
+            status = self.start(out, before=count_steps(steps)).wait()
             assert status == 0, (self.folder, status)
-            self.seconds = time.monotonic() - started
+            self.seconds, self.steps = time.monotonic() - started, steps.stat().st_size
         return out
+
+
+def count_steps(path: Path) -> Callable[[], None]:
+    """Return what makes a new process add one byte to a file after each training step."""
+
+    def patch() -> None:
+        step = Trainer._train_step
+
+        def counted(self: Trainer[Any], *arguments: Any) -> None:
+            step(self, *arguments)
+            with path.open("ab") as file:
+                file.write(b".")
+
+        Trainer._train_step = counted  # type: ignore[method-assign]
+
+    return patch
+
+
+def log_memory(path: Path) -> Callable[[], None]:
+    """Return what makes a new process write its resident memory, MiB, after each epoch."""
+
+    def patch() -> None:
+        end = Trainer._end_epoch
+
+        def logged(self: Trainer[Any], *arguments: Any) -> None:
+            end(self, *arguments)
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            with path.open("a") as file:
+                file.write(f"{pages * resource.getpagesize() / 2**20:.2f}\n")
+
+        Trainer._end_epoch = logged  # type: ignore[method-assign]
+
+    return patch
 
 
 def same_results(one: Path, two: Path) -> bool:
@@ -184,8 +220,9 @@ def kills(lab: Lab, count: int) -> Iterator[Outcome]:
     while hits < count:
         trial += 1
         out, cache, killed = lab.path("killed"), lab.path("cache"), []
+        steps = lab.path("steps")
         for _ in range(int(lab.rng.integers(1, 5))):
-            command = lab.start(out, cache=cache)
+            command = lab.start(out, cache=cache, before=count_steps(steps))
             time.sleep(float(lab.rng.uniform(0.02, 0.9)) * lab.seconds)
             command.signal(signal.SIGKILL)
             if command.wait() == -9:
@@ -193,10 +230,13 @@ def kills(lab: Lab, count: int) -> Iterator[Outcome]:
                 done = json.loads(stages.read_text()) if stages.is_file() else {}
                 killed.append(f"after {list(done)[-1]}" if done else "before data")
                 hits += 1
-        command = lab.start(out, cache=cache)
+        command = lab.start(out, cache=cache, before=count_steps(steps))
         status = command.wait()
-        right = status == 0 and same_results(whole, out)
-        yield Outcome("kill -9", f"{len(killed)} x: {', '.join(killed)}", command.last_line, right)
+        # A checkpoint follows every step here, so a kill may cost the step after the last one.
+        repeated = steps.stat().st_size - lab.steps
+        right = status == 0 and same_results(whole, out) and 0 <= repeated <= len(killed)
+        fault = f"{len(killed)} x: {', '.join(killed)}; {repeated} steps repeated"
+        yield Outcome("kill -9", fault, command.last_line, right)
         shutil.rmtree(cache, ignore_errors=True)
 
 
@@ -487,6 +527,20 @@ def late_mistakes(lab: Lab, _count: int) -> Iterator[Outcome]:
         yield Outcome("mistake", name, shown, right)
 
 
+def memory(lab: Lab, _count: int) -> Iterator[Outcome]:
+    """Train for 50 epochs; memory must not grow after the first ones."""
+    log = lab.path("memory")
+    command = lab.start(
+        lab.path("long"), "pretrain.epochs=50", command="pretrain", before=log_memory(log)
+    )
+    status = command.wait()
+    used = [float(line) for line in log.read_text().split()]
+    early, late = float(np.median(used[5:10])), float(np.median(used[-5:]))
+    fault = f"50 epochs: {early:.0f} MiB after 5 to 10, {late:.0f} MiB after 45 to 50"
+    right = status == 0 and len(used) == 50 and late < 1.05 * early
+    yield Outcome("memory", fault, command.last_line, right)
+
+
 GROUPS: dict[str, Callable[[Lab, int], Iterator[Outcome]]] = {
     "kills": kills,
     "study": study_kills,
@@ -500,6 +554,7 @@ GROUPS: dict[str, Callable[[Lab, int], Iterator[Outcome]]] = {
     "hostile": hostile_files,
     "nan": not_finite,
     "mistakes": late_mistakes,
+    "memory": memory,
 }
 _COUNTS = {"kills": 36, "study": 6, "signals": 2, "caches": 3}
 

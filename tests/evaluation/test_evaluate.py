@@ -108,8 +108,35 @@ def test_a_rare_disease_warns_and_is_not_in_the_second_mean(make_table):
     assert "Hernia" in found["diseases_in_mean"]
     assert "Hernia" not in found["diseases_in_mean_20"]
     assert found["mean_auc_20"] is not None
-    assert any("only 1 positives" in warning for warning in found["warnings"])
-    assert any("Hernia: no interval" in warning for warning in found["warnings"])
+    assert found["per_disease"]["Hernia"]["auc"] is not None
+    assert found["per_disease"]["Hernia"]["auc_interval"] is None
+    assert found["mean_auc_interval"] is None
+    assert found["mean_auc_20_interval"] is not None
+    assert any("Hernia: only 1 test patients" in warning for warning in found["warnings"])
+
+
+def test_the_patient_is_the_unit_of_few(make_table):
+    """Forty positive images of ten patients bear no interval."""
+    table = make_table(patients=60, per_patient=8)
+    test = table["split"] == "test"
+    first = sorted(set(table.loc[test, "patient_id"]))[:10]
+    table.loc[test, "label_Mass"] = table.loc[test, "patient_id"].isin(first).astype(np.uint8)
+    found = evaluate_predictions(Predictions(table), SETTINGS, 0)
+    assert found["per_disease"]["Mass"]["positives"] == 80
+    assert found["per_disease"]["Mass"]["auc_interval"] is None
+    assert found["per_disease"]["Mass"]["ap_interval"] is None
+    assert "Mass" not in found["diseases_in_mean_20"]
+
+
+def test_thresholds_from_few_validation_positives_carry_a_warning(make_table):
+    table = make_table()
+    val = table.index[table["split"] == "val"]
+    table.loc[val, "label_Mass"] = 0
+    table.loc[val[:4], "label_Mass"] = 1
+    found = evaluate_predictions(Predictions(table), SETTINGS, 0)
+    assert any(
+        "Mass: threshold and temperature from only 4 validation" in w for w in found["warnings"]
+    )
 
 
 def test_without_validation_there_are_no_thresholds(make_table):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 
-from medsgssl.evaluation.localization import box_mask, energy_inside, score_box
+from medsgssl.evaluation.localization import box_mask, center_prior, energy_inside, score_box
 from medsgssl.inference.maps import to_image
 from medsgssl.transforms.affine import box_crop, whole
 
@@ -21,7 +23,7 @@ def test_box_covers_the_pixels_whose_center_it_holds() -> None:
 def test_scores_of_a_map_that_is_the_box() -> None:
     box = box_mask((256.0, 256.0, 512.0, 256.0), 16)
     scores = score_box(box.astype(np.float32), box)
-    assert scores.pointing
+    assert scores.pointing == 1
     assert scores.iou == (1.0, 1.0, 1.0)
     assert scores.energy == 1.0
     assert scores.area == 0.125
@@ -36,6 +38,45 @@ def test_scores_by_hand() -> None:
     assert not scores.pointing
     assert scores.iou == pytest.approx((1 / 6, 1 / 5, 0.0))
     assert scores.energy == pytest.approx(0.3)
+
+
+def test_of_tied_values_the_centroid_decides() -> None:
+    plateau = np.zeros((8, 8), np.float32)
+    plateau[2:5, 0:5] = 1
+    box = np.zeros((8, 8), bool)
+    box[3, 2] = True
+    assert score_box(plateau, box).pointing == 1
+    plateau[2:6, 0:5] = 1  # the centroid lies between rows 3 and 4
+    assert score_box(plateau, box).pointing == 0.5
+
+
+@pytest.mark.parametrize("turned", [np.fliplr, np.flipud, np.transpose])
+def test_pointing_follows_flips(turned: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Small maps enlarged to the image, whose highest values are plateaus."""
+    rng = np.random.default_rng(0)
+    box = box_mask((300.0, 500.0, 300.0, 400.0), 32)
+    points = []
+    for _ in range(200):
+        found = cv2.resize(rng.random((2, 2)).astype(np.float32), (32, 32))
+        points.append(score_box(found, box).pointing)
+        assert score_box(turned(found), turned(box)).pointing == points[-1]
+    other = np.zeros((32, 32), bool)
+    other[:, :1] = True  # the column where the first of tied pixels would lie
+    edge = [
+        score_box(cv2.resize(rng.random((2, 2)).astype(np.float32), (32, 32)), other).pointing
+        for _ in range(200)
+    ]
+    assert np.mean(edge) < 0.1
+
+
+def test_the_middle_looks_at_the_middle() -> None:
+    middle = center_prior(32)
+    inner = box_mask((384.0, 384.0, 256.0, 256.0), 32)
+    corner = box_mask((0.0, 0.0, 256.0, 256.0), 32)
+    assert score_box(middle, inner).pointing == 1
+    assert score_box(middle, corner).pointing == 0
+    assert score_box(middle, inner).energy > 2 * inner.mean()
+    np.testing.assert_array_equal(middle, middle[::-1, ::-1])
 
 
 def test_a_map_of_zeros_finds_nothing() -> None:

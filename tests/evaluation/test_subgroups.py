@@ -27,7 +27,7 @@ def test_groups_leave_out_the_unknown(make_table):
 
 def test_auc_within_a_view(make_table):
     split = Predictions(make_table(patients=90)).split("test")
-    found = subgroup_results(split, SETTINGS, 0)["view_position"]["AP"]
+    found = subgroup_results(split, SETTINGS)["view_position"]["AP"]
     keep = (split.table["view_position"] == "AP").to_numpy()
     assert found["images"] == keep.sum()
     entry = found["per_disease"]["Edema"]
@@ -60,3 +60,17 @@ def test_follow_up_from_the_catalog_or_not_at_all(make_table):
     assert shortcut_audit(split)["follow_up"]["images"] == 0
     numbers = pd.Series(np.arange(len(table)), index=table["image_id"])
     assert shortcut_audit(split, numbers)["follow_up"]["images"] == len(split)
+
+
+def test_shortcuts_have_intervals_where_patients_bear_them(make_table):
+    table = make_table(patients=90)
+    table["view_position"] = np.where(table["label_Mass"] == 1, "AP", "PA")
+    first = table["patient_id"].isin([str(n) for n in range(1, 20, 3)])
+    table["label_Hernia"] = first.astype(np.uint8)
+    found = shortcut_audit(Predictions(table).split("test"))["view_position"]
+    assert found["auc"]["Mass"] == 1
+    assert found["auc_interval"]["Mass"] == [1.0, 1.0]
+    low, high = found["auc_interval"]["Edema"]
+    assert 0 <= low < found["auc"]["Edema"] < high <= 1
+    assert found["auc"]["Hernia"] is not None
+    assert found["auc_interval"]["Hernia"] is None

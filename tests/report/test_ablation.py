@@ -15,11 +15,14 @@ METHOD = "adaptive-pathology"
 
 def test_the_table_says_what_each_part_brings_with_its_correction(tmp_path: Path) -> None:
     less = {"weighting": {"weighted": False}, "pooling": {"lambda_salient": 0.0}}
-    runs = [write_run(tmp_path / "full", METHOD, 1.5), write_run(tmp_path / "c", "simclr", 1.0)]
-    for number, (part, settings) in enumerate(less.items()):
-        runs.append(
-            write_run(tmp_path / part, METHOD, 0.9 + 0.3 * number, settings={"method": settings})
-        )
+    runs = []
+    for seed in range(3):
+        runs.append(write_run(tmp_path / f"full-{seed}", METHOD, 1.5, seed))
+        runs.append(write_run(tmp_path / f"c-{seed}", "simclr", 1.0, seed))
+        for number, (part, settings) in enumerate(less.items()):
+            folder = tmp_path / f"{part}-{seed}"
+            skill = 0.9 + 0.3 * number
+            runs.append(write_run(folder, METHOD, skill, seed, settings={"method": settings}))
     page = write_study_report([run.path for run in runs], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "parts.csv").set_index("without")
     assert set(table.index) == set(less)

@@ -138,6 +138,7 @@ def test_hidden_blocks_are_outlined_in_the_prepared_view() -> None:
 def test_how_numbers_are_written() -> None:
     assert (number(0.12345), number(None), number(float("nan"))) == ("0.123", NONE, NONE)
     assert (span([0.1, 0.25]), span(None)) == (f"0.100{NONE}0.250", NONE)
+    assert span([-0.1, 0.25]) == "\N{MINUS SIGN}0.100 to 0.250"
     assert (count(25596), percent(0.07), percent(0.995)) == (
         "25\u202f596",
         "7\u202f%",

@@ -354,14 +354,14 @@ def power(
     from medsgssl.errors import ConfigError
     from medsgssl.study.power import SEED_SD, describe_power, study_power
     from medsgssl.study.score_model import ScoreModel
-    from medsgssl.study.tested import tested_images
+    from medsgssl.study.tested import study_images
 
     if (seeds is None) == (folds is None):
         raise ConfigError("a study has either seeds or folds", "give --seeds 3, or --folds 5")
     given = parse_overrides(settings or []).get("data", {})
     images = DataSettings.model_validate({**given, "root": str(data)})
     found = study_power(
-        tested_images(current_catalog(images), folds, images.split_seed),
+        study_images(current_catalog(images), folds, images.split_seed),
         seeds=seeds,
         seed_sd=SEED_SD if seed_sd is None else seed_sd,
         auc=ScoreModel.auc if auc is None else auc,

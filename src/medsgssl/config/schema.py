@@ -150,7 +150,9 @@ class EvaluateSettings(Settings):
         description="sensitivity or specificity to reach, where threshold names one",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
-        1000, description="resamples of patients behind each interval"
+        1000,
+        description="0: no intervals; else each has an interval over patients (the number is not "
+        "used any more: patients are left out in turn)",
     )
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.95, description="confidence level of the intervals"

@@ -56,17 +56,22 @@ def reliability(
             fewer bins where ties abound. ``"width"``: equally wide bins of [0, 1], empty ones
             dropped.
     """
+    index = bin_of(scores, bins, binning)
+    count = np.bincount(index)
+    filled = count > 0
+    score = np.bincount(index, weights=scores, minlength=len(count))[filled] / count[filled]
+    positive = np.bincount(index, weights=labels, minlength=len(count))[filled]
+    return Reliability(score, positive / count[filled], count[filled].astype(np.int64))
+
+
+def bin_of(scores: Floats, bins: int, binning: Binning = "mass") -> NDArray[np.intp]:
+    """Return the number of the bin of each score, as ``reliability`` bins them."""
     if binning == "mass":
         inner = np.unique(np.quantile(scores, np.arange(1, bins) / bins))
     else:
         inner = np.arange(1, bins) / bins
     # A score on an edge goes to the upper bin.
-    index = np.searchsorted(inner, scores, side="right")
-    count = np.bincount(index, minlength=len(inner) + 1)
-    filled = count > 0
-    score = np.bincount(index, weights=scores, minlength=len(count))[filled] / count[filled]
-    positive = np.bincount(index, weights=labels, minlength=len(count))[filled]
-    return Reliability(score, positive / count[filled], count[filled].astype(np.int64))
+    return np.searchsorted(inner, scores, side="right")
 
 
 def expected_calibration_error(
@@ -97,7 +102,7 @@ def fit_temperature(val_labels: NDArray[np.bool_], val_scores: Floats) -> float 
     """
     if val_labels.all() or not val_labels.any():
         return None
-    logits = _logit(val_scores)
+    logits = logit(val_scores)
     signed = np.where(val_labels, logits, -logits)
 
     def loss(log_temperature: float) -> float:
@@ -112,10 +117,11 @@ def fit_temperature(val_labels: NDArray[np.bool_], val_scores: Floats) -> float 
 
 def apply_temperature(scores: Floats, temperature: float) -> Floats:
     """Return the probabilities at another temperature; their order stays."""
-    scaled: Floats = special.expit(_logit(scores) / temperature)
+    scaled: Floats = special.expit(logit(scores) / temperature)
     return scaled
 
 
-def _logit(scores: Floats) -> Floats:
+def logit(scores: Floats) -> Floats:
+    """Return the logits of probabilities, finite for 0 and 1 too."""
     logits: Floats = special.logit(np.clip(scores, _EDGE, 1 - _EDGE))
     return logits

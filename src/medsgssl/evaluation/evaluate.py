@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from medsgssl.config.schema import EvaluateSettings
 from medsgssl.evaluation import calibration
-from medsgssl.evaluation.bootstrap import Resampled, resample
+from medsgssl.evaluation.calibration_summary import (
+    bins_for,
+    frequency_band,
+    summarize_calibration,
+)
+from medsgssl.evaluation.few_patients import (
+    MIN_PATIENTS,
+    MIN_VALIDATION_POSITIVES,
+    class_patients,
+)
+from medsgssl.evaluation.intervals import RunIntervals
 from medsgssl.evaluation.metric_registry import registered_metrics
 from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Predictions, Split
 from medsgssl.evaluation.resampled_auc import Floats, RankedScores
 from medsgssl.evaluation.subgroups import (
-    MIN_POSITIVES,
     mean_block,
     numeric,
     shortcut_audit,
@@ -39,8 +50,8 @@ def evaluate_predictions(
     Args:
         predictions: Checked predictions; the test split is required, validation is needed for
             thresholds and calibration.
-        settings: Threshold rule, resamples and confidence.
-        seed: Seed of the resampling.
+        settings: Threshold rule, confidence, and whether there are intervals.
+        seed: Seed of the run; kept in the file.
 
     Returns:
         What ``metrics.json`` holds; no number is NaN, absent ones are None.
@@ -50,37 +61,50 @@ def evaluate_predictions(
     """
     test = predictions.split("test")
     val = predictions.split("val") if predictions.has("val") else None
-    resampled = resample(
-        test.labels, test.scores, test.patients, resamples=settings.bootstrap, seed=seed
+    intervals = RunIntervals(
+        test.labels,
+        test.scores,
+        test.patients,
+        settings.confidence,
+        wanted=settings.bootstrap > 0,
     )
+    fewest = np.minimum(*class_patients(test))
     diseases = {
-        name: _disease(d, test, val, resampled, settings) for d, name in enumerate(test.names)
+        name: _disease(d, test, val, intervals, settings, int(fewest[d]))
+        for d, name in enumerate(test.names)
     }
-    means = mean_block(test, resampled, settings.confidence)
+    means = mean_block(test, intervals)
     return {
         "images": len(test),
         "patients": int(test.patients.max()) + 1,
         **means,
         "per_disease": diseases,
         "validation": None if val is None else _validation(val),
-        "subgroups": subgroup_results(test, settings, seed),
-        "shortcuts": shortcut_audit(test),
+        "subgroups": subgroup_results(test, settings),
+        "shortcuts": shortcut_audit(test, confidence=settings.confidence),
         "bootstrap": {
-            "method": "percentile",
+            "method": "jackknife",
             "unit": "patient",
             "resamples": settings.bootstrap,
             "confidence": settings.confidence,
             "seed": seed,
         },
-        "warnings": _warnings(diseases, means, val is not None, settings),
+        "warnings": _warnings(
+            diseases, means, val, settings, dict(zip(test.names, map(int, fewest), strict=True))
+        ),
     }
 
 
 def _disease(
-    d: int, test: Split, val: Split | None, resampled: Resampled, settings: EvaluateSettings
+    d: int,
+    test: Split,
+    val: Split | None,
+    intervals: RunIntervals,
+    settings: EvaluateSettings,
+    patients: int,
 ) -> DiseaseMetrics:
     column = test.column(d)
-    labels, scores, _, known = column
+    labels, scores, owners, known = column
     positives = int(labels.sum())
     threshold = Threshold(None, "no validation split")
     temperature = None
@@ -90,26 +114,24 @@ def _disease(
         if settings.calibrate:
             temperature = calibration.fit_temperature(val_labels, val_scores)
     at = rates(labels, scores, threshold.value)
-    auc_spread = resampled.auc_interval(d, settings.confidence)
-    ap_spread = resampled.ap_interval(d, settings.confidence)
     missing = [
         kind
         for kind, count in (("positives", positives), ("negatives", len(labels) - positives))
         if count == 0
     ]
     notes = [f"no {kind} in test: AUC and AP are undefined" for kind in missing]
+    if not missing and patients < MIN_PATIENTS:
+        notes.append(f"{patients} test patients of the rarer class: no interval")
     notes += [f"no threshold: {threshold.note}"] if threshold.value is None else []
     more: Any = {
         name: numeric(metric(column, threshold.value))
         for name, metric in registered_metrics().items()
     }
     return {
-        "auc": numeric(resampled.auc[d]),
-        "auc_interval": auc_spread.pair(),
-        "auc_left_out": auc_spread.left_out,
-        "ap": numeric(resampled.ap[d]),
-        "ap_interval": ap_spread.pair(),
-        "ap_left_out": ap_spread.left_out,
+        "auc": numeric(intervals.auc[d]),
+        "auc_interval": intervals.auc_interval(d),
+        "ap": numeric(intervals.ap[d]),
+        "ap_interval": intervals.ap_interval(d),
         "threshold": threshold.value,
         "f1": at.f1,
         "precision": at.precision,
@@ -118,20 +140,27 @@ def _disease(
         "positives": positives,
         "negatives": len(labels) - positives,
         "unknown": int((~known).sum()),
-        **_calibration(labels, scores, temperature),
+        **_calibration(labels, scores, owners, temperature, settings.confidence, patients),
         **more,
         "note": "; ".join(notes),
     }
 
 
 def _calibration(
-    labels: NDArray[np.bool_], scores: Floats, temperature: float | None
+    labels: NDArray[np.bool_],
+    scores: Floats,
+    owners: NDArray[np.int64],
+    temperature: float | None,
+    confidence: float,
+    patients: int,
 ) -> CalibrationMetrics:
     """Calibration before and after the temperature; after is None without one."""
-    curve = calibration.reliability(labels, scores)
+    bins = bins_for(labels)
+    curve = calibration.reliability(labels, scores, bins)
+    low, high = frequency_band(labels, scores, owners, bins, special.ndtri((1 + confidence) / 2))
     block: CalibrationMetrics = {
         "ece": curve.error(),
-        "ece_width": calibration.expected_calibration_error(labels, scores, binning="width"),
+        "ece_width": calibration.expected_calibration_error(labels, scores, bins, binning="width"),
         "brier": calibration.brier_score(labels, scores),
         "temperature": temperature,
         "ece_calibrated": None,
@@ -141,16 +170,34 @@ def _calibration(
             "score": curve.score.tolist(),
             "frequency": curve.frequency.tolist(),
             "count": curve.count.tolist(),
+            "low": low,
+            "high": high,
         },
     }
+    enough = patients >= MIN_PATIENTS
+    summary = summarize_calibration(labels, scores, owners)
+    if summary is not None:
+        block |= cast("CalibrationMetrics", summary.values(confidence, intervals=enough))
     if temperature is not None:
         scaled = calibration.apply_temperature(scores, temperature)
-        block["ece_calibrated"] = calibration.expected_calibration_error(labels, scaled)
+        block["ece_calibrated"] = calibration.expected_calibration_error(labels, scaled, bins)
         block["ece_width_calibrated"] = calibration.expected_calibration_error(
-            labels, scaled, binning="width"
+            labels, scaled, bins, binning="width"
         )
         block["brier_calibrated"] = calibration.brier_score(labels, scaled)
+        summary = summarize_calibration(labels, scaled, owners)
+        if summary is not None:
+            after = summary.values(confidence, intervals=enough)
+            block |= cast(
+                "CalibrationMetrics",
+                {_scaled_name(name): value for name, value in after.items()},
+            )
     return block
+
+
+def _scaled_name(name: str) -> str:
+    plain = name.removesuffix("_interval")
+    return f"{plain}_calibrated{name.removeprefix(plain)}"
 
 
 def _validation(val: Split) -> ValidationMetrics:
@@ -173,29 +220,33 @@ def _validation(val: Split) -> ValidationMetrics:
 def _warnings(
     diseases: dict[str, DiseaseMetrics],
     means: MeanMetrics,
-    has_validation: bool,
+    val: Split | None,
     settings: EvaluateSettings,
+    patients: Mapping[str, int],
 ) -> list[str]:
     """Say in words what a reader of the numbers must know."""
-    warnings = [] if has_validation else ["no validation split: no thresholds, no calibration"]
+    warnings = [] if val is not None else ["no validation split: no thresholds, no calibration"]
+    learnt = {} if val is None else dict(zip(val.names, map(int, val.positives()), strict=True))
     for name, result in diseases.items():
         if result["auc"] is None:
             warnings.append(f"{name}: {result['note']}; left out of the means")
             continue
-        if result["positives"] < MIN_POSITIVES:
-            warnings.append(f"{name}: only {result['positives']} positives in test")
-        if settings.bootstrap and result["auc_interval"] is None:
+        if patients[name] < MIN_PATIENTS:
             warnings.append(
-                f"{name}: no interval, {result['auc_left_out']} of {settings.bootstrap} resamples "
-                "have no positives or no negatives"
+                f"{name}: only {patients[name]} test patients of the rarer class, fewer than "
+                f"{MIN_PATIENTS}: no interval"
             )
-        if has_validation and result["threshold"] is None:
+        if val is not None and result["threshold"] is None:
             warnings.append(f"{name}: {result['note']}")
+        elif learnt.get(name, MIN_VALIDATION_POSITIVES) < MIN_VALIDATION_POSITIVES:
+            warnings.append(
+                f"{name}: threshold and temperature from only {learnt[name]} validation positives"
+            )
     if not means["diseases_in_mean"]:
         warnings.append("no disease has both positives and negatives in test: no mean AUC")
     elif settings.bootstrap and means["mean_auc_interval"] is None:
         warnings.append(
-            f"mean AUC: no interval, {means['mean_auc_left_out']} of {settings.bootstrap} "
-            "resamples lack a disease; see the mean over the frequent diseases"
+            f"mean AUC: no interval, because a disease has fewer than {MIN_PATIENTS} test patients "
+            "of the rarer class; see the mean over the frequent diseases"
         )
     return warnings

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 from medsgssl.evaluation.resampled_auc import Floats, RankedDisease
 
+# Pairs within patients are listed up to here: 80 MB.
+_MOST_PAIRS = 5_000_000
+
 
 @dataclass(frozen=True)
 class Statistic:
@@ -48,6 +51,8 @@ class JackknifedScores:
         scores: ``(N, D)`` finite, higher means more likely positive.
         patients: ``(N,)`` codes in [0, count).
         count: ``P``, codes in use; patients without an image here have no influence.
+        classes: What was counted from these labels and patients already; runs on the same images
+            share it.
     """
 
     def __init__(
@@ -56,16 +61,18 @@ class JackknifedScores:
         scores: Floats,
         patients: NDArray[np.int64],
         count: int,
+        classes: dict[int, Classes] | None = None,
     ) -> None:
         self._labels, self._scores, self._patients = labels, scores, patients
         self._count = count
+        self._classes = {} if classes is None else classes
         self._aucs: dict[int, Statistic] = {}
         self._aps: dict[int, Statistic] = {}
 
     def auc_of(self, d: int) -> Statistic:
         """AUC of one disease."""
         if d not in self._aucs:
-            self._aucs[d] = _auc(*self._disease(d), self._count)
+            self._aucs[d] = self._classes_of(d).auc(self._scores[:, d])
         return self._aucs[d]
 
     def ap_of(self, d: int) -> Statistic:
@@ -92,6 +99,11 @@ class JackknifedScores:
         """Mean average precision over the ``(D,)`` selected diseases."""
         return _mean([self.ap_of(d) for d in map(int, np.flatnonzero(among))], self._count)
 
+    def _classes_of(self, d: int) -> Classes:
+        if d not in self._classes:
+            self._classes[d] = Classes.of(self._labels[:, d], self._patients, self._count)
+        return self._classes[d]
+
     def _disease(self, d: int) -> tuple[NDArray[np.bool_], Floats, NDArray[np.int64]]:
         labels = self._labels[:, d]
         known = np.isfinite(labels)
@@ -109,37 +121,110 @@ def _mean(chosen: list[Statistic], count: int) -> Statistic:
     )
 
 
-def _auc(
-    labels: NDArray[np.bool_], scores: Floats, patients: NDArray[np.int64], count: int
-) -> Statistic:
-    """Mann-Whitney statistic, ties one half, without each patient: totals minus the patient's."""
-    m, n = int(labels.sum()), int((~labels).sum())
-    if not m or not n:
-        return Statistic(float("nan"), np.full(count, np.nan))
-    order = np.argsort(scores)
-    scores, labels, patients = scores[order], labels[order], patients[order]
-    won, beaten = _pairs_won(scores, labels)
-    positives = np.bincount(patients[labels], minlength=count)
-    negatives = np.bincount(patients[~labels], minlength=count)
-    # Each pair of an image with one of the other class, half for ties: a patient's own pairs are
-    # subtracted with both of their images, so they are added back once.
-    total = float(won[labels].sum())
-    involved = np.bincount(patients, weights=np.where(labels, won, beaten), minlength=count)
-    within = _within(scores, labels, patients, (positives > 0) & (negatives > 0))
-    pairs = (m - positives) * (n - negatives)
-    left_out = np.divide(
-        total - involved + within, pairs, out=np.full(count, np.nan), where=pairs > 0
-    )
-    return Statistic(total / (m * n), influences_of(left_out, positives + negatives > 0))
+@dataclass(frozen=True)
+class Classes:
+    """What the AUC of one disease needs of labels and patients, whatever the scores.
+
+    Attributes:
+        known: ``(N,)`` images whose label is known; None for all.
+        labels: ``(n,)`` of them.
+        patients: ``(n,)`` likewise.
+        present: ``(P,)`` patients with such an image.
+        pairs: ``(P,)`` pairs of images of either class without the patient's; NaN for none.
+        within: Positive and negative image, and patient, of each pair within a patient; None where
+            they are too many to list.
+    """
+
+    known: NDArray[np.bool_] | None
+    labels: NDArray[np.bool_]
+    patients: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    pairs: Floats
+    within: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]] | None
+
+    @classmethod
+    def of(
+        cls,
+        labels: NDArray[np.float32] | NDArray[np.bool_],
+        patients: NDArray[np.int64],
+        count: int,
+    ) -> Classes:
+        """Count the classes of one disease; arguments as of ``JackknifedScores``."""
+        known: NDArray[np.bool_] | None = np.isfinite(labels)
+        if known is not None and known.all():
+            known = None
+        truth = (labels if known is None else labels[known]) == 1
+        owners = patients if known is None else patients[known]
+        positives = np.bincount(owners[truth], minlength=count)
+        negatives = np.bincount(owners[~truth], minlength=count)
+        pairs = (truth.sum() - positives) * ((~truth).sum() - negatives)
+        return cls(
+            known,
+            truth,
+            owners,
+            positives + negatives > 0,
+            np.where(pairs > 0, pairs, np.nan),
+            _pairs_within(truth, owners, positives * negatives),
+        )
+
+    def auc(self, scores: Floats) -> Statistic:
+        """Mann-Whitney statistic, ties one half, without each patient: totals minus the patient's.
+
+        Args:
+            scores: ``(N,)``.
+        """
+        count, m = len(self.present), int(self.labels.sum())
+        n = len(self.labels) - m
+        if not m or not n:
+            return Statistic(float("nan"), np.full(count, np.nan))
+        scores = scores if self.known is None else scores[self.known]
+        order = np.argsort(scores)
+        ascending, labels, patients = scores[order], self.labels[order], self.patients[order]
+        won, beaten = _pairs_won(ascending, labels)
+        # Each pair of an image with one of the other class, half for ties: a patient's own pairs
+        # are subtracted with both of their images, so they are added back once.
+        involved = np.bincount(patients, weights=np.where(labels, won, beaten), minlength=count)
+        total = float(involved.sum()) / 2
+        within: Floats
+        if self.within is None:
+            positives = np.bincount(patients[labels], minlength=count)
+            negatives = np.bincount(patients[~labels], minlength=count)
+            mixed = (positives > 0) & (negatives > 0)
+            within = _within(ascending, labels, patients, mixed)
+        else:
+            high, low, owners = self.within
+            above = (scores[high] > scores[low]) + 0.5 * (scores[high] == scores[low])
+            within = np.bincount(owners, weights=above, minlength=count).astype(float)
+        left_out = (total - involved + within) / self.pairs
+        return Statistic(total / (m * n), influences_of(left_out, self.present))
+
+
+def _pairs_within(
+    labels: NDArray[np.bool_], patients: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]] | None:
+    """List the pairs of a positive and a negative image of the same patient."""
+    if int(sizes.sum()) > _MOST_PAIRS:
+        return None
+    high, low, owners = [], [], []
+    for patient in np.flatnonzero(sizes):
+        images = np.flatnonzero(patients == patient)
+        positive, negative = images[labels[images]], images[~labels[images]]
+        high.append(np.repeat(positive, len(negative)))
+        low.append(np.tile(negative, len(positive)))
+        owners.append(np.full(len(high[-1]), patient))
+    if not high:
+        none = np.empty(0, np.intp)
+        return none, none, none
+    return np.concatenate(high), np.concatenate(low), np.concatenate(owners)
 
 
 def _pairs_won(scores: Floats, labels: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return the negatives below, and the positives above, each image of ascending scores."""
     below: NDArray[np.int64] = np.cumsum(~labels) - ~labels
     above = labels.sum() - np.cumsum(labels)
-    starts = _starts(scores[1:] != scores[:-1])
-    if len(starts) == len(scores):
+    if not (scores[1:] == scores[:-1]).any():
         return below.astype(float), above.astype(float)
+    starts = _starts(scores[1:] != scores[:-1])
     sizes = np.diff(starts, append=len(scores))
     group = np.repeat(np.arange(len(starts)), sizes)
     negative: Floats = np.add.reduceat(~labels, starts, dtype=float)[group]
@@ -212,3 +297,24 @@ def influences_of(left_out: Floats, present: NDArray[np.bool_]) -> Floats:
     scale = np.sqrt((total - 1) / total)
     centered = scale * (left_out[present].mean() - left_out)
     return np.where(present, centered, 0.0)
+
+
+def mean_by_patient(
+    values: NDArray[np.float64], patients: NDArray[np.int64], count: int
+) -> Statistic:
+    """Return the mean of ``(N,)`` values, those that are NaN left out, over patients.
+
+    Args:
+        values: ``(N,)``.
+        patients: ``(N,)`` codes in [0, count).
+        count: ``P``.
+    """
+    known = np.isfinite(values)
+    if not known.any():
+        return Statistic(float("nan"), np.full(count, np.nan))
+    owners = patients[known]
+    sums = np.bincount(owners, weights=values[known], minlength=count)
+    sizes = np.bincount(owners, minlength=count)
+    rest = sizes.sum() - sizes
+    left_out = np.divide(sums.sum() - sums, rest, out=np.full(count, np.nan), where=rest > 0)
+    return Statistic(float(values[known].mean()), influences_of(left_out, sizes > 0))

@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import EvaluateSettings
-from medsgssl.evaluation.bootstrap import Resampled, resample
+from medsgssl.evaluation.effects import average
+from medsgssl.evaluation.few_patients import enough_patients
+from medsgssl.evaluation.intervals import RunIntervals
+from medsgssl.evaluation.jackknife import JackknifedScores
 from medsgssl.evaluation.metrics import mean_over
 from medsgssl.evaluation.predictions import Split
-from medsgssl.evaluation.resampled_auc import Floats, RankedScores
+from medsgssl.evaluation.resampled_auc import Floats
 from medsgssl.runs.metrics_file import GroupMetrics, MeanMetrics, Shortcut
-
-# AUC means over rarer diseases are dominated by a handful of patients.
-MIN_POSITIVES = 20
 
 AGE_BANDS = (("0-17", 0, 17), ("18-39", 18, 39), ("40-59", 40, 59), ("60-79", 60, 79))
 OLDEST = "80+"
@@ -30,24 +30,22 @@ def numeric(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def mean_block(split: Split, resampled: Resampled, confidence: float) -> MeanMetrics:
-    """Return the means over all defined diseases and over those with enough positives.
+def mean_block(split: Split, intervals: RunIntervals) -> MeanMetrics:
+    """Return the means over all defined diseases and over those with enough patients.
 
-    The latter (``_20``) have at least ``MIN_POSITIVES`` positives. A mean is None where no disease
-    qualifies.
+    The latter (``_20``) have at least ``MIN_PATIENTS`` patients with a positive and as many with a
+    negative image. A mean is None where no disease qualifies, and has no interval where one of its
+    diseases has too few patients.
     """
-    defined = np.isfinite(resampled.auc)
-    frequent = defined & (split.positives() >= MIN_POSITIVES)
-    every, often = (resampled.mean_auc_interval(among, confidence) for among in (defined, frequent))
+    defined = np.isfinite(intervals.auc)
+    frequent = defined & intervals.enough
     return {
-        "mean_ap": _mean(resampled.ap, defined),
-        "mean_auc": _mean(resampled.auc, defined),
-        "mean_auc_interval": every.pair(),
-        "mean_auc_left_out": every.left_out,
+        "mean_ap": _mean(intervals.ap, defined),
+        "mean_auc": _mean(intervals.auc, defined),
+        "mean_auc_interval": intervals.mean_auc_interval(defined),
         "diseases_in_mean": _chosen(split, defined),
-        "mean_auc_20": _mean(resampled.auc, frequent),
-        "mean_auc_20_interval": often.pair(),
-        "mean_auc_20_left_out": often.left_out,
+        "mean_auc_20": _mean(intervals.auc, frequent),
+        "mean_auc_20_interval": intervals.mean_auc_interval(frequent),
         "diseases_in_mean_20": _chosen(split, frequent),
     }
 
@@ -69,50 +67,51 @@ def groups_of(split: Split) -> dict[str, dict[str, NDArray[np.bool_]]]:
     age = split.table["age"].to_numpy(dtype=np.float64, na_value=np.nan)
     bands = {name: (age >= low) & (age <= high) for name, low, high in AGE_BANDS}
     bands[OLDEST] = age > AGE_BANDS[-1][2]
-    resampled = {
+    groups_by_kind = {
         "sex": {name: sex == name for name in ("F", "M")},
         "age": bands,
         "view_position": {name: view_position == name for name in ("AP", "PA", "LATERAL")},
     }
     return {
         kind: {name: keep for name, keep in groups.items() if keep.any()}
-        for kind, groups in resampled.items()
+        for kind, groups in groups_by_kind.items()
     }
 
 
 def subgroup_results(
-    split: Split, settings: EvaluateSettings, seed: int
+    split: Split, settings: EvaluateSettings
 ) -> dict[str, dict[str, GroupMetrics]]:
-    """Return the AUCs of each subgroup with patient-bootstrap intervals, in JSON form.
+    """Return the AUCs of each subgroup with intervals over patients, in JSON form.
 
     Args:
         split: The test images.
-        settings: Resamples and confidence.
-        seed: Any non-negative integer.
+        settings: Confidence, and whether there are intervals.
 
     Returns:
         The metrics by kind of group and name of the group.
     """
     return {
-        kind: {
-            name: _group(split.where(keep), settings, seed) for name, keep in sorted(groups.items())
-        }
+        kind: {name: _group(split.where(keep), settings) for name, keep in sorted(groups.items())}
         for kind, groups in groups_of(split).items()
     }
 
 
-def _group(part: Split, settings: EvaluateSettings, seed: int) -> GroupMetrics:
-    resampled = resample(
-        part.labels, part.scores, part.patients, resamples=settings.bootstrap, seed=seed
+def _group(part: Split, settings: EvaluateSettings) -> GroupMetrics:
+    intervals = RunIntervals(
+        part.labels,
+        part.scores,
+        part.patients,
+        settings.confidence,
+        wanted=settings.bootstrap > 0,
     )
     return {
         "images": len(part),
         "patients": int(part.patients.max()) + 1,
-        **mean_block(part, resampled, settings.confidence),
+        **mean_block(part, intervals),
         "per_disease": {
             name: {
-                "auc": numeric(resampled.auc[d]),
-                "auc_interval": resampled.auc_interval(d, settings.confidence).pair(),
+                "auc": numeric(intervals.auc[d]),
+                "auc_interval": intervals.auc_interval(d),
                 "positives": int((part.labels[:, d] == 1).sum()),
             }
             for d, name in enumerate(part.names)
@@ -120,18 +119,21 @@ def _group(part: Split, settings: EvaluateSettings, seed: int) -> GroupMetrics:
     }
 
 
-def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str, Shortcut]:
+def shortcut_audit(
+    split: Split, follow_up: pd.Series | None = None, confidence: float = 0.95
+) -> dict[str, Shortcut]:
     """Return how well attributes outside the lungs predict each disease, each one alone.
 
     Args:
         split: The images.
         follow_up: Follow-up numbers by image id, e.g. from the catalog. Without them they are
             read from names of the NIH form (``00000013_005.png``).
+        confidence: Of the intervals over patients.
 
     Returns:
         For ``view_position`` (AP against PA), ``sex`` (M against F), ``age`` and ``follow_up``:
-        ``images`` with a known value and ``auc.{disease}``. Above 0.5 the disease goes with AP,
-        men, age or later images, below with the opposite; 0.5 is no information.
+        ``images`` with a known value, ``auc.{disease}`` and its interval. Above 0.5 the disease
+        goes with AP, men, age or later images, below with the opposite; 0.5 is no information.
     """
     names = split.table["image_id"]
     if follow_up is None:
@@ -145,16 +147,26 @@ def shortcut_audit(split: Split, follow_up: pd.Series | None = None) -> dict[str
         "follow_up": later,
     }
     return {
-        name: _predicted_by(split, values.to_numpy(dtype=np.float64, na_value=np.nan))
+        name: _predicted_by(split, values.to_numpy(dtype=np.float64, na_value=np.nan), confidence)
         for name, values in attributes.items()
     }
 
 
-def _predicted_by(split: Split, values: Floats) -> Shortcut:
+def _predicted_by(split: Split, values: Floats, confidence: float) -> Shortcut:
     known = np.isfinite(values)
     repeated = np.repeat(values[known, None], len(split.names), axis=1)
-    resampled = RankedScores(split.labels[known], repeated).auc()[0]
+    count = int(split.patients.max()) + 1
+    intervals = JackknifedScores(split.labels[known], repeated, split.patients[known], count)
+    aucs = [intervals.auc_of(d) for d in range(len(split.names))]
+    ends = [
+        average([one], difference=False).interval(1 - confidence) if kept else None
+        for one, kept in zip(aucs, enough_patients(split, rows=known), strict=True)
+    ]
     return {
         "images": int(known.sum()),
-        "auc": {name: numeric(value) for name, value in zip(split.names, resampled, strict=True)},
+        "auc": {name: numeric(one.value) for name, one in zip(split.names, aucs, strict=True)},
+        "auc_interval": {
+            name: None if pair is None else [max(0.0, pair[0]), min(1.0, pair[1])]
+            for name, pair in zip(split.names, ends, strict=True)
+        },
     }

@@ -28,7 +28,14 @@ from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import MaskArray
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.errors import ConfigError
-from medsgssl.evaluation.localization import THRESHOLDS, Map, box_mask, energy_inside, score_box
+from medsgssl.evaluation.localization import (
+    THRESHOLDS,
+    Map,
+    box_mask,
+    center_prior,
+    energy_inside,
+    score_box,
+)
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.encoder import Encoder, MapLayout, in_eval_mode, required_map
@@ -203,6 +210,7 @@ class LocalizedBoxes:
     Attributes:
         table: One row per box: ``image_id``, ``disease``, ``pointing``, ``iou_25``, ``iou_50``,
             ``iou_75``, ``energy``, ``area`` (share of the image that the box covers),
+            ``center_pointing`` and ``center_energy`` (of a map of the middle of the image),
             ``lung_energy`` and ``lung_area`` (NaN without a usable lung mask).
         maps: (E, S, S) float32 of one example per disease, in the frame of the cached images.
         examples: (E,) their rows of the table: the first box of each disease in the list, so that
@@ -253,9 +261,11 @@ def localize(
     diseases = np.array([names.index(name) for name in boxes["disease"]], dtype=np.int64)
     heatmaps, grid = _maps(config, source, weights, rows, diseases, size)
     table = []
+    middle = center_prior(size)
     for index, (row, seen) in enumerate(zip(rows, heatmaps, strict=True)):
         x, y, width, height = (float(boxes[name].iloc[index]) for name in _BOX)
-        scores = score_box(seen, box_mask((x, y, width, height), size))
+        box = box_mask((x, y, width, height), size)
+        scores, blind = score_box(seen, box), score_box(middle, box)
         usable = bool(lungs.usable[row])
         lung = lungs.mask(int(row)).astype(bool)
         table.append(
@@ -269,6 +279,8 @@ def localize(
                 },
                 "energy": scores.energy,
                 "area": scores.area,
+                "center_pointing": blind.pointing,
+                "center_energy": blind.energy,
                 "lung_energy": energy_inside(seen, lung) if usable else np.nan,
                 "lung_area": float(lung.mean()) if usable else np.nan,
             }

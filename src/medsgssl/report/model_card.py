@@ -125,7 +125,7 @@ def _performance(results: Results) -> str:
     lines = [
         f"Test split: {metrics['images']} images of {metrics['patients']} patients. Mean AUC "
         f"{number(metrics['mean_auc'])} ({level} interval {span(metrics['mean_auc_interval'])}, "
-        "patients resampled). From `metrics.json`.",
+        "over patients). From `metrics.json`.",
         "",
         disease_table(metrics)
         .select("disease", "positives", "auc", "ap", "ece_calibrated")

@@ -46,7 +46,17 @@ def forest(metrics: Metrics, confidence: float) -> Chart:
         rows.append(
             ForestRow(
                 _MEAN, mean, interval, _with_interval(mean, interval, "no interval"),
-                color=SECOND, marker="D", bold=True,
+                color=SECOND, marker="D", bold=True, filled=interval is not None,
+            )
+        )  # fmt: skip
+    often = metrics["diseases_in_mean_20"]
+    if 0 < len(often) < len(metrics["diseases_in_mean"]) and metrics["mean_auc_20"] is not None:
+        mean, interval = metrics["mean_auc_20"], metrics["mean_auc_20_interval"]
+        name = f"Mean of {len(often)} frequent ones"
+        rows.append(
+            ForestRow(
+                name, mean, interval, _with_interval(mean, interval, "no interval"),
+                color=SECOND, marker="D", bold=True, filled=interval is not None,
             )
         )  # fmt: skip
     low = min([0.45, *(end for row in rows for end in (row.interval or (row.value or 0,)))])
@@ -138,7 +148,9 @@ def calibration_charts(metrics: Metrics) -> dict[str, Chart]:
         curve = results["reliability"]
         if not curve["score"] or results["positives"] == 0:
             continue
-        bins = join_bins(curve, results["positives"] // _POSITIVES_PER_BIN)
+        bins = curve  # as many bins as the images bear; older files hold 15
+        if "low" not in curve:
+            bins = join_bins(curve, results["positives"] // _POSITIVES_PER_BIN)
         if len(bins["count"]) < 2:
             continue
         label = (
@@ -178,6 +190,8 @@ def wilson(share: Floats, count: Floats, z: float = 1.96) -> tuple[Floats, Float
 def _reliability(disease: str, label: str, bins: ReliabilityBins) -> Chart:
     score, frequency = np.asarray(bins["score"]), np.asarray(bins["frequency"])
     low, high = wilson(frequency, np.asarray(bins["count"], float))
+    if "low" in bins and "high" in bins:  # over patients
+        low, high = np.asarray(bins["low"]), np.asarray(bins["high"])
     # Both axes alike, so that the diagonal is the diagonal; rare diseases need a small range.
     top = min(1.0, float(max(score.max(), high.max())) * 1.08 or 1.0)
 

@@ -93,6 +93,7 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
         "setting": results.setting,
         "direct": results.no_pretrain,
         "metrics": metrics,
+        "calibration_table": run_tables.calibration_table(metrics) if metrics else None,
         "disease_table": run_tables.disease_table(metrics) if metrics else None,
         "verdict": verdict(metrics) if metrics else "",
         "kept_epoch": _kept_tile(results),
@@ -162,7 +163,7 @@ def verdict(metrics: Metrics) -> str:
         if (interval := result["auc_interval"]) is not None
     }
     if not with_interval:
-        return "No disease has an interval: no comparison with chance."
+        return "Not judged: no disease has enough test patients for an interval."
     above = [name for name, interval in with_interval.items() if interval[0] > 0.5]
     unsure = [words(name) for name in with_interval if name not in above]
     total = len(metrics["per_disease"])

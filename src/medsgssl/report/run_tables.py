@@ -23,12 +23,26 @@ _METRIC_NAMES = {
     "ece_width_calibrated": "ECE, equal widths, scaled",
     "brier": "Brier",
     "brier_calibrated": "Brier scaled",
+    "brier_skill": "Brier skill",
+    "brier_skill_calibrated": "Brier skill scaled",
+    "calibration_slope": "slope",
+    "calibration_slope_calibrated": "slope scaled",
+    "calibration_intercept": "intercept",
+    "calibration_intercept_calibrated": "intercept scaled",
+    "ece_debiased": "debiased error",
+    "ece_debiased_calibrated": "debiased error scaled",
 }
 #: What a mean over diseases does not describe, or what has a column of its own.
 _NO_AVERAGE = ("auc", "ap", "positives", "negatives", "unknown", "threshold", "temperature")
 _NO_NUMBER = ("_interval", "_left_out")
 #: What the page of a run shows in its section on calibration alone.
-_IN_CALIBRATION = ("brier", "brier_calibrated", "temperature")
+_SUMMARIES = ("brier_skill", "calibration_slope", "calibration_intercept", "ece_debiased")
+_IN_CALIBRATION = (
+    "brier",
+    "brier_calibrated",
+    "temperature",
+    *(name + end for name in _SUMMARIES for end in ("", "_calibrated")),
+)
 #: Of two binnings, pages show one.
 _FILES_ALONE = ("ece_width", "ece_width_calibrated")
 #: How metrics of calibration begin; the others describe decisions at a threshold.
@@ -193,9 +207,41 @@ def disease_table(metrics: Metrics) -> Table:
     if 0 < len(often) < len(every):
         mean = Measured.of(metrics["mean_auc_20"], metrics["mean_auc_20_interval"])
         foot.append(
-            {"disease": f"Mean of {len(often)} (\N{GREATER-THAN OR EQUAL TO} 20 pos.)", "auc": mean}
+            {
+                "disease": f"Mean of {len(often)} (\N{GREATER-THAN OR EQUAL TO} 20 patients)",
+                "auc": mean,
+            }
         )
     return Table("diseases", "", columns, rows, "metrics.json", sortable=True, foot=foot)
+
+
+def calibration_table(metrics: Metrics) -> Table | None:
+    """Return skill, slope, intercept and debiased error with their intervals; None without.
+
+    Of scores at the temperature from validation where there is one, else as trained.
+    """
+    scaled = any(one["temperature"] is not None for one in metrics["per_disease"].values())
+    end = "_calibrated" if scaled else ""
+    columns = (
+        Column("disease", "Disease", "name", "Disease"),
+        *(
+            Column(name, capitalized(_METRIC_NAMES[name]), "estimate", digits=2)
+            for name in _SUMMARIES
+        ),
+    )
+    rows: list[Row] = []
+    for disease, result in metrics["per_disease"].items():
+        values: Mapping[str, Any] = result
+        if values.get(f"brier_skill{end}") is None:
+            continue
+        row: dict[str, Cell] = {"disease": disease}
+        for name in _SUMMARIES:
+            row[name] = Measured.of(values.get(f"{name}{end}"), values.get(f"{name}{end}_interval"))
+        rows.append(row)
+    if not rows:
+        return None
+    when = "at the temperature from validation" if scaled else "as trained"
+    return Table("calibration", f"Calibration {when}", columns, rows, "metrics.json")
 
 
 def capitalized(text: str) -> str:
@@ -207,9 +253,9 @@ def subgroup_tables(metrics: Metrics) -> list[Table]:
     """Return mean AUC and its interval per subgroup, one table per kind of group."""
     return [
         text_table(
-            f"By {kind}",
+            f"By {words(kind)}",
             [
-                kind, "images", "patients", "mean AUC", "interval", "diseases",
+                words(kind), "images", "patients", "mean AUC", "interval", "diseases",
                 "of frequent ones", "interval", "diseases",
             ],
             [
@@ -239,6 +285,11 @@ def _mean_cells(
     return [number(mean), span(interval), count(len(diseases))]
 
 
+def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
+    text = number(value, 2)
+    return text if interval is None else f"{text} ({span(interval, 2)})"
+
+
 def shortcut_table(metrics: Metrics) -> Table | None:
     """Return how well facts outside the lungs tell each disease, beside the classifier's AUC.
 
@@ -256,9 +307,18 @@ def shortcut_table(metrics: Metrics) -> Table | None:
     rows = [
         [
             words(disease),
-            *(number(shortcut["auc"].get(disease), 2) for shortcut in shortcuts.values()),
-            number(result["auc"], 2),
-            *(number(positions[position]["per_disease"][disease]["auc"], 2) for position in within),
+            *(
+                _with_interval(
+                    shortcut["auc"].get(disease), shortcut.get("auc_interval", {}).get(disease)
+                )
+                for shortcut in shortcuts.values()
+            ),
+            _with_interval(result["auc"], result["auc_interval"]),
+            *(
+                _with_interval(part["auc"], part["auc_interval"])
+                for position in within
+                for part in (positions[position]["per_disease"][disease],)
+            ),
         ]
         for disease, result in metrics["per_disease"].items()
     ]

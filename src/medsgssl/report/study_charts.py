@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from medsgssl.evaluation.calibration import Reliability, apply_temperature, reliability
+from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report.charts import Chart, ForestRow, forest_chart, series_style, text_width
 from medsgssl.report.study_tables import mean_of, metric_mean
 from medsgssl.report.tables import format_interval
@@ -20,7 +21,8 @@ from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.strata import Stratum
-from medsgssl.utils.formatting import number, percent, signed
+from medsgssl.study.verdict import excludes_zero
+from medsgssl.utils.formatting import number, percent, signed, words
 
 #: Positives that a bin of a reliability curve must hold on average.
 _POSITIVES_PER_BIN = 20
@@ -31,9 +33,9 @@ _MOST_BARS = 3
 
 def _row(name: str, estimate: PointEstimate) -> ForestRow:
     interval = estimate.interval
-    excludes_zero = interval is not None and (interval[0] > 0 or interval[1] < 0)
+    judged = estimate.repeats >= MIN_REPEATS and excludes_zero(estimate)
     text = f"{signed(estimate.value)}  ({format_interval(interval, sign=True)})"
-    return ForestRow(name, estimate.value, interval, text, filled=excludes_zero)
+    return ForestRow(name, estimate.value, interval, text, filled=judged)
 
 
 def difference_chart(comparisons: Sequence[Comparison], control: str) -> Chart | None:
@@ -90,7 +92,7 @@ def subgroup_chart(
                 axes.plot([estimate.value], [at], label=label if first else None, **style)
         for index in list(heights.values())[1:]:
             axes.axhline(index - step / 2, color=MUTED, linewidth=0.4, alpha=0.5)
-        names = [f"{kind}: {name}" for kind, name in groups]
+        names = [f"{words(kind)}: {name}" for kind, name in groups]
         axes.set_yticks(list(heights.values()), names)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(max(heights.values()) + step / 2, -step / 2)
@@ -101,11 +103,11 @@ def subgroup_chart(
         _legend(axes, arms)
 
     texts = [
-        f"{kind} {name}: "
+        f"{words(kind)} {name}: "
         + ", ".join(f"{label} {signed(one.value)}" for label, one in estimates.items())
         for (kind, name), estimates in groups.items()
     ]
-    left = 0.2 + 1.06 * max(text_width(f"{kind}: {name}") for kind, name in groups)
+    left = 0.2 + 1.06 * max(text_width(f"{words(kind)}: {name}") for kind, name in groups)
     right = _legend_width(arms)
     size = (left + 4.0 + right, max(0.16 * step * len(groups) / 0.55, 0.24 * len(arms)) + 0.7)
     title = f"Difference from {control} within subgroups"

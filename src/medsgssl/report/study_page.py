@@ -10,6 +10,8 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from medsgssl.evaluation.few_patients import MIN_PATIENTS
+from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report import study_charts, study_tables, subgroup_tables
 from medsgssl.report.charts import write_figure
 from medsgssl.report.checklist import write_checklist
@@ -81,6 +83,7 @@ def _write(analysis: Analysis, folder: Path) -> Path:
         "data_set": first.data["catalog"]["source"] if first.data else "an unnamed data set",
         "images": len(bench.test),
         "patients": bench.patients,
+        "folds": len(bench.folds),
         "runs": len(analysis.collected.runs),
         "fractions": join_names([percent(share) for share in fractions]),
         "verdicts": build_verdict_rows(analysis),
@@ -121,10 +124,11 @@ def difference_panel(analysis: Analysis, tables: Tables) -> Panel:
     bench = analysis.bench
     seeds = any(comparison.mean.seeds_included for comparison in analysis.comparisons)
     also = ", with the training seeds as a second source of variance" if seeds else ""
+    enough = f"{MIN_REPEATS} {study_tables.unit(analysis)} or more"
     text = (
         f"Mean AUC over {len(_mean_diseases(analysis))} diseases on the same test images; "
         f"{percent(bench.confidence)} intervals of each difference alone{also}. Filled: the "
-        "interval excludes zero. Verdicts rest on the wider simultaneous intervals."
+        f"interval excludes zero, from {enough}. Verdicts rest on the wider simultaneous intervals."
     )
     blocks = (Text(text), chart, Text("comparisons.csv", "source"))
     return Panel("difference", title, blocks, "Difference")
@@ -247,10 +251,17 @@ def localization_panel(analysis: Analysis, tables: Tables) -> Panel:
         "Grad-CAM of convolutional networks, attention rollout of transformers, on the test images "
         "with boxes drawn by radiologists; the weights never saw a box. Pointing: the hottest "
         "pixel lies in the box. IoU: the map cut at a share of its highest value. A blind guess "
-        "scores “by chance” in pointing and energy. A map of few grid cells cannot find small "
-        "findings."
+        "scores “by chance” in pointing and energy, a map of the middle of every image more. A map "
+        "of few grid cells cannot find small findings."
     )
     blocks: list[Block] = [Text(text), tables["localization"]]
+    if tables["localization_differences"]:
+        note = (
+            "Method minus control. Intervals over patients and "
+            f"{study_tables.unit(analysis)}, not corrected for their number; with fewer than "
+            f"{MIN_PATIENTS} patients with boxes the numbers are descriptive."
+        )
+        blocks += [tables["localization_differences"], Text(note)]
     arms = [arm for arm in analysis.arms if arm.fraction == _top(analysis)]
     if examples := localization_examples(arms):
         legend = (
@@ -287,9 +298,9 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
     else:
         text = (
             f"With {percent(top)} of the labels, all methods on one axis. Means are over the "
-            "diseases with at least 20 positives in the group, so levels of different groups do "
-            "not compare; the differences within a group do. Intervals are not corrected for the "
-            "number of groups."
+            "diseases with at least 20 patients of either class in the group, so levels of "
+            "different groups do not compare; the differences within a group do. Intervals are not "
+            "corrected for the number of groups."
         )
         blocks += [Text(text), chart, source]
         tests = tables["interactions"].where(lambda row: row["labels"] == top)

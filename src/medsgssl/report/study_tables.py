@@ -20,12 +20,13 @@ from medsgssl.report.subgroup_tables import (
     sides,
     subgroups,
 )
-from medsgssl.report.tables import Cell, Column, Row, Table
+from medsgssl.report.tables import Cell, Column, Measured, Row, Table
 from medsgssl.runs.study_files import read_localization
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
-from medsgssl.study.comparisons import QUESTIONS, Comparison
+from medsgssl.study.comparisons import QUESTIONS, Comparison, DiseaseDifference
+from medsgssl.study.localization import difference, estimate
 from medsgssl.study.localize import MEASURES
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.variants import part_of
@@ -46,6 +47,7 @@ def build_study_tables(analysis: Analysis) -> dict[str, Table]:
         mask_quality(analysis),
         components(analysis),
         localization(analysis),
+        localization_differences(analysis),
         runs(analysis),
     )
     return {table.name: table for table in tables}
@@ -222,14 +224,14 @@ def diseases(analysis: Analysis) -> Table:
                 | {
                     "disease": name,
                     "positives": int(positives[d]),
-                    "auc": bench.estimate(comparison.arm.each(_auc_of(d))),
+                    "auc": _gated(bench.estimate(comparison.arm.each(_auc_of(d))), pair),
                     "auc_against": float(
                         np.mean([run.auc[d] for run in comparison.against.jackknifed])
                     ),
                     "difference": pair.difference,
                     "p": pair.difference.p,
                     "p_holm": pair.holm,
-                    "ap": bench.estimate(comparison.arm.each(_ap_of(d))),
+                    "ap": _gated(bench.estimate(comparison.arm.each(_ap_of(d))), pair),
                     "ap_against": float(
                         np.mean([run.ap[d] for run in comparison.against.jackknifed])
                     ),
@@ -240,6 +242,11 @@ def diseases(analysis: Analysis) -> Table:
     return Table(
         "diseases", "Diseases", columns, rows, "diseases.csv", sortable=True, strong=_significant
     )
+
+
+def _gated(estimate: PointEstimate, pair: DiseaseDifference) -> PointEstimate:
+    """Return a number without its interval where too few patients stand behind the disease."""
+    return estimate.bare() if pair.note else estimate
 
 
 def _auc_of(d: int) -> Any:
@@ -320,19 +327,44 @@ def localization(analysis: Analysis) -> Table:
         summaries = [one for one in read if one is not None]
         if not summaries:
             continue
-        row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction, "runs": len(summaries)}
-        row |= {"boxes": summaries[0]["boxes"], "patients": summaries[0]["patients"]}
+        localized = analysis.localized.get(arm.key)
+        if localized is None:
+            continue
+        row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction}
+        row |= {"runs": len(localized.repeats), "boxes": localized.boxes}
+        row["patients"] = localized.patients
         row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, summaries[0]["grid"]))
-        for name in MEASURES:
-            values = [one["measures"][name]["value"] for one in summaries]
-            known = [value for value in values if value is not None]
-            ends = summaries[0]["measures"][name]["interval"] if len(summaries) == 1 else None
-            mean = float(np.mean(known)) if known else None
-            row[name] = PointEstimate(mean, (ends[0], ends[1]) if ends else None)
+        row |= {name: estimate(localized, name, analysis.bench) for name in MEASURES}
         rows.append(row)
     caption = f"{rows[0]['boxes']} boxes of {rows[0]['patients']} patients" if rows else ""
     source = "localization.csv, from localization.json of the runs"
     return Table("localization", caption, columns, rows, source)
+
+
+#: Measures whose differences between methods mean something.
+_COMPARED = ("pointing", "iou_25", "iou_50", "energy", "lung_energy")
+
+
+def localization_differences(analysis: Analysis) -> Table:
+    """Return the paired differences of the comparisons with the control, on the same boxes."""
+    columns = (
+        ARM,
+        AGAINST,
+        LABELS,
+        Column("patients", "patients", "count"),
+        *(Column(name, MEASURES[name], "change", digits=2) for name in _COMPARED),
+    )
+    rows: list[Row] = []
+    for comparison in analysis.with_control():
+        localized = analysis.localized.get(comparison.arm.key)
+        if localized is None or comparison.against.key not in analysis.localized:
+            continue
+        row: dict[str, Cell] = {**sides(comparison), "patients": localized.patients}
+        row |= {name: difference(comparison, analysis.localized, name) for name in _COMPARED}
+        rows.append(row)
+    caption = "Differences on the same boxes"
+    source = "localization_differences.csv, from localization.parquet of the runs"
+    return Table("localization_differences", caption, columns, rows, source)
 
 
 def shortcuts(analysis: Analysis) -> Table:
@@ -345,7 +377,7 @@ def shortcuts(analysis: Analysis) -> Table:
     }
     columns = (
         Column("disease", "disease", "name"),
-        *(Column(name, f"{words(name)} alone", digits=2) for name in attributes),
+        *(Column(name, f"{words(name)} alone", "estimate", digits=2) for name in attributes),
     )
     rows: list[Row] = []
     if attributes:
@@ -353,7 +385,9 @@ def shortcuts(analysis: Analysis) -> Table:
             {
                 "disease": name,
                 **{
-                    attribute: shortcut["auc"].get(name)
+                    attribute: Measured.of(
+                        shortcut["auc"].get(name), shortcut.get("auc_interval", {}).get(name)
+                    )
                     for attribute, shortcut in attributes.items()
                 },
             }

@@ -10,7 +10,7 @@ from medsgssl.report.study_tables import judged_interval
 from medsgssl.report.tables import format_interval, p_text
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.verdict import Verdict
-from medsgssl.utils.formatting import percent, signed
+from medsgssl.utils.formatting import number, percent, signed
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class VerdictRow:
         seeds: How many runs each side has.
         difference: Of the mean AUC.
         interval: The interval that the word rests on.
+        note: What qualifies the word; empty for nothing.
         p: After Holm's correction.
         bar: Both as a picture, all rows on one axis.
     """
@@ -36,6 +37,7 @@ class VerdictRow:
     seeds: str
     difference: str
     interval: str
+    note: str
     p: str
     bar: Markup
 
@@ -68,6 +70,8 @@ def family_text(analysis: Analysis) -> str:
         f"Simultaneous {percent(analysis.bench.confidence)} intervals of the difference in mean "
         f"AUC; gray: less than the margin, {analysis.margin:g}."
     )
+    if any(one.word == "undecided" for one in (*analysis.primary, *analysis.secondary)):
+        text += " Could find: the smallest true difference that four of five such studies find."
     if analysis.family != "plan" or analysis.plan is None:
         return f"{text} No plan fixed these comparisons before the runs."
     return (
@@ -88,9 +92,18 @@ def _verdict_row(part: Verdict, ends: tuple[float, float], margin: float) -> Ver
         seeds=" and ".join(map(str, dict.fromkeys(sides))),
         difference=signed(comparison.mean.value),
         interval=format_interval(interval, sign=True),
+        note=_note(part),
         p=p_text(part.p_holm),
         bar=_bar(comparison.mean.value, interval, ends, margin),
     )
+
+
+def _note(part: Verdict) -> str:
+    if part.word == "undecided" and part.detectable is not None:
+        return f"could find {number(part.detectable)}"
+    if part.within_margin and part.word in ("helps", "hurts"):
+        return "by less than the margin"
+    return part.reason
 
 
 def _bar(

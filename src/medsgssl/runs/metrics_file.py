@@ -23,11 +23,9 @@ class MeanMetrics(TypedDict):
     mean_ap: float | None
     mean_auc: float | None
     mean_auc_interval: list[float] | None
-    mean_auc_left_out: int  # resamples that lack a disease
     diseases_in_mean: list[str]
     mean_auc_20: float | None
     mean_auc_20_interval: list[float] | None
-    mean_auc_20_left_out: int
     diseases_in_mean_20: list[str]
 
 
@@ -37,9 +35,32 @@ class ReliabilityBins(TypedDict):
     score: list[float]
     frequency: list[float]
     count: list[int]
+    low: NotRequired[list[float]]  # of the frequency, over patients; since 0.2.0
+    high: NotRequired[list[float]]
 
 
-class CalibrationMetrics(TypedDict):
+class CalibrationSummaryMetrics(TypedDict, total=False):
+    """Skill, slope, intercept and debiased error, since 0.2.0; see ``CalibrationSummary``."""
+
+    brier_skill: float | None
+    brier_skill_interval: list[float] | None
+    calibration_slope: float | None
+    calibration_slope_interval: list[float] | None
+    calibration_intercept: float | None
+    calibration_intercept_interval: list[float] | None
+    ece_debiased: float | None
+    ece_debiased_interval: list[float] | None
+    brier_skill_calibrated: float | None
+    brier_skill_calibrated_interval: list[float] | None
+    calibration_slope_calibrated: float | None
+    calibration_slope_calibrated_interval: list[float] | None
+    calibration_intercept_calibrated: float | None
+    calibration_intercept_calibrated_interval: list[float] | None
+    ece_debiased_calibrated: float | None
+    ece_debiased_calibrated_interval: list[float] | None
+
+
+class CalibrationMetrics(CalibrationSummaryMetrics):
     """Calibration of one disease, as trained and after the temperature (``_calibrated``)."""
 
     ece: float
@@ -57,10 +78,8 @@ class DiseaseMetrics(CalibrationMetrics):
 
     auc: float | None
     auc_interval: list[float] | None
-    auc_left_out: int
     ap: float | None
     ap_interval: list[float] | None
-    ap_left_out: int
     threshold: float | None
     f1: float | None
     precision: float | None
@@ -93,6 +112,7 @@ class Shortcut(TypedDict):
 
     images: int
     auc: dict[str, float | None]
+    auc_interval: NotRequired[dict[str, list[float] | None]]  # since 0.2.0
 
 
 class ValidationMetrics(TypedDict):

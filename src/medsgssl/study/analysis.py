@@ -12,6 +12,7 @@ from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.arms import Arm, ArmMeans, arm_means, gather_arms
 from medsgssl.study.collect import Collected, FinishedRun, collect_runs
 from medsgssl.study.comparisons import Comparison, compare_arms, unmatched
+from medsgssl.study.localization import ArmLocalization, arm_localization
 from medsgssl.study.plan import MARGIN, PlannedComparison, StudyPlan
 from medsgssl.study.statistics import ResampledTestSet
 from medsgssl.study.strata import QualityStrata, Strata, SubgroupTests
@@ -45,6 +46,7 @@ class Analysis:
         subgroups: Comparisons with the control by sex, age and view position, with
             tests of interaction.
         quality: Likewise, by mask quality; for arms with masks.
+        localized: Where the arms look, by their key; only those that were localized.
         warnings: Sentences with their origin; those of the runs come last.
     """
 
@@ -64,6 +66,7 @@ class Analysis:
     planned: int
     subgroups: list[tuple[Comparison, SubgroupTests]]
     quality: list[tuple[Comparison, QualityStrata]]
+    localized: dict[tuple[str, float], ArmLocalization]
     warnings: list[tuple[str, str]]
 
     def with_control(self) -> list[Comparison]:
@@ -130,6 +133,9 @@ def analyze(
         planned=planned,
         subgroups=[(one, strata.subgroups(one)) for one in primary],
         quality=[(one, strata.by_quality(one)) for one in primary if one.arm.masks],
+        localized={
+            arm.key: found for arm in arms if (found := arm_localization(arm, bench)) is not None
+        },
         warnings=_warnings(collected, arms, control, bench, comparisons),
     )
 

@@ -18,13 +18,17 @@ from medsgssl.data.mask_choice import choose_masks
 from medsgssl.data.paths import dataset_cache
 from medsgssl.data.prepare import mask_store, prepare_data
 from medsgssl.errors import DataError
-from medsgssl.evaluation.bootstrap import interval, patient_counts
+from medsgssl.evaluation.effects import average
+from medsgssl.evaluation.few_patients import MIN_PATIENTS
+from medsgssl.evaluation.jackknife import mean_by_patient
 from medsgssl.inference.maps import LocalizedBoxes, localize
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.study_files import LOCALIZATION_FILE, Localization, Measure
 from medsgssl.utils.io import atomic_path, write_json
 
+#: One row per box.
+BOXES_FILE = "localization.parquet"
 EXAMPLES_FILE = "localization.npz"
 _OLD_EXAMPLES_FILE = "looked.npz"  # in 0.1.0
 BOX_FILE = "BBox_List_2017.csv"
@@ -36,10 +40,11 @@ MEASURES = {
     "iou_75": "IoU at 75 %",
     "energy": "energy in box",
     "area": "by chance",
+    "center_pointing": "pointing at the middle",
+    "center_energy": "energy of the middle",
     "lung_energy": "energy in lungs",
     "lung_area": "by chance (lungs)",
 }
-_RESAMPLES = 1000
 
 
 def look(run: RunFolder, boxes: Path | None = None, console: Console | None = None) -> Path:
@@ -88,11 +93,11 @@ def look(run: RunFolder, boxes: Path | None = None, console: Console | None = No
             f"{path} holds no box of a test image of {data.catalog.root}",
             "the boxes of NIH lie in the official test split: use data.split=official",
         )
-    with atomic_path(run.path / "localization.parquet") as temporary:
+    with atomic_path(run.path / BOXES_FILE) as temporary:
         localized.table.to_parquet(temporary, index=False)
     table = data.catalog.table.set_index("image_id")
     patients = table.loc[localized.table["image_id"], "patient_id"]
-    summary = _summary(localized, patients, config.seed)
+    summary = _summary(localized, patients)
     _write_examples(run.path / EXAMPLES_FILE, localized, data.source, lungs)
     write_json(run.path / LOCALIZATION_FILE, summary)
     return run.path / LOCALIZATION_FILE
@@ -121,11 +126,10 @@ def _write_examples(
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _summary(localized: LocalizedBoxes, patients: pd.Series, seed: int) -> Localization:
+def _summary(localized: LocalizedBoxes, patients: pd.Series) -> Localization:
     table = localized.table
     codes = pd.factorize(patients, sort=True)[0]
-    counts = patient_counts(int(codes.max()) + 1, _RESAMPLES, seed, "localization")
-    measures = {name: _mean(table[name].to_numpy(float), codes, counts) for name in MEASURES}
+    measures = {name: _mean(table[name].to_numpy(float), codes) for name in MEASURES}
     return {
         "grid": list(localized.grid),
         "boxes": len(table),
@@ -145,19 +149,14 @@ def _summary(localized: LocalizedBoxes, patients: pd.Series, seed: int) -> Local
     }  # fmt: skip
 
 
-def _mean(
-    values: NDArray[np.float64], codes: NDArray[np.int64], counts: NDArray[np.uint16]
-) -> Measure:
-    """Mean over the boxes with an interval that resamples patients."""
-    known = np.isfinite(values)
-    if not known.any():
-        return {"value": None, "interval": None}
-    width = counts.shape[1]
-    sums = np.bincount(codes[known], weights=values[known], minlength=width)
-    sizes = np.bincount(codes[known], minlength=width)
-    total = counts @ sizes
-    draws = np.divide(counts @ sums, total, out=np.full(len(counts), np.nan), where=total > 0)
-    return {"value": float(values[known].mean()), "interval": interval(draws, 0.95).pair()}
+def _mean(values: NDArray[np.float64], codes: NDArray[np.int64]) -> Measure:
+    """Mean over the boxes, with its interval from 20 patients with boxes on."""
+    count = int(codes.max()) + 1
+    mean = mean_by_patient(values, codes, count)
+    ends = None
+    if count >= MIN_PATIENTS:
+        ends = average([mean], difference=False).interval(0.05)
+    return {"value": _number(mean.value), "interval": None if ends is None else [*ends]}
 
 
 def _number(value: float) -> float | None:

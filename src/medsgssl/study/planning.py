@@ -16,7 +16,7 @@ from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.methods.registry import configure
 from medsgssl.runs.folder import flatten
 from medsgssl.study.plan import PlannedComparison, PlannedRun, StudyPlan
-from medsgssl.study.tested import tested_images
+from medsgssl.study.tested import study_images
 from medsgssl.study.variants import (
     CONTROL,
     Variant,
@@ -175,7 +175,7 @@ def fix_primary_diseases(plan: StudyPlan) -> StudyPlan:
     """
     first = plan.config(plan.runs[0])
     catalog = current_catalog(first.data)
-    tested = tested_images(catalog, plan.folds, first.data.split_seed)
+    tested = study_images(catalog, plan.folds, first.data.split_seed)
     names = tuple(name for name, kept in zip(tested.names, tested.primary, strict=True) if kept)
     return replace(plan, primary_diseases=names)
 

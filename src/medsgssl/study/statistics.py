@@ -6,7 +6,7 @@ Every run is jackknifed with the same patients, so any difference of runs is a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,10 +18,10 @@ from medsgssl.evaluation.few_patients import (
     MIN_PATIENTS_PER_FOLD,
     enough_patients,
 )
-from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
+from medsgssl.evaluation.jackknife import Classes, JackknifedScores, Statistic
 from medsgssl.evaluation.predictions import Split
 from medsgssl.evaluation.resampled_auc import Floats
-from medsgssl.evaluation.spread import Spread, pooled_spread
+from medsgssl.evaluation.spread import MIN_REPEATS, Spread, pooled_spread
 
 Chosen = NDArray[np.bool_]
 
@@ -35,7 +35,7 @@ class PointEstimate:
         interval: Low and high end of the interval of this number alone; None where none can be
             given.
         sd: Standard deviation between the seeds or folds, None with one of them.
-        p: Two-sided p value of its being zero; for differences alone.
+        p: Two-sided p value of its being zero; for differences of enough seeds or folds alone.
         seeds_included: Whether the interval holds the variance of training.
         repeats: Seeds or folds behind it; of a difference those that both sides have.
     """
@@ -92,6 +92,8 @@ class ResampledTestSet:
             for number, start, end in zip(numbers, ends[:-1], ends[1:], strict=True)
         }
         self._primary = primary
+        # What is counted from labels and patients alone: all runs on the same images share it.
+        self._classes: dict[tuple[int | None, bytes | None], dict[int, Classes]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,6 +127,7 @@ class ResampledTestSet:
             scores[keep],
             test.patients[block][keep],
             self.patients,
+            self._classes.setdefault((fold, None if rows is None else rows.tobytes()), {}),
         )
 
     def defined(self, rows: Chosen | None = None) -> Chosen:
@@ -173,11 +176,15 @@ class ResampledTestSet:
         )
 
     def estimate(self, repeats: Mapping[int, Statistic]) -> PointEstimate:
-        """Average a statistic of one arm, by seed or fold."""
+        """Average a statistic of one arm, by seed or fold: a share, from 0 to 1."""
         if not repeats:
             return PointEstimate(None)
         effect = average(list(repeats.values()), folds=bool(self.folds), difference=False)
-        return self.point(effect, test=False)
+        point = self.point(effect, test=False)
+        if point.interval is None:
+            return point
+        low, high = point.interval
+        return replace(point, interval=(max(0.0, low), min(1.0, high)))
 
     def difference(
         self,
@@ -193,7 +200,7 @@ class ResampledTestSet:
         return self.point(self.effect(pairs, max_patient_df, pooled), test=True)
 
     def point(self, effect: Effect, *, test: bool) -> PointEstimate:
-        """Turn an effect into a number with its own interval; with a p value for ``test``."""
+        """Turn an effect into a number with its own interval; ``test`` asks for a p value too."""
         if not np.isfinite(effect.value):
             return PointEstimate(None)
         several = effect.repeats > 1
@@ -201,7 +208,7 @@ class ResampledTestSet:
             value=effect.value,
             interval=effect.interval(self.level),
             sd=float(effect.values.std(ddof=1)) if several else None,
-            p=effect.p if test else None,
+            p=effect.p if test and effect.repeats >= MIN_REPEATS else None,
             seeds_included=several,
             repeats=effect.repeats,
         )

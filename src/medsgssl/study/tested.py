@@ -46,7 +46,7 @@ class StudyImages:
         return np.asarray(enough)
 
 
-def tested_images(catalog: Catalog, folds: int | None, split_seed: int) -> StudyImages:
+def study_images(catalog: Catalog, folds: int | None, split_seed: int) -> StudyImages:
     """Return what a study over seeds tests, or each of its folds.
 
     Args:

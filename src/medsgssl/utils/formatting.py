@@ -17,8 +17,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def span(pair: Sequence[float] | None, digits: int = 3) -> str:
-    """Write an interval as ``0.71-0.74`` with an en dash; a dash where there is none."""
-    return NONE if pair is None else f"{_fixed(pair[0], digits)}{NONE}{_fixed(pair[1], digits)}"
+    """Write an interval as ``0.71-0.74`` with an en dash; a dash where there is none.
+
+    Where an end is negative, ``to`` stands between them: a dash would look like a second minus.
+    """
+    if pair is None:
+        return NONE
+    between = " to " if min(pair) < 0 else NONE
+    return f"{_fixed(pair[0], digits)}{between}{_fixed(pair[1], digits)}"
 
 
 def count(value: float | None) -> str:

@@ -1,0 +1,112 @@
+"""Skill, slope, intercept and debiased error, and their intervals over patients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from medsgssl.evaluation.calibration import reliability
+from medsgssl.evaluation.calibration_summary import (
+    bins_for,
+    frequency_band,
+    summarize_calibration,
+)
+
+
+def drawn(
+    patients: int, seed: int, slope: float = 1.0, shift: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, scores and patients, two images each, whose true slope and intercept are known."""
+    random = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(patients), 2)
+    truth = np.repeat(random.normal(-1, 1, patients), 2) + random.normal(0, 1, len(owner))
+    labels = random.random(len(owner)) < expit(truth)
+    return labels, expit((truth - shift) / slope), owner
+
+
+def test_values_agree_with_other_libraries() -> None:
+    labels, scores, owner = drawn(2000, 0, slope=0.6, shift=0.3)
+    found = summarize_calibration(labels, scores, owner)
+    assert found is not None
+    share = labels.mean()
+    skill = 1 - brier_score_loss(labels, scores) / (share * (1 - share))
+    assert found.brier_skill.value == pytest.approx(skill)
+    fitted = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(scores)[:, None], labels)
+    assert found.calibration_slope is not None
+    assert found.calibration_slope.value == pytest.approx(fitted.coef_[0, 0], rel=1e-4)
+    # The intercept at slope 1 makes the mean score that of the labels.
+    assert found.calibration_intercept is not None
+    shifted = expit(logit(scores) + found.calibration_intercept.value)
+    assert shifted.mean() == pytest.approx(share)
+
+
+def test_calibrated_scores_have_no_debiased_error_and_others_have() -> None:
+    plain, debiased = [], []
+    for seed in range(30):
+        labels, scores, owner = drawn(150, seed)
+        found = summarize_calibration(labels, scores, owner)
+        assert found is not None
+        debiased.append(found.ece_debiased.value)
+        plain.append(reliability(labels, scores, bins_for(labels)).error())
+    assert np.mean(plain) > 0.03, "chance alone"
+    assert abs(np.mean(debiased)) < 4e-4
+    labels, scores, owner = drawn(4000, 0, shift=1.0)
+    found = summarize_calibration(labels, scores, owner)
+    assert found is not None
+    told = found.values(0.95, intervals=True)
+    gap = np.sqrt(np.mean((scores - expit(logit(scores) + 1.0)) ** 2))
+    assert told["ece_debiased"] == pytest.approx(gap, rel=0.1)
+
+
+def test_intervals_hold_with_patients_as_clusters() -> None:
+    hits = {"calibration_slope": 0, "calibration_intercept": 0, "brier_skill": 0}
+    labels, scores, owner = drawn(100_000, 10**6, slope=0.8, shift=0.2)
+    large = summarize_calibration(labels, scores, owner)
+    assert large is not None
+    truth = {"calibration_slope": 0.8, "brier_skill": large.brier_skill.value}
+    assert large.calibration_intercept is not None
+    truth["calibration_intercept"] = large.calibration_intercept.value
+    for seed in range(200):
+        found = summarize_calibration(*drawn(120, seed, slope=0.8, shift=0.2))
+        assert found is not None
+        told = found.values(0.95, intervals=True)
+        for name in hits:
+            ends = told[f"{name}_interval"]
+            assert isinstance(ends, list)
+            hits[name] += ends[0] <= truth[name] <= ends[1]
+    for name, count in hits.items():
+        assert 0.9 <= count / 200 <= 0.985, name
+
+
+def test_few_patients_get_no_interval() -> None:
+    labels, scores, owner = drawn(30, 0)
+    found = summarize_calibration(labels, scores, owner)
+    assert found is not None
+    told = found.values(0.95, intervals=False)
+    assert told["brier_skill"] is not None
+    assert [name for name, value in told.items() if value is not None] == ["brier_skill"]
+
+
+def test_separated_classes_have_no_slope_and_one_class_nothing() -> None:
+    scores = np.array([0.1, 0.2, 0.8, 0.9])
+    found = summarize_calibration(scores > 0.5, scores, np.arange(4))
+    assert found is not None
+    assert found.calibration_slope is None
+    assert summarize_calibration(np.ones(4, bool), scores, np.arange(4)) is None
+
+
+def test_copies_of_an_image_do_not_narrow_the_band() -> None:
+    labels, scores, owner = drawn(200, 0)
+    once = frequency_band(labels, scores, owner, 5, 1.96)
+    copied = frequency_band(
+        np.repeat(labels, 4), np.repeat(scores, 4), np.repeat(owner, 4), 5, 1.96
+    )
+    np.testing.assert_allclose(once, copied, atol=0.02)
+    curve = reliability(labels, scores, 5)
+    assert all(
+        low < share < high
+        for low, share, high in zip(once[0], curve.frequency, once[1], strict=True)
+    )

@@ -3,11 +3,13 @@
 `speed` decodes and segments the same PNG files in turn in this process on one core, then builds a
 store on all cores. `quality` spoils images that have reference masks (opacities, effusions, veils
 and noise, crops, frames, turns of up to 10 degrees and zoom) and asks how well the quality score
-tells which masks have a Dice below 0.85. `halves` scores both halves of a set apart.
+tells which masks have a Dice below 0.85. `halves` scores both halves of a set apart. `stored`
+scores the half that chose no constants turned and inverted, and phantoms by finding.
 
 Run: python benchmarks/masks.py speed FOLDER_OF_1024_PNG
      python benchmarks/masks.py quality IMAGES REFERENCES
      python benchmarks/masks.py halves IMAGES REFERENCES
+     python benchmarks/masks.py stored IMAGES REFERENCES
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import hashlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +27,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
+from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.images.reading import read_image
 from medsgssl.masks.agreement import dice, surface_distance
 from medsgssl.masks.benchmark import find_pairs
@@ -31,6 +35,7 @@ from medsgssl.masks.build import build_store
 from medsgssl.masks.geometry import resize_mask
 from medsgssl.masks.mask_files import read_mask
 from medsgssl.masks.recipes.registry import find_recipe
+from medsgssl.masks.types import LungMask
 from medsgssl.utils.rng import generator
 from medsgssl.utils.system import cpu_count
 
@@ -194,6 +199,42 @@ def halves(images: Path, references: Path, recipe: str) -> None:
         )
 
 
+AS_STORED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as they are": lambda image: image,
+    "turned by 90 degrees": np.rot90,
+    "upside down": lambda image: np.rot90(image, 2),
+    "inverted": lambda image: image if image.dtype == bool else 255 - image,
+}
+
+
+def stored(images: Path, references: Path, recipe: str) -> None:
+    one_torch_thread(recipe)
+    draw = find_recipe(recipe).draw
+    pairs = [(path, read_mask(mask)) for image_id, path, mask in find_pairs(images, references)
+             if half_of(image_id) == 1]  # fmt: skip
+    for name, change in AS_STORED.items():
+        rows = []
+        for path, lungs in pairs:
+            drawn = draw(np.ascontiguousarray(change(read_image(path))))
+            rows.append((drawn, np.ascontiguousarray(change(lungs))))
+        report_stored(name, rows)
+    for finding in ("", "Effusion", "Consolidation", "Pneumothorax", "Cardiomegaly"):
+        wanted = [finding] if finding else []
+        phantoms = [render_phantom(1, n, 256, wanted, view_position="AP") for n in range(40)]
+        rows = [(draw(one.image), one.left_lung | one.right_lung) for one in phantoms]
+        report_stored(f"AP phantoms, {finding or 'no finding'}", rows)
+
+
+def report_stored(name: str, rows: list[tuple[LungMask, np.ndarray]]) -> None:
+    scores = np.array([dice(resize_mask(d.mask, lungs.shape[:2]), lungs) for d, lungs in rows])
+    unflagged = sum(s < GOOD and d.status == "ok" for s, (d, _) in zip(scores, rows, strict=True))
+    counts = Counter(drawn.status for drawn, _ in rows)
+    print(
+        f"{name:28} n {len(rows):4d}  mean Dice {scores.mean():.3f}  below {GOOD} "
+        f"{(scores < GOOD).sum():3d}, of these ok {unflagged:3d}  {dict(counts)}"
+    )
+
+
 def report(name: str, scores: np.ndarray, trust: np.ndarray) -> None:
     good = scores >= GOOD
     auc = f"{roc_auc_score(good, trust):.3f}" if 0 < good.sum() < len(good) else "undefined"
@@ -213,7 +254,7 @@ def main() -> None:
     timing.add_argument("folder", type=Path)
     timing.add_argument("--recipe", default="anatomic")
     timing.add_argument("--images", type=int, default=400, help="images of the store")
-    for name in ("quality", "halves"):
+    for name in ("quality", "halves", "stored"):
         scoring = commands.add_parser(name)
         scoring.add_argument("images", type=Path)
         scoring.add_argument("references", type=Path)
@@ -225,6 +266,8 @@ def main() -> None:
         speed(options.folder, options.images, options.recipe)
     elif options.command == "quality":
         quality(options.images, options.references, options.recipe, options.half)
+    elif options.command == "stored":
+        stored(options.images, options.references, options.recipe)
     else:
         halves(options.images, options.references, options.recipe)
 

@@ -43,8 +43,10 @@ def test_masks_are_built_with_a_page_and_shards_merge(data, tmp_path):
     joined, whole = MaskStore.open(tmp_path / "joined"), MaskStore.open(tmp_path / "all")
     assert joined.fingerprint == whole.fingerprint
     call("page", data, tmp_path / "all", "--out", tmp_path / "q.html", "--count", 2)
-    # The histogram, and at most two masks of each status.
-    shown = sum(min(2, number) for number in whole.counts.values())
+    # The histogram, at most two masks of each status, and two where rules and student differ.
+    assert whole.header.recipe == "distilled"
+    usable = len(whole) - whole.counts.get("failed", 0)
+    shown = sum(min(2, number) for number in whole.counts.values()) + min(2, usable)
     assert (tmp_path / "q.html").read_text().count("<figure>") == 1 + shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 
 import medsgssl
-from medsgssl.errors import CheckpointError
+from medsgssl.errors import CheckpointError, MaskError
+from medsgssl.inference.bundle import read_bundle
 from medsgssl.inference.predictor import RESEARCH_ONLY, Predictor, check_views, draw_prediction
 from tests.conftest import TrainedRun
 
@@ -112,3 +114,24 @@ def test_the_check_of_an_export_uses_the_images_of_the_run(trained_run: TrainedR
     assert views.shape[1:] == (1, 32, 32)
     assert masks.shape[0] == len(views)
     assert origin == "images of the run"
+
+
+def test_prediction_draws_masks_as_the_run_did(trained_run: TrainedRun, phantom_set: Path) -> None:
+    run = trained_run("guided-crop")
+    files, _ = test_files(phantom_set, run.path, 1)
+    bundle = read_bundle(run.path)
+
+    def lung(**changes: object) -> int:
+        masks = bundle.config.masks.model_copy(update=changes)
+        config = bundle.config.model_copy(update={"masks": masks})
+        (scored,) = Predictor(replace(bundle, config=config)).score(files)
+        assert scored.mask is not None
+        return int(scored.mask.mask.sum())
+
+    assert lung(heart="include") > lung() > 0
+    weights = run.path / "none.safetensors"
+    student = replace(bundle, mask_recipe="distilled")
+    masks = bundle.config.masks.model_copy(update={"weights": weights})
+    student = replace(student, config=bundle.config.model_copy(update={"masks": masks}))
+    with pytest.raises(MaskError, match=r"none\.safetensors are missing"):
+        list(Predictor(student).score(files))

@@ -12,7 +12,7 @@ from medsgssl.masks.build import Item
 
 @pytest.fixture(scope="session")
 def phantom() -> Phantom:
-    return render_phantom(0, 1, 256, view="PA")
+    return render_phantom(0, 1, 256, view_position="PA")
 
 
 @pytest.fixture(scope="session")

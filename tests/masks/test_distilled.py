@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -17,7 +17,9 @@ from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import MaskError
 from medsgssl.masks.agreement import dice
+from medsgssl.masks.recipes.anatomic.recipe import analyze
 from medsgssl.masks.recipes.distilled import recipe as distilled
+from medsgssl.masks.recipes.distilled import train
 from medsgssl.masks.recipes.distilled.augment import augment_pair
 from medsgssl.masks.recipes.distilled.network import Student, fused
 from medsgssl.masks.recipes.distilled.pixels import SIDE, student_input, to_square
@@ -29,6 +31,7 @@ from medsgssl.masks.recipes.distilled.weights import (
     read_seen,
     save_student,
 )
+from medsgssl.masks.types import LungMask
 from medsgssl.utils.rng import generator
 
 CARD = StudentCard("phantoms", 3, 2, "anything else", "anatomic, version 2", 7, {}, [])
@@ -158,24 +161,89 @@ def test_the_quality_is_the_agreement_of_rules_and_student(monkeypatch, phantom)
     assert student(np.zeros_like(lungs)).status == "failed"
 
 
+def test_a_sure_student_alone_is_doubtful_and_never_taken_for_a_view_from_the_side(
+    monkeypatch, phantom
+):
+    lungs = phantom.left_lung | phantom.right_lung
+    symmetric = lungs | lungs[:, ::-1]
+    analysis = analyze(phantom.image)
+    none = LungMask.failed(symmetric.shape, "no dark region looks like a lung")
+
+    def drawn(mask, trace=None, sure=0.98):
+        value = cv2.resize(mask.astype(np.float32), (256, 256)) * (sure - 0.01) + 0.01
+        monkeypatch.setattr(distilled, "probability", lambda image, weights: value)
+        found = replace(analysis, lungs=none, trace=trace)
+        monkeypatch.setattr(distilled, "analyze", lambda image: found)
+        return distilled.draw(phantom.image, SHIPPED)
+
+    alone = drawn(symmetric)
+    assert alone.status == "doubtful"
+    assert "no dark region" in alone.reason
+    assert dice(alone.mask, cv2.resize(symmetric.astype(np.uint8), (256, 256)) > 0) > 0.95
+    left = symmetric.copy()
+    left[:, : left.shape[1] // 2] = False
+    assert drawn(left).status == "failed"
+    # The mirror image of a mask of one's own side is another mask.
+    shifted = np.roll(symmetric, 40, axis=1)
+    assert drawn(shifted).status == "failed"
+    assert drawn(symmetric, sure=0.7).status == "failed"
+    assert analysis.trace is not None
+    sideways = replace(analysis.trace, appraisal=replace(analysis.trace.appraisal, midline=0.1))
+    assert drawn(symmetric, trace=sideways).status == "failed"
+
+
+def test_a_middle_that_is_hardly_dense_makes_a_mask_doubtful(monkeypatch, phantom):
+    lungs = phantom.left_lung | phantom.right_lung
+    value = cv2.resize(lungs.astype(np.float32), (256, 256)) * 0.98 + 0.01
+    monkeypatch.setattr(distilled, "probability", lambda image, weights: value)
+    analysis = analyze(phantom.image)
+    appraisal = replace(analysis.trace.appraisal, midline=distilled.PARAMETERS.weak_midline - 0.01)
+    weak = replace(analysis, trace=replace(analysis.trace, appraisal=appraisal))
+    assert distilled.draw(phantom.image, SHIPPED).status == "ok"
+    monkeypatch.setattr(distilled, "analyze", lambda image: weak)
+    drawn = distilled.draw(phantom.image, SHIPPED)
+    assert drawn.status == "doubtful"
+    assert "from the side" in drawn.reason
+
+
 @pytest.mark.slow
-def test_training_repeats_from_its_seed_continues_when_killed_and_learns(tmp_path):
+def test_training_repeats_from_its_seed_continues_when_killed_and_learns(tmp_path, monkeypatch):
     items, groups = [], []
-    for number in range(70):
+    for number in range(90):
         path = tmp_path / f"{number}.png"
-        cv2.imwrite(str(path), render_phantom(0, number, 160, view="PA").image)
+        cv2.imwrite(str(path), render_phantom(0, number, 160, view_position="PA").image)
         items.append((path.name, path))
         groups.append(str(number // 2))
     settings = TrainSettings(epochs=(2, 1), held_out=0.2, least_stability=0.0)
-    whole, log = train_student(items, groups, tmp_path / "whole", settings)
+    rounds = {}
+    whole, log = train_student(
+        items,
+        groups,
+        tmp_path / "whole",
+        settings,
+        on_round=lambda number, weights, _: rounds.update({number: weights}),
+    )
     assert log[1].loss < log[0].loss
+    first, _ = train_student(
+        items, groups, tmp_path / "one", replace(settings, epochs=settings.epochs[:1])
+    )
+    assert all((rounds[1][name] == first[name]).all() for name in first)
+    assert all((rounds[2][name] == whole[name]).all() for name in whole)
 
-    def stop(line):
-        if line.round == 1 and line.epoch == 1:
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    steps = []
+    step = train._step
+
+    def killed(*args):
+        steps.append(None)
+        if len(steps) in (3, 8):
             raise KeyboardInterrupt
+        return step(*args)
 
-    with pytest.raises(KeyboardInterrupt):
-        train_student(items, groups, tmp_path / "killed", settings, on_epoch=stop)
+    monkeypatch.setattr(train, "_step", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_student(items, groups, tmp_path / "killed", settings)
     again, other = train_student(items, groups, tmp_path / "killed", settings)
     assert [asdict(line) for line in other] == [asdict(line) for line in log]
     assert all((whole[name] == again[name]).all() for name in whole)

@@ -93,7 +93,7 @@ def test_bars_around_the_image_change_little(phantom):
 
 
 def test_an_opacified_lower_lung_is_filled_in():
-    clear = render_phantom(0, 1, 256, view="PA")
+    clear = render_phantom(0, 1, 256, view_position="PA")
     rows = np.linspace(0, 1, 256)[:, None]
     side = np.arange(256)[None] < 128
     veil = np.clip((rows - 0.5) * 6, 0, 1) * side * clear.right_lung * 60

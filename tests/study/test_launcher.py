@@ -54,6 +54,7 @@ for stage in stages:
 @pytest.fixture
 def plan(monkeypatch: pytest.MonkeyPatch) -> StudyPlan:
     monkeypatch.setattr(study_run, "fix_primary_diseases", lambda plan: plan)
+    monkeypatch.setattr(study_run, "fix_masks", lambda plan: plan)
     return make_plan(Path("data"), ["simclr", "direct"], seeds=2)
 
 

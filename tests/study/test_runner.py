@@ -51,6 +51,7 @@ def _pipeline(monkeypatch: pytest.MonkeyPatch, failing: str = "") -> Pipeline:
     pipeline = Pipeline(failing)
     monkeypatch.setattr(study_run, "run_method", pipeline)
     monkeypatch.setattr(study_run, "fix_primary_diseases", lambda plan: plan)
+    monkeypatch.setattr(study_run, "fix_masks", lambda plan: plan)
     return pipeline
 
 
@@ -104,6 +105,7 @@ def test_a_users_error_is_recorded_with_its_remedy(
 
     monkeypatch.setattr(study_run, "run_method", refuse)
     monkeypatch.setattr(study_run, "fix_primary_diseases", lambda plan: plan)
+    monkeypatch.setattr(study_run, "fix_masks", lambda plan: plan)
     outcome = run_study(plan, tmp_path / "study", QUIET)[0]
     assert "no images" in outcome.problem
     assert "Fix: fetch them" in outcome.problem

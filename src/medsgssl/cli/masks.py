@@ -44,7 +44,7 @@ def build(
         Path | None,
         typer.Option("--out", help="Folder of the mask store; by default where runs look for it."),
     ] = None,
-    recipe: RecipeName = "anatomic",
+    recipe: RecipeName = "auto",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
     shard: Annotated[str, typer.Option(help="i/n: only the i-th of n equal shares.")] = "1/1",
     launcher: Launcher = LauncherName.LOCAL,
@@ -134,7 +134,7 @@ def explain(
 def score(
     images: Annotated[Path, typer.Option(help="Folder of images.")],
     reference: Annotated[Path, typer.Option(help="Folder of PNG masks of the same names.")],
-    recipe: RecipeName = "anatomic",
+    recipe: RecipeName = "auto",
     weights: Weights = None,
     heart: Heart = False,
     out: Annotated[
@@ -170,10 +170,13 @@ def train(
     epochs: Annotated[str, typer.Option(help="Passes in each round.")] = "4,4",
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    data_settings: DataOnlySettings = None,
 ) -> None:
     """Teach a mask student from the rules' own good masks; no label takes part.
 
-    A call that was interrupted goes on when given again: its state lies in OUT.work.
+    With `--set data.split=...` (or data.folds and data.fold) it learns from the training images of
+    that split alone. A call that was interrupted goes on when given again: its state lies in
+    OUT.work.
     """
     from medsgssl.data.student import teach
     from medsgssl.masks.recipes.distilled.train import TrainSettings
@@ -181,8 +184,10 @@ def train(
     if not all(part.strip().isdigit() for part in epochs.split(",")):
         raise typer.BadParameter(f"{epochs!r} is not of the form 4,4")
     settings = TrainSettings(seed=seed, epochs=tuple(int(part) for part in epochs.split(",")))
+    # Without a split named, every image is for training.
+    named = any(item.startswith(("data.split=", "data.fold")) for item in data_settings or [])
     card = teach(
-        data,
+        resolve_data(data, data_settings, split=None if named else "train"),
         out,
         settings,
         images=images,

@@ -136,10 +136,11 @@ def carry_out(
     from medsgssl.study.cost import estimate
     from medsgssl.study.planning import fix_primary_diseases
     from medsgssl.study.runner import run_study
+    from medsgssl.study.students import fix_masks
     from medsgssl.utils.progress import new_console
 
     if dry_run:
-        plan = fix_primary_diseases(plan)
+        plan = fix_masks(fix_primary_diseases(plan))
         plan.joined(out)  # raises now what running it would refuse
         log = new_console(stderr=True)
         _show_plan(plan, estimate(plan, out, lambda text: log.print(f"{text} ...")))

@@ -215,8 +215,9 @@ class MaskSettings(Settings):
     """How the masks are made and which masks a run is given."""
 
     recipe: str = Field(
-        "anatomic",
-        description="auto | distilled | anatomic | classic | a recipe of another package",
+        "auto",
+        description="auto (distilled where its student saw no validation or test patient, else "
+        "anatomic) | distilled | anatomic | classic | a recipe of another package",
     )
     weights: Path | None = Field(
         None, description="a student of `medsgssl masks train`; the shipped one when not given"

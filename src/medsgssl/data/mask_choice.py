@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medsgssl.config.schema import MAX_PIXELS, MaskSettings
@@ -13,6 +13,7 @@ from medsgssl.errors import ConfigError, MaskError
 from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_seen
 from medsgssl.masks.recipes.registry import AUTO, DISTILLED
 from medsgssl.masks.sources import FolderMaker, Maker, RecipeMaker
+from medsgssl.masks.store import StoreHeader
 
 ANATOMIC = "anatomic"
 
@@ -55,6 +56,7 @@ def choose_masks(
         return _choose_recipe(settings, catalog, max_pixels)
     folder = Path(settings.source)
     if (folder / "store.json").is_file():
+        _check_store(folder, settings, catalog)
         return folder
     if not folder.is_dir():
         raise ConfigError(
@@ -68,15 +70,10 @@ def _choose_recipe(settings: MaskSettings, catalog: Catalog, max_pixels: int) ->
     heart = settings.heart == "include"
     name, weights, reason = settings.recipe, settings.weights, ""
     if name in (AUTO, DISTILLED):
-        leaked = count_leaked(catalog, weights or SHIPPED)
-        if leaked and name == DISTILLED:
-            raise MaskError(
-                f"the student of masks.recipe=distilled saw {leaked} images of this data set's "
-                "validation or test patients: scores there would be too good",
-                "use --set masks.recipe=anatomic, or teach a student on training images alone: "
-                "medsgssl masks train DATA --out WEIGHTS, then --set masks.weights=WEIGHTS",
-            )
-        if name == AUTO:
+        if name == DISTILLED:
+            require_no_leak(catalog, weights or SHIPPED)
+        else:
+            leaked = count_leaked(catalog, weights or SHIPPED)
             name = ANATOMIC if leaked else DISTILLED
             reason = (
                 f"the student saw {leaked} images of validation or test patients"
@@ -88,10 +85,56 @@ def _choose_recipe(settings: MaskSettings, catalog: Catalog, max_pixels: int) ->
     return MaskChoice(maker, reason)
 
 
-def count_leaked(catalog: Catalog, weights: Path) -> int:
+def _check_store(folder: Path, settings: MaskSettings, catalog: Catalog) -> None:
+    """Check a store that a student drew as if the student were asked for by name."""
+    header = StoreHeader.read(folder)
+    if header.recipe != DISTILLED:
+        return
+    weights = settings.weights or SHIPPED
+    known = {RecipeMaker(DISTILLED, MAX_PIXELS, weights, h).parameter_hash for h in (False, True)}
+    if header.parameter_hash not in known:
+        raise MaskError(
+            f"the masks in {folder} were drawn by another student than {weights}: whether it saw "
+            "validation or test patients is not known",
+            "name its weights with --set masks.weights=WEIGHTS, or build the masks again",
+        )
+    require_no_leak(catalog, weights)
+
+
+def require_no_leak(catalog: Catalog, weights: Path, *, any_split: bool = False) -> None:
+    """Check that a student saw no image or patient of a data set's validation or test.
+
+    Args:
+        catalog: The data set with its splits.
+        weights: The student's weights.
+        any_split: As for ``count_leaked``.
+
+    Raises:
+        MaskError: It did, or the weights cannot be read.
+    """
+    leaked = count_leaked(catalog, weights, any_split=any_split)
+    if leaked:
+        raise MaskError(
+            f"the student of masks.recipe=distilled saw {leaked} images of this data set's "
+            "validation or test patients: scores there would be too good",
+            "use --set masks.recipe=anatomic, or teach a student on training images alone: "
+            "medsgssl masks train DATA --out WEIGHTS (with the split, e.g. --set "
+            "data.split=official), then --set masks.weights=WEIGHTS",
+        )
+
+
+def count_leaked(catalog: Catalog, weights: Path, *, any_split: bool = False) -> int:
     """Count the images that a student saw and whose patient is in validation or test here.
+
+    Args:
+        catalog: The data set with its splits.
+        weights: The student's weights.
+        any_split: Count patients of the training split as well: with folds, all are tested.
 
     Raises:
         MaskError: The weights cannot be read.
     """
+    if any_split:
+        table = catalog.table.assign(split="test")
+        catalog = replace(catalog, table=table)
     return int(held_out_rows(catalog, read_seen(weights)).sum())

@@ -16,11 +16,12 @@ from medsgssl.masks.recipes.distilled.weights import StudentCard, save_student
 from medsgssl.utils.system import cpu_count
 
 if TYPE_CHECKING:
+    from medsgssl.masks.recipes.distilled.checkpoint import EpochLog
     from medsgssl.masks.recipes.distilled.train import TrainSettings
 
 
 def teach(
-    data: Path,
+    data: DataSettings,
     out: Path,
     settings: TrainSettings,
     *,
@@ -28,12 +29,14 @@ def teach(
     without: Sequence[Path] = (),
     device: str = "cpu",
     workers: int = 0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], object] = print,
 ) -> StudentCard:
     """Teach a student on a data set's images and write its weights.
 
+    The weights of every round are kept beside it, as ``OUT.work/round-N.safetensors``.
+
     Args:
-        data: Folder of the data set.
+        data: The data set; only its training images teach.
         out: The weights file.
         settings: Constants of the training.
         images: Text file of image ids to learn from, one a line; all usable images without.
@@ -52,8 +55,9 @@ def teach(
     # torch is not needed to read this module.
     from medsgssl.masks.recipes.distilled.train import train_student
 
-    catalog = load_or_build(DataSettings(root=data, split="train"))
+    catalog = load_or_build(data)
     table = catalog.usable()
+    table = table[table["split"] == "train"]
     if images is not None:
         table = table[table["image_id"].isin(images.read_text().split())]
     kept_away = {_plain(patient) for path in without for patient in path.read_text().split()}
@@ -61,16 +65,32 @@ def teach(
     table = table.sort_values("image_id")
     if table.empty:
         raise DataError(
-            f"no image of {data} is left to learn from", "check --list and --without-patients"
+            f"no image of {catalog.root} is left to learn from",
+            "check --list and --without-patients",
         )
     items = [
         (image_id, catalog.root / path)
         for image_id, path in zip(table["image_id"], table["path"], strict=True)
     ]
+    work = out.with_suffix(".work")
+    kept = image_identity_keys(table)
+
+    def card_of(log: list[EpochLog]) -> StudentCard:
+        return StudentCard(
+            data=f"{catalog.summary['source']}, {len(table)} of {len(catalog.table)} images",
+            images=len(table),
+            patients=int(table["patient_id"].nunique()),
+            never_saw=_names(without, len(kept_away)),
+            teacher=f"anatomic, version {anatomic.VERSION}",
+            seed=settings.seed,
+            settings=asdict(settings),
+            log=[asdict(line) for line in log],
+        )
+
     weights, log = train_student(
         items,
         table["patient_id"].astype("str").tolist(),
-        out.with_suffix(".work"),
+        work,
         settings,
         device=device,
         workers=workers or cpu_count(),
@@ -78,18 +98,12 @@ def teach(
             f"round {line.round}, epoch {line.epoch}: loss {line.loss:.3f}, agreement "
             f"{line.agreement:.3f}, stability {line.stability:.3f}"
         ),
+        on_round=lambda number, best, log: save_student(
+            work / f"round-{number}.safetensors", best, card_of(log), kept
+        ),
     )
-    card = StudentCard(
-        data=f"{catalog.summary['source']}, {len(table)} of {len(catalog.table)} images",
-        images=len(table),
-        patients=int(table["patient_id"].nunique()),
-        never_saw=_names(without, len(kept_away)),
-        teacher=f"anatomic, version {anatomic.VERSION}",
-        seed=settings.seed,
-        settings=asdict(settings),
-        log=[asdict(line) for line in log],
-    )
-    save_student(out, weights, card, image_identity_keys(table))
+    card = card_of(log)
+    save_student(out, weights, card, kept)
     return card
 
 

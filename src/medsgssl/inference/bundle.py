@@ -6,12 +6,14 @@ It is read from a run folder, from a folder that `medsgssl export --to hf` wrote
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medsgssl.config.schema import Config
 from medsgssl.errors import CheckpointError
+from medsgssl.masks.sources import FolderMaker
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.weights import load_weights, read_header, weights_identity
@@ -95,11 +97,15 @@ def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
         classifier=classifier.eval(),
         thresholds=settings.get("thresholds", {}),
         temperatures=settings.get("temperatures", {}),
-        mask_recipe=str(
-            settings.get("mask_recipe") or header["masks"].get("recipe") or config.masks.recipe
-        ),
+        mask_recipe=_mask_recipe(settings, header["masks"], config),
         origin=weights,
     )
+
+
+def _mask_recipe(settings: Mapping[str, Any], masks: Mapping[str, Any], config: Config) -> str:
+    """Name the recipe of the training masks; masks of a user's folder have none for new images."""
+    name = settings.get("mask_recipe") or masks.get("recipe") or config.masks.recipe
+    return config.masks.recipe if name == FolderMaker.name else str(name)
 
 
 def _from_metrics(folder: Path) -> dict[str, Any]:

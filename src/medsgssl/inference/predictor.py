@@ -27,8 +27,7 @@ from medsgssl.inference.bundle import Bundle, read_bundle
 from medsgssl.inference.maps import saliency, to_image
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
 from medsgssl.masks.overlay import draw_overlay, overlay_heatmap
-from medsgssl.masks.recipes.registry import find_recipe
-from medsgssl.masks.sources import DEFAULT_GRID
+from medsgssl.masks.sources import DEFAULT_GRID, RecipeMaker
 from medsgssl.masks.store import pack_row, unpack_mask
 from medsgssl.masks.types import LungMask
 from medsgssl.methods.registry import method_of
@@ -93,6 +92,11 @@ class Predictor:
         self._method = method_of(config)
         self._spec = self._method.test_views()[0]
         self._looks_at_masks = self._method.sees_masks and config.masks.source != "none"
+        # The very masks of training: a student of one's own, and the region behind the heart, too.
+        masks = config.masks
+        self._mask_maker = RecipeMaker(
+            bundle.mask_recipe, weights=masks.weights, heart=masks.heart == "include"
+        )
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Predictor:
@@ -261,7 +265,7 @@ class Predictor:
 
     def _mask(self, gray: NDArray[np.uint8], path: Path) -> LungMask:
         # Through the grid of the mask store, as in training.
-        drawn = find_recipe(self.bundle.mask_recipe).draw(gray)
+        drawn = self._mask_maker.draw(gray)
         row = pack_row(path.name, gray.shape, drawn, DEFAULT_GRID)
         grid = unpack_mask(row.bits, (row.grid_height, row.grid_width))
         return LungMask(grid, drawn.quality, drawn.status, drawn.reason)

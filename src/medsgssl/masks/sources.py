@@ -26,7 +26,7 @@ from medsgssl.masks.mask_files import (
 from medsgssl.masks.recipes.registry import Recipe, find_recipe
 from medsgssl.masks.regions import behind_heart
 from medsgssl.masks.store import Row, pack_row
-from medsgssl.masks.types import LungMask, Mask
+from medsgssl.masks.types import Gray, LungMask, Mask
 from medsgssl.utils.io import fingerprint
 
 DEFAULT_GRID = 256
@@ -107,11 +107,16 @@ class RecipeMaker:
             gray, _ = read_with_notes(path, self.max_pixels)
         except ImageError as error:
             return unreadable_row(image_id, error)
+        lungs = self.draw(gray)
+        height, width = gray.shape
+        return pack_row(image_id, (height, width), lungs, grid)
+
+    def draw(self, gray: Gray) -> LungMask:
+        """Draw the mask of a uint8 ``H x W`` image, at the scale of the recipe's grid."""
         lungs = self._recipe.draw(gray)
         if self.heart and lungs.status != "failed":
             lungs = replace(lungs, mask=lungs.mask | behind_heart(lungs.mask))
-        height, width = gray.shape
-        return pack_row(image_id, (height, width), lungs, grid)
+        return lungs
 
 
 @lru_cache(maxsize=8)

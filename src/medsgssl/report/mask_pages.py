@@ -72,7 +72,7 @@ def write_quality_page(
         sections.append(Section(title, note, _figures(store, paths, ids)))
     if store.header.recipe == DISTILLED:
         usable = known[known["status"] != "failed"].sort_values(["quality", "image_id"])
-        ids = _spread(usable["image_id"].head(4 * count).tolist(), count)
+        ids = _first_of_patients(usable["image_id"].tolist(), count)
         note = "The lowest agreement. Cyan: the student; magenta: the rules."
         sections.append(
             Section("Where rules and student differ", note, _figures(store, paths, ids, True))
@@ -84,9 +84,14 @@ def write_quality_page(
 def _spread(ids: list[str], count: int) -> list[str]:
     """Choose images in an order drawn by hash, those of patients not yet shown first."""
     drawn = sorted(ids, key=lambda image_id: stable_hash("quality page", image_id))
+    return _first_of_patients(drawn, count)
+
+
+def _first_of_patients(ids: list[str], count: int) -> list[str]:
+    """Choose images in the order given, those of patients not yet shown first."""
     repeats: Counter[str] = Counter()
     ranked: list[tuple[int, int, str]] = []
-    for image_id in drawn:
+    for image_id in ids:
         # NIH, folders of patients: what stands before the last number names the patient.
         patient = image_id.rpartition("/")[0] or image_id.rpartition("_")[0] or image_id
         ranked.append((repeats[patient], len(ranked), image_id))

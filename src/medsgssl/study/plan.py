@@ -86,6 +86,8 @@ class StudyPlan:
         folds: How many folds; None for a study over seeds.
         primary_diseases: The diseases of the primary mean, fixed from labels alone before anything
             runs; None before that.
+        mask_recipe: What ``masks.recipe=auto`` stands for in every run, fixed before anything
+            runs; None before that, and where no run asks for ``auto``.
         earlier: Hashes of the plans that this one was added to.
     """
 
@@ -97,12 +99,15 @@ class StudyPlan:
     margin: float = MARGIN
     folds: int | None = None
     primary_diseases: tuple[str, ...] | None = None
+    mask_recipe: str | None = None
     earlier: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
         """Fingerprint of everything that was fixed: comparisons, margin, means, runs, settings."""
         fixed = asdict(replace(self, data="", earlier=()))
+        if self.mask_recipe is None:
+            del fixed["mask_recipe"]
         return fingerprint(fixed)
 
     def config(self, run: PlannedRun, *, check_names: bool = False) -> Config:
@@ -130,7 +135,13 @@ class StudyPlan:
         off = [nest(key, value) for key, value in less.items()]
         matched = [nest(key, value) for key, value in run.overrides.items()]
         layers = (self.settings, own, *matched, *off, decided)
-        return configure(run.method, *layers, no_pretrain=run.no_pretrain, check_names=check_names)
+        config = configure(
+            run.method, *layers, no_pretrain=run.no_pretrain, check_names=check_names
+        )
+        if self.mask_recipe is not None and config.masks.recipe == "auto":
+            masks = config.masks.model_copy(update={"recipe": self.mask_recipe})
+            config = config.model_copy(update={"masks": masks})
+        return config
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""
@@ -190,6 +201,11 @@ class StudyPlan:
         ]
         if self.primary_diseases not in (None, old.primary_diseases):
             changed.append("the test labels")
+        if self.mask_recipe not in (None, old.mask_recipe):
+            changed.append(
+                f"masks.recipe=auto stands for {self.mask_recipe} now, for "
+                f"{old.mask_recipe or 'anatomic'} before"
+            )
         if changed:
             raise ConfigError(
                 f"{folder} holds a study of other settings:\n"

@@ -339,6 +339,8 @@ def describe(plan: StudyPlan) -> list[str]:
         names = ", ".join(plan.primary_diseases) or "none: nothing will be judged"
         lines.append(f"Primary mean over {len(plan.primary_diseases)} diseases: {names}")
     lines.append(f"Margin of equivalence: {plan.margin:g}. Hash of the plan: {plan.hash}")
+    if plan.mask_recipe is not None:
+        lines.append(f"Masks of every run (masks.recipe=auto): {plan.mask_recipe}")
     if plan.folds is not None:
         lines.append(
             f"{plan.folds} folds by patient replace the list files and data.split; a selection "

@@ -18,6 +18,7 @@ from medsgssl.runs.study_files import FAILURES_FILE, Failure, read_failures
 from medsgssl.study.launcher import Job, Launcher, last_lines, log_path
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.planning import fix_primary_diseases
+from medsgssl.study.students import fix_masks, student_of_fold
 from medsgssl.training.distributed import PeerError, launched_size
 from medsgssl.utils.formatting import duration
 from medsgssl.utils.interrupts import check
@@ -93,8 +94,9 @@ def run_study(
             "finetune.devices give each run several processes",
         )
     console = console or new_console()
-    # Known before anything runs, and written down: what will be compared, and over which diseases.
-    plan = fix_primary_diseases(plan)
+    # Known before anything runs, and written down: what will be compared, over which diseases,
+    # and whose masks all runs draw.
+    plan = fix_masks(fix_primary_diseases(plan))
     plan.joined(folder)
     with exclusive(folder, "the study folder"):
         # Data that have moved since lie where this call says.
@@ -132,7 +134,7 @@ def do_run(
     planned, run = named[name], run_folder(folder, name)
     try:
         run_method(
-            plan.config(planned),
+            student_of_fold(plan.config(planned), folder, (console or new_console()).print),
             run.path,
             until="pretrain" if planned.pretrains else "evaluate",
             pretrained=None

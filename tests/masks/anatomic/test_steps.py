@@ -19,11 +19,13 @@ from medsgssl.masks.recipes.anatomic.outline import (
     fill,
     outward_normals,
     sample,
+    signed_area,
+    untangled,
 )
 from medsgssl.masks.recipes.anatomic.pairing import PairParameters, pair_up
 from medsgssl.masks.recipes.anatomic.recipe import PARAMETERS, trace
 from medsgssl.masks.recipes.anatomic.refine import RefineParameters, refine_outlines
-from medsgssl.masks.recipes.anatomic.template import POINTS, place_template
+from medsgssl.masks.recipes.anatomic.template import POINTS, margins, place_template
 from medsgssl.report.mask_pages import step_figures
 
 BOXES = (Bounds(10, 10, 40, 75), Bounds(56, 10, 86, 75))
@@ -164,3 +166,28 @@ def test_every_step_can_be_drawn(phantom):
     assert len(figures) == 9
     assert all(figure.picture.dtype == np.uint8 for figure in figures)
     assert [figure.heading[0] for figure in figures] == list("123455567")
+
+
+def test_loops_are_cut_off_and_all_else_stays():
+    plain = place_template(BOXES)[0]
+    assert untangled(plain) is plain
+    looped = plain.copy()
+    # The costophrenic angle folds over itself.
+    lowest = int(plain[:, 1].argmax())
+    looped[lowest - 1], looped[lowest + 1] = plain[lowest + 1], plain[lowest - 1]
+    cut = untangled(looped)
+    assert not np.array_equal(cut, looped)
+    assert untangled(cut) is cut, "nothing crosses any more"
+    kept = np.setdiff1d(np.arange(len(plain)), np.arange(lowest - 2, lowest + 3))
+    np.testing.assert_array_equal(cut[kept], plain[kept])
+    assert abs(signed_area(cut)) == pytest.approx(abs(signed_area(plain)), rel=0.02)
+
+
+def test_walls_are_drawn_farther_out_than_heart_and_diaphragm():
+    left, right = place_template(BOXES)
+    for outline, margin, wall in zip((left, right), margins()[..., 0], (-1, 1), strict=True):
+        outward = wall * (outline[:, 0] - outline[:, 0].mean())
+        height = np.ptp(outline[:, 1])
+        middle = np.abs(outline[:, 1] - outline[:, 1].min() - 0.5 * height) < 0.15 * height
+        assert margin[middle & (outward > 0)].min() > 1
+        assert margin[middle & (outward < 0)].max() < 0

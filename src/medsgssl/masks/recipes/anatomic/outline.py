@@ -23,9 +23,9 @@ def outward_normals(outlines: Outline) -> Outline:
     """
     after, before = np.roll(outlines, -1, axis=1), np.roll(outlines, 1, axis=1)
     along = after - before
-    across = np.stack([along[..., 1], -along[..., 0]], axis=-1)
-    across /= np.linalg.norm(across, axis=-1, keepdims=True) + 1e-6
-    return np.asarray(across * np.sign(signed_area(outlines))[:, None, None])
+    across = along[..., ::-1] * np.array([1.0, -1.0])
+    across *= np.sign(signed_area(outlines))[:, None, None]
+    return np.asarray(across / (np.hypot(across[..., 0], across[..., 1]) + 1e-6)[..., None])
 
 
 def signed_area(outlines: Outline) -> NDArray[np.float64]:
@@ -70,6 +70,48 @@ def affine_fit(template: Outline, outline: Outline, weights: NDArray[np.float64]
     return np.asarray(known @ np.linalg.solve(normal, weighted.T @ outline))
 
 
+def untangled(outline: Outline) -> Outline:
+    """Cut the loops off an outline that crosses itself.
+
+    At every crossing the part that encloses less is drawn together to the crossing point.
+
+    Args:
+        outline: ``N x 2``, closed.
+
+    Returns:
+        ``N x 2``, the same points where nothing crosses.
+    """
+    points = outline
+    for _ in range(_MOST_LOOPS):
+        crossing = _first_crossing(points)
+        if crossing is None:
+            break
+        first, second, place = crossing
+        loop = np.arange(first + 1, second + 1)
+        rest = np.setdiff1d(np.arange(len(points)), loop)
+        areas = [abs(float(signed_area(np.vstack([place, points[part]])))) for part in (loop, rest)]
+        points = points.copy()
+        points[loop if areas[0] <= areas[1] else rest] = place
+    return points
+
+
+def _first_crossing(points: Outline) -> tuple[int, int, Outline] | None:
+    """The first two edges (by their starts) that cross, and where."""
+    along = np.roll(points, -1, axis=0) - points
+    away = points[None, :, :] - points[:, None, :]
+    across = along[:, None, 0] * along[None, :, 1] - along[:, None, 1] * along[None, :, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Edge i from its start by `ahead` shares meets edge j by `other` shares of its length.
+        ahead = (away[..., 0] * along[None, :, 1] - away[..., 1] * along[None, :, 0]) / across
+        other = (away[..., 0] * along[:, None, 1] - away[..., 1] * along[:, None, 0]) / across
+    inner = (ahead > 0) & (ahead < 1) & (other > 0) & (other < 1)
+    starts = np.argwhere(np.triu(inner, 2))
+    if not len(starts):
+        return None
+    i, j = (int(v) for v in starts[0])
+    return i, j, np.asarray(points[i] + ahead[i, j] * along[i])
+
+
 def fill(outlines: Outline, shape: tuple[int, int]) -> Mask:
     """Return the mask inside any of the outlines: bool, ``shape``."""
     canvas = np.zeros(shape, np.uint8)
@@ -79,6 +121,7 @@ def fill(outlines: Outline, shape: tuple[int, int]) -> Mask:
 
 
 REACH = 2
+_MOST_LOOPS = 6
 
 
 def best_closed_path(gains: NDArray[np.float32], stiffness: float) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The anatomic recipe: a hand-drawn template of both lungs, led to their borders by the image."""
+"""The anatomic recipe: a template of both lungs, led to their borders by the image."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from medsgssl.masks.recipes.anatomic.candidates import (
 )
 from medsgssl.masks.recipes.anatomic.frame import Frame, FrameParameters, make_frame, reduce_image
 from medsgssl.masks.recipes.anatomic.orientation import AS_STORED, TURNS, Turn
-from medsgssl.masks.recipes.anatomic.outline import fill, outward_normals
+from medsgssl.masks.recipes.anatomic.outline import fill, outward_normals, untangled
 from medsgssl.masks.recipes.anatomic.pairing import Pair, PairParameters, pair_up
 from medsgssl.masks.recipes.anatomic.quality import Appraisal, AppraiseParameters, appraise
 from medsgssl.masks.recipes.anatomic.refine import Refined, RefineParameters, refine_outlines
-from medsgssl.masks.recipes.anatomic.template import place_template
+from medsgssl.masks.recipes.anatomic.template import margins, place_template
 from medsgssl.masks.types import Gray, LungMask, Mask, Status
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Analysis:
         lungs: The mask for the image as stored.
         turn: How the image was set upright.
         trace: All steps on the upright image; None where nothing looked like a lung.
-        blank: Whether the image holds no picture at all (uniform, noise, too narrow).
+        blank: Whether the image cannot hold a picture (uniform, too narrow).
     """
 
     lungs: LungMask
@@ -128,7 +128,8 @@ def analyze(image: Gray) -> Analysis:
         reason = "no dark region looks like a lung"
         return Analysis(LungMask.failed(small, reason), AS_STORED, None)
     if float(steps.frame.coarse.std()) < p.least_structure * spread:
-        return blank("there is noise but no picture")
+        # A wide bright frame looks alike: the student may still find lungs in it.
+        return Analysis(LungMask.failed(small, "there is noise but no picture"), turn, steps)
     return Analysis(_judged(steps, turn, p), turn, steps)
 
 
@@ -181,7 +182,8 @@ def trace(image: Gray, p: AnatomicParameters = PARAMETERS) -> Trace | None:
             evidence |= chosen.mask
     template = place_template(pair.boxes) * frame.scale
     refined = refine_outlines(frame, template, evidence, p.refine)
-    outer = refined.outlines + p.refine.margin * outward_normals(refined.outlines)
+    outer = refined.outlines + margins() * outward_normals(refined.outlines)
+    outer = np.stack([untangled(outline) for outline in outer])
     mask = fill(outer, (frame.fine.shape[0], frame.fine.shape[1]))
     appraisal = appraise(frame, pair, spine, evidence, refined, mask, p.appraise)
     return Trace(frame, spine, pair, evidence, refined, mask, appraisal)

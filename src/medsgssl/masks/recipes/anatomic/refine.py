@@ -3,7 +3,8 @@
 Rounds of: local mean brightness inside and outside the present outlines; profiles across the
 outlines; the best offset along each profile; an affine fit of the template to the points found.
 The first rounds register the template; the last follows the best closed path, found by dynamic
-programming, freely. Where no border is seen, e.g. of an opacified lung, the template stands in.
+programming, freely where an edge is seen. Where none is, e.g. at an opacified lung, the template
+stands in.
 
 Sources: Cootes et al., "Active shape models - their training and application", CVIU 1995 (search
 along normals, then fit of the shape); Lankton and Tannenbaum, "Localizing region-based active
@@ -30,6 +31,9 @@ from medsgssl.masks.recipes.anatomic.outline import (
 from medsgssl.masks.recipes.anatomic.template import Outline
 from medsgssl.masks.types import Mask
 
+# Strength from which an edge alone places the outline.
+_SURE_EDGE = 0.3
+
 
 @dataclass(frozen=True)
 class RefineParameters:
@@ -49,8 +53,6 @@ class RefineParameters:
         ring: Width of the ring outside the lung in pixels of the coarse grid.
         least_contrast: Smallest difference of the local means in gray levels.
         smooth: Rounds of smoothing of the path.
-        margin: How far outside the steepest edge the outline of the mask lies: people draw at the
-            outer foot of the edge. Chosen on the half of the development images for constants.
     """
 
     reaches: tuple[int, ...] = (14, 12, 11)
@@ -65,7 +67,6 @@ class RefineParameters:
     ring: int = 9
     least_contrast: float = 6.0
     smooth: int = 1
-    margin: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,28 @@ def refine_outlines(
                 for side in (0, 1)
             ]
         )
-        outlines = fitted + freedom * (moved - fitted)
+        beyond = moved - fitted
+        if freedom == 1:
+            beyond = _supported(beyond, edges)
+        outlines = fitted + freedom * beyond
         rounds.append(outlines)
     return Refined(outlines, edges, tuple(rounds))
+
+
+def _supported(beyond: Outline, edges: FloatImage) -> Outline:
+    """Where no edge is seen, replace the departure from the template by that of the neighbors.
+
+    Args:
+        beyond: ``2 x N x 2``, departure from the fitted template in pixels.
+        edges: ``2 x N``, strength of the edge at each point.
+    """
+    weights = np.clip(edges, 0.05, 1.0)[..., None].astype(np.float64)
+    pulled, total = beyond * weights, weights
+    for step in (1, 2):
+        pulled = (np.roll(pulled, step, axis=1) + 2 * pulled + np.roll(pulled, -step, axis=1)) / 4
+        total = (np.roll(total, step, axis=1) + 2 * total + np.roll(total, -step, axis=1)) / 4
+    sure = np.clip(edges / _SURE_EDGE, 0.0, 1.0)[..., None]
+    return np.asarray(sure * beyond + (1.0 - sure) * pulled / total)
 
 
 def _local_means(

@@ -34,12 +34,14 @@ class TrainState:
     Attributes:
         round: Round of the next epoch, from 0.
         epoch: Next epoch in the round, from 0.
+        losses: Of the steps of this epoch that are done.
         best: Agreement plus stability of the best weights of this round.
         log: All epochs so far.
     """
 
     round: int = 0
     epoch: int = 0
+    losses: list[float] = field(default_factory=list)
     best: float = -math.inf
     log: list[EpochLog] = field(default_factory=list)
 
@@ -96,4 +98,5 @@ def resume(
     averaged.load_state_dict(values["averaged"])
     held = values["state"]
     log = [EpochLog(**line) for line in held["log"]]
-    return TrainState(held["round"], held["epoch"], held["best"], log), values
+    losses = held.get("losses", [])
+    return TrainState(held["round"], held["epoch"], losses, held["best"], log), values

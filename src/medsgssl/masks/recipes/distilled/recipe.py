@@ -20,6 +20,7 @@ import numpy as np
 from medsgssl.masks.agreement import dice
 from medsgssl.masks.geometry import grid_shape, resize_mask
 from medsgssl.masks.recipes.anatomic.frame import reduce_image
+from medsgssl.masks.recipes.anatomic.recipe import PARAMETERS as RULES
 from medsgssl.masks.recipes.anatomic.recipe import Analysis, analyze
 from medsgssl.masks.recipes.distilled.pixels import FloatImage, student_input, to_square
 from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_card
@@ -28,7 +29,10 @@ from medsgssl.masks.types import Gray, LungMask, Mask, Status
 if TYPE_CHECKING:
     from medsgssl.masks.recipes.distilled.network import Student
 
-VERSION = 1
+VERSION = 2
+
+# Below it the rules see a view from the side, which the student must not take for a chest.
+_LEAST_MIDLINE = RULES.appraise.least_midline
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class DistilledParameters:
         doubtful_below: Quality below which the status is ``doubtful``.
         failed_below: Quality below which the status is ``failed``.
         areas: Smallest and largest area of both lungs as a share of the image.
+        alone_balance: Least area of the smaller lung beside the other, where the rules find none.
+        alone_stability: Least Dice with the mask of the mirror image there.
+        alone_certainty: Least mean probability inside the mask there.
+        alone_quality: Quality of such masks, and of those at most whose middle is hardly dense.
+        weak_midline: Density of the middle between the lungs below which the image may be a view
+            from the side (`Appraisal.midline`); about one frontal image in a hundred lies below.
     """
 
     grid: int = 256
@@ -59,6 +69,11 @@ class DistilledParameters:
     doubtful_below: float = 0.8
     failed_below: float = 0.02
     areas: tuple[float, float] = (0.04, 0.65)
+    alone_balance: float = 0.5
+    alone_stability: float = 0.95
+    alone_certainty: float = 0.89
+    alone_quality: float = 0.5
+    weak_midline: float = 0.75
 
 
 PARAMETERS = DistilledParameters()
@@ -82,12 +97,15 @@ def draw(image: Gray, weights: Path = SHIPPED) -> LungMask:
     if rules.blank:
         return rules.lungs
     reduced = reduce_image(image, p.grid)
-    lung = rules.turn.undo_map(probability(rules.turn.upright(reduced), weights))
-    student = clean(lung, p)
-    if rules.lungs.status == "failed":
-        return _judged(student, student, rules, p)
-    drawn = resize_mask(rules.lungs.mask, (lung.shape[0], lung.shape[1]))
-    return _judged(clean(_blended(lung, drawn, p), p), student, rules, p)
+    judged = rules.lungs
+    if rules.lungs.status != "failed":
+        lung = rules.turn.undo_map(probability(rules.turn.upright(reduced), weights))
+        drawn = resize_mask(rules.lungs.mask, (lung.shape[0], lung.shape[1]))
+        judged = _judged(clean(_blended(lung, drawn, p), p), clean(lung, p), rules, p)
+    sideways = rules.trace is not None and rules.trace.appraisal.midline < _LEAST_MIDLINE
+    if judged.status == "failed" and not sideways:
+        return _alone(reduced, judged.reason, weights, p)
+    return judged
 
 
 def _blended(lung: FloatImage, drawn: Mask, p: DistilledParameters) -> FloatImage:
@@ -132,10 +150,37 @@ def agreement(mask: Mask, rules: Mask) -> float:
     return dice(mask, resize_mask(rules, (mask.shape[0], mask.shape[1])))
 
 
+def _alone(image: Gray, problem: str, weights: Path, p: DistilledParameters) -> LungMask:
+    """Judge the student's mask of an image in which the rules find other lungs, or none.
+
+    It is taken as ``doubtful`` where it shows two lungs of similar size, is sure of them, and gives
+    the same for the mirror image.
+
+    Args:
+        image: uint8, ``H x W``, as stored.
+        problem: What became of the rules.
+        weights: The student's weights.
+        p: Constants of the recipe.
+    """
+    lung = probability(image, weights)
+    mirrored = probability(np.ascontiguousarray(image[:, ::-1]), weights)[:, ::-1]
+    mask = clean(np.asarray((lung + mirrored) / 2, np.float32), p)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    areas = sorted(cv2.contourArea(contour) for contour in contours)
+    likely = (
+        len(areas) == 2
+        and areas[0] >= p.alone_balance * areas[1]
+        and p.areas[0] <= float(mask.mean()) <= p.areas[1]
+        and float(lung[mask].mean()) >= p.alone_certainty
+        and dice(clean(lung, p), clean(mirrored, p)) >= p.alone_stability
+    )
+    if not likely:
+        return LungMask.failed((mask.shape[0], mask.shape[1]), problem)
+    return LungMask(mask, p.alone_quality, "doubtful", f"the student alone is sure: {problem}")
+
+
 def _judged(mask: Mask, student: Mask, rules: Analysis, p: DistilledParameters) -> LungMask:
     shape = (mask.shape[0], mask.shape[1])
-    if rules.lungs.status == "failed":
-        return LungMask.failed(shape, rules.lungs.reason)
     if not p.areas[0] <= float(mask.mean()) <= p.areas[1]:
         return LungMask.failed(shape, "the student finds no lungs of a likely size")
     same = agreement(student, rules.lungs.mask)
@@ -144,7 +189,11 @@ def _judged(mask: Mask, student: Mask, rules: Analysis, p: DistilledParameters) 
         return LungMask.failed(shape, f"rules and student find different lungs (Dice {same:.2f})")
     reasons = [rules.turn.reason] if rules.turn.reason else []
     status: Status = "doubtful" if rules.turn.reason else "ok"
-    if quality < p.doubtful_below:
+    if rules.trace is not None and rules.trace.appraisal.midline < p.weak_midline:
+        # Rules and student alike can take a view from the side for two lungs.
+        quality, status = min(quality, p.alone_quality), "doubtful"
+        reasons.append("the middle is hardly denser than the lungs: perhaps a view from the side")
+    elif quality < p.doubtful_below:
         status = "doubtful"
         reasons.append(f"rules and student disagree (Dice {same:.2f})")
     return LungMask(mask, quality, status, "; ".join(reasons))

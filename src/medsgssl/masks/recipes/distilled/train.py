@@ -4,7 +4,7 @@ Round 1 learns the teacher's good masks; every further round learns the masks th
 the round before gives to all images whose mask does not change when the image is mirrored or
 zoomed. The weights kept are those with the best agreement with held-out good masks of the teacher
 and the best stability under augmentation. Every draw comes from the seed, and a killed training
-continues after its last complete epoch.
+continues with its last minute, to the same weights.
 
 Sources: Hinton et al., "Distilling the knowledge in a neural network", 2015; Xie et al.,
 "Self-training with noisy student improves ImageNet classification", CVPR 2020 (rounds, noise).
@@ -13,6 +13,7 @@ Sources: Hinton et al., "Distilling the knowledge in a neural network", 2015; Xi
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medsgssl.errors import MaskError
+from medsgssl.masks.recipes.anatomic import recipe as anatomic
 from medsgssl.masks.recipes.distilled.augment import affine, augment_pair
 from medsgssl.masks.recipes.distilled.checkpoint import EpochLog, resume, save
 from medsgssl.masks.recipes.distilled.network import Student, fused
@@ -33,6 +35,8 @@ from medsgssl.utils.io import atomic_path, fingerprint
 from medsgssl.utils.rng import generator, stable_hash
 
 LEAST_LESSONS = 50
+# Seconds between two checkpoints within an epoch.
+SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def train_student(
     device: str = "cpu",
     workers: int = 1,
     drawing: Progress | None = None,
-    on_epoch: Callable[[EpochLog], None] | None = None,
+    on_epoch: Callable[[EpochLog], object] | None = None,
+    on_round: Callable[[int, dict[str, Tensor], list[EpochLog]], None] | None = None,
 ) -> tuple[dict[str, Tensor], list[EpochLog]]:
     """Teach a student on unlabeled images.
 
@@ -83,6 +88,8 @@ def train_student(
         workers: Processes that draw the teacher's masks.
         drawing: Called with images done and images in all while the teacher's masks are drawn.
         on_epoch: Called after every epoch.
+        on_round: Called after every round with its number from 1, its best weights and the log;
+            later rounds change nothing of it.
 
     Returns:
         The weights, and the log of every epoch.
@@ -109,6 +116,7 @@ def train_student(
     state, saved = resume(work / "student.ckpt", key, student, averaged)
     best: dict[str, Tensor] = saved.get("best_weights", {})
     optimizer_state = saved.get("optimizer")
+    saved_at = time.monotonic()
     for number in range(state.round, len(s.epochs)):
         rows, labels = _curriculum(number, lessons, held, best, work, s, device)
         steps = math.ceil(len(rows) / s.batch_size)
@@ -118,27 +126,31 @@ def train_student(
             optimizer_state = None
         for epoch in range(state.epoch, s.epochs[number]):
             order = generator(s.seed, "student order", number, epoch).permutation(len(rows))
-            losses = []
-            for step in range(steps):
+            for step in range(len(state.losses), steps):
                 chosen = order[step * s.batch_size : (step + 1) * s.batch_size]
                 rate = _rate(epoch * steps + step, s.epochs[number] * steps, s.learning_rate)
                 batch = _batch(lessons.images, labels, rows[chosen], s.seed, (number, epoch))
-                losses.append(_step(student, averaged, optimizer, batch, rate, s, device))
+                state.losses.append(_step(student, averaged, optimizer, batch, rate, s, device))
+                if time.monotonic() - saved_at > SAVE_SECONDS:
+                    save(work / "student.ckpt", key, state, student, averaged, optimizer, best)
+                    saved_at = time.monotonic()
             log = EpochLog(
                 number + 1,
                 epoch + 1,
                 len(rows),
-                float(np.mean(losses)),
+                float(np.mean(state.losses)),
                 *_examine(averaged, lessons, exam, s.seed, device),
             )
             state.log.append(log)
             if log.agreement + log.stability > state.best:
                 state.best = log.agreement + log.stability
                 best = {k: v.detach().cpu().clone() for k, v in averaged.state_dict().items()}
-            state.epoch = epoch + 1
+            state.epoch, state.losses = epoch + 1, []
             save(work / "student.ckpt", key, state, student, averaged, optimizer, best)
             if on_epoch is not None:
                 on_epoch(log)
+        if on_round is not None:
+            on_round(number + 1, best, list(state.log))
         # The next round starts from the best weights of this one.
         state.round, state.epoch, state.best = number + 1, 0, -math.inf
         student.load_state_dict(best)
@@ -148,7 +160,8 @@ def train_student(
 
 def _lessons(items: Sequence[Item], work: Path, workers: int, drawing: Progress | None) -> Lessons:
     """Draw the teacher's masks, or read those of an earlier call."""
-    path = work / f"lessons-{fingerprint([image_id for image_id, _ in items])}.npz"
+    teacher = [anatomic.VERSION, asdict(anatomic.PARAMETERS)]
+    path = work / f"lessons-{fingerprint([teacher, [image_id for image_id, _ in items]])}.npz"
     if path.is_file():
         with np.load(path) as held:
             return Lessons(held["ids"].tolist(), held["images"], held["labels"], held["good"])
@@ -248,7 +261,8 @@ def _predict_views(
 def predict(student: Student, inputs: FloatImage, device: str = "cpu") -> FloatImage:
     """Return the probability of lung: float32, ``B x SIDE x SIDE``."""
     student.eval()
-    logits = student(torch.from_numpy(inputs).to(device))
+    squares = torch.from_numpy(inputs).to(device, memory_format=torch.channels_last)
+    logits = student(squares)
     return np.asarray(torch.sigmoid(logits)[:, 0].float().cpu().numpy())
 
 

@@ -193,7 +193,7 @@ def load_catalog(data: AnyPath, settings: Mapping[str, Any] | None = None) -> Ca
         ConfigError: A setting is unknown or out of range.
     """
     from medsgssl.config.loading import build
-    from medsgssl.config.schema import MethodSettings
+    from medsgssl.config.method_settings import MethodSettings
     from medsgssl.data.catalog import load_or_build
 
     tree = {**(settings or {}), "root": str(Path(data).expanduser().absolute())}

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from medsgssl.config.schema import MethodSettings
+from medsgssl.config.method_settings import MethodSettings
 from medsgssl.methods.base import Method
 from medsgssl.methods.registry import register
 from medsgssl.models.task import Task, TaskOutput

@@ -133,8 +133,8 @@ def resolve_data(data: Path, settings: list[str] | None, split: str | None = Non
         ConfigError: A setting is unknown or out of range, or is not one of the data.
     """
     from medsgssl.config.loading import build, merge, nest, parse_overrides
+    from medsgssl.config.method_settings import MethodSettings
     from medsgssl.config.renamed import with_new_names
-    from medsgssl.config.schema import MethodSettings
     from medsgssl.errors import ConfigError
 
     given = with_new_names(parse_overrides(settings or []))

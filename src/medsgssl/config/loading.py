@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from medsgssl.config.schema import Config, MethodSettings
+from medsgssl.config.method_settings import MethodSettings
+from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 
 

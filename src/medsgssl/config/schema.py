@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SerializeAsAny,
     field_validator,
     model_validator,
 )
 
+from medsgssl.config.method_settings import MethodSettings, Settings
+
 #: Default of ``data.max_pixels``: ten times the pixels of a large digital radiograph.
 MAX_PIXELS = 150_000_000
-
-
-class Settings(BaseModel):
-    """Strict and immutable: an unknown key, a wrong type, inf or nan is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
 
 
 SplitKind = Literal["auto", "own", "lists", "official", "random", "train"]
@@ -234,40 +225,6 @@ class MaskSettings(Settings):
         description="rules | none | shuffled | random-blob | mean-template | path of a mask store "
         "or a folder of PNG masks (`--mask-source`)",
     )
-
-
-def ordered(limits: tuple[float, float]) -> tuple[float, float]:
-    """Check that the low end of a range comes first; pairs of numbers below ``method.`` are ranges.
-
-    Raises:
-        ValueError: It does not.
-    """
-    if limits[0] > limits[1]:
-        raise ValueError(f"the low end {limits[0]:g} is above the high end {limits[1]:g}")
-    return limits
-
-
-#: Two shares, the low one first.
-ShareRange = Annotated[
-    tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]],
-    AfterValidator(ordered),
-]
-
-
-class MethodSettings(Settings):
-    """Settings below ``method.`` in the configuration tree.
-
-    The weight of a loss term is a setting ``lambda_NAME``, at least 0; at 0 the term is left out.
-    """
-
-    #: The weights of which at least one must be above 0, for something to be learned.
-    required_weights: ClassVar[tuple[str, ...]] = ()
-
-    @model_validator(mode="after")
-    def _something_is_learned(self) -> Self:
-        if self.required_weights and not any(getattr(self, name) for name in self.required_weights):
-            raise ValueError(f"one of {', '.join(self.required_weights)} must be above 0")
-        return self
 
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from medsgssl.config.schema import AugmentSettings, Config, MaskSettings, MethodSettings
+from medsgssl.config.method_settings import MethodSettings
+from medsgssl.config.schema import AugmentSettings, Config, MaskSettings
 from medsgssl.models.encoder import SMALLEST_GRID, Encoder, build_encoder, required_map
 from medsgssl.models.task import Task
 from medsgssl.transforms.crops import CropRule, RandomCrop, WholeImage

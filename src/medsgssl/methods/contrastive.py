@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.config.schema import MethodSettings
+from medsgssl.config.method_settings import MethodSettings
 from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector

@@ -8,7 +8,8 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from medsgssl.config.schema import ViewSettings, ordered
+from medsgssl.config.method_settings import ordered
+from medsgssl.config.schema import ViewSettings
 from medsgssl.errors import ConfigError
 from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.methods.base import Component, Method

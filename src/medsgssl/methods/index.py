@@ -17,8 +17,9 @@ from pydantic import AfterValidator, Field, create_model
 
 from medsgssl import methods as package
 from medsgssl.config.loading import build
+from medsgssl.config.method_settings import MethodSettings, ordered
 from medsgssl.config.renamed import with_new_names
-from medsgssl.config.schema import Config, MethodSettings, ordered
+from medsgssl.config.schema import Config
 from medsgssl.methods.registry import (
     all_methods,
     configure,

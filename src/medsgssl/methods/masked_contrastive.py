@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from medsgssl.config.schema import ShareRange
+from medsgssl.config.method_settings import ShareRange
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
 from medsgssl.methods.registry import register

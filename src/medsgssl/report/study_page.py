@@ -305,7 +305,7 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
         blocks += [Text(text), chart, source]
         tests = tables["interactions"].where(lambda row: row["labels"] == top)
         blocks += [tests, numbers] if tests else [numbers]
-    if shortcuts := study_tables.shortcuts(analysis):
+    if shortcuts := subgroup_tables.shortcuts(analysis):
         text = (
             "0.5 is no information. A disease that the view position predicts can be scored "
             "without looking at the lungs; the AUC within one view position cannot profit from it."

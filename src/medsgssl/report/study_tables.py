@@ -20,7 +20,7 @@ from medsgssl.report.subgroup_tables import (
     sides,
     subgroups,
 )
-from medsgssl.report.tables import Cell, Column, Measured, Row, Table
+from medsgssl.report.tables import Cell, Column, Row, Table
 from medsgssl.runs.study_files import read_localization
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
@@ -31,7 +31,6 @@ from medsgssl.study.localize import MEASURES
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.variants import part_of
 from medsgssl.study.verdict import Verdict
-from medsgssl.utils.formatting import words
 
 Interval = tuple[float, float]
 
@@ -365,36 +364,6 @@ def localization_differences(analysis: Analysis) -> Table:
     caption = "Differences on the same boxes"
     source = "localization_differences.csv, from localization.parquet of the runs"
     return Table("localization_differences", caption, columns, rows, source)
-
-
-def shortcuts(analysis: Analysis) -> Table:
-    """Return the AUC of facts that are not in the lungs; without rows where they are unknown."""
-    run = analysis.collected.runs[0]
-    attributes = {
-        name: shortcut
-        for name, shortcut in (run.metrics["shortcuts"] if run.metrics else {}).items()
-        if shortcut["images"]
-    }
-    columns = (
-        Column("disease", "disease", "name"),
-        *(Column(name, f"{words(name)} alone", "estimate", digits=2) for name in attributes),
-    )
-    rows: list[Row] = []
-    if attributes:
-        rows = [
-            {
-                "disease": name,
-                **{
-                    attribute: Measured.of(
-                        shortcut["auc"].get(name), shortcut.get("auc_interval", {}).get(name)
-                    )
-                    for attribute, shortcut in attributes.items()
-                },
-            }
-            for name in analysis.bench.test.names
-        ]
-    caption = "AUC of facts that are not in the lungs"
-    return Table("shortcuts", caption, columns, rows, f"metrics.json of {run.name}")
 
 
 def runs(analysis: Analysis) -> Table:

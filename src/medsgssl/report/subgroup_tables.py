@@ -5,7 +5,7 @@ The columns and cells that say what a row compares are those of all tables of a 
 
 from __future__ import annotations
 
-from medsgssl.report.tables import Cell, Column, Row, Table, format_interval
+from medsgssl.report.tables import Cell, Column, Measured, Row, Table, format_interval
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
@@ -71,6 +71,36 @@ def interactions(analysis: Analysis) -> Table:
     ]
     caption = "Does the difference depend on the group?"
     return Table("interactions", caption, columns, rows, "interactions.csv")
+
+
+def shortcuts(analysis: Analysis) -> Table:
+    """Return the AUC of facts that are not in the lungs; without rows where they are unknown."""
+    run = analysis.collected.runs[0]
+    attributes = {
+        name: shortcut
+        for name, shortcut in (run.metrics["shortcuts"] if run.metrics else {}).items()
+        if shortcut["images"]
+    }
+    columns = (
+        Column("disease", "disease", "name"),
+        *(Column(name, f"{words(name)} alone", "estimate", digits=2) for name in attributes),
+    )
+    rows: list[Row] = []
+    if attributes:
+        rows = [
+            {
+                "disease": name,
+                **{
+                    attribute: Measured.of(
+                        shortcut["auc"].get(name), shortcut.get("auc_interval", {}).get(name)
+                    )
+                    for attribute, shortcut in attributes.items()
+                },
+            }
+            for name in analysis.bench.test.names
+        ]
+    caption = "AUC of facts that are not in the lungs"
+    return Table("shortcuts", caption, columns, rows, f"metrics.json of {run.name}")
 
 
 def mask_quality(analysis: Analysis) -> Table:

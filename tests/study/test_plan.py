@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from medsgssl.config.loading import dump
-from medsgssl.errors import ConfigError
+from medsgssl.errors import ConfigError, DataError
 from medsgssl.methods.registry import all_methods
 from medsgssl.runs.folder import flatten
 from medsgssl.study.matching import unlike, views_seen
 from medsgssl.study.plan import StudyPlan
 from medsgssl.study.planning import describe, make_ablation, make_plan, plan_table
 from medsgssl.study.variants import left_out
+from medsgssl.utils.io import read_json, write_json
 
 
 def _plan(**changes: object) -> StudyPlan:
@@ -214,3 +215,12 @@ def test_every_part_of_every_method_can_be_left_out_and_is_recognized(name: str,
     assert left_out(flatten(dump(plan.config(run)))) == part
     whole = next(run for run in plan.runs if run.method == name and not run.without)
     assert left_out(flatten(dump(plan.config(whole)))) == ""
+
+
+def test_a_damaged_plan_is_refused_in_one_line(tmp_path: Path) -> None:
+    make_plan(Path("data"), ["simclr"], seeds=1).save(tmp_path)
+    written = read_json(tmp_path / "study.json")
+    del written["runs"][0]["seed"]
+    write_json(tmp_path / "study.json", written)
+    with pytest.raises(DataError, match=r"study\.json does not fit .*runs\.0\.seed"):
+        StudyPlan.load(tmp_path)

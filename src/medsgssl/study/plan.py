@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from medsgssl.config.loading import nest
 from medsgssl.config.schema import Config, StudySettings
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure
+from medsgssl.runs.artifact import read_artifact
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, by_name, flatten
+from medsgssl.runs.study_files import PlanRecord
 from medsgssl.study.variants import part_of
 from medsgssl.utils.io import fingerprint, read_json, write_json
 
@@ -145,36 +147,41 @@ class StudyPlan:
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""
-        write_json(folder / PLAN_FILE, {"format": _FORMAT, "hash": self.hash, **asdict(self)})
+        record = cast("PlanRecord", {"format": _FORMAT, "hash": self.hash, **asdict(self)})
+        write_json(folder / PLAN_FILE, record)
 
     @classmethod
     def load(cls, folder: Path) -> StudyPlan:
         """Read ``study.json``.
 
         Raises:
-            DataError: There is none, or it is not JSON.
+            DataError: There is none, or it is damaged.
             ConfigError: It is of another format.
         """
-        tree = read_json(folder / PLAN_FILE)
-        if not isinstance(tree, dict) or tree.pop("format", None) != _FORMAT:
+        path = folder / PLAN_FILE
+        tree = read_json(path)
+        if not isinstance(tree, dict) or tree.get("format") != _FORMAT:
             raise ConfigError(
-                f"{folder / PLAN_FILE} is not a plan of this version",
+                f"{path} is not a plan of this version",
                 "choose another --out folder for the study",
             )
-        stored = tree.pop("hash")
-        runs = tuple(PlannedRun(**run) for run in tree.pop("runs"))
-        family = tuple(PlannedComparison(**one) for one in tree.pop("family"))
-        diseases = tree.pop("primary_diseases")
+        stored = read_artifact(path, PlanRecord, "`medsgssl study run` in an empty folder")
+        diseases = stored["primary_diseases"]
         plan = cls(
-            **{**tree, "earlier": tuple(tree["earlier"])},
-            runs=runs,
-            family=family,
+            data=stored["data"],
+            settings=stored["settings"],
+            own_settings=stored["own_settings"],
+            runs=tuple(PlannedRun(**run) for run in stored["runs"]),
+            family=tuple(PlannedComparison(**one) for one in stored["family"]),
+            margin=stored["margin"],
+            folds=stored["folds"],
             primary_diseases=None if diseases is None else tuple(diseases),
+            earlier=tuple(stored["earlier"]),
         )
-        if plan.hash != stored:
+        if plan.hash != stored["hash"]:
             raise ConfigError(
-                f"{folder / PLAN_FILE} was changed after it was written: its hash is {plan.hash}, "
-                f"not {stored}",
+                f"{path} was changed after it was written: its hash is {plan.hash}, "
+                f"not {stored['hash']}",
                 "take the change back, or choose another --out folder for another plan",
             )
         return plan

@@ -1,4 +1,4 @@
-"""Option 3: every statement of its row, and the mistakes that must be impossible."""
+"""``adaptive-pathology``: every documented statement, and mistakes that must be impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Option 7: every statement of its section, and the mistakes that must be impossible."""
+"""``anatomy-masked-attention``: its documented statements, and mistakes that must be impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Option 5: every statement of its row, and the mistakes that must be impossible."""
+"""``attention-prior``: every documented statement, and mistakes that must be impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Option 6: the method around the two-channel encoder."""
+"""``mask-channel``: the method around the two-channel encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Option 1: every statement of its row."""
+"""``masked-contrastive``: every statement of its documentation."""
 
 from __future__ import annotations
 

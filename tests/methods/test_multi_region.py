@@ -1,4 +1,4 @@
-"""Option 2: every statement of its row, and the mistakes that must be impossible."""
+"""``multi-region``: every documented statement, and mistakes that must be impossible."""
 
 from __future__ import annotations
 

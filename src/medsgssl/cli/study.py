@@ -439,8 +439,8 @@ def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
         "counted; masks that are not in the cache yet and the decoding of images come once on top."
     )
     console.print(
-        f"Disk space: about {size(needs.num_bytes)}, of it {size(needs.cache_octets)} for decoded "
-        f"images and masks; {size(needs.free_octets)} are free."
+        f"Disk space: about {size(needs.num_bytes)}, of it {size(needs.cache_bytes)} for decoded "
+        f"images and masks; {size(needs.free_bytes)} are free."
     )
-    if needs.num_bytes > needs.free_octets:
+    if needs.num_bytes > needs.free_bytes:
         console.print("Warning: the disk is too small for this study.", style="yellow")

@@ -1,4 +1,4 @@
-"""Option 3: views with salient lungs count more, and their salient places are contrasted."""
+"""``adaptive-pathology``: views with salient lungs count more, salient regions are contrasted."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class AdaptivePathologyTask(ContrastiveTask):
 
     Args:
         encoder: The encoder to pretrain.
-        settings: The option's settings.
+        settings: The method's settings.
     """
 
     def __init__(self, encoder: Encoder, settings: AdaptivePathologySettings) -> None:

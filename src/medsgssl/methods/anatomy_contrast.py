@@ -79,7 +79,7 @@ class AnatomyContrastTask(ContrastiveTask):
 
     Args:
         encoder: The encoder to pretrain.
-        settings: The option's settings.
+        settings: The method's settings.
     """
 
     def __init__(self, encoder: Encoder, settings: AnatomyContrastSettings) -> None:

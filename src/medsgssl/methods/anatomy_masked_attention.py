@@ -1,4 +1,4 @@
-"""Option 7: rebuild hidden lung patches from a mean teacher, with attention drawn to the lungs."""
+"""``anatomy-masked-attention``: rebuild hidden lung patches, with attention drawn to the lungs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class AnatomyMaskedAttentionTask(Task):
 
     Args:
         encoder: The transformer to pretrain.
-        settings: The option's settings.
+        settings: The method's settings.
     """
 
     frozen_prefixes = ("teacher",)

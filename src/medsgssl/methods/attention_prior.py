@@ -1,4 +1,4 @@
-"""Option 5: the encoder predicts where the lungs are, and gates its features with the answer."""
+"""``attention-prior``: the encoder predicts where the lungs are and gates its features with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AttentionPriorTask(ContrastiveTask):
 
     Args:
         encoder: The gated encoder to pretrain.
-        settings: The option's settings.
+        settings: The method's settings.
     """
 
     def __init__(self, encoder: GatedEncoder, settings: AttentionPriorSettings) -> None:

@@ -41,7 +41,7 @@ class Component:
 
 
 class Method:
-    """One option: its name, its views, its input path and its pretext task.
+    """One method: its name, its views, its input path and its pretext task.
 
     Args:
         config: The resolved configuration; ``config.method`` is of ``settings``' type.

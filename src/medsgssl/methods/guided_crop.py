@@ -1,4 +1,4 @@
-"""Option 4: two crops that must show lung, and the box of both lungs; the box stays at test."""
+"""``guided-crop``: two crops that must show lung, and the box of both lungs, also at test time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class GuidedCropTask(Task):
 
     Args:
         encoder: The encoder to pretrain.
-        settings: The option's settings.
+        settings: The method's settings.
     """
 
     def __init__(self, encoder: Encoder, settings: GuidedCropSettings) -> None:
@@ -88,7 +88,7 @@ class GuidedCropTask(Task):
             embedding=pooled.chunk(count)[0].detach(),
             lower_bounds=dict.fromkeys(terms, floor),
             chance=dict.fromkeys(terms, nt_xent_chance(global_batch(batch))),
-            metrics={"lung_cover": batch.masks[:, :2].float().mean()},
+            metrics={"lung_fraction": batch.masks[:, :2].float().mean()},
         )
 
 

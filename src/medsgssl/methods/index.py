@@ -1,4 +1,4 @@
-"""What `medsgssl methods` and `medsgssl config` tell of each method without importing torch.
+"""What `medsgssl methods` and `medsgssl config` show of each method without importing torch.
 
 ``index.json`` is made from the methods' classes by ``python -m medsgssl.methods.index``, and a test
 compares the two. Methods that are not in it (those of other packages) are imported.

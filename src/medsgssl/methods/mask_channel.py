@@ -1,4 +1,4 @@
-"""Option 6: the lung mask as one more input channel that the network may not lean on."""
+"""``mask-channel``: the lung mask as one more input channel that the network may not lean on."""
 
 from __future__ import annotations
 

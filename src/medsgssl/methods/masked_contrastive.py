@@ -1,4 +1,4 @@
-"""Option 1: hide random lung blocks in each view; mask quality weights each image's loss."""
+"""``masked-contrastive``: hide random lung blocks in each view; mask quality weights the loss."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class MaskedContrastiveTask(ContrastiveTask):
 
     Args:
         encoder: The encoder to pretrain.
-        settings: The option's settings.
+        settings: The method's settings.
     """
 
     def __init__(self, encoder: Encoder, settings: MaskedContrastiveSettings) -> None:

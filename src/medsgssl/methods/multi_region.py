@@ -1,4 +1,4 @@
-"""Option 2: contrast regions of the chest, each pooled from the last feature map."""
+"""``multi-region``: contrast regions of the chest, each pooled from the last feature map."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MultiRegionTask(ContrastiveTask):
 
     Args:
         encoder: The encoder to pretrain.
-        settings: The option's settings.
+        settings: The method's settings.
     """
 
     def __init__(self, encoder: Encoder, settings: MultiRegionSettings) -> None:

@@ -156,15 +156,15 @@ class Estimate:
         runs: The runs to be done, in order.
         complete: Names of those that are complete.
         images: Usable images of each split.
-        cache_octets: Decoded images and masks, shared by all runs; nothing where they are there.
-        free_octets: Free on the disk of the study.
+        cache_bytes: Decoded images and masks, shared by all runs; nothing where they are there.
+        free_bytes: Free on the disk of the study.
     """
 
     runs: list[RunEstimate]
     complete: list[str]
     images: dict[str, int]
-    cache_octets: int
-    free_octets: int
+    cache_bytes: int
+    free_bytes: int
 
     @property
     def seconds(self) -> float:
@@ -174,7 +174,7 @@ class Estimate:
     @property
     def num_bytes(self) -> int:
         """Everything that will be written."""
-        return sum(run.num_bytes for run in self.runs) + self.cache_octets
+        return sum(run.num_bytes for run in self.runs) + self.cache_bytes
 
 
 def estimate(
@@ -212,8 +212,8 @@ def estimate(
         runs=waiting,
         complete=complete,
         images=images,
-        cache_octets=int(sum(sum(c.values()) for c in (images, *further)) * side**2 * 9 / 8),
-        free_octets=shutil.disk_usage(existing).free,
+        cache_bytes=int(sum(sum(c.values()) for c in (images, *further)) * side**2 * 9 / 8),
+        free_bytes=shutil.disk_usage(existing).free,
     )
 
 
@@ -241,7 +241,7 @@ class _Meter:
 
     def run(self, planned: PlannedRun) -> RunEstimate:
         config = self._plan.config(planned)
-        weights = self._weight_octets(config)
+        weights = self._weight_bytes(config)
         if planned.pretrains:
             seconds = seconds_of_runs_like(self._plan, self._folder, planned)
             basis = "measured" if seconds is None else "complete runs"
@@ -263,7 +263,7 @@ class _Meter:
         num_bytes = kept + _EXAMPLES_BYTES + _ROW_BYTES * (read + sum(self._images.values()))
         return RunEstimate(planned, seconds, basis, num_bytes)
 
-    def _weight_octets(self, config: Config) -> int:
+    def _weight_bytes(self, config: Config) -> int:
         if config.method_name not in self._weights:
             encoder = method_of(without_weights(config)).encoder()
             self._weights[config.method_name] = sum(

@@ -1,4 +1,4 @@
-"""A plain CSV table with classes of one's own: an image column, a patient column, 0/1 columns."""
+"""A plain CSV table with the user's own classes: an image column, a patient column, 0/1 columns."""
 
 from __future__ import annotations
 

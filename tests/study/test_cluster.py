@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from medsgssl.cli.app import app
 from medsgssl.cli.masks import without_options
-from medsgssl.config.schema import SlurmSettings
+from medsgssl.config.cluster_settings import SlurmSettings
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.errors import ConfigError
 from medsgssl.masks.store import MaskStore

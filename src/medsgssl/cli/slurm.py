@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from medsgssl.config.schema import SlurmSettings
+    from medsgssl.config.cluster_settings import SlurmSettings
 
 #: Jobs of a cluster at a time where nothing else is asked for.
 CLUSTER_JOBS = 100
@@ -36,7 +36,7 @@ def slurm_settings(items: list[str]) -> tuple[SlurmSettings, list[str]]:
         ConfigError: A setting is unknown or out of range.
     """
     from medsgssl.config.loading import build, parse_overrides
-    from medsgssl.config.schema import MethodSettings
+    from medsgssl.config.method_settings import MethodSettings
 
     own = [item for item in items if item.startswith("slurm.")]
     others = [item for item in items if not item.startswith("slurm.")]

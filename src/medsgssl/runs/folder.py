@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from medsgssl.config.cluster_settings import SlurmSettings, TrackingSettings
 from medsgssl.config.loading import dump, read_yaml, to_yaml
 from medsgssl.config.renamed import with_new_names
-from medsgssl.config.schema import Config, SlurmSettings, TrackingSettings
+from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.runs.recovery import RECOVERY_SETTINGS, diverged_path, record_recovery
 from medsgssl.runs.stage_files import OutputRecord, StageRecord, read_stage_records

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from medsgssl.config.schema import SlurmSettings
+from medsgssl.config.cluster_settings import SlurmSettings
 from medsgssl.errors import ConfigError
 from medsgssl.study.launcher import STARTED, Job, log_path, run_command
 from medsgssl.study.plan import StudyPlan
@@ -177,7 +177,7 @@ class _ClusterJob:
         if not self._job.done():
             return None
         error = self._job.exception()
-        # The job itself failed: cancelled, out of memory, timed out too often.
+        # The job itself failed: canceled, out of memory, timed out too often.
         return 1 if error is not None else max(abs(status) for status in self._job.results())
 
     def ask_to_stop(self) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from medsgssl.data.folds import SELECTION, SELECTION_SHARE, fold_of_patients
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.catalog import build_catalog
 from medsgssl.data.labels import DISEASES, NIH
-from medsgssl.data.splits import assign_splits
+from medsgssl.data.splits import SELECTION, SELECTION_SHARE, assign_splits, fold_of_patients
 from medsgssl.evaluation.few_patients import MIN_PATIENTS, MIN_PATIENTS_PER_FOLD
 from medsgssl.study.tested import study_images
 
@@ -81,7 +80,7 @@ def test_rare_diseases_are_spread_over_the_folds() -> None:
 def test_folds_replace_the_list_files(make_set: MakeSet) -> None:
     settings = make_set(60).model_copy(update={"folds": 3, "fold": 1})
     catalog = build_catalog(settings)
-    assert catalog.facts["split"]["kind"] == "folds"
+    assert catalog.summary["split"]["kind"] == "folds"
 
 
 def test_real_folds_hold_whole_patients_and_rare_diseases(real_data: Path) -> None:

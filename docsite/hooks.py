@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,21 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         "RESULTS": results_pages(),
     }
     config.nav = [_filled(entry, filled) for entry in config.nav or []]
+    # A page that nobody put into mkdocs.yml is found all the same.
+    named = set(_paths(config.nav))
+    more = [name for path in (ROOT / "docs").glob("*.md") if (name := path.name) not in named]
+    if more:
+        config.nav.append({"More": sorted(more)})
     return config
+
+
+def _paths(entry: Any) -> Iterator[str]:
+    """Yield the pages of a navigation."""
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for below in entry.values() if isinstance(entry, dict) else entry:
+            yield from _paths(below)
 
 
 def _filled(entry: Any, filled: dict[str, list[str]]) -> Any:

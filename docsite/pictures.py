@@ -63,7 +63,7 @@ def panels_of(name: str, folder: Path) -> list[Panel]:
         for number, view in enumerate(shown):
             caption = f"view {number + 1}"
             if number == 2:
-                caption = "lung box" if name == "guided-crop" else "whole image"
+                caption = "lung box" if config.views.frame == "lung-box" else "whole image"
             panels.append((caption, view, masks[number]))
         panels += extra_panels(config, data, masks[0], row)
     panels.append(("fine-tuning", arrays["finetune_views"][row], None))
@@ -152,6 +152,8 @@ def draw_flow(guided: list[Panel], path: Path) -> None:
     )
     for axes, title in zip(grid, titles, strict=True):
         axes.set_title(title, fontsize=9.5, color=INK, pad=5)
+    for axes in grid[4:]:
+        axes.set_box_aspect(1)
     draw_encoder(grid[4])
     draw_verdict(grid[5])
     for axes in grid[1:]:

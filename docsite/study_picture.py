@@ -15,7 +15,7 @@ from pathlib import Path
 import medsgssl
 from medsgssl.data.synthetic.dataset import generate_phantoms
 
-WIDTH, HEIGHT = 1000, 1150
+WIDTH, HEIGHT = 1240, 960
 SETTINGS = (
     "data.img_size=32", "data.batch_size=32", "data.num_workers=0", "encoder.pretrained=false",
     "encoder.name=test_efficientnet", "pretrain.epochs=4", "finetune.epochs=6", "finetune.lr=0.001",

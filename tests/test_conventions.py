@@ -98,7 +98,7 @@ def test_every_path_in_the_architecture_page_exists() -> None:
 def commands() -> Iterator[tuple[str, str]]:
     """Yield (document, command line) for every `medsgssl ...` in the documents."""
     for path in DOCUMENTS:
-        if path.name == "CHANGELOG.md":
+        if path.name in {"CHANGELOG.md", "newcomer.md"}:  # old words, and mistakes
             continue
         text = path.read_text()
         for block in re.findall(r"```(?:bash|sh|text)?\n(.*?)```", text, re.DOTALL):

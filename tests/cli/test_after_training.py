@@ -31,9 +31,12 @@ def test_predict_writes_one_row_per_file(
     table = pd.read_csv(out)
     assert len(table) == len(list((tmp_path / "overlays").glob("*.png"))) == 3
     (folder / "broken.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("no film")
     done = _invoke("predict", run, folder, "--out", out)
     assert done.exit_code == 1
     assert "broken.png" in done.output
+    assert "passed over" in done.output
+    assert len(pd.read_csv(out)) == 4
     assert list(pd.read_csv(out)["status"]).count("unreadable") == 1
 
 

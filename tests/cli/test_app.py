@@ -131,3 +131,28 @@ def test_an_interrupt_says_what_the_same_command_does_next(
     monkeypatch.setattr("medsgssl.data.synthetic.dataset.generate_phantoms", interrupt)
     assert medsgssl("phantom", str(tmp_path / "set"), "--count", "2") == 130
     assert "The same command continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["run", "simclr", "--dta", "x"],
+            "run` has no option --dta; did you mean --data?",
+        ),
+        (["masks", "build", "--ot", "x"], "has no option --ot; did you mean --out?"),
+        (["catalog", "x", "--qwerty"], "`medsgssl catalog` has no option --qwerty\n"),
+        (["rnu", "simclr"], "no such command 'rnu'. Did you mean 'run'?"),
+        (["run", "simclr"], "missing option '--out'"),
+        (["phantom", "x", "--count", "ten"], "invalid value for '--count'"),
+        (["export", "x", "--to", "timn", "--out", "y"], "did you mean timm?"),
+    ],
+)
+def test_mistakes_in_typing_are_printed_as_every_error_is(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert medsgssl(*words) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Error: ")
+    assert said in shown
+    assert "Fix: " in shown

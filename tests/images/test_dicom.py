@@ -14,7 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGExtended12Bit, JPEGLosslessSV1
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
 
 from medsgssl.errors import ImageError
 from medsgssl.images.decoders import transfer_syntaxes
@@ -195,6 +202,52 @@ def test_a_missing_decoder_is_named_by_the_check_with_what_brings_it(
         with pytest.raises(ImageError, match="no decoder for JPEG Lossless") as caught:
             check()
         assert "medsgssl[dicom]" in caught.value.fix
+
+
+def test_an_embedded_overlay_is_left_out_also_where_a_decoder_keeps_it(tmp_path: Path) -> None:
+    stored = DEEP.copy()
+    stored[20:30, 20:40] |= 1 << 15
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", stored))
+    # JPEG 2000 of all 16 bits, as pydicom itself compressed such files.
+    dataset.BitsStored, dataset.HighBit = 16, 15
+    dataset.compress(JPEG2000Lossless)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    image, notes = read_with_notes(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(image, to_gray8(DEEP))
+    assert "an overlay" in notes[0]
+    # Bits of the image itself, where the header gives too few of them, stay.
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "b.dcm", DEEP))
+    dataset.compress(JPEG2000Lossless)
+    dataset.BitsStored, dataset.HighBit = 10, 9
+    dataset.save_as(tmp_path / "b.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.dcm"), to_gray8(DEEP))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless])
+def test_unsigned_pixels_that_are_called_signed_are_read_as_they_are(
+    tmp_path: Path, syntax: UID
+) -> None:
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", DEEP, BitsStored=12, HighBit=11))
+    if syntax != ExplicitVRLittleEndian:
+        dataset.compress(syntax)
+    dataset.PixelRepresentation = 1
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    image, notes = read_with_notes(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(image, to_gray8(DEEP))
+    assert "unsigned" in notes[0]
+    signed = DEEP.astype(np.int16) - 2048
+    path = write_dicom(tmp_path / "b.dcm", signed, BitsStored=12, HighBit=11, PixelRepresentation=1)
+    image, notes = read_with_notes(path)
+    np.testing.assert_array_equal(image, to_gray8(DEEP))
+    assert notes == ()
+
+
+def test_a_presentation_shape_against_the_color_model_is_noted(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", DEEP, PresentationLUTShape="INVERSE")
+    image, notes = read_with_notes(path)
+    np.testing.assert_array_equal(image, to_gray8(DEEP))
+    assert "INVERSE" in notes[0]
 
 
 def test_12_bit_jpeg_names_the_one_package_that_decodes_it(

@@ -104,10 +104,10 @@ def test_the_normalization_is_the_backbones_own() -> None:
 def test_weights_that_cannot_be_loaded_are_an_error_that_names_the_flags(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("medsgssl.models.backbone.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("medsgssl.models.hub.constants.HF_HUB_OFFLINE", True)
     for key in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(key, raising=False)
-    monkeypatch.setattr("medsgssl.models.backbone.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("medsgssl.models.hub.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(ConfigError, match=r"encoder\.weights=.*encoder\.pretrained=false"):
         build_encoder(EncoderSettings(), 64)
 

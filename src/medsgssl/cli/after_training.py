@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from medsgssl.cli.options import Quiet
 
 if TYPE_CHECKING:
     from medsgssl.inference.predictor import Predictor, ScoredImage
@@ -30,6 +34,7 @@ def predict(
         Path | None,
         typer.Option("--overlays", help="Folder for pictures: lung outline and class heat map."),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Score images with a trained classifier; one row per file. Research use only."""
     import pandas as pd
@@ -37,10 +42,10 @@ def predict(
     from medsgssl.inference.predictor import RESEARCH_ONLY, Predictor
     from medsgssl.utils.io import atomic_path, csv_text
 
-    files = _files(inputs)
     predictor = Predictor.load(model)
+    files = _files(inputs)
     rows, failed = [], []
-    for number, scored in enumerate(predictor.score(files)):
+    for number, scored in enumerate(_shown(predictor.score(files), len(files))):
         rows.append(predictor.row(scored))
         if scored.status != "ok":
             failed.append(scored)
@@ -59,6 +64,7 @@ def embed(
         list[Path], typer.Argument(metavar="DATA...", help="Images, or folders of them.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
+    quiet: Quiet = False,
 ) -> None:
     """Write the pooled features of images, one row per file, ready for scikit-learn."""
     import numpy as np
@@ -67,10 +73,10 @@ def embed(
     from medsgssl.inference.predictor import Predictor
     from medsgssl.utils.io import atomic_path
 
-    files = _files(inputs)
     predictor = Predictor.load(model)
+    files = _files(inputs)
     names, rows, failed = [], [], []
-    for scored in predictor.score(files):
+    for scored in _shown(predictor.score(files), len(files)):
         if scored.status == "ok":
             names.append(str(scored.path))
             rows.append(np.concatenate([scored.features, scored.region_features]))
@@ -108,8 +114,11 @@ def export(
     from medsgssl.inference.predictor import check_views
 
     if to not in exporting.TARGETS:
+        near = get_close_matches(to, exporting.TARGETS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"there is no export target {to!r}", f"use one of {', '.join(exporting.TARGETS)}"
+            f"there is no export target {to!r}{hint}",
+            f"use one of {', '.join(exporting.TARGETS)}",
         )
     if push is not None and to != "hf":
         raise ConfigError("--push uploads a hub folder", "give --to hf with it")
@@ -126,22 +135,39 @@ def export(
 
 
 def _files(inputs: list[Path]) -> list[Path]:
-    """Return the files named, and for a folder every regular file below it, sorted."""
+    """Return the files named, and the images below the folders named, as a data set is scanned.
+
+    What in a folder is no image by its content and its suffix is passed over and counted.
+    """
+    from medsgssl.data.readers.scan import scan_folder
     from medsgssl.errors import DataError
 
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            files += sorted(
-                file for file in path.rglob("*") if file.is_file() and file.name[0] != "."
-            )
+            found = scan_folder(path)
+            files += [path / image.path for image in found.images]
+            for what, count in found.others.items():
+                typer.echo(f"passed over below {path}: {count} files ({what})", err=True)
+            for why, names in found.skipped.items():
+                typer.echo(f"passed over below {path}: {len(names)} ({why})", err=True)
         elif path.is_file():
             files.append(path)
         else:
             raise DataError(f"{path} does not exist", "name image files or folders of images")
     if not files:
-        raise DataError(f"{inputs[0]} holds no files", "name image files or folders of images")
+        raise DataError(f"{inputs[0]} holds no images", "name image files or folders of images")
     return files
+
+
+def _shown(scored: Iterable[ScoredImage], total: int) -> Iterator[ScoredImage]:
+    """Yield results as they come, with a bar that counts them."""
+    from medsgssl.utils.progress import counting, new_console
+
+    with counting("scoring images", new_console(stderr=True)) as progress:
+        for number, one in enumerate(scored, start=1):
+            yield one
+            progress(number, total)
 
 
 def _report_failures(failed: list[ScoredImage], most: int = 10) -> None:

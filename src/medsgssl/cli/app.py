@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from medsgssl import __version__
 from medsgssl.cli.after_training import embed, export, predict
@@ -15,32 +14,13 @@ from medsgssl.cli.data import catalog, phantom
 from medsgssl.cli.lookup import config, doctor, methods
 from medsgssl.cli.masks import masks_app
 from medsgssl.cli.output import print_error, show_warnings_in_one_line
-from medsgssl.cli.renamed import with_new_words
+from medsgssl.cli.root import RootGroup
 from medsgssl.cli.run import demo, evaluate, finetune, pretrain, report, run_command
 from medsgssl.cli.study import study_app
 from medsgssl.errors import MedsgsslError
 from medsgssl.utils.interrupts import StopRequested, catch_signals
 from medsgssl.utils.ranks import rank
 from medsgssl.utils.resources import clear_resource_errors
-
-
-class RootGroup(TyperGroup):
-    """The group of all commands."""
-
-    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]  # typer moved click's types
-        """Replace old commands and options, then parse as usual."""
-        masks = self.commands.get("masks")
-        known = list(masks.commands) if isinstance(masks, TyperGroup) else []
-        return super().parse_args(ctx, with_new_words(args, known))
-
-    def invoke(self, ctx):  # type: ignore[no-untyped-def]
-        """Run the command; Ctrl-C says what the same command would do next."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. The same command continues where this one stopped.", err=True)
-            raise typer.Exit(130) from None
-
 
 app = typer.Typer(
     name="medsgssl",

@@ -161,7 +161,7 @@ def show_result(done: RunFolder) -> None:
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
-def evaluate(folder: RunArgument, settings: Settings = None) -> None:
+def evaluate(folder: RunArgument, settings: Settings = None, quiet: Quiet = False) -> None:
     """Recompute the metrics of a run from its predictions alone, and its report."""
     from medsgssl.config.loading import merge, parse_overrides
     from medsgssl.errors import ConfigError

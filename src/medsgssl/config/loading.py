@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from medsgssl.config.encoder_names import portable_encoder_name
 from medsgssl.config.method_settings import MethodSettings
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
@@ -74,6 +75,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file is missing, is not YAML or is not a mapping.
     """
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} does not exist", "write one with `medsgssl config METHOD > FILE.yaml`"
+        )
     try:
         tree = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
@@ -169,6 +174,9 @@ def without_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
     named: dict[str, Any] = {
         key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()
     }
+    encoder = named.get("encoder", {})
+    if isinstance(encoder.get("name"), str):
+        encoder["name"] = portable_encoder_name(encoder["name"])
     for dotted in _PATHS:
         group, name = dotted.split(".")
         value = named.get(group, {}).get(name)

@@ -113,12 +113,17 @@ class DataSettings(Settings):
 
 
 class EncoderSettings(Settings):
-    """Which timm backbone, and where its first weights come from."""
+    """Which backbone, and where its first weights come from."""
 
-    name: str = Field("mobilenetv2_100", description="any timm model name")
-    pretrained: bool = Field(True, description="start from ImageNet weights through timm")
+    name: str = Field(
+        "mobilenetv2_100",
+        description="a timm model, hf-hub:USER/NAME, or local-dir:FOLDER in timm's format",
+    )
+    pretrained: bool = Field(
+        True, description="start from the weights that timm or the hub has for it"
+    )
     weights: Path | None = Field(
-        None, description="safetensors file with ImageNet weights, where timm cannot download"
+        None, description="file to start from instead: safetensors, or a torch state dict"
     )
     patch_size: int | None = Field(
         None, ge=4, description="patch of a transformer in pixels; its own when not given"

@@ -60,7 +60,7 @@ def audit_catalog(
         "labels": _label_counts(table, label_set),
         "unknown_labels": _unknown_counts(table, label_set),
         "splits": {name: _split_counts(table, name, label_set) for name in SPLITS},
-        "duplicates": _duplicates(table),
+        "duplicates": _duplicates(table, label_set),
         "warnings": [],
     }
     numbers["warnings"] = [
@@ -95,19 +95,25 @@ def _split_counts(table: pd.DataFrame, name: str, label_set: LabelSet) -> SplitC
     }
 
 
-def _duplicates(table: pd.DataFrame) -> DuplicateCounts | None:
+def _duplicates(table: pd.DataFrame, label_set: LabelSet) -> DuplicateCounts | None:
     hashed = table[table["content_hash"] != ""]
     if hashed.empty:
         return None
     groups = hashed[hashed["content_hash"].duplicated(keep=False)].groupby("content_hash")
     splits, patients = groups["split"].nunique(), groups["patient_id"].nunique()
-    across = groups["image_id"].agg(list)[splits > 1]
+    names = groups["image_id"].agg(list)
+    across, differing = names[splits > 1], names.iloc[:0]
+    if label_set.names:
+        differ = groups[list(label_set.names)].nunique(dropna=False).max(axis=1) > 1
+        differing = names[differ]
     return {
         "images": int(hashed["content_hash"].duplicated().sum()),
         "groups": int(groups.ngroups),
         "groups_across_patients": int((patients > 1).sum()),
         "groups_across_splits": len(across),
-        "across_splits_first": [" = ".join(sorted(names)) for names in across.iloc[:_SHOWN]],
+        "groups_of_other_labels": len(differing),
+        "across_splits_first": [" = ".join(sorted(same)) for same in across.iloc[:_SHOWN]],
+        "other_labels_first": [" = ".join(sorted(same)) for same in differing.iloc[:_SHOWN]],
     }
 
 
@@ -159,6 +165,9 @@ def _warnings(
         )
     elif duplicates and duplicates["images"]:
         warnings.append(f"{duplicates['images']:,} images repeat the content of another one")
+    if duplicates and (count := duplicates.get("groups_of_other_labels", 0)):
+        some = _some(duplicates.get("other_labels_first", []), count)
+        warnings.append(f"{count:,} identical images have different labels: {some}")
     return warnings
 
 

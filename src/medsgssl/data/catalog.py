@@ -28,7 +28,7 @@ from medsgssl.utils.io import atomic_path, fingerprint
 CATALOG_FILE = "catalog.parquet"
 
 
-FORMAT = 5
+FORMAT = 6
 """Version of the saved form and of the rules that build it; others are rebuilt."""
 
 _LABEL_TYPE = "Int8"

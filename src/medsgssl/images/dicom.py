@@ -76,6 +76,9 @@ def read_dicom(content: bytes, path: Path, max_pixels: int) -> Radiograph:
             f"{path} has the color model {photometric or '(none)'}", "convert it to gray PNG"
         )
     notes: list[str] = []
+    if _text(dataset, "PresentationLUTShape") == "INVERSE" and photometric != "MONOCHROME1":
+        notes.append(f"its presentation LUT shape INVERSE contradicts {photometric}: not followed")
+    pixels = _stored_bits(pixels, dataset, notes)
     padding = _padding(pixels, dataset, notes)
     tissue = ... if padding is None else ~padding
     values = _apply("modality LUT", modality_values, pixels, dataset, tissue, notes)
@@ -158,6 +161,35 @@ def _decode(dataset: pydicom.Dataset, path: Path) -> NDArray[Any]:
         return np.asarray(dataset.pixel_array)
     except Exception as error:
         raise _not_decoded(path, error) from error
+
+
+def _stored_bits(pixels: NDArray[Any], dataset: pydicom.Dataset, notes: list[str]) -> NDArray[Any]:
+    """Read the stored bits otherwise than the header says, where that alone gives a picture.
+
+    Old files keep an overlay in the bits above ``BitsStored``, and decoders leave it there; some
+    writers call unsigned pixels signed, and the bright half wraps below zero. Neighbors tell: a
+    torn picture has far larger steps between them.
+    """
+    kind, width = pixels.dtype.kind, 8 * pixels.dtype.itemsize
+    bits = int(_number(dataset, "BitsStored") or 0)
+    if kind not in "iu" or not 0 < bits <= width:
+        return pixels
+    unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
+    without: NDArray[Any] = unsigned & unsigned.dtype.type((1 << bits) - 1)
+    if kind == "u" and bits < width and pixels.max() >= 1 << bits:
+        if _step(without) < _step(pixels):
+            notes.append(f"bits above its {bits} stored bits (an overlay) are not used")
+            return without
+    elif kind == "i" and pixels.min() < 0 and _step(without) < 0.5 * _step(pixels):
+        notes.append("its pixels are read as unsigned, though its header says signed")
+        return without
+    return pixels
+
+
+def _step(pixels: NDArray[Any], rows: int = 256) -> float:
+    """Return the mean difference of neighbors along some rows."""
+    some = pixels[:: max(1, len(pixels) // rows)].astype(np.int64)
+    return float(np.abs(np.diff(some)).mean())
 
 
 def _check_deflated(content: bytes, path: Path) -> None:

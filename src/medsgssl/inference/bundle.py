@@ -16,7 +16,13 @@ from medsgssl.errors import CheckpointError
 from medsgssl.masks.sources import FolderMaker
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
-from medsgssl.models.weights import load_weights, read_header, weights_identity
+from medsgssl.models.hub import remember
+from medsgssl.models.weights import (
+    load_weights,
+    read_header,
+    weights_identity,
+    without_first_weights,
+)
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import read_metrics
 from medsgssl.utils.io import read_json
@@ -83,8 +89,12 @@ def read_bundle(path: Path) -> Bundle:
 def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
     header = read_header(weights)
     stored = header["config"]
+    if "backbone" in header:
+        remember(header["encoder"], header["backbone"])
     config = configure(str(header["method"]), stored, no_pretrain=bool(stored.get("no_pretrain")))
-    classifier = Classifier(method_of(config).encoder(), len(header["diseases"]))
+    classifier = Classifier(
+        method_of(without_first_weights(config)).encoder(), len(header["diseases"])
+    )
     if config.finetune.mode == "knn":
         images = header["bank"]
         classifier = KNNClassifier(

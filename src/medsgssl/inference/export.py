@@ -14,7 +14,6 @@ from typing import Any, Literal
 import timm
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from medsgssl.errors import CheckpointError, ConfigError
 from medsgssl.inference.bundle import MODEL_FILE, SETTINGS_FILE, Bundle
 from medsgssl.models.classifier import KNNClassifier
 from medsgssl.models.encoder import Encoder
+from medsgssl.models.hub import find_hub_model
 from medsgssl.utils.io import atomic_path, write_json, write_text
 
 Target = Literal["timm", "torchscript", "onnx", "hf"]
@@ -146,16 +146,23 @@ def timm_usage(bundle: Bundle, file: str) -> str:
     config = backbone.pretrained_cfg
     return (
         "import timm\n"
-        f'model = timm.create_model("{bundle.config.encoder.name}", num_classes=0{options},\n'
+        f'model = timm.create_model("{_architecture(bundle)}", num_classes=0{options},\n'
         f'                          checkpoint_path="{file}").eval()\n'
         f"# input: gray image repeated to three channels, mean {tuple(config['mean'])}, "
         f"std {tuple(config['std'])}"
     )
 
 
+def _architecture(bundle: Bundle) -> str:
+    """Return the name of the network in timm."""
+    hub = find_hub_model(bundle.config.encoder.name)
+    return bundle.config.encoder.name if hub is None else hub.architecture
+
+
 def _options(bundle: Bundle) -> dict[str, Any]:
     backbone, settings = bundle.classifier.encoder.backbone, bundle.config.encoder
-    options: dict[str, Any] = {}
+    hub = find_hub_model(settings.name)
+    options: dict[str, Any] = dict(hub.model_args) if hub is not None else {}
     if first_channels(backbone) != len(bundle.classifier.encoder.mean):
         options["in_chans"] = first_channels(backbone)
     if hasattr(backbone, "patch_embed") and getattr(backbone.patch_embed, "img_size", None):
@@ -186,7 +193,7 @@ def _timm(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: 
         write_json(out / "config.json", _timm_config(bundle))
         write_text(out / "README.md", _readme(bundle, usage))
     model = timm.create_model(
-        bundle.config.encoder.name, num_classes=0, checkpoint_path=str(file), **_options(bundle)
+        _architecture(bundle), num_classes=0, checkpoint_path=str(file), **_options(bundle)
     ).eval()
     inputs = backbone_inputs(encoder, views, masks)
     with torch.inference_mode():
@@ -206,7 +213,7 @@ def _timm_config(bundle: Bundle) -> dict[str, Any]:
     size = bundle.config.data.img_size
     channels = _options(bundle).get("in_chans", 3)
     return {
-        "architecture": bundle.config.encoder.name,
+        "architecture": _architecture(bundle),
         "num_classes": 0,
         "num_features": int(bundle.classifier.encoder.num_features),
         "pretrained_cfg": {**data, "input_size": [channels, size, size], "num_classes": 0},
@@ -343,8 +350,10 @@ def push_to_hub(folder: Path, repository: str) -> str:
     try:
         api.create_repo(repository, exist_ok=True, private=True)
         return str(api.upload_folder(repo_id=repository, folder_path=folder))
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        # The client fails by its own errors, those of its HTTP library, and those of JSON.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"the upload to {repository} failed: {str(error).splitlines()[0]}",
+            f"the upload to {repository} failed: {reason}",
             "log in with `hf auth login`, and check the name and the network; the folder stays",
         ) from error

@@ -19,7 +19,12 @@ from medsgssl.errors import CheckpointError
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
 from medsgssl.models.task import Task
-from medsgssl.models.weights import load_weights, read_header, weights_identity
+from medsgssl.models.weights import (
+    load_weights,
+    read_header,
+    weights_identity,
+    without_first_weights,
+)
 from medsgssl.runs.weights_header import ClassifierIdentity
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.utils.ranks import launched_processes
@@ -111,7 +116,8 @@ def predict_splits(
     Raises:
         CheckpointError: The weights are unusable or of another method.
     """
-    classifier = Classifier(method_of(config).encoder(), len(source.label_set))
+    encoder = method_of(without_first_weights(config)).encoder()
+    classifier = Classifier(encoder, len(source.label_set))
     if config.finetune.mode == "knn":
         images = read_header(weights).get("bank")
         if images is None:

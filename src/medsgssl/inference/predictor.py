@@ -24,6 +24,7 @@ from medsgssl.errors import CheckpointError, ImageError
 from medsgssl.evaluation.calibration import apply_temperature
 from medsgssl.images.reading import read_image
 from medsgssl.inference.bundle import Bundle, read_bundle
+from medsgssl.inference.forward import round_scores
 from medsgssl.inference.maps import saliency, to_image
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
 from medsgssl.masks.overlay import draw_overlay, overlay_heatmap
@@ -36,8 +37,6 @@ from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import make_view
 from medsgssl.utils.rng import stable_hash
 
-#: Files that are scored at once.
-BATCH = 16
 RESEARCH_ONLY = "research use only"
 
 Floats = NDArray[np.float32]
@@ -154,11 +153,15 @@ class Predictor:
             return int(self._classifier.encoder(images, masks).spatial.shape[1])
 
     def score(self, files: Iterable[str | Path]) -> Iterator[ScoredImage]:
-        """Yield the scores of each file in order; memory stays flat."""
+        """Yield the scores of each file in order; memory stays flat.
+
+        Batches are as large as those of the run, and full, as in its evaluation: kernels round
+        differently for batches of different sizes.
+        """
         batch: list[Path] = []
         for file in files:
             batch.append(Path(file))
-            if len(batch) == BATCH:
+            if len(batch) == self.bundle.config.data.batch_size:
                 yield from self._score(batch)
                 batch = []
         yield from self._score(batch)
@@ -209,7 +212,9 @@ class Predictor:
         usable = [one for one in read if one.image is not None]
         outputs: Iterator[tuple[Floats, ...]] = iter(())
         if usable:
-            batch = self.render([(one.image, one.mask, one.path) for one in usable])
+            items = [(one.image, one.mask, one.path) for one in usable]
+            items += items[:1] * (self.bundle.config.data.batch_size - len(items))
+            batch = self.render(items)
             with torch.inference_mode():
                 features = self._classifier.features(batch)
                 values = (
@@ -217,7 +222,8 @@ class Predictor:
                     features.pooled,
                     self._region_features(features.spatial, batch),
                 )
-            outputs = zip(*(value.float().cpu().numpy() for value in values), strict=True)
+            scores, *features_of = (value.float().cpu().numpy() for value in values)
+            outputs = zip(round_scores(scores), *features_of, strict=True)
         for one in read:
             if one.image is None:
                 yield one

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medsgssl.config.method_settings import MethodSettings
 from medsgssl.config.schema import AugmentSettings, Config, MaskSettings
+from medsgssl.models.backbone import weights_notes
 from medsgssl.models.encoder import SMALLEST_GRID, Encoder, build_encoder, required_map
 from medsgssl.models.task import Task
 from medsgssl.transforms.crops import CropRule, RandomCrop, WholeImage
@@ -138,6 +139,7 @@ class Method:
             CheckpointError: Its first weights cannot be used.
         """
         encoder, warnings = self.encoder(), self.ignored_settings()
+        warnings += weights_notes(encoder.backbone)
         if self.config.no_pretrain:
             return warnings
         self.task(encoder)

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from medsgssl.config.encoder_names import encoder_name_problem, hub_source
 from medsgssl.config.loading import build, merge, nest
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config, EncoderSettings, MaskControl, MaskSettings
@@ -167,8 +168,11 @@ def name_problems(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _encoder_problem(name: str) -> str | None:
-    if name == EncoderSettings().name or ":" in name:
-        return None  # hub and local names are looked up when the encoder is built
+    if name == EncoderSettings().name:
+        return None
+    problem = encoder_name_problem(name)
+    if problem is not None or hub_source(name) is not None:
+        return problem  # what a hub holds is looked up when the encoder is built
     import timm  # noqa: PLC0415 - takes two seconds, and the usual name needs no look-up
 
     if timm.is_model(name):

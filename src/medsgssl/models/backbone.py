@@ -5,55 +5,61 @@ Source of the models: Wightman, "PyTorch image models" (timm).
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import Any
-from urllib.parse import urlparse
 
 import timm
-from huggingface_hub import constants, try_to_load_from_cache
-from safetensors.torch import load_file
 from timm.layers import DropPath  # type: ignore[attr-defined]
 from torch import nn
 
 from medsgssl.config.schema import EncoderSettings
-from medsgssl.errors import CheckpointError, ConfigError
+from medsgssl.errors import ConfigError
+from medsgssl.models.first_weights import load_first_weights
+from medsgssl.models.hub import WEIGHTS_FILES, fetch_weights, find_hub_model, require_hub
 
 
 def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
     """Create the timm model of the settings for images of ``img_size`` pixels.
 
     Raises:
-        ConfigError: timm knows no such model, its ImageNet weights cannot be loaded, or its
+        ConfigError: timm or the hub knows no such model, its weights cannot be loaded, or its
             patches do not fill the images.
         CheckpointError: The weights file is of another model.
     """
-    if not timm.is_model(settings.name):
-        near = ", ".join(timm.list_models(f"*{settings.name.split('_')[0]}*")[:6])
+    hub = find_hub_model(settings.name)
+    name = settings.name if hub is None else hub.architecture
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:6])
         raise ConfigError(
-            f"timm knows no model {settings.name!r}",
+            f"timm knows no model {name!r}",
             f"set encoder.name to one of timm.list_models(){f', e.g. {near}' if near else ''}",
         )
     options: dict[str, Any] = {"num_classes": 0}
+    if hub is not None:
+        options |= {**hub.model_args, "pretrained_cfg": hub.pretrained_cfg}
     if settings.drop_path:
         options["drop_path_rate"] = settings.drop_path
-    if _takes_img_size(settings.name):
+    if _takes_img_size(name):
         options["img_size"] = img_size
     if settings.patch_size is not None:
-        if not settings.name.startswith("vit_"):
+        if not name.startswith("vit_"):
             raise ConfigError(
-                f"{settings.name} has no patches whose size could be set",
+                f"{name} has no patches whose size could be set",
                 "leave encoder.patch_size out, or set encoder.name to a transformer (vit_...)",
             )
         # timm resamples the filters and position embeddings of pretrained weights.
         options["patch_size"] = settings.patch_size
     if settings.output_stride is not None:
         options["output_stride"] = settings.output_stride
-    model = _create(settings, options)
+    model = _create(settings, name, options, hub is not None)
     _require_whole_patches(model, img_size)
     if settings.drop_path and not _drops_paths(model):
         raise _refuses(settings, "drop_path")
     return model
+
+
+def weights_notes(model: nn.Module) -> list[str]:
+    """Return what of the file of a backbone's first weights was not used, for the user."""
+    return list(getattr(model, "first_weights_notes", []))
 
 
 def _drops_paths(model: nn.Module) -> bool:
@@ -67,27 +73,34 @@ def _refuses(settings: EncoderSettings, key: str) -> ConfigError:
     )
 
 
-def _create(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
-    if settings.drop_path or settings.output_stride or not settings.pretrained:
-        fresh = _from_scratch(settings, options)
-        if not settings.pretrained:
-            return _zero_init_residual(fresh)
-    if settings.weights is not None:
-        return _from_file(settings, options)
+def _create(
+    settings: EncoderSettings, name: str, options: dict[str, Any], of_hub: bool
+) -> nn.Module:
+    if not settings.pretrained:
+        return _zero_init_residual(_from_scratch(settings, name, options))
+    if settings.weights is not None or of_hub:
+        file = settings.weights or fetch_weights(settings.name)
+        model: Any = _from_scratch(settings, name, options)
+        model.first_weights_notes = load_first_weights(model, file, settings.name)
+        return model  # type: ignore[no-any-return]
+    if settings.drop_path or settings.output_stride:
+        _from_scratch(settings, name, options)  # says what the model does not take
     try:
-        _require_weights(settings.name)
-        return timm.create_model(settings.name, pretrained=True, **options)
+        config = timm.get_pretrained_cfg(name)
+        if config and config.hf_hub_id:
+            require_hub(config.hf_hub_id, WEIGHTS_FILES[0])
+        return timm.create_model(name, pretrained=True, **options)
     except Exception as error:
         raise ConfigError(
-            f"the ImageNet weights of {settings.name} cannot be loaded: {_summary(error)}",
+            f"the ImageNet weights of {name} cannot be loaded: {_summary(error)}",
             "check the network; or give a file with --set encoder.weights=FILE.safetensors; "
             "or start from scratch with --set encoder.pretrained=false",
         ) from error
 
 
-def _from_scratch(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
+def _from_scratch(settings: EncoderSettings, name: str, options: dict[str, Any]) -> nn.Module:
     try:
-        return timm.create_model(settings.name, pretrained=False, **options)
+        return timm.create_model(name, pretrained=False, **options)
     except (TypeError, NotImplementedError, AssertionError, ValueError, RuntimeError) as error:
         # Not every model of timm takes these; it says so in one of many ways.
         for key, option in (("drop_path", "drop_path_rate"), ("output_stride", "output_stride")):
@@ -111,42 +124,6 @@ def _zero_init_residual(model: nn.Module) -> nn.Module:
         if getattr(block, "has_skip", False) and isinstance(last, nn.BatchNorm2d):
             nn.init.zeros_(last.weight)
     return model
-
-
-def _require_weights(name: str) -> None:
-    # The hub client tries for a minute before it gives up; ask first whether it can be reached.
-    config = timm.get_pretrained_cfg(name)
-    repository = config.hf_hub_id if config else None
-    if not repository or any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy")):
-        return
-    if isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
-        return
-    if constants.HF_HUB_OFFLINE:
-        raise OSError("not in the local cache, and HF_HUB_OFFLINE is set")
-    endpoint = urlparse(constants.ENDPOINT)
-    try:
-        port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
-        socket.create_connection((str(endpoint.hostname), port), timeout=10).close()
-    except OSError as error:
-        raise OSError(f"{endpoint.hostname} cannot be reached ({error})") from error
-
-
-def _from_file(settings: EncoderSettings, options: dict[str, Any]) -> nn.Module:
-    path = settings.weights
-    assert path is not None
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist", "set encoder.weights to a safetensors file")
-    try:
-        load_file(path)
-        # timm's own loading, so that position embeddings are resized.
-        return timm.create_model(
-            settings.name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
-        )
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} does not hold weights of {settings.name}: {_summary(error)}",
-            "give the safetensors file that timm publishes for this very model",
-        ) from error
 
 
 def _summary(error: Exception) -> str:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from medsgssl.config.encoder_names import portable_encoder_name
 from medsgssl.config.schema import Config
 from medsgssl.errors import CheckpointError
 from medsgssl.runs.weights_header import WeightsHeader, WeightsIdentity
@@ -94,4 +95,14 @@ def load_weights(path: Path, module: nn.Module, must_match: WeightsIdentity) -> 
 
 def weights_identity(config: Config) -> WeightsIdentity:
     """Return that in which weights and configuration must agree."""
-    return {"method": config.method_name, "encoder": config.encoder.name}
+    encoder = portable_encoder_name(config.encoder.name)
+    return {"method": config.method_name, "encoder": encoder}
+
+
+def without_first_weights(config: Config) -> Config:
+    """Return the configuration of the same network with random first weights.
+
+    For networks whose weights are loaded next: nothing is downloaded, and no file is needed.
+    """
+    random = config.encoder.model_copy(update={"pretrained": False, "weights": None})
+    return config.model_copy(update={"encoder": random})

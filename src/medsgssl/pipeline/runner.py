@@ -27,6 +27,7 @@ from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.inference.forward import predict_splits
 from medsgssl.methods.registry import method_of
+from medsgssl.models.hub import find_hub_model
 from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.runs.data_summary import LabelsUsed
@@ -181,9 +182,9 @@ def _check_early(config: Config, until: Until, pretrained: Path | None) -> list[
     Returns:
         What the user should be warned of.
     """
-    method = method_of(config)
+    method, last = method_of(config), get_args(Until).index(until)
     catalog = check_data(config, needs_masks=method.sees_masks)
-    if get_args(Until).index(until) >= 2:
+    if last >= 2:
         _require_labels(catalog)
     if pretrained is None:
         return method.check()
@@ -275,7 +276,7 @@ def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[s
 
 def _header(config: Config, run: RunFolder, data: PreparedData, key: str) -> WeightsHeader:
     identity = weights_identity(config)
-    return {
+    header: WeightsHeader = {
         "method": identity["method"],
         "encoder": identity["encoder"],
         "direct": config.no_pretrain,
@@ -291,6 +292,9 @@ def _header(config: Config, run: RunFolder, data: PreparedData, key: str) -> Wei
         "version": __version__,
         "key": key,
     }
+    if (hub := find_hub_model(config.encoder.name)) is not None:
+        header["backbone"] = hub.to_json()
+    return header
 
 
 def _say_warnings(config: Config, data: PreparedData, console: Console) -> None:

@@ -93,6 +93,8 @@ class DuplicateCounts(TypedDict):
     groups: int
     groups_across_patients: int
     groups_across_splits: int
+    groups_of_other_labels: NotRequired[int]  # identical images whose labels differ
+    other_labels_first: NotRequired[list[str]]
     across_splits_first: list[str]
 
 

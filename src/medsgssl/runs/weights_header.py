@@ -33,6 +33,7 @@ class WeightsHeader(ClassifierIdentity):
     masks: MaskSummary
     data: str  # fingerprint of the data
     config: dict[str, object]
+    backbone: NotRequired[dict[str, object]]  # of a hub model: what its config.json says
     recovered: NotRequired[list[Recovery]]  # settings changed after a stage was not finite
     version: str
     key: str  # fingerprint of all that decided the weights

@@ -24,6 +24,7 @@ from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.task import Task
+from medsgssl.models.weights import without_first_weights
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.runner import is_complete
 from medsgssl.study.status import seconds_of_runs_like
@@ -44,7 +45,7 @@ def seconds_per_image(config: Config, stage: Step) -> float:
     Returns:
         Seconds per image of the fastest of a few steps, from scratch whatever the settings.
     """
-    config = without_weights(config)
+    config = without_first_weights(config)
     method = method_of(config)
     settings = config.pretrain if stage == "pretrain" else config.finetune
     gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
@@ -115,13 +116,6 @@ def _made_up(config: Config, count: int) -> ImageMaskDataset:
         domains=np.zeros(count, np.int64),
         splits=np.repeat("train", count),
         patients=np.arange(count).astype(str),
-    )
-
-
-def without_weights(config: Config) -> Config:
-    """Return the configuration without first weights, so that nothing is downloaded."""
-    return config.model_copy(
-        update={"encoder": config.encoder.model_copy(update={"pretrained": False, "weights": None})}
     )
 
 
@@ -265,7 +259,7 @@ class _Meter:
 
     def _weight_bytes(self, config: Config) -> int:
         if config.method_name not in self._weights:
-            encoder = method_of(without_weights(config)).encoder()
+            encoder = method_of(without_first_weights(config)).encoder()
             self._weights[config.method_name] = sum(
                 value.numel() * value.element_size() for value in encoder.state_dict().values()
             )

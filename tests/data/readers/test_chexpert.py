@@ -14,6 +14,7 @@ from medsgssl.data.catalog import build_catalog
 from medsgssl.data.overlap import image_identity_keys
 from medsgssl.data.readers.registry import find_source
 from medsgssl.errors import DataError
+from tests.data.readers.files import write_images, write_lines
 
 HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Cardiomegaly,Support Devices"
 ROWS = (
@@ -121,3 +122,21 @@ def test_patients_are_known_by_names_of_nih_in_any_folder(tmp_path: Path) -> Non
         assert cv2.imwrite(str(tmp_path / "images" / name), np.full((16, 16), 9, np.uint8))
     table = build_catalog(DataSettings(root=tmp_path, split="train")).table
     assert image_identity_keys(table)["patient"].tolist() == ["nih 00000013", "nih 00000013", ""]
+
+
+def test_a_release_in_a_folder_below_is_pointed_at(tmp_path: Path) -> None:
+    below = tmp_path / "CheXpert-v1.0"
+    below.mkdir()
+    chexpert(below)
+    with pytest.raises(DataError, match=r"CheXpert-v1\.0 below it holds the tables") as caught:
+        find_source(tmp_path)
+    assert str(below) in caught.value.fix
+    assert find_source(below).name == "chexpert"
+    assert find_source(tmp_path, DataSettings(labels="none")).name == "folder"
+
+
+def test_unknown_tables_in_folders_below_are_mentioned(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png")
+    write_lines(tmp_path / "more" / "notes.csv", ["when,what", "1,2"])
+    facts = find_source(tmp_path).rows().facts
+    assert "not read" in facts["remarks"][0]

@@ -162,3 +162,28 @@ def test_a_named_table_in_the_columns_of_nih_is_read_as_nih(tmp_path: Path) -> N
     table = source.rows().table
     assert table[["Mass", "Effusion", "Hernia"]].iloc[0].tolist() == [1, 1, 0]
     assert table["sex"].tolist() == ["M"]
+
+
+def test_patient_columns_are_known_without_a_space_too(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png", "b.png")
+    table = rows_of(tmp_path, "a.png,7,1", "b.png,7,0", header="filename,patientid,Effusion")
+    assert table["patient_id"].tolist() == ["7", "7"]
+
+
+def test_a_column_of_names_is_sent_to_what_makes_labels_of_it(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png")
+    with pytest.raises(DataError, match="no column of labels") as caught:
+        rows_of(tmp_path, "a.png,7,Effusion|Mass", header="image,patient,finding")
+    assert "get_dummies" in caught.value.fix
+
+
+def test_identical_images_of_different_labels_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{n}.png" for n in range(6)))
+    (tmp_path / "5.png").write_bytes((tmp_path / "4.png").read_bytes())
+    lines = [f"{n}.png,{n},{n % 2}" for n in range(6)]
+    write_lines(tmp_path / "labels.csv", ["image,patient,Effusion", *lines])
+    settings = DataSettings(root=tmp_path, labels="labels.csv", split="train")
+    facts = build_catalog(settings, hash_content=True).facts
+    assert facts["duplicates"] is not None
+    assert facts["duplicates"]["other_labels_first"] == ["4.png = 5.png"]
+    assert any("different labels: 4.png = 5.png" in line for line in facts["warnings"])

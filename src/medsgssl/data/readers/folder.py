@@ -10,6 +10,7 @@ import pandas as pd
 from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
 from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
 from medsgssl.data.readers.scan import image_frame, path_id
+from medsgssl.runs.data_summary import LabelsSummary
 
 
 class FolderReader(Reader):
@@ -53,4 +54,10 @@ class FolderReader(Reader):
             }
         )
         patient_summary = summarize_patients(table["patient_id"], patients.rule, patients.example)
-        return SourceRows(table, {"label_revision": "none", "patients": patient_summary})
+        facts: LabelsSummary = {"label_revision": "none", "patients": patient_summary}
+        tables = sum(self.folder.scan.others.get(suffix, 0) for suffix in (".csv", ".tsv", ".xlsx"))
+        if tables and self.folder.settings.labels is None:
+            facts["remarks"] = [
+                f"{tables} tables lie in folders below and are not read: name one with data.labels"
+            ]
+        return SourceRows(table, facts)

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from medsgssl.config.schema import DataSettings
@@ -21,6 +22,7 @@ GROUP = "medsgssl.readers"
 
 #: ``data.labels=none``: images without labels, whatever tables lie there.
 WITHOUT_LABELS = "none"
+_WITHOUT_TABLES = ("folder", "class-folders")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".xlsx", ".xls")
 
 
@@ -57,7 +59,7 @@ def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
     """
     root, settings = root.absolute(), settings or DataSettings()
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder", "give the folder of the data set with --data")
+        raise DataError(f"{root} is not a folder", "name the folder of its images and tables")
     files = scan_folder(root)
     named = named_table(root, settings)
     folder = DataFolder(files, settings, named, _header_of(named))
@@ -70,7 +72,7 @@ def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
     raise DataError(
         f"{root} holds no images and no known label table"
         + (f"; it holds {_other_files(files)}" if files.others else ""),
-        "give the folder of the data set with --data",
+        "name the folder of its images and tables",
     )
 
 
@@ -88,8 +90,11 @@ def named_table(root: Path, settings: DataSettings) -> Path | None:
         return None
     path = root / Path(settings.labels).expanduser()  # an absolute path stays as it is
     if not path.is_file():
+        tables = [other.name for other in root.iterdir() if _is_table(other)]
+        near = get_close_matches(path.name, tables, n=1)
+        hint = f"; did you mean data.labels={near[0]}?" if near else ""
         raise DataError(
-            f"{path} does not exist",
+            f"{path} does not exist{hint}",
             "let data.labels name a table by its path relative to the data folder or by its "
             "absolute path",
         )
@@ -109,12 +114,9 @@ def _refuse_tables(files: Scan) -> None:
     Raises:
         DataError: A table is there.
     """
-    tables = sorted(
-        path.name for path in files.root.iterdir()
-        if path.is_file() and path.name.lower().endswith(_TABLE_SUFFIXES)
-        and not path.name.startswith(".")
-    )  # fmt: skip
+    tables = sorted(path.name for path in files.root.iterdir() if _is_table(path))
     if not tables:
+        _refuse_set_below(files)
         return
     columns = read_header(files.root / tables[0])
     has = f" (its columns: {list_some(columns)})" if columns else ""
@@ -125,6 +127,31 @@ def _refuse_tables(files: Scan) -> None:
         "or "
         f"read the images without labels with data.labels={WITHOUT_LABELS}",
     )
+
+
+def _refuse_set_below(files: Scan) -> None:
+    """Refuse a folder whose one known data set, with its tables, lies in a folder below it.
+
+    Raises:
+        DataError: There is such a folder.
+    """
+    folders = {path.parent for path in files.root.glob("*/*") if _is_table(path)}
+    for folder in sorted(folders):
+        below = DataFolder(scan_folder(folder), DataSettings(), None, ())
+        tabular = (reader for reader in readers() if reader.name not in _WITHOUT_TABLES)
+        known = next((reader for reader in tabular if reader.detect(below) is not None), None)
+        if known is not None:
+            raise DataError(
+                f"{files.root} holds no table itself, and {folder.name} below it holds the tables "
+                f"of {known.name}",
+                f"give {folder} as the data folder; or read the images without labels with "
+                f"data.labels={WITHOUT_LABELS}",
+            )
+
+
+def _is_table(path: Path) -> bool:
+    name = path.name.lower()
+    return name.endswith(_TABLE_SUFFIXES) and not name.startswith(".") and path.is_file()
 
 
 def _other_files(files: Scan) -> str:

@@ -88,7 +88,8 @@ class TableReader(Reader):
             raise DataError(
                 f"{table.path} has no column of labels (0, 1, blank, -1 or uncertain); it has "
                 f"{list_some(table.text.columns)}",
-                "add one column per class, or name them with data.classes",
+                "add one 0/1 column per class, or name them with data.classes; a column of names "
+                "becomes such columns with pandas: table['label'].str.get_dummies('|')",
             )
         files = [self._file(table, row, value) for row, value in enumerate(table.text[image])]
         paths = [file.path if file else "" for file in files]

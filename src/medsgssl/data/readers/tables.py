@@ -53,8 +53,9 @@ class TextTable:
 
     def column(self, kind: str) -> str | None:
         """Return the name that a column of ``KNOWN_COLUMNS`` has here."""
-        present = {_plain(name): name for name in reversed(list(self.text.columns))}
-        return next((present[name] for name in KNOWN_COLUMNS[kind] if name in present), None)
+        present = {_joined(name): name for name in reversed(list(self.text.columns))}
+        known = map(_joined, KNOWN_COLUMNS[kind])
+        return next((present[name] for name in known if name in present), None)
 
     def cells(self, column: str | None) -> pd.Series:
         """Return a column; blank cells where there is none."""
@@ -166,6 +167,11 @@ def _rows(stream: io.TextIOBase, delimiter: str, before: int) -> tuple[list[list
             rows.append(row)
             lines.append(before + reader.line_num)
     return rows, lines
+
+
+def _joined(name: str) -> str:
+    """Return a name as ``_plain`` does and without spaces: ``patientid`` is ``Patient ID``."""
+    return _plain(name).replace(" ", "")
 
 
 def _plain(name: str) -> str:

@@ -35,7 +35,7 @@ P
 try 'cat table.py; python table.py; head -3 films/mine.csv'
 try 'medsgssl catalog films --set data.labels=mine.csv --quiet'
 say '## A run'
-small='--set data.labels=mine.csv --set data.img_size=64 --set encoder.pretrained=false --set pretrain.epochs=2 --set finetune.epochs=4 --set data.batch_size=32'
+small='--set data.labels=mine.csv --set data.img_size=64 --set encoder.pretrained=false --set pretrain.epochs=1 --set finetune.epochs=2 --set data.batch_size=32'
 try "medsgssl run simclr --data films --out runs/mine --quiet $small"
 say 'The same command again does nothing that is done:'
 try "medsgssl run simclr --data films --out runs/mine --quiet $small"
@@ -48,7 +48,7 @@ import pandas as pd
 
 run = pd.read_parquet("runs/mine/predictions.parquet").set_index("image_id")
 mine = pd.read_csv("folder.csv")
-mine.index = mine["file"].str.rpartition("/")[2]
+mine.index = mine["file"].str.removeprefix("films/").str.replace("/", "_")
 same = mine.loc[run.index, "Fluid_score"].astype("float32") == run["score_Fluid"].astype("float32")
 print(f"{same.sum()} of {len(same)} scores are equal")
 P
@@ -77,4 +77,4 @@ print(session.run(["probabilities"], {"images": views})[0].round(3))
 P
 try 'python onnx_run.py'
 say '## The exported encoder, frozen, in another run'
-try "medsgssl run direct --data films --out runs/frozen --quiet ${small/--set pretrain.epochs=2 /} --set encoder.name=local-dir:encoder --set encoder.pretrained=true --set finetune.mode=linear"
+try "medsgssl run direct --data films --out runs/frozen --quiet ${small/--set pretrain.epochs=1 /} --set encoder.name=local-dir:encoder --set encoder.pretrained=true --set finetune.mode=linear"

@@ -40,9 +40,11 @@ def one_image() -> ViewBatch:
 
 def reference_map(encoder: Encoder, inputs: Tensor) -> Tensor:
     """The last map as timm's own interface for features gives it."""
-    return encoder.backbone.forward_intermediates(
-        inputs, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
-    )[-1]
+    options = {"indices": 1, "output_fmt": "NCHW", "intermediates_only": True}
+    try:
+        return encoder.backbone.forward_intermediates(inputs, norm=True, **options)[-1]
+    except AssertionError:  # some families cannot put their last norm here
+        return encoder.backbone.forward_intermediates(inputs, **options)[-1]
 
 
 def test_there_are_forty_families() -> None:
@@ -87,7 +89,7 @@ def test_grad_cam_and_rollout_of_a_family_equal_a_reference(model: str) -> None:
         kind = map_kind(encoder)
     except ConfigError:
         pytest.skip("refused, as the table says")
-    classifier = Classifier(encoder).eval()
+    classifier = Classifier(encoder, classes=14).eval()
     if kind == "grad-cam":
         found = grad_cam(classifier, batch, torch.tensor([3]))
         torch.testing.assert_close(found, cam_by_hand(classifier, batch, 3), rtol=1e-3, atol=1e-6)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -54,7 +57,12 @@ def test_a_preempted_job_saves_and_goes_back_into_the_queue(tmp_path: Path) -> N
     while not (log.is_file() and "waiting" in log.read_text()):
         assert time.monotonic() < end
         time.sleep(0.1)
-    job._job._interrupt()  # type: ignore[attr-defined]  # what Slurm's signal does
+    # What Slurm's warning does to the process of the job.
+    pattern = f"submitit.core._submit {tmp_path}"
+    (number,) = subprocess.run(
+        ["pgrep", "-f", f"^{sys.executable}.*{pattern}"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(number), signal.SIGUSR2)
     assert wait_for([job]) == [0]
     assert [line for line in log.read_text().splitlines() if not line.startswith("---")] == [
         "waiting", "saved", "continued",
@@ -79,6 +87,7 @@ def test_a_study_is_the_same_through_jobs(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert {outcome.status for outcome in outcomes} == {"done"}
 
 
+@pytest.mark.slow
 def test_masks_are_drawn_by_shards_and_merged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

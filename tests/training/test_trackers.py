@@ -34,6 +34,7 @@ def test_mlflow_keeps_one_record_of_both_stages_and_of_a_resumed_run(
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     config = tiny_config("simclr", tracking__loggers=["mlflow"], pretrain__probe_every=1)
     run = tmp_path / "run"
     pretrain(config, view_source, run, FACTS)

@@ -7,6 +7,7 @@ run folder keeps: a resumed run continues its own record.
 from __future__ import annotations
 
 import importlib
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,9 @@ class MlflowTracker(_Tracker):
         if self._opened is None:
             mlflow = _package("mlflow")
             if not mlflow.environment_variables.MLFLOW_TRACKING_URI.get():
-                # MLflow would write into the folder that the command was typed in.
+                # MLflow would write into the folder that the command was typed in. Without a
+                # database it asks to be told that files are meant.
+                os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
                 mlflow.set_tracking_uri((self._folder / "logs" / "mlruns").as_uri())
             client = mlflow.MlflowClient()
             if self.version is None:

@@ -152,6 +152,38 @@ def test_a_users_own_masks_take_the_place_of_the_rules(
     assert json.loads(run.data.read_text())["masks"]["counts"].get("failed", 0) == 0
 
 
+def test_without_epochs_pretraining_prepares_the_data_and_ends(
+    tmp_path: Path, small_run: Build
+) -> None:
+    config = small_run("masked-contrastive", pretrain={"epochs": 0})
+    run = run_method(config, tmp_path / "run", until="pretrain")
+    assert run.key_of("data") is not None
+    assert run.key_of("pretrain") is None
+    assert not run.pretrained.exists()
+    with pytest.raises(ConfigError, match=r"pretrain\.epochs=0"):
+        run_method(config, tmp_path / "run")
+    trained = run_method(small_run("masked-contrastive"), tmp_path / "run", until="pretrain")
+    assert trained.pretrained.is_file()
+
+
+def test_a_run_folder_of_before_a_setting_was_added_goes_on(
+    tmp_path: Path, small_run: Build
+) -> None:
+    config = small_run("simclr")
+    run = run_method(config, tmp_path / "run", until="pretrain")
+    added = ("  render: cpu\n", "  compile: false\n")
+    text = run.config.read_text()
+    for line in added:
+        assert line in text
+        text = text.replace(line, "")
+    run.config.write_text(text)
+    before = run.pretrained.stat().st_mtime_ns
+    run_method(config, tmp_path / "run", until="pretrain")
+    assert run.pretrained.stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match=r"data\.render"):
+        run_method(small_run("simclr", data={"render": "device"}), tmp_path / "run")
+
+
 def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path, small_run: Build) -> None:
     config = small_run("simclr", pretrain={"epochs": 12, "checkpoint_minutes": 0})
     file = tmp_path / "config.yaml"

@@ -21,6 +21,8 @@ from medsgssl.inference.forward import predict_splits
 from medsgssl.losses.multilabel import FocalLoss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
+from medsgssl.models.compiling import compile_backbone
+from medsgssl.models.encoder import Encoder
 from medsgssl.models.weights import load_weights, read_header
 from medsgssl.training.finetuning import check_labels, finetune, finetune_order
 from medsgssl.training.lr_schedule import auto_pretrain_lr
@@ -203,10 +205,81 @@ def test_too_few_labels_are_refused_before_work(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_no_epochs_at_all_are_refused(tiny_config: Build, stage: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{stage}\.epochs"):
-        tiny_config("simclr", **{f"{stage}__epochs": 0})
+def test_no_epochs_of_fine_tuning_are_refused(tiny_config: Build) -> None:
+    with pytest.raises(ConfigError, match=r"finetune\.epochs"):
+        tiny_config("simclr", finetune__epochs=0)
+
+
+def test_the_fused_optimizer_takes_the_steps_of_the_plain_one(tiny_config: Build) -> None:
+    weights = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        task = classifier_of(tiny_config("simclr")).to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(task, LoopSettings(weight_decay=0.1), fused=fused)
+        for group in optimizer.param_groups:
+            assert bool(group["fused"]) == fused
+            group["lr"] = 0.01
+        for step in range(3):
+            torch.manual_seed(step)
+            for parameter in task.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+        weights.append(task.state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_modes_are_set_again_after_every_epoch_and_only_then(
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen_at: list[bool] = []
+
+    def noted(task: Classifier, frozen: bool) -> None:
+        frozen_at.append(frozen)
+        set_modes(task, frozen)
+
+    monkeypatch.setattr("medsgssl.training.trainer.set_modes", noted)
+    config = tiny_config(
+        "simclr", no_pretrain=True, finetune__epochs=3, finetune__freeze_epochs=1
+    )  # five steps each, and validation after each
+    finetune(config, view_source, tmp_path, FACTS)
+    # Once before the optimizer is built, then once an epoch.
+    assert frozen_at == [False, True, False, False]
+
+
+def test_a_compiled_backbone_trains_to_the_same_weights(
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[Encoder] = []
+
+    def traced(encoder: Encoder) -> None:
+        used.append(encoder)
+        compile_backbone(encoder, backend="eager")  # traces, and needs no compiler
+
+    monkeypatch.setattr("medsgssl.training.trainer.compile_backbone", traced)
+    for name in (True, False):
+        pretrain(
+            tiny_config("simclr", pretrain__compile=name), view_source, tmp_path / f"{name}", FACTS
+        )
+    compiled, plain = (
+        load_file(tmp_path / name / "pretrained.safetensors") for name in ("True", "False")
+    )
+    assert len(used) == 1
+    assert compiled.keys() == plain.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value)
+
+
+def test_a_method_that_listens_inside_the_backbone_is_not_compiled(tiny_config: Build) -> None:
+    encoder = method_of(tiny_config("attention-prior")).encoder()
+    with pytest.raises(ConfigError, match=r"compile"):
+        compile_backbone(encoder)
 
 
 def test_weights_of_another_method_are_refused(

@@ -78,7 +78,10 @@ def pretrain(
     logger: Loggers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run a method up to its pretrained encoder; `run` continues from there."""
+    """Run a method up to its pretrained encoder; `run` continues from there.
+
+    With --set pretrain.epochs=0 catalog, decoded images and masks are prepared, and no more.
+    """
     from medsgssl.pipeline.runner import run_method
 
     resolved = resolve(
@@ -91,7 +94,10 @@ def pretrain(
         loggers=logger,
     )
     done = run_method(resolved, out, until="pretrain")
-    typer.echo(f"Encoder: {done.pretrained}")
+    if resolved.pretrain.epochs:
+        typer.echo(f"Encoder: {done.pretrained}")
+    else:
+        typer.echo(f"Prepared: {done.path} (pretrain.epochs=0: nothing was trained)")
 
 
 def finetune(

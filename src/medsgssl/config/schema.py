@@ -76,6 +76,11 @@ class DataSettings(Settings):
     )
     cache_masks: bool = Field(True, description="hold the masks in RAM (else memory-mapped)")
     pin_memory: bool = Field(True, description="page-locked host memory, where a GPU is used")
+    render: Literal["cpu", "device"] = Field(
+        "cpu",
+        description="where views are rendered: by the loader processes, or on the GPU, which needs "
+        "a third of the loader's work; pictures agree to a gray level",
+    )
     split: SplitKind = Field(
         "auto",
         description="own: the one that comes with the data set; lists: the list files; official: "
@@ -223,6 +228,10 @@ class LoopSettings(Settings):
         1, description="batches per optimizer step"
     )
     precision: Precision = Field("auto", description="auto: bf16 or fp16 on GPUs, fp32 on CPUs")
+    compile: bool = Field(
+        False,
+        description="let torch.compile translate the backbone: minutes first, then faster steps",
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(
         "auto", description="device type; auto: a GPU where there is one"
     )
@@ -249,6 +258,11 @@ class LoopSettings(Settings):
 class PretrainSettings(LoopSettings):
     """Self-supervised pretraining."""
 
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        50,
+        description="passes over the training images; with 0 `medsgssl pretrain` prepares catalog, "
+        "decoded images and masks, and ends",
+    )
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="peak learning rate (AdamW); auto follows the number of optimizer steps, the "

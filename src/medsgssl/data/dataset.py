@@ -39,6 +39,10 @@ class BatchSource(ABC):
         """Quality of each mask, (N,) in [0, 1]."""
 
     @abstractmethod
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return the image of a row, (S, S)."""
+
+    @abstractmethod
     def pair(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return image and mask of a row, (S, S) each; the mask of 0 and 1."""
 
@@ -112,6 +116,10 @@ class ImageMaskDataset(BatchSource):
         """Quality of each mask, (N,) in [0, 1]."""
         return self.masks.quality
 
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return the image of a row, (S, S)."""
+        return self.cache.images[row]
+
     def pair(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return image and mask of a row, (S, S) each; the mask of 0 and 1."""
         return self.cache.images[row], self.masks.mask(row)
@@ -161,7 +169,17 @@ class ConcatDataset(BatchSource):
         """Quality of each mask, (N,) in [0, 1]."""
         return np.concatenate([part.quality for part in self.parts])
 
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return the image of a row, (S, S)."""
+        part, inside = self._place(row)
+        return part.image(inside)
+
     def pair(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return image and mask of a row, (S, S) each; the mask of 0 and 1."""
+        part, inside = self._place(row)
+        return part.pair(inside)
+
+    def _place(self, row: int) -> tuple[ImageMaskDataset, int]:
+        """Return the data set of a row and its row there."""
         part = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self.parts[part].pair(int(row - self.starts[part]))
+        return self.parts[part], int(row - self.starts[part])

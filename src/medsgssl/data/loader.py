@@ -16,10 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from medsgssl.config.schema import Config
 from medsgssl.data.dataset import BatchSource
 from medsgssl.data.sampler import EpochSampler
-from medsgssl.transforms.batch import ViewBatch
-from medsgssl.transforms.view_spec import ViewPlan, make_view
+from medsgssl.transforms.affine import warp_mask
+from medsgssl.transforms.batch import LoadedBatch, ViewBatch
+from medsgssl.transforms.device_views import DrawnBatch, DrawnTensors
+from medsgssl.transforms.view_spec import DrawnView, ViewPlan, draw_view, render_image
 from medsgssl.utils.interrupts import start_worker
 from medsgssl.utils.rng import stable_hash
 from medsgssl.utils.system import fitting_workers
@@ -28,7 +31,7 @@ from medsgssl.utils.system import fitting_workers
 _TIMEOUT_SECONDS = 600
 
 
-class BatchDataset(Dataset[ViewBatch]):
+class BatchDataset(Dataset[LoadedBatch]):
     """Item ``i`` is the batch of global step ``i``.
 
     Args:
@@ -37,13 +40,47 @@ class BatchDataset(Dataset[ViewBatch]):
         order: Which images each step holds.
         size: Side S of the views in pixels.
         seed: The run's seed.
+        masks: Whether anybody looks at masks; if not, they are neither unpacked nor moved, and
+            every view has the whole-image mask.
+        on_device: Leave the rendering to ``to_device``: batches are ``DrawnBatch`` then.
     """
 
     def __init__(
-        self, source: BatchSource, plan: ViewPlan, order: EpochSampler, size: int, seed: int
+        self,
+        source: BatchSource,
+        plan: ViewPlan,
+        order: EpochSampler,
+        size: int,
+        seed: int,
+        *,
+        masks: bool = True,
+        on_device: bool = False,
     ) -> None:
         self._source, self._plan, self._order = source, plan, order
         self._size, self._seed = size, seed
+        self._masks, self._on_device = masks, on_device
+
+    @classmethod
+    def configured(
+        cls,
+        config: Config,
+        source: BatchSource,
+        plan: ViewPlan,
+        order: EpochSampler,
+        *,
+        masks: bool,
+        device: torch.device,
+    ) -> BatchDataset:
+        """Return the batches of a run; ``device`` is where the network is."""
+        return cls(
+            source,
+            plan,
+            order,
+            config.data.img_size,
+            config.seed,
+            masks=masks,
+            on_device=config.data.render == "device" and device.type != "cpu",
+        )
 
     def __len__(self) -> int:
         return self._order.steps_per_epoch
@@ -51,12 +88,15 @@ class BatchDataset(Dataset[ViewBatch]):
     @property
     def batch_bytes(self) -> int:
         """Size of a full batch in bytes: images and masks of every view."""
-        images = len(self._order.batch(0, 0)) * len(self._plan)
-        return images * 2 * self._size * self._size
+        rows = self._order.batch(0, 0)
+        if self._on_device:
+            return len(rows) * 2 * self._source.image(int(rows[0])).size
+        return len(rows) * len(self._plan) * 2 * self._size * self._size
 
-    def __getitem__(self, step: int) -> ViewBatch:
+    def __getitem__(self, step: int) -> LoadedBatch:
         epoch, within = divmod(step, self._order.steps_per_epoch)
-        return self.render(
+        load = self.draw if self._on_device else self.render
+        return load(
             epoch, self._order.batch(epoch, within), self._order.repeat_counts(epoch, within)
         )
 
@@ -70,24 +110,23 @@ class BatchDataset(Dataset[ViewBatch]):
             rows: (B,).
             repeat_counts: (B,) how often each was seen before in this epoch; never when not given.
         """
-        repeats = np.zeros_like(rows) if repeat_counts is None else repeat_counts
-        source, shape = self._source, (len(rows), len(self._plan))
-        images = np.empty((*shape, 1, self._size, self._size), np.uint8)
-        masks = np.empty((*shape, self._size, self._size), np.uint8)
+        source, size, shape = self._source, self._size, (len(rows), len(self._plan))
+        images = np.empty((*shape, 1, size, size), np.uint8)
+        masks = np.empty((*shape, size, size) if self._masks else (0,), np.uint8)
         affines = np.empty((*shape, 2, 3), np.float32)
         flipped = np.empty(shape, np.bool_)
-        for i, row in enumerate(rows):
-            image, mask = source.pair(int(row))
-            quality = float(source.quality[row])
-            for v, spec in enumerate(self._plan):
-                image_seed = _repeat_seed(int(source.image_seeds[row]), int(repeats[i]))
-                key = (self._seed, epoch, image_seed, v)
-                out = (images[i, v, 0], masks[i, v])
-                view = make_view(image, mask, quality, spec, self._size, key, out)
+        for i, (image, mask, views) in enumerate(self._drawn(epoch, rows, repeat_counts)):
+            for v, view in enumerate(views):
+                render_image(image, view, size, images[i, v, 0])
+                if self._masks:
+                    warp_mask(mask, view.affine, size, masks[i, v])
                 affines[i, v], flipped[i, v] = view.affine, view.flipped
+        moved = torch.from_numpy(masks.view(np.bool_))
         return ViewBatch(
             images=torch.from_numpy(images),
-            masks=torch.from_numpy(masks.view(np.bool_)),
+            masks=moved
+            if self._masks
+            else torch.ones((), dtype=torch.bool).expand(*shape, size, size),
             affines=torch.from_numpy(affines),
             flipped=torch.from_numpy(flipped),
             quality=torch.from_numpy(source.quality[rows]),
@@ -95,6 +134,56 @@ class BatchDataset(Dataset[ViewBatch]):
             labels=torch.from_numpy(source.labels[rows]),
             domains=torch.from_numpy(source.domains[rows]),
         )
+
+    def draw(
+        self, epoch: int, rows: NDArray[np.int64], repeat_counts: NDArray[np.int64] | None = None
+    ) -> DrawnBatch:
+        """Return what ``render`` would make views of; ``to_device`` then makes the same views.
+
+        Arguments as for ``render``.
+        """
+        source, drawn = self._source, list(self._drawn(epoch, rows, repeat_counts))
+        masks = (
+            np.stack([mask for _, mask, _ in drawn])
+            if self._masks
+            else np.empty((len(rows), 0, 0), np.uint8)
+        )
+        numbers = DrawnTensors.of([views for _, _, views in drawn])
+        return DrawnBatch(
+            images=torch.from_numpy(np.stack([image for image, _, _ in drawn])),
+            masks=torch.from_numpy(masks),
+            **vars(numbers),
+            quality=torch.from_numpy(source.quality[rows]),
+            rows=torch.from_numpy(rows),
+            labels=torch.from_numpy(source.labels[rows]),
+            domains=torch.from_numpy(source.domains[rows]),
+            view_size=torch.empty((0, self._size), dtype=torch.uint8),
+        )
+
+    def _drawn(
+        self, epoch: int, rows: NDArray[np.int64], repeat_counts: NDArray[np.int64] | None
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], list[DrawnView]]]:
+        """Yield cached image, mask and drawn views of each row."""
+        source = self._source
+        repeats = np.zeros_like(rows) if repeat_counts is None else repeat_counts
+        for row, repeat in zip(rows.tolist(), repeats.tolist(), strict=True):
+            if self._masks:
+                image, mask = source.pair(row)
+            else:
+                image = source.image(row)
+                # Rules that look at no mask still ask it for the side of the image.
+                mask = np.broadcast_to(np.uint8(1), image.shape)
+            image_seed = _repeat_seed(int(source.image_seeds[row]), repeat)
+            quality = float(source.quality[row])
+            keys = [(self._seed, epoch, image_seed, v) for v in range(len(self._plan))]
+            yield (
+                image,
+                mask,
+                [
+                    draw_view(mask, quality, spec, self._size, key)
+                    for spec, key in zip(self._plan, keys, strict=True)
+                ],
+            )
 
 
 def _repeat_seed(image_seed: int, repeat: int) -> int:
@@ -108,7 +197,7 @@ def _start_loader_worker(_number: int) -> None:
 
 def load_batches(
     steps: BatchDataset, start: int, stop: int, *, workers: int, pin_memory: bool
-) -> Iterator[ViewBatch]:
+) -> Iterator[LoadedBatch]:
     """Yield the batches of global steps ``start`` to ``stop - 1`` in order.
 
     Args:
@@ -124,7 +213,7 @@ def load_batches(
     # does not survive a fork, and touching it there waits for ever.
     cv2.setNumThreads(1)
     workers = fitting_workers(workers, steps.batch_bytes)
-    loader: DataLoader[ViewBatch] = DataLoader(
+    loader: DataLoader[LoadedBatch] = DataLoader(
         steps,
         batch_size=None,
         sampler=range(start, stop),

@@ -70,13 +70,17 @@ def run_inference(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    views = method_of(config).test_views()
-    steps = BatchDataset(source, views, order, config.data.img_size, config.seed)
+    method = method_of(config)
+    views = method.test_views()
+    steps = BatchDataset.configured(
+        config, source, views, order, masks=method.sees_masks, device=fabric.device
+    )
     launched = launched_processes()
     here = fabric.world_size if launched is None else launched.local_size
     workers = loader_workers(config.data.num_workers, here)
     mine: list[tuple[NDArray[np.int64], Floats]] = []
-    for batch in load_batches(steps, 0, len(steps), workers=workers, pin_memory=False):
+    pin = config.data.pin_memory and fabric.device.type == "cuda"
+    for batch in load_batches(steps, 0, len(steps), workers=workers, pin_memory=pin):
         with fabric.autocast():
             values = read(batch.to_device(fabric.device))
         mine.append((batch.rows.numpy(), values.float().cpu().numpy()))

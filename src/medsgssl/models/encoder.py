@@ -122,6 +122,8 @@ class Encoder(nn.Module):
 
     #: Whether ``forward`` uses the masks: then fine-tuning and test need them too.
     needs_masks = False
+    #: Whether ``forward`` listens to a stage inside the backbone.
+    hooks_backbone = False
 
     mean: Tensor
     std: Tensor

@@ -71,6 +71,8 @@ class GatedEncoder(Encoder):
         ConfigError: The backbone has no stage that can be gated.
     """
 
+    hooks_backbone = True
+
     def __init__(
         self, backbone: nn.Module, size: int | None = None, stride: int = 16, hidden: int = 64
     ) -> None:

@@ -31,7 +31,7 @@ from medsgssl.models.hub import find_hub_model
 from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.runs.data_summary import LabelsUsed
-from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, StageName, flatten
+from medsgssl.runs.folder import RunFolder, StageName, deciding_settings
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.runs.recovery import read_recovered
 from medsgssl.runs.weights_header import WeightsHeader
@@ -79,6 +79,7 @@ def run_method(
         MedsgsslError: Anything the user can fix.
     """
     run = RunFolder(out)
+    until = _until(config, until, pretrained)
     with clear_resource_errors(), join_processes() as team:
         console = console if team.rank == 0 and console else new_console(mute=team.rank > 0)
         config = resolve_processes(config)
@@ -107,6 +108,20 @@ def _claimed(
             return found
 
         yield team.first(claim) or []
+
+
+def _until(config: Config, until: Until, pretrained: Path | None) -> Until:
+    """Return the last stage that can be run: without epochs, pretraining ends with the data."""
+    trains = config.pretrain.epochs > 0 or config.no_pretrain or pretrained is not None
+    if trains or until == "data":
+        return until
+    if until == "pretrain":
+        return "data"
+    raise ConfigError(
+        "pretrain.epochs=0 leaves nothing to fine-tune",
+        "give --no-pretrain for the baseline without pretraining, or at least one epoch; "
+        "`medsgssl pretrain` with 0 epochs prepares the data alone",
+    )
 
 
 def _run(
@@ -251,12 +266,15 @@ def _require_labels(catalog: Catalog) -> None:
 
 
 def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[str, str]:
-    flat = {key: value for key, value in flatten(dump(config)).items() if key not in WITHOUT_EFFECT}
+    flat = deciding_settings(dump(config))
 
     def part(*prefixes: str) -> dict[str, Any]:
         return {key: value for key, value in flat.items() if key.startswith(prefixes)}
 
-    common = part("method_name", "seed", "encoder.", "method.", "data.img_size", "data.batch_size")
+    common = part(
+        "method_name", "seed", "encoder.", "method.", "data.img_size", "data.batch_size",
+        "data.render",
+    )  # fmt: skip
     keys = {"data": data.key}
     start = read_header(pretrained)["key"] if pretrained else None
     keys["pretrain"] = fingerprint(

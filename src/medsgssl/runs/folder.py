@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,8 +34,24 @@ WITHOUT_EFFECT = (
     *(f"slurm.{name}" for name in SlurmSettings.model_fields),
     *(f"tracking.{name}" for name in TrackingSettings.model_fields),
 )
+#: Settings that came later, with the value that does what runs without them did.
+_ADDED_SETTINGS = {"data.render": "cpu", "pretrain.compile": False, "finetune.compile": False}
 #: Settings that only the evaluation looks at; it is cheap, and repeated when they change.
 EVALUATION_ONLY = "evaluate."
+
+
+def deciding_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide a result, by dotted key.
+
+    Args:
+        tree: A configuration as nested plain values, also one of an earlier version.
+    """
+    return {
+        key: value
+        for key, value in flatten(tree).items()
+        if key not in WITHOUT_EFFECT
+        and not (key in _ADDED_SETTINGS and value == _ADDED_SETTINGS[key])
+    }
 
 
 @dataclass(frozen=True)
@@ -174,13 +191,11 @@ class RunFolder:
             return with_new_names(read_yaml(self.config))
 
     def _require_same(self, config: Config) -> None:
-        old, new = (by_name(flatten(tree)) for tree in (self.read_config(), dump(config)))
+        old, new = (by_name(deciding_settings(tree)) for tree in (self.read_config(), dump(config)))
         changed = {
             key: [old.get(key), new.get(key)]
             for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key)
-            and key not in WITHOUT_EFFECT
-            and not key.startswith(EVALUATION_ONLY)
+            if old.get(key) != new.get(key) and not key.startswith(EVALUATION_ONLY)
         }
         if not changed:
             return

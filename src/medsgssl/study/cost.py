@@ -65,10 +65,18 @@ def seconds_per_image(config: Config, stage: Step) -> float:
         task.to(memory_format=torch.channels_last)
     task.to(device).train(stage != "predict")
     rows = np.arange(size)
-    steps = BatchDataset(source, views, EpochSampler(rows, size, 0), config.data.img_size, 0)
+    steps = BatchDataset(
+        source,
+        views,
+        EpochSampler(rows, size, 0),
+        config.data.img_size,
+        0,
+        masks=method.sees_masks,
+        on_device=config.data.render == "device" and gpu,
+    )
 
     def step(number: int) -> None:
-        batch = steps.render(number, rows).to_device(device)
+        batch = steps[number].to_device(device)
         if stage == "predict":
             assert isinstance(task, Classifier)
             with torch.inference_mode():

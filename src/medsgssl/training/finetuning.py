@@ -102,8 +102,11 @@ def _finetune(
         fit_knn(fabric, config, source, task, rows, path, header)
         return
     order = finetune_order(config, source, rows, fabric.global_rank, fabric.world_size)
-    views = method_of(config).finetune_views()
-    steps = BatchDataset(source, views, order, config.data.img_size, config.seed)
+    method = method_of(config)
+    views = method.finetune_views()
+    steps = BatchDataset.configured(
+        config, source, views, order, masks=method.sees_masks, device=fabric.device
+    )
     rule = selection_rule(config, source)
     if fabric.is_global_zero:
         new_console().print(rule.reason, highlight=False, soft_wrap=True)

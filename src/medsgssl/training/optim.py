@@ -14,13 +14,19 @@ from medsgssl.config.schema import LoopSettings
 from medsgssl.models.task import Task
 
 
-def build_optimizer(task: Task, settings: LoopSettings) -> AdamW:
+def build_optimizer(task: Task, settings: LoopSettings, *, fused: bool = True) -> AdamW:
     """Return one optimizer whose groups hold every parameter of the task exactly once.
 
     Each group carries ``factor``, its learning rate relative to the schedule's. Vectors and
     scalars (norms, biases, gates) and whatever the task names in ``no_decay`` (tokens) have no
     weight decay. Parameters that rest at first are members from the start: without a gradient
     AdamW leaves them alone, and unfreezing needs no second optimizer.
+
+    Args:
+        task: What is trained.
+        settings: Weight decay and the backbone's factor.
+        fused: Update all parameters in one kernel, on CPUs as on GPUs. Not with fp16: the fused
+            optimizer then unscales the gradients by itself, after they should be clipped.
     """
     backbone = {id(parameter) for parameter in task.encoder.backbone.parameters()}
     skip = _no_decay_names(task)
@@ -40,6 +46,7 @@ def build_optimizer(task: Task, settings: LoopSettings) -> AdamW:
             for (old, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
         ],
         lr=0.0,  # the schedule sets it before each step
+        fused=fused or None,
     )
 
 

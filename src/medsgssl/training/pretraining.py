@@ -116,7 +116,9 @@ def _pretrain(
         world=fabric.world_size,
         domains=drawn.domains[rows] if more else None,
     )
-    steps = BatchDataset(drawn, method.pretrain_views(), order, config.data.img_size, config.seed)
+    steps = BatchDataset.configured(
+        config, drawn, method.pretrain_views(), order, masks=method.sees_masks, device=fabric.device
+    )
     updates = count_updates(config.pretrain, len(steps))
     lr = pretrain_lr(config, updates, fabric.world_size)
     if config.pretrain.lr == "auto" and fabric.is_global_zero:

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from medsgssl.data.loader import BatchDataset, load_batches
+from medsgssl.models.compiling import compile_backbone
 from medsgssl.models.task import Task, TaskOutput
 from medsgssl.runs.recovery import diverged_error, read_diverged
 from medsgssl.training.checkpoint import load_checkpoint, save_checkpoint
@@ -22,7 +23,7 @@ from medsgssl.training.lr_schedule import lr_factor
 from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.training.stage import StageSpec
 from medsgssl.training.sync_batch_norm import synchronize_batch_norm
-from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.batch import LoadedBatch
 from medsgssl.utils.interrupts import StopRequested, deferred, requested
 from medsgssl.utils.rng import seed_step
 from medsgssl.utils.system import loader_workers
@@ -86,13 +87,18 @@ class Trainer(Generic[TaskT]):
         self.step = 0
         self.saved_step: int | None = None  # of the last good state on disk
         self.stopped = False
+        self._modes_set = False
         task.on_train_start(max(settings.epochs * self.updates_per_epoch, 1))
         if not task.encoder.is_vit:
             task.to(memory_format=torch.channels_last)
+        if settings.compile:
+            compile_backbone(task.encoder)
         set_modes(task, frozen=False)
         if fabric.world_size > 1:
             synchronize_batch_norm(task, cpu=on_cpu(fabric))
-        self.model, self.optimizer = fabric.setup(task, build_optimizer(task, settings))
+        self._fp16 = fabric.strategy.precision.precision == "16-mixed"
+        optimizer = build_optimizer(task, settings, fused=not self._fp16)
+        self.model, self.optimizer = fabric.setup(task, optimizer)
         self._resume()
 
     def run(self) -> EpochLog:
@@ -160,7 +166,7 @@ class Trainer(Generic[TaskT]):
             raise StopRequested(number)
         return within == 0 or due
 
-    def _batches(self) -> Iterator[ViewBatch]:
+    def _batches(self) -> Iterator[LoadedBatch]:
         stage = self.stage
         stop = self.step if self.stopped else self.total
         return load_batches(
@@ -194,10 +200,13 @@ class Trainer(Generic[TaskT]):
             buffer.copy_(before[name])
         return sums
 
-    def _train_step(self, batch: ViewBatch, waited: float) -> None:
+    def _train_step(self, batch: LoadedBatch, waited: float) -> None:
         stage, settings = self.stage, self.stage.settings
         epoch, within = divmod(self.step, self.per_epoch)
-        set_modes(self.task, frozen=epoch < settings.frozen_epochs)
+        if not self._modes_set:
+            # They change between epochs only: what freezes, and what a probe put into eval mode.
+            set_modes(self.task, frozen=epoch < settings.frozen_epochs)
+            self._modes_set = True
         seed_step(stage.seed, stage.name, self.step, self.fabric.global_rank)
         first = within - within % settings.accumulate_grad_batches
         parts = min(settings.accumulate_grad_batches, self.per_epoch - first)
@@ -231,7 +240,7 @@ class Trainer(Generic[TaskT]):
             error_if_nonfinite=False,
         )
         # fp16 expects overflows: its scaler leaves such a step out and scales the next one less.
-        if norm is not None and self.fabric.strategy.precision.precision != "16-mixed":
+        if norm is not None and not self._fp16:
             self._finite_gradients &= norm.isfinite() | ~loss.isfinite()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -260,6 +269,7 @@ class Trainer(Generic[TaskT]):
         self._require_finite(weights=True)
         row = self.log.end_epoch(epoch, self.lr, self.levels | self.start)
         self.stopped = self.callback(self.task, row)
+        self._modes_set = False
         self.log.restart_clock()
         if self.fabric.is_global_zero:
             self.log.write()

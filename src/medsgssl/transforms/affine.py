@@ -81,9 +81,8 @@ def warp_image(image: UInt8, affine: Affine, size: int, out: UInt8 | None = None
     Returns:
         uint8, (size, size).
     """
-    shrink_x, shrink_y = (math.hypot(affine[0, axis], affine[1, axis]) for axis in (0, 1))
-    if max(shrink_x, shrink_y) > _SHRINK_WITHOUT_FILTER:
-        sigma = [0.5 * math.sqrt(max(s * s - 1, 1e-4)) for s in (shrink_x, shrink_y)]
+    sigma = _shrink_sigmas(affine)
+    if sigma is not None:
         blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1])
         image = np.asarray(blurred, dtype=np.uint8)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -92,6 +91,43 @@ def warp_image(image: UInt8, affine: Affine, size: int, out: UInt8 | None = None
         image, affine, (size, size), dst=out, flags=flags, hint=cv2.ALGO_HINT_APPROX
     )
     return np.asarray(view, dtype=np.uint8)
+
+
+def _shrink_sigmas(affine: Affine) -> tuple[float, float] | None:
+    """Return the standard deviations along columns and rows; None where nothing is shrunk."""
+    shrinks = (math.hypot(affine[0, axis], affine[1, axis]) for axis in (0, 1))
+    shrink_x, shrink_y = shrinks
+    if max(shrink_x, shrink_y) <= _SHRINK_WITHOUT_FILTER:
+        return None
+    x, y = (0.5 * math.sqrt(max(s * s - 1, 1e-4)) for s in (shrink_x, shrink_y))
+    return x, y
+
+
+def shrink_kernels(affine: Affine) -> list[NDArray[np.float64]]:
+    """Return the weights of the filter of ``warp_image``, along columns and along rows.
+
+    Args:
+        affine: View pixels to image pixels, (2, 3).
+
+    Returns:
+        Two kernels of odd lengths; none where ``warp_image`` does not filter.
+    """
+    # OpenCV's length for 8-bit images.
+    return [
+        _eight_bits(np.asarray(cv2.getGaussianKernel(round(6 * sigma + 1) | 1, sigma)).ravel())
+        for sigma in _shrink_sigmas(affine) or ()
+    ]
+
+
+def _eight_bits(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round weights to 1/256 as OpenCV does for 8-bit images; each error goes to the next one."""
+    half = len(kernel) // 2
+    rounded, error = np.zeros(half), 0.0
+    for number, weight in enumerate(kernel[:half] * 256):
+        rounded[number] = round(weight + error)
+        error += weight - rounded[number]
+    middle = 256 - 2 * rounded.sum()
+    return np.concatenate([rounded, [middle], rounded[::-1]]) / 256
 
 
 def warp_mask(mask: UInt8, affine: Affine, size: int, out: UInt8 | None = None) -> UInt8:

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class LoadedBatch(Protocol):
+    """A batch as a loader gives it: rendered, or to be rendered on the device."""
+
+    rows: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of images B."""
+
+    def to_device(self, device: torch.device) -> ViewBatch:
+        """Return the views on ``device``, images as floats in [0, 1]."""
+        ...
 
 
 @dataclass

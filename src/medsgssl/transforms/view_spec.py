@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medsgssl.config.schema import AugmentSettings
 from medsgssl.transforms.affine import Affine, UInt8, warp_image, warp_mask
 from medsgssl.transforms.crops import CropRule
-from medsgssl.transforms.photometric import apply_photometric
+from medsgssl.transforms.photometric import Tone, apply_tone
 from medsgssl.utils.rng import generator
 
 
@@ -39,6 +39,32 @@ class View:
     flipped: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnView:
+    """All that is random about one view; rendering it needs no more numbers.
+
+    Attributes:
+        affine: View pixels to cached image pixels, (2, 3).
+        flipped: Whether left and right are exchanged.
+        tone: Photometric noise; None for none.
+    """
+
+    affine: Affine
+    flipped: bool
+    tone: Tone | None
+
+
+def draw_view(
+    mask: UInt8, quality: float, spec: ViewSpec, size: int, key: tuple[int, int, int, int]
+) -> DrawnView:
+    """Draw the random numbers of one view as a pure function of the arguments of ``make_view``."""
+    seed, *counters = key
+    rng = generator(seed, "views", *counters)
+    crop = spec.crop.draw(mask, quality, rng)
+    tone = None if spec.augment is None else Tone.draw(spec.augment, size, rng)
+    return DrawnView(crop.affine(size), crop.flip, tone)
+
+
 def make_view(
     image: UInt8,
     mask: UInt8,
@@ -59,12 +85,21 @@ def make_view(
         key: (seed, epoch, image key, view number): the only source of randomness.
         out: Where to write image and mask; allocated when not given, which costs time.
     """
-    seed, *counters = key
-    rng = generator(seed, "views", *counters)
-    crop = spec.crop.draw(mask, quality, rng)
-    affine = crop.affine(size)
+    drawn = draw_view(mask, quality, spec, size, key)
     image_out, mask_out = out or (None, None)
-    warped = warp_image(image, affine, size, image_out)
-    if spec.augment is not None:
-        warped = apply_photometric(warped, spec.augment, rng)
-    return View(warped, warp_mask(mask, affine, size, mask_out), affine, crop.flip)
+    warped = render_image(image, drawn, size, image_out)
+    moved = warp_mask(mask, drawn.affine, size, mask_out)
+    return View(warped, moved, drawn.affine, drawn.flipped)
+
+
+def render_image(image: UInt8, drawn: DrawnView, size: int, out: UInt8 | None = None) -> UInt8:
+    """Return the picture of a drawn view, uint8, (size, size).
+
+    Args:
+        image: Cached image, uint8, (H, H).
+        drawn: The view.
+        size: Side S in pixels.
+        out: Where to write it; new memory, which is dear, when not given.
+    """
+    warped = warp_image(image, drawn.affine, size, out)
+    return warped if drawn.tone is None else apply_tone(warped, drawn.tone)

@@ -1,0 +1,105 @@
+"""Views rendered on the device are those of the CPU path: same numbers, same picture, same mask."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from medsgssl.config.schema import AugmentSettings
+from medsgssl.data.dataset import ImageMaskDataset
+from medsgssl.data.image_cache import DecodedCache
+from medsgssl.data.loader import BatchDataset, load_batches
+from medsgssl.data.mask_cache import MaskArray
+from medsgssl.data.sampler import EpochSampler
+from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.crops import RandomCrop, WholeImage
+from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
+
+CPU = torch.device("cpu")
+COUNT = 6
+TONE = AugmentSettings(blur=1.0)
+CROP = RandomCrop(AugmentSettings(scale=(0.1, 1.0), rotation=30))
+GEOMETRY = (ViewSpec(CROP), ViewSpec(WholeImage()))
+
+
+def source_of(side: int, tmp_path) -> ImageMaskDataset:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(side)
+    masks = rng.random((COUNT, side, side)) < 0.5
+    return ImageMaskDataset(
+        cache=DecodedCache(
+            rng.integers(0, 256, (COUNT, side, side), dtype=np.uint8),
+            np.ones(COUNT, bool),
+            {},
+            tmp_path,
+        ),
+        masks=MaskArray(
+            np.packbits(masks.reshape(COUNT, -1), axis=1),
+            rng.random(COUNT, np.float32),
+            np.ones(COUNT, bool),
+            side,
+        ),
+        image_seeds=np.arange(COUNT, dtype=np.uint64),
+        labels=rng.random((COUNT, 3)).astype(np.float32),
+        domains=np.zeros(COUNT, np.int64),
+        splits=np.repeat("train", COUNT),
+        patients=np.repeat("", COUNT),
+    )
+
+
+def both(
+    source: ImageMaskDataset, plan: ViewPlan, size: int, *, masks: bool = True
+) -> tuple[ViewBatch, ViewBatch]:
+    order = EpochSampler(np.arange(COUNT), COUNT, 0)
+    on_cpu, on_device = (
+        BatchDataset(source, plan, order, size, 3, masks=masks, on_device=there)
+        for there in (False, True)
+    )
+    return on_cpu[1].to_device(CPU), on_device[1].to_device(CPU)
+
+
+@pytest.mark.parametrize(("side", "size"), [(64, 64), (96, 64), (128, 64), (40, 64), (200, 48)])
+def test_before_tone_noise_no_pixel_differs_by_more_than_one_level(tmp_path, side, size) -> None:  # type: ignore[no-untyped-def]
+    cpu, device = both(source_of(side, tmp_path), GEOMETRY, size)
+    difference = 255 * (cpu.images - device.images).abs()
+    assert difference.max() < 1.01
+    assert difference.mean() < 0.3
+    assert (cpu.masks == device.masks).float().mean() >= 0.999
+    for field in fields(ViewBatch):
+        if field.name not in ("images", "masks"):
+            assert torch.equal(getattr(cpu, field.name), getattr(device, field.name)), field.name
+
+
+def test_tone_noise_is_the_same_noise(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    cpu, device = both(source_of(64, tmp_path), (ViewSpec(CROP, TONE),) * 2, 64)
+    difference = 255 * (cpu.images - device.images).abs()
+    # A level more may be a few levels after a change of contrast, in a few pixels.
+    assert difference.max() < 4
+    assert difference.mean() < 0.05
+
+
+def test_without_masks_every_view_has_the_whole_image_and_the_same_picture(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    source = source_of(64, tmp_path)
+    with_masks, _ = both(source, GEOMETRY, 64)
+    cpu, device = both(source, GEOMETRY, 64, masks=False)
+    assert torch.equal(cpu.images, with_masks.images)
+    assert cpu.masks.shape == device.masks.shape == with_masks.masks.shape
+    assert cpu.masks.all()
+    assert device.masks.all()
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_loader_processes_hand_over_drawn_batches(tmp_path, masks: bool) -> None:  # type: ignore[no-untyped-def]
+    order = EpochSampler(np.arange(COUNT), 3, 0)
+    steps = BatchDataset(
+        source_of(64, tmp_path), GEOMETRY, order, 32, 3, masks=masks, on_device=True
+    )
+    assert steps.batch_bytes == 3 * 2 * 64 * 64
+    loaded = list(load_batches(steps, 0, 2, workers=1, pin_memory=False))
+    for number, batch in enumerate(loaded):
+        assert batch.size == 3
+        alone = steps[number].to_device(CPU)
+        assert torch.equal(batch.to_device(CPU).images, alone.images)
+        assert torch.equal(batch.to_device(CPU).masks, alone.masks)

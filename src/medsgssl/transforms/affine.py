@@ -114,7 +114,9 @@ def shrink_kernels(affine: Affine) -> list[NDArray[np.float64]]:
     """
     # OpenCV's length for 8-bit images.
     return [
-        _eight_bits(np.asarray(cv2.getGaussianKernel(round(6 * sigma + 1) | 1, sigma)).ravel())
+        _eight_bits(
+            np.asarray(cv2.getGaussianKernel(round(6 * sigma + 1) | 1, sigma), np.float64).ravel()
+        )
         for sigma in _shrink_sigmas(affine) or ()
     ]
 

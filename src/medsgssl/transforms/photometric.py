@@ -91,7 +91,7 @@ class Tone:
 
 def blur_kernel(sigma: float) -> NDArray[np.float64]:
     """Return the weights of a Gaussian blur along one axis, (2 round(3 sigma) + 1,)."""
-    return np.asarray(cv2.getGaussianKernel(2 * round(3 * sigma) + 1, sigma)).ravel()
+    return np.asarray(cv2.getGaussianKernel(2 * round(3 * sigma) + 1, sigma), np.float64).ravel()
 
 
 def apply_tone(image: UInt8, tone: Tone) -> UInt8:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +39,7 @@ _ADDED_SETTINGS = {"data.render": "cpu", "pretrain.compile": False, "finetune.co
 EVALUATION_ONLY = "evaluate."
 
 
-def deciding_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+def deciding_settings(tree: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that decide a result, by dotted key.
 
     Args:

@@ -118,7 +118,7 @@ class ImageMaskDataset(BatchSource):
 
     def image(self, row: int) -> NDArray[np.uint8]:
         """Return the image of a row, (S, S)."""
-        return self.cache.images[row]
+        return np.asarray(self.cache.images[row], np.uint8)
 
     def pair(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return image and mask of a row, (S, S) each; the mask of 0 and 1."""

@@ -12,7 +12,7 @@ LOWEST := import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["pr
     x = p["optional-dependencies"]; print(*(re.sub(r">=", "==", each) for each in \
     [*p["dependencies"], *x["onnx"], *x["dicom"]]), sep="\n")
 
-.PHONY: demo test slow simulations faults lint types check docs pictures package lowest install clean
+.PHONY: demo test slow simulations faults mutants lint types check docs pictures package lowest install clean
 
 demo: $(STAMP)
 	$(BIN)/medsgssl demo --out demo
@@ -31,6 +31,13 @@ simulations: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.lab
 	MEDSGSSL_FUZZ=2000 $(BIN)/python -m pytest -q tests/images/test_dicom.py tests/faults/test_fuzz.py
+
+# Do the tests notice when the code computes something else? ROOM: losses, methods, ops, transforms,
+# evaluation. Results are kept one by one; a run that was stopped goes on.
+ROOM ?= losses
+mutants: $(STAMP)
+	nice $(BIN)/python -m tests.mutation $(ROOM)
+	$(BIN)/python -m tests.mutation --page > docs/results/mutants.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

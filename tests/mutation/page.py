@@ -1,0 +1,81 @@
+"""The page of all rooms: scores, survivors, and mutants that change nothing, with the reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.mutation.rooms import ROOMS
+
+_ALIVE = ("survived", "uncovered")
+
+
+def read_results(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the last verdict on each mutant by its key."""
+    if not file.exists():
+        return {}
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return {entry["key"]: entry for entry in map(json.loads, lines)}
+
+
+def read_equivalents(folder: Path) -> dict[str, str]:
+    """Return the reason of each mutant that changes nothing that can be observed, by its key."""
+    file = folder / "equivalent.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def page(folder: Path) -> str:
+    """Return the page as Markdown."""
+    equivalents = read_equivalents(folder)
+    rows, alive, same = [], [], []
+    for room, made_of in ROOMS.items():
+        results = read_results(folder / f"{room}.jsonl")
+        if not results:
+            continue
+        left = [one for one in results.values() if one["status"] in _ALIVE]
+        equal = [one for one in left if one["key"] in equivalents]
+        counted = len(results) - len(equal)
+        killed = counted - (len(left) - len(equal))
+        drawn = "all" if made_of.sample is None else "drawn"
+        rows.append(
+            f"| {room} | {len(results)} ({drawn}) | {len(equal)} | {killed} | "
+            f"{100 * killed / counted:.1f} % |"
+        )
+        alive += [one for one in left if one["key"] not in equivalents]
+        same += equal
+    parts = [
+        _HEAD,
+        "| room | mutants | equivalent | killed | of the others |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "## Survivors",
+        "",
+        *([_line(one) for one in alive] or ["None."]),
+        "",
+        "## Equivalent mutants",
+        "",
+        "They change nothing that a test could observe.",
+        "",
+        *[f"{_line(one)}: {equivalents[one['key']]}" for one in same],
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _line(one: dict[str, Any]) -> str:
+    file = one["file"].removeprefix("src/medsgssl/")
+    return f"- `{file}` `{one['function'] or 'at import'}`: `{one['before']}` -> `{one['after']}`"
+
+
+_HEAD = """# Mutation testing
+
+Written by `python -m tests.mutation --page > docs/results/mutants.md` from the results in
+`docs/results/mutants`. `make mutants ROOM=losses` changes one operator, comparison, number, flag,
+argument or function of the code at a time and runs the tests that reach the line; a mutant that no
+test notices survives. Texts, annotations, decorators, `raise` and `assert` statements are left
+alone. All mutants of the losses and of the attention code (`models/anatomy_vit.py` and
+`methods/anatomy_masked_attention.py`) were tried, and of each other room a sample that was drawn
+with a fixed seed. One thread; tests of at most 60 seconds in all per mutant.
+"""

@@ -1,0 +1,81 @@
+"""What is mutated in each room, and the tests that should notice."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutation.operators import Mutant, mutants_of
+
+ROOT = Path(__file__).parents[2]
+_SOURCE = "src/medsgssl"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Files, their tests, and how many mutants are drawn of them.
+
+    Attributes:
+        files: Patterns below the package.
+        tests: Files and folders of tests.
+        sample: How many mutants are drawn, with seed 0; None for all.
+        without: Names of files that are left out.
+    """
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    sample: int | None = None
+    without: tuple[str, ...] = ("__init__.py",)
+
+    def mutants(self) -> list[Mutant]:
+        """Return the mutants of the room, in the order of their files."""
+        paths = sorted(
+            path
+            for pattern in self.files
+            for path in (ROOT / _SOURCE).glob(pattern)
+            if path.name not in self.without
+        )
+        every = [m for path in paths for m in mutants_of(ROOT, str(path.relative_to(ROOT)))]
+        if self.sample is None or self.sample >= len(every):
+            return every
+        places = random.Random(0).sample(range(len(every)), self.sample)
+        return [every[place] for place in sorted(places)]
+
+
+ROOMS = {
+    "losses": Room(
+        ("losses/*.py", "models/anatomy_vit.py", "methods/anatomy_masked_attention.py"),
+        (
+            "tests/losses",
+            "tests/models/test_anatomy_vit.py",
+            "tests/ops/test_regions.py",
+            "tests/ops/test_regions_distributed.py",
+            "tests/methods",
+        ),
+    ),
+    "methods": Room(
+        ("methods/*.py",),
+        ("tests/methods", "tests/models"),
+        100,
+        # How methods are found and listed is no arithmetic; option 7 is in the room of the losses.
+        ("__init__.py", "registry.py", "index.py", "names.py", "anatomy_masked_attention.py"),
+    ),
+    "ops": Room(("ops/*.py",), ("tests/ops", "tests/methods"), 100),
+    "transforms": Room(
+        ("transforms/*.py",),
+        ("tests/transforms", "tests/methods", "tests/data/test_dataset.py"),
+        100,
+    ),
+    "evaluation": Room(
+        tuple(
+            f"evaluation/{name}.py"
+            for name in (
+                "bootstrap", "calibration", "effects", "few_patients", "jackknife", "localization",
+                "metrics", "multiplicity", "resampled_auc", "subgroups", "thresholds",
+            )
+        ),
+        ("tests/evaluation",),
+        100,
+    ),
+}  # fmt: skip

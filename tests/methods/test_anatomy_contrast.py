@@ -177,6 +177,8 @@ def test_saliency_weighs_images_where_asked(zone_batch, make_task) -> None:
     batch = zone_batch()
     even, weighted = make_task(NAME, CNN), make_task(NAME, CNN, weighted=True)
     assert even.image_weights(batch) is None
+    weighted.norms.train()(*batch.view(-1))
+    weighted.norms.eval()
     weights = weighted.image_weights(batch)
     assert weights.shape == (4,)
     assert weights.unique().numel() == 4

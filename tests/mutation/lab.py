@@ -34,7 +34,7 @@ from tests.mutation.rooms import ROOT
 
 #: Seconds of tests that a mutant may cost, by their times without it, and how much longer it may
 #: take before it counts as killed by the limit.
-BUDGET, PATIENCE = 60.0, 5.0
+BUDGET, PATIENCE = 20.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Lab:
         self, mutants: Sequence[Mutant], cache: Path, report: Callable[[Mutant, Verdict], None]
     ) -> None:
         self._mutants, self._cache, self._report = mutants, cache, report
+        self._key = ""
         self._files = {str(ROOT / mutant.file): mutant.file for mutant in mutants}
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -87,6 +88,9 @@ class Lab:
         Raises:
             RuntimeError: They do not: what they say of mutants would mean nothing.
         """
+        checked = self._cache.with_suffix(f".{self._mutants[0].file.replace('/', '-')}")
+        if checked.exists() and checked.read_text() == self._key:
+            return
         nothing = replace(self._mutants[0], number=UNCHANGED, function="")
         chosen, expected = self._choose(nothing, items, reached)
         tree, folder = mutated_tree(ROOT, nothing), Path(tempfile.mkdtemp(prefix="mutant-"))
@@ -99,6 +103,7 @@ class Lab:
             if _forked(test, limit, folder / "output") != 0:
                 raise RuntimeError(f"tests fail {way} without any change: see {folder}/output")
         shutil.rmtree(folder)
+        checked.write_text(self._key)
 
     def _reach(self, items: list[pytest.Item]) -> dict[str, Any]:
         """Return seconds and reached lines of each test that passes, by its name."""
@@ -106,7 +111,7 @@ class Lab:
         digest = hashlib.sha256()
         for path in paths:
             digest.update(Path(path).read_bytes())
-        key = digest.hexdigest()
+        key = self._key = digest.hexdigest()
         if self._cache.exists():
             stored = json.loads(self._cache.read_text())
             if stored["key"] == key:

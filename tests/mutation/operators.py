@@ -2,7 +2,8 @@
 
 Changed are arithmetic, comparisons, boolean operators, signs, numbers, flags, arguments of calls
 and functions with an opposite (``min`` and ``max``). Left alone are texts, docstrings, annotations,
-decorators, ``raise`` and ``assert`` statements, and arguments that say nothing on a CPU.
+decorators, ``raise`` and ``assert`` statements, guards against division by zero, and arguments that
+say nothing on a CPU.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ _OPPOSITES = (
     ("cummin", "cummax"),
 )  # fmt: skip
 _OPPOSITE = {a: b for pair in _OPPOSITES for a, b in (pair, pair[::-1])}
+# A guard against division by zero; twice as small a guard guards as well.
+_GUARD = 1e-5
+_COMMUTATIVE = ("min", "max", "minimum", "maximum")
 # Say where to compute (device), check what never happens (strict), or are text.
 _SILENT = ("device", "non_blocking", "strict", "description", "name", "stacklevel")
 
@@ -215,7 +219,7 @@ def _constants(value: object) -> Iterator[ast.expr]:
         yield ast.Constant(not value)
     elif isinstance(value, int):
         yield ast.Constant(value + 1)
-    elif isinstance(value, float):
+    elif isinstance(value, float) and not 0 < value < _GUARD:
         yield ast.Constant(value * 2 if value else 1.0)
 
 
@@ -225,8 +229,10 @@ def _calls(node: ast.Call) -> Iterator[ast.expr]:
         rest = [other for other in node.keywords if other is not key]
         yield ast.Call(node.func, node.args, rest)
     plain = [arg for arg in node.args if not isinstance(arg, ast.Starred)]
+    function = ast.unparse(node.func)
     differ = len(plain) == len(node.args) >= 2 and ast.dump(plain[0]) != ast.dump(plain[1])
-    if differ and ast.unparse(node.func) not in ("isinstance", "hasattr", "getattr", "super"):
+    ordered = function.rpartition(".")[2] not in _COMMUTATIVE
+    if differ and ordered and function not in ("isinstance", "hasattr", "getattr", "super"):
         yield ast.Call(node.func, [plain[1], plain[0], *plain[2:]], node.keywords)
     if isinstance(node.func, ast.Attribute) and node.func.attr in _OPPOSITE:
         func = ast.Attribute(node.func.value, _OPPOSITE[node.func.attr], node.func.ctx)

@@ -16,7 +16,7 @@ from medsgssl.losses.region_contrast import (
     weighted_pool,
 )
 from medsgssl.masks.regions import Region, label_regions
-from medsgssl.ops.coordinates import read_map, view_to_frame, view_to_mirror
+from medsgssl.ops.coordinates import chained, read_map, view_to_frame
 from medsgssl.ops.regions import ZONES, lung_and_rest, zones_of_images, zones_of_views
 from medsgssl.transforms.affine import Crop, warp_mask, whole
 
@@ -109,11 +109,12 @@ def test_a_view_read_in_its_own_frame_is_itself() -> None:
     torch.testing.assert_close(read_map(image, theta, SIZE, "bilinear"), image, atol=1e-3, rtol=0)
 
 
-def test_a_mirrored_view_is_the_mirror_image_about_the_column() -> None:
-    image = torch.rand(1, 1, SIZE, SIZE)
-    theta = view_to_mirror(affine_of(whole(SIZE)), torch.tensor([47.5]), SIZE)
-    mirrored = read_map(image, theta, SIZE, "bilinear")
-    torch.testing.assert_close(mirrored, image.flip(3), atol=1e-3, rtol=0)
+def test_chained_maps_apply_the_inner_one_first() -> None:
+    outer = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 3.0, -1.0]]])
+    inner = torch.tensor([[[0.0, 1.0, 0.5], [1.0, 0.0, 0.25]]])
+    point = torch.tensor([0.1, 0.7, 1.0])
+    moved = torch.cat([inner[0] @ point, torch.ones(1)])
+    torch.testing.assert_close(chained(outer, inner)[0] @ point, outer[0] @ moved)
 
 
 def test_pooling_is_the_mean_of_the_cells_weighted_by_cover() -> None:

@@ -1,4 +1,4 @@
-"""Saliency is a function of lung pixels alone, in units of the image's own lung."""
+"""The appearance of lungs in their own box: what moves it, and what must not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from medsgssl.data.synthetic.render import render_phantom
-from medsgssl.ops.coordinates import view_to_mirror
-from medsgssl.ops.regions import lung_columns
-from medsgssl.ops.saliency import Saliency, lung_saliency
-from medsgssl.transforms.affine import Crop, warp_image, warp_mask, whole
+from medsgssl.ops.saliency import (
+    OUTLINE_CELLS,
+    PLACES,
+    LungAppearance,
+    local_mean,
+    lung_appearance,
+    soft_maximum,
+)
 
 SIZE = 224
-SCALES = (0.036, 0.071, 0.143)
 
 
 @pytest.fixture(autouse=True)
@@ -27,97 +30,111 @@ def phantom(index: int, *findings: str) -> tuple[np.ndarray, np.ndarray]:
     return drawn.image, drawn.right_lung | drawn.left_lung
 
 
-def saliency(image: np.ndarray, mask: np.ndarray, crop: Crop | None = None) -> Saliency:
-    """The saliency of one view of an image."""
-    affine = (crop or whole(SIZE)).affine(SIZE)
-    first, last = lung_columns(torch.from_numpy(mask)[None])
-    mirror = view_to_mirror(torch.from_numpy(affine).float()[None], (first + last) / 2, SIZE)
-    view = torch.from_numpy(warp_image(image, affine, SIZE))[None, None].float() / 255
-    lung = torch.from_numpy(warp_mask(mask.astype(np.uint8), affine, SIZE))[None] > 0
-    return lung_saliency(view, lung, mirror, SCALES, 0.005, 6.0)
+def appearance(image: np.ndarray, mask: np.ndarray) -> LungAppearance:
+    view = torch.from_numpy(np.array(image))[None, None].float() / 255
+    return lung_appearance(view, torch.from_numpy(np.array(mask))[None])
 
 
-def plant_nodule(image: np.ndarray, mask: np.ndarray, radius: int = 7) -> np.ndarray:
-    """A soft bright disc in the patient's right lung."""
-    depth = cv2.distanceTransform((mask[:, : SIZE // 2]).astype(np.uint8), cv2.DIST_L2, 5)
+def test_places_are_those_of_the_box_with_its_margin() -> None:
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[40:140, 60:180] = True
+    seen = appearance(np.zeros((SIZE, SIZE), np.uint8), mask)
+    assert seen.area[0] == pytest.approx(100 * 120 / SIZE**2)
+    # 6 % of the box on every side, so 1 / 1.12 of it is lung; a place of rim less on each.
+    rows, columns = seen.lung[0].any(dim=1), seen.lung[0].any(dim=0)
+    for held in (rows, columns):
+        assert int(held.sum()) == round(PLACES / 1.12) - 2
+        assert torch.equal(held, held.flip(0))
+    # Box edges in normalized coordinates of the view, 12 % apart from the mask's.
+    box = seen.boxes[0]
+    left, right = (float(box[0, 0]) * side + float(box[0, 2]) for side in (-1, 1))
+    top, bottom = (float(box[1, 1]) * side + float(box[1, 2]) for side in (-1, 1))
+    assert [(v + 1) / 2 * SIZE for v in (left, right)] == pytest.approx([52.8, 187.2])
+    assert [(v + 1) / 2 * SIZE for v in (top, bottom)] == pytest.approx([34, 146])
+    outline = seen.outline[0]
+    assert outline.shape == (OUTLINE_CELLS, OUTLINE_CELLS)
+    assert outline[1:-1, 1:-1].min() == 1
+    assert 0 < outline[0, 3] < 1
+
+
+@pytest.mark.parametrize(
+    ("gain", "shift"), [(0.5, 0), (0.5, 60), (0.8, 20)], ids=["darker", "flat and bright", "flat"]
+)
+def test_exposure_and_linear_contrast_change_next_to_nothing(gain: float, shift: float) -> None:
+    image, mask = phantom(2)
+    before, after = appearance(image, mask), appearance(image * gain + shift, mask)
+    torch.testing.assert_close(after.gray, before.gray, atol=1e-2, rtol=0)
+
+
+def test_a_lesion_inside_the_lungs_changes_gray_at_its_own_place_alone() -> None:
+    image, mask = phantom(0)
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     y, x = np.unravel_index(depth.argmax(), depth.shape)
-    spot = np.zeros((SIZE, SIZE), np.float32)
-    cv2.circle(spot, (int(x), int(y)), radius, 60, -1)
-    return np.clip(image + cv2.GaussianBlur(spot, (0, 0), 1.5), 0, 255).astype(np.uint8)
+    planted = image.astype(np.float32)
+    planted[y - 6 : y + 7, x - 6 : x + 7] += 50
+    change = (appearance(planted, mask).gray - appearance(image, mask).gray)[0]
+    rows, columns = change.nonzero(as_tuple=True)
+    assert change.min() >= 0
+    assert change.max() > 0.3
+    assert int(rows.max() - rows.min()) <= 6
+    assert int(columns.max() - columns.min()) <= 6
 
 
-@pytest.mark.parametrize("index", range(4))
-def test_a_nodule_raises_the_score_and_is_the_most_salient_place(index: int) -> None:
-    image, mask = phantom(index)
-    planted = plant_nodule(image, mask)
-    before, after = saliency(image, mask), saliency(planted, mask)
-    assert after.scores[0] > before.scores[0] + 0.05
-    change = (planted.astype(int) - image) > 30
-    y, x = np.nonzero(change)
-    rise = (after.maps - before.maps)[0]
-    row, column = divmod(int(rise.argmax()), rise.shape[1])
-    assert np.hypot(2 * row - y.mean(), 2 * column - x.mean()) < 12
-
-
-@pytest.mark.parametrize("finding", ["Mass", "Consolidation", "Effusion"])
-def test_a_large_opacity_raises_the_score(finding: str) -> None:
-    for index in range(3):
-        healthy, ill = saliency(*phantom(index)), saliency(*phantom(index, finding))
-        assert ill.scores[0] > healthy.scores[0]
-
-
-@pytest.mark.parametrize("outside", ["marker", "wire", "skin line", "noise"])
-def test_nothing_outside_the_lungs_changes_anything(outside: str) -> None:
+@pytest.mark.parametrize("outside", ["marker", "wire", "skin line"])
+def test_markers_and_wires_outside_the_lungs_raise_no_place(outside: str) -> None:
     image, mask = phantom(0)
     changed = image.copy()
     if outside == "marker":
         changed[5:25, 5:30] = 255
     elif outside == "wire":
         cv2.line(changed, (0, 0), (SIZE - 1, SIZE - 1), 255, 3)
-    elif outside == "skin line":
-        changed[:, :4] = changed[:, -4:] = 255
     else:
-        changed = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
+        changed[:, :4] = changed[:, -4:] = 255
     changed[mask] = image[mask]
-    before, after = saliency(image, mask), saliency(changed, mask)
-    assert torch.equal(before.maps, after.maps)
-    assert torch.equal(before.scores, after.scores)
+    rise = appearance(changed, mask).gray - appearance(image, mask).gray
+    assert rise.max() < 0.02
 
 
-def test_a_change_of_exposure_changes_little() -> None:
-    image, mask = phantom(2)
-    darker = (image * 0.7 + 20).astype(np.uint8)
-    torch.testing.assert_close(
-        saliency(darker, mask).scores, saliency(image, mask).scores, rtol=0.05, atol=0
-    )
-
-
-def test_mirror_images_have_no_asymmetry_and_one_sided_shadows_do() -> None:
-    mask = np.zeros((SIZE, SIZE), bool)
-    mask[40:180, 30:90] = mask[40:180, 134:194] = True
-    image = np.tile(np.linspace(40, 90, SIZE).astype(np.uint8)[:, None], (1, SIZE))
-    shadow = image.copy()
-    shadow[60:160, 30:90] += 60
-    even, uneven = saliency(image, mask).maps[0], saliency(shadow, mask).maps[0]
-    place = (slice(45, 65), slice(22, 38))
-    mirrored = (slice(45, 65), slice(74, 90))
-    assert even[place].max() < 0.5
-    assert uneven[place].min() > 1
-    assert uneven[mirrored].max() < 0.5
-
-
-def test_a_rotated_and_flipped_view_is_as_salient_as_the_upright_one() -> None:
+def test_a_mirrored_image_has_a_mirrored_appearance() -> None:
     image, mask = phantom(1, "Mass")
-    upright = saliency(image, mask).scores
-    for crop in (
-        Crop(111.5, 111.5, SIZE, SIZE, flip=True),
-        Crop(111.5, 111.5, SIZE, SIZE, rotation=10),
-    ):
-        torch.testing.assert_close(saliency(image, mask, crop).scores, upright, rtol=0.15, atol=0)
+    one, other = appearance(image, mask), appearance(image[:, ::-1], mask[:, ::-1])
+    torch.testing.assert_close(other.gray, one.gray.flip(2), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(other.outline, one.outline.flip(2), atol=1e-4, rtol=1e-4)
+    assert other.area == one.area
 
 
-def test_a_view_without_lung_scores_zero() -> None:
+def test_a_view_without_lung_has_no_place() -> None:
     image, mask = phantom(0)
-    found = saliency(image, np.zeros_like(mask))
-    assert found.scores[0] == 0
-    assert (found.maps == 0).all()
+    seen = appearance(image, np.zeros_like(mask))
+    assert not seen.lung.any()
+    assert (seen.gray == 0).all()
+    assert (seen.outline == 0).all()
+    torch.testing.assert_close(seen.area, torch.ones(1))
+
+
+def test_local_means_are_of_places_inside_alone() -> None:
+    values, inside = torch.rand(2, 9, 9), torch.rand(2, 9, 9) > 0.4
+    got = local_mean(values, inside, 3)
+    for b, y, x in np.ndindex(2, 9, 9):
+        rows, columns = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
+        here = inside[b, rows, columns]
+        want = values[b, rows, columns][here].mean() if inside[b, y, x] else 0.0
+        assert float(got[b, y, x]) == pytest.approx(float(want), abs=1e-5)
+
+
+def test_the_soft_maximum_lies_between_mean_and_maximum_and_grows_with_every_value() -> None:
+    values, inside = torch.randn(3, 6, 6), torch.ones(3, 6, 6, dtype=torch.bool)
+    inside[0, :, :3] = False
+    inside[2] = False
+    got = soft_maximum(values, inside, 2.0)
+    for number in (0, 1):
+        own = values[number][inside[number]]
+        want = (2 * own).exp().mean().log() / 2
+        assert float(got[number]) == pytest.approx(float(want), abs=1e-5)
+        assert own.mean() < got[number] < own.max()
+    assert got[2] == 0
+    raised = values.clone()
+    raised[1, 2, 2] += 0.1
+    assert soft_maximum(raised, inside, 2.0)[1] > got[1]
+    raised[0, 0, 0] += 5  # outside
+    assert soft_maximum(raised, inside, 2.0)[0] == got[0]

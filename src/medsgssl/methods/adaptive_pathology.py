@@ -1,8 +1,8 @@
-"""``adaptive-pathology``: views with salient lungs count more, salient regions are contrasted."""
+"""``adaptive-pathology``: images with salient lungs count more, and their salient places are contrasted."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -11,19 +11,12 @@ from torch import Tensor
 from medsgssl.losses.nt_xent import normalize_weights, nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
 from medsgssl.methods.base import Component, Method
-from medsgssl.methods.contrastive import (
-    ContrastiveSettings,
-    ContrastiveTask,
-    global_batch,
-    stack_views,
-)
+from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, global_batch
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
+from medsgssl.models.lung_norms import LungNorms
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import TaskOutput
-from medsgssl.ops.coordinates import view_to_mirror
-from medsgssl.ops.regions import lung_columns
-from medsgssl.ops.saliency import Saliency, lung_saliency
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import WholeImage
 from medsgssl.transforms.view_spec import ViewPlan
@@ -35,49 +28,29 @@ _EVERYWHERE = 1e-3
 class AdaptivePathologySettings(ContrastiveSettings):
     """Settings of ``adaptive-pathology``."""
 
-    weighted: bool = Field(True, description="weigh each view by its saliency")
+    weighted: bool = Field(True, description="weigh each image by its saliency")
     saliency_temperature: float = Field(
-        2.0, ge=0.2, description="temperature of the softmax over saliency scores, in gray units"
+        4.0, ge=0.2, description="temperature of the softmax over saliency scores"
     )
     lambda_salient: float = Field(
         0.5, ge=0, description="weight of NT-Xent on saliency-weighted pooling"
     )
-    scales: tuple[Annotated[float, Field(gt=0, le=0.3)], ...] = Field(
-        (0.036, 0.071, 0.143),
-        min_length=1,
-        description="widths of local contrast as shares of a view",
-    )
-    top: float = Field(
-        0.005, gt=0, le=1, description="share of the lung whose mean saliency is a view's score"
-    )
-    cap: float = Field(6.0, gt=0, le=10, description="largest saliency of a pixel, in gray units")
 
 
-def midline_columns(batch: ViewBatch) -> Tensor:
-    """Return the column halfway between the outer borders of the lungs, (B,), in image pixels.
+def image_weights(scores_B: Tensor, quality_B: Tensor, saliency_temperature: float) -> Tensor:
+    """Return the weight of each image, (B,), with mean 1 over all ranks and without gradient.
+
+    w = B softmax(q score / saliency_temperature): a score from a mask that is not trusted counts as
+    none, so with q = 0 throughout all weights are 1.
 
     Args:
-        batch: Its last view shows the whole image, upright.
-    """
-    first, last = lung_columns(batch.masks[:, -1])
-    frame = batch.affines[:, -1]
-    return frame[:, 0, 0] * (first + last) / 2 + frame[:, 0, 2]
-
-
-def anchor_weights(scores_VB: Tensor, quality_B: Tensor, saliency_temperature: float) -> Tensor:
-    """Return the weight of each view, (V B,), with mean 1 over all ranks and without gradient.
-
-    w = V B softmax(q score / saliency_temperature): a score from a mask that is not trusted
-    counts as none, so with q = 0 throughout all weights are 1.
-
-    Args:
-        scores_VB: Saliency scores of V views of each image, first views first, (V B,).
+        scores_B: Saliency scores.
         quality_B: q of each image, in [0, 1].
         saliency_temperature: Temperature of the softmax.
     """
-    # Scores are capped: exp needs no shift; normalize_weights divides by the global mean.
-    quality_VB = quality_B.repeat(len(scores_VB) // len(quality_B))
-    return normalize_weights(torch.exp(quality_VB * scores_VB / saliency_temperature))
+    # Without a shift: a global maximum would have to be gathered. Scores are sums of three measures
+    # in standard deviations, far from what overflows.
+    return normalize_weights(torch.exp(quality_B * scores_B / saliency_temperature))
 
 
 def pooling_weights(maps_2BWW: Tensor, quality_B: Tensor, cells: tuple[int, int]) -> Tensor:
@@ -98,6 +71,8 @@ def pooling_weights(maps_2BWW: Tensor, quality_B: Tensor, cells: tuple[int, int]
 class AdaptivePathologyTask(ContrastiveTask):
     """L = sum_a w_a nll_a / 2B + lambda NT-Xent(saliency-weighted pooling), a over the views.
 
+    What is normal is learned from the images that the task sees (``LungNorms``).
+
     Args:
         encoder: The encoder to pretrain.
         settings: The method's settings.
@@ -106,6 +81,7 @@ class AdaptivePathologyTask(ContrastiveTask):
     def __init__(self, encoder: Encoder, settings: AdaptivePathologySettings) -> None:
         super().__init__(encoder, settings)
         self._settings = settings
+        self.norms = LungNorms()
         if settings.lambda_salient:
             self.salient_projector = Projector(
                 encoder.map_channels,
@@ -115,15 +91,15 @@ class AdaptivePathologyTask(ContrastiveTask):
             )
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
-        """Weigh NT-Xent by each view's saliency, and contrast what is salient."""
+        """Weigh NT-Xent by each image's saliency, and contrast what is salient."""
         images, masks = self.augment_views(batch)
         features = self.encoder(images, masks, batch.quality.repeat(2))
-        settings, saliency = self._settings, self.saliency(batch)
-        weights = anchor_weights(saliency.scores, batch.quality, settings.saliency_temperature)
+        settings, saliency = self._settings, self.norms(*batch.view(-1))
+        weights = image_weights(saliency.scores, batch.quality, settings.saliency_temperature)
         output = self.contrast(batch, features, weights if settings.weighted else None)
         if settings.lambda_salient:
             height, width = features.spatial.shape[-2:]
-            cells = pooling_weights(saliency.maps, batch.quality, (height, width))
+            cells = pooling_weights(saliency.in_views(batch, 2), batch.quality, (height, width))
             pooled = weighted_pool(features.spatial, cells)[:, 0]
             first, second = self.salient_projector(pooled).chunk(2)
             output.losses["salient"] = nt_xent_loss(first, second, self.temperature)
@@ -136,16 +112,10 @@ class AdaptivePathologyTask(ContrastiveTask):
 
     def attention_maps(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Return the saliency of the first views."""
-        return {"saliency": self.saliency(batch).maps.chunk(2)[0]}
-
-    def saliency(self, batch: ViewBatch) -> Saliency:
-        """Return the saliency of both views, first views first."""
-        images, masks = self.augment_views(batch)
-        mirrors = view_to_mirror(
-            stack_views(batch.affines), midline_columns(batch).repeat(2), images.shape[-1]
-        )
-        settings = self._settings
-        return lung_saliency(images, masks, mirrors, settings.scales, settings.top, settings.cap)
+        learning = self.norms.training
+        saliency = self.norms.eval()(*batch.view(-1))
+        self.norms.train(learning)
+        return {"saliency": saliency.in_views(batch, 1)}
 
 
 @register
@@ -154,12 +124,13 @@ class AdaptivePathology(Method):
 
     name = "adaptive-pathology"
     summary = (
-        "Weighs each view by how salient its lungs are (local contrast, left-right asymmetry) and "
-        "contrasts saliency-weighted embeddings."
+        "Weighs each image by how far its lungs are from normal (density at each place, outline, "
+        "size), and contrasts embeddings pooled where they are denser than normal."
     )
     citation = (
-        "Bright spots at several scales: Schilham et al., Medical Image Analysis 2006; left-right "
-        "subtraction: Tsukuda et al., Radiology 2002; NT-Xent: Chen et al., ICML 2020"
+        "Comparison with the same place in other patients: van Ginneken et al., Automatic "
+        "detection of abnormalities in chest radiographs using local texture analysis, IEEE TMI "
+        "2002; NT-Xent: Chen et al., ICML 2020"
     )
     formula = (
         r"L = \frac{1}{2B} \sum_{i=1}^{2B} w_i \text{nll}_i + "
@@ -167,18 +138,18 @@ class AdaptivePathology(Method):
         r"w_i = 2B \frac{\exp(q_i s_i / \tau)}{\sum_{k} \exp(q_k s_k / \tau)}"
     )
     symbols = (
-        "nll: as in simclr; s: saliency score of a view; q: mask quality; tau: "
+        "nll: as in simclr; s: saliency score of the view's image; q: mask quality; tau: "
         "saliency_temperature; z^(s): projections of saliency-weighted pooling."
     )
     settings = AdaptivePathologySettings
     uses_feature_map = True
     components: ClassVar[dict[str, Component]] = {
-        "weighting": Component("anchors weighted by saliency", {"weighted": False}),
+        "weighting": Component("images weighted by saliency", {"weighted": False}),
         "pooling": Component("contrast of salient pooling", {"lambda_salient": 0.0}),
     }
 
     def pretrain_views(self) -> ViewPlan:
-        """Return two random crops, and the whole image, which knows the midline of the lungs."""
+        """Return two random crops, and the whole frame, whose lungs are compared with others."""
         return (*super().pretrain_views(), self.view(WholeImage()))
 
     def task(self, encoder: Encoder) -> AdaptivePathologyTask:

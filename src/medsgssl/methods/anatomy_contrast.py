@@ -17,26 +17,20 @@ from medsgssl.losses.region_contrast import (
     replace_absent,
     weighted_pool,
 )
-from medsgssl.methods.adaptive_pathology import (
-    AdaptivePathologySettings,
-    anchor_weights,
-    midline_columns,
-)
+from medsgssl.methods.adaptive_pathology import image_weights
 from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import (
     ContrastiveSettings,
     ContrastiveTask,
     global_batch,
-    views_first,
 )
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
+from medsgssl.models.lung_norms import LungNorms
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import TaskOutput
-from medsgssl.ops.coordinates import view_to_mirror
 from medsgssl.ops.regions import ZONES, zones_of_images, zones_of_views
-from medsgssl.ops.saliency import lung_saliency
-from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.batch import ViewBatch, views_first
 from medsgssl.transforms.crops import WholeImage
 from medsgssl.transforms.view_spec import ViewPlan
 
@@ -67,7 +61,7 @@ class AnatomyContrastSettings(ContrastiveSettings):
     )
     weighted: bool = Field(False, description="weigh each image by the saliency of its lungs")
     saliency_temperature: float = Field(
-        2.0, ge=0.2, description="temperature of the softmax over saliency scores, where weighted"
+        4.0, ge=0.2, description="temperature of the softmax over saliency scores, where weighted"
     )
 
 
@@ -87,6 +81,8 @@ class AnatomyContrastTask(ContrastiveTask):
         self._settings = settings
         # A projector that no term uses would wait for its gradient in distributed training.
         self.projector.requires_grad_(settings.lambda_crops + settings.lambda_global > 0)
+        if settings.weighted:
+            self.norms = LungNorms()
         if settings.lambda_regions:
             self.region_projector = Projector(
                 encoder.map_channels,
@@ -131,12 +127,8 @@ class AnatomyContrastTask(ContrastiveTask):
         settings = self._settings
         if not settings.weighted:
             return None
-        defaults, size = AdaptivePathologySettings(), batch.images.shape[-1]
-        mirrors = view_to_mirror(batch.affines[:, -1], midline_columns(batch), size)
-        scores_B = lung_saliency(
-            *batch.view(-1), mirrors, defaults.scales, defaults.top, defaults.cap
-        ).scores
-        return anchor_weights(scores_B, batch.quality, settings.saliency_temperature)
+        scores_B = self.norms(*batch.view(-1)).scores
+        return image_weights(scores_B, batch.quality, settings.saliency_temperature)
 
     def region_losses(self, batch: ViewBatch, spatial: Tensor) -> tuple[Tensor, Tensor]:
         """Return the zones' loss of each pair of views, (P,), and which zones a view has.

@@ -11,7 +11,7 @@ from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
-from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.batch import ViewBatch, views_first
 
 
 class ContrastiveSettings(MethodSettings):
@@ -91,11 +91,6 @@ class ContrastiveTask(Task):
 def stack_views(values: Tensor) -> Tensor:
     """Turn (B, V, ...) into (2B, ...): the first views of all images, then the second views."""
     return views_first(values[:, :2])
-
-
-def views_first(values: Tensor) -> Tensor:
-    """Turn (B, V, ...) into (V B, ...): the first views of all images, then the second, ..."""
-    return values.transpose(0, 1).flatten(0, 1)
 
 
 def global_batch(batch: ViewBatch) -> int:

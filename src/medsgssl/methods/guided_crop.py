@@ -13,12 +13,12 @@ from medsgssl.config.schema import ViewSettings
 from medsgssl.errors import ConfigError
 from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.methods.base import Component, Method
-from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, views_first
+from medsgssl.methods.contrastive import ContrastiveSettings, global_batch
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
 from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
-from medsgssl.transforms.batch import ViewBatch
+from medsgssl.transforms.batch import ViewBatch, views_first
 from medsgssl.transforms.lung_crops import AroundLungBox, LungBox, LungCrop
 from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
 

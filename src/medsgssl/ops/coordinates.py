@@ -26,26 +26,15 @@ def view_to_frame(affines_B23: Tensor, frames_B23: Tensor, size: int) -> Tensor:
         return _normalized(_square(inverse_affine(frames_B23)) @ _square(affines_B23), size)
 
 
-def view_to_mirror(affines_B23: Tensor, columns_B: Tensor, size: int) -> Tensor:
-    """Return the maps from a view to its own mirror image about a column of the cached image.
-
-    The mirror lies in the image frame, so a rotated view is mirrored about the body's axis.
+def chained(outer_B23: Tensor, inner_B23: Tensor) -> Tensor:
+    """Return the maps that apply ``inner_B23`` first and ``outer_B23`` to what it gives, (B, 2, 3).
 
     Args:
-        affines_B23: View pixels to cached image pixels, (B, 2, 3).
-        columns_B: Column of the axis in cached image pixels, (B,).
-        size: Side S of the views in pixels.
-
-    Returns:
-        (B, 2, 3) float32 in normalized coordinates, as ``affine_grid`` takes it.
+        outer_B23: (B, 2, 3) float.
+        inner_B23: (B, 2, 3) float.
     """
-    mirror = torch.eye(3, device=columns_B.device).repeat(len(columns_B), 1, 1)
-    mirror[:, 0, 0] = -1
-    mirror[:, 0, 2] = 2 * columns_B.float()
-    with _full_precision(affines_B23):
-        return _normalized(
-            _square(inverse_affine(affines_B23)) @ mirror @ _square(affines_B23), size
-        )
+    with _full_precision(inner_B23):
+        return (_square(outer_B23) @ _square(inner_B23))[:, :2]
 
 
 def read_map(maps_BCHW: Tensor, theta_B23: Tensor, side: int, mode: str) -> Tensor:

@@ -1,18 +1,14 @@
-"""Where a lung looks abnormal: bright against its surroundings, or denser than the other lung.
+"""What a pair of lungs looks like in coordinates of its own box, to be compared with other lungs.
 
-Everything is computed from lung pixels alone, so nothing outside the mask (markers, wires, the
-skin line, the bed) can change a value. No gradient flows.
-
-Sources: bright spots at several scales as candidates of nodules: Schilham et al., "A computer-aided
-diagnosis system for detection of lung nodules in chest radiographs with an evaluation on a public
-database", Medical Image Analysis 2006; comparison with the mirrored lung: Tsukuda et al.,
-"Detection of lung nodules on digital chest radiographs: potential usefulness of a new contralateral
-subtraction technique", Radiology 2002; means over irregular regions: Knutsson and Westin,
-"Normalized and differential convolution", CVPR 1993.
+Gray levels are taken relative to what lies around the lungs, at some distance: a lesion inside the
+lungs cannot move that unit, nor can exposure or a linear change of contrast; a marker or a wire is
+too small to. ``models.lung_norms`` knows what is normal at each place and turns this into saliency.
+No gradient flows.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,123 +16,126 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medsgssl.ops.coordinates import read_map
+from medsgssl.ops.patch_grid import cell_means
 
-# Findings that matter span several pixels here; finer maps only cost time.
-_WORK_SIDE = 112
-# The rim of the mask, where ribs and chest wall shine in, as a share of the side.
-_RIM = 1 / 56
-# Width of the window over which the two lungs are compared, as a share of the side.
-_COMPARED = 1 / 12
-# A gray unit is never smaller than this, or noise would be salient in an even lung.
-_SMALLEST_UNIT = 0.03
+#: Places per side of the box around both lungs.
+PLACES = 56
+#: Cells per side of the grid on which the outline of the lungs is described.
+OUTLINE_CELLS = 7
+
+# Share of the box's sides added on every side.
+_MARGIN = 0.06
+# Places that are lung, or this near to lung, do not belong to the surroundings; odd.
+_APART = 7
+# The unit lies between these percentiles of the surroundings, and is never smaller than this.
+_LOW, _HIGH, _SMALLEST_UNIT = 0.3, 0.9, 0.05
+_GRAY_RANGE = (-15.0, 10.0)
 
 
 @dataclass
-class Saliency:
-    """What ``lung_saliency`` returns for N views.
+class LungAppearance:
+    """What ``lung_appearance`` returns for B images, W = ``PLACES``.
 
     Attributes:
-        maps: (N, W, W) float, saliency in gray units, 0 outside the lungs.
-        scores: (N,) float, mean of the most salient pixels of each view; 0 without lung.
+        gray: (B, W, W) float, density in units of the surroundings; 0 outside the lungs.
+        lung: (B, W, W) bool, places inside the lungs, without their rim.
+        outline: (B, 7, 7) float, share of lung in each cell of the box.
+        area: (B,) float, share of the view that the box takes.
+        boxes: (B, 2, 3) float32, from the box to the view, both in normalized coordinates.
     """
 
-    maps: Tensor
-    scores: Tensor
+    gray: Tensor
+    lung: Tensor
+    outline: Tensor
+    area: Tensor
+    boxes: Tensor
 
 
 @torch.no_grad()
-def lung_saliency(
-    images_N1SS: Tensor,
-    masks_NSS: Tensor,
-    mirrors_N23: Tensor,
-    scales: tuple[float, ...],
-    top: float,
-    cap: float,
-) -> Saliency:
-    """Return maps and scores of saliency inside the lungs.
-
-    Gray levels are brought to units of the image's own aerated lung, (x - p50) / (p50 - p10) over
-    lung pixels: percentiles of the darker half, which neither exposure nor an opacity of less than
-    half of the lungs moves much. In these units
-
-    saliency = max_s [mean_s - mean_3s]_+ + [mean_c - mirrored mean_c]_+, at most ``cap``,
-
-    where mean_s is the mean over lung pixels in a window of width s.
+def lung_appearance(images_B1SS: Tensor, masks_BSS: Tensor) -> LungAppearance:
+    """Return how dense and how shaped the lungs are, in the box around both.
 
     Args:
-        images_N1SS: Views, (N, 1, S, S) float in [0, 1].
-        masks_NSS: Each view's own lung mask, (N, S, S) bool.
-        mirrors_N23: From each view to its mirror image about the midline of the lungs, (N, 2, 3),
-            from ``frames.view_to_mirror``.
-        scales: Widths s of the windows as shares of a view.
-        top: Share of the lung pixels whose mean saliency is the score, in (0, 1].
-        cap: Largest saliency of a pixel, in gray units.
+        images_B1SS: Upright views of the whole frame, (B, 1, S, S) float in [0, 1].
+        masks_BSS: Their lung masks, (B, S, S) bool; where one is empty nothing is lung.
     """
-    side = min(_WORK_SIDE, images_N1SS.shape[-1])
-    lung, gray = _lung_and_gray(images_N1SS, masks_NSS, side)
-    contrast = torch.stack([_contrast(gray, lung, _odd(s * side)) for s in scales]).amax(dim=0)
-    maps = ((contrast + _asymmetry(gray, lung, mirrors_N23)).clamp_max(cap) * lung)[:, 0]
-    return Saliency(maps, _top_mean(maps.flatten(1), lung.flatten(1) > 0, top))
+    boxes, area = _boxes(masks_BSS)
+    both = torch.cat([images_B1SS.float(), masks_BSS[:, None].float()], dim=1)
+    # Twice as many points as places, so that fine views are averaged and not skipped.
+    gray, cover = F.avg_pool2d(read_map(both, boxes, 2 * PLACES, "bilinear"), 2).split(1, dim=1)
+    inside = (cover >= 0.5).float()
+    lung = -F.max_pool2d(-inside, 3, stride=1, padding=1) > 0
+    around = F.max_pool2d(inside, _APART, stride=1, padding=_APART // 2) == 0
+    low, high = _percentiles(gray.flatten(1), around.flatten(1), (_LOW, _HIGH))
+    unit = (high - low).clamp_min(_SMALLEST_UNIT)[:, None, None, None]
+    density = ((gray - low[:, None, None, None]) / unit).clamp(*_GRAY_RANGE)
+    return LungAppearance(
+        gray=torch.where(lung, density, 0.0)[:, 0],
+        lung=lung[:, 0],
+        outline=cell_means(inside, (OUTLINE_CELLS, OUTLINE_CELLS))[:, 0],
+        area=area,
+        boxes=boxes,
+    )
 
 
-def _lung_and_gray(images: Tensor, masks: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    mask = masks[:, None].float()
-    share = F.adaptive_avg_pool2d(mask, side)
-    # The mean over the lung pixels of each cell: cells at the rim must not see the outside.
-    level = F.adaptive_avg_pool2d(images.float() * mask, side) / share.clamp_min(1e-6)
-    rim = _odd(2 * _RIM * side + 1)
-    lung = -F.max_pool2d(-(share >= 0.5).float(), rim, stride=1, padding=rim // 2)
-    low, middle = _percentiles(level.flatten(1), lung.flatten(1) > 0, (0.1, 0.5))
-    unit = (middle - low).clamp_min(_SMALLEST_UNIT)
-    gray = (level - middle[:, None, None, None]) / unit[:, None, None, None]
-    return lung, gray * lung
+def _boxes(masks_BSS: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the maps from boxes to views, (B, 2, 3), and the boxes' shares of the views, (B,).
+
+    A view without lung is its own box.
+    """
+    size = masks_BSS.shape[-1]
+    rows = []
+    sides = []
+    for dim in (1, 2):  # columns that hold lung, then rows
+        held = masks_BSS.any(dim=dim).to(torch.uint8)
+        first, last = held.argmax(dim=1), size - 1 - held.flip(1).argmax(dim=1)
+        side = (last - first + 1) / size
+        center = (first + last + 1) / size - 1
+        zero = torch.zeros_like(side)
+        scale = side * (1 + 2 * _MARGIN)
+        rows.append(torch.stack([scale, zero, center] if dim == 1 else [zero, scale, center], 1))
+        sides.append(side)
+    return torch.stack(rows, dim=1), sides[0] * sides[1]
 
 
-def _contrast(gray: Tensor, lung: Tensor, width: int) -> Tensor:
-    return (_local_mean(gray, lung, width) - _local_mean(gray, lung, 3 * width)).clamp_min(0)
+def local_mean(values_BWW: Tensor, inside_BWW: Tensor, width: int) -> Tensor:
+    """Return the means over those places of a window that lie inside; 0 elsewhere.
+
+    Source: Knutsson and Westin, "Normalized and differential convolution", CVPR 1993.
+
+    Args:
+        values_BWW: (B, W, W) float.
+        inside_BWW: (B, W, W) bool.
+        width: Odd side of the window.
+    """
+    inside = inside_BWW[:, None].float()
+    sums = F.avg_pool2d(values_BWW[:, None] * inside, width, stride=1, padding=width // 2)
+    share = F.avg_pool2d(inside, width, stride=1, padding=width // 2)
+    return (sums / share.clamp_min(1e-6) * inside)[:, 0]
 
 
-def _asymmetry(gray: Tensor, lung: Tensor, mirrors: Tensor) -> Tensor:
-    level = _local_mean(gray, lung, _odd(_COMPARED * gray.shape[-1])) * lung
-    mirrored = read_map(torch.cat([level, lung], dim=1), mirrors, gray.shape[-1], "bilinear")
-    other, other_lung = mirrored[:, :1], mirrored[:, 1:]
-    denser: Tensor = (level - other / other_lung.clamp_min(0.5)).clamp_min(0)
-    return denser * (other_lung > 0.5)
+def soft_maximum(values_BWW: Tensor, inside_BWW: Tensor, sharpness: float) -> Tensor:
+    """Return log mean exp(sharpness value) / sharpness over the places inside, (B,); 0 if none.
 
+    It grows with every value, and most with the largest.
 
-def _local_mean(values: Tensor, inside: Tensor, width: int) -> Tensor:
-    return _box(values * inside, width) / _box(inside, width).clamp_min(1)
-
-
-def _box(values: Tensor, width: int) -> Tensor:
-    """Return sums over windows; running sums make the cost independent of the width."""
-    for dim in (2, 3):
-        padding = [0, 0, 0, 0]
-        padding[2 * (3 - dim)] = width // 2 + 1
-        padding[2 * (3 - dim) + 1] = width // 2
-        running = F.pad(values, padding).cumsum(dim)
-        length = values.shape[dim]
-        values = running.narrow(dim, width, length) - running.narrow(dim, 0, length)
-    return values
-
-
-def _odd(width: float) -> int:
-    return 2 * max(1, round((width - 1) / 2)) + 1
+    Args:
+        values_BWW: (B, W, W) float.
+        inside_BWW: (B, W, W) bool.
+        sharpness: > 0; towards 0 it is the mean, for large values the maximum.
+    """
+    inside, values = inside_BWW.flatten(1), sharpness * values_BWW.flatten(1)
+    count = inside.sum(dim=1)
+    total = torch.logsumexp(values.masked_fill(~inside, -math.inf), dim=1)
+    return torch.where(count > 0, total - count.clamp_min(1).log(), 0.0) / sharpness
 
 
 def _percentiles(values_NP: Tensor, inside_NP: Tensor, shares: tuple[float, ...]) -> list[Tensor]:
     # Sorted with what lies outside at the end; 0 where nothing lies inside.
     ordered = values_NP.masked_fill(~inside_NP, torch.inf).sort(dim=1).values
     count = inside_NP.sum(dim=1, keepdim=True)
-    means = []
+    values = []
     for share in shares:
         index = (share * (count - 1)).round().long().clamp_min(0)
-        means.append(torch.where(count > 0, ordered.gather(1, index), 0.0)[:, 0])
-    return means
-
-
-def _top_mean(values_NP: Tensor, inside_NP: Tensor, top: float) -> Tensor:
-    ordered = values_NP.masked_fill(~inside_NP, 0.0).sort(dim=1, descending=True).values
-    count = (top * inside_NP.sum(dim=1, keepdim=True)).ceil()
-    taken = torch.arange(values_NP.shape[1], device=values_NP.device) < count
-    return (ordered * taken).sum(dim=1) / count[:, 0].clamp_min(1)
+        values.append(torch.where(count > 0, ordered.gather(1, index), 0.0)[:, 0])
+    return values

@@ -74,3 +74,8 @@ class ViewBatch:
         return ViewBatch(
             **{field.name: change(getattr(self, field.name)) for field in fields(self)}
         )
+
+
+def views_first(values: Tensor) -> Tensor:
+    """Turn (B, V, ...) into (V B, ...): the first views of all images, then the second, ..."""
+    return values.transpose(0, 1).flatten(0, 1)

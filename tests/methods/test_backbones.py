@@ -92,3 +92,12 @@ def test_a_map_below_four_by_four_cells_is_a_warning_for_methods_that_read_it() 
     assert "encoder.output_stride" in warnings("adaptive-pathology")[0]
     assert warnings("multi-region", output_stride=16) == []
     assert warnings("attention-prior") == []  # its gate has 4 x 4
+
+
+def test_a_backbone_without_a_map_is_warned_of_before_training() -> None:
+    def warnings_of(backbone: str) -> list[str]:
+        tree = {"encoder": {"name": backbone, "pretrained": False}, "data": {"img_size": 224}}
+        return method_of(configure("simclr", tree)).check()
+
+    assert ["no map of features" in text for text in warnings_of("pit_ti_224")] == [True]
+    assert warnings_of("mobilenetv2_100") == []

@@ -84,7 +84,7 @@ def main() -> int:
     return int(
         pytest.main(
             [*options, "--rootdir", str(ROOT), *(str(ROOT / test) for test in room.tests)],
-            plugins=[Lab(todo, cache, report)],
+            plugins=[Lab(todo, {m.file for m in mutants}, cache, report)],
         )
     )
 

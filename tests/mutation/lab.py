@@ -57,16 +57,21 @@ class Lab:
 
     Args:
         mutants: What to try.
+        files: All files of the room, below the root.
         cache: File for the lines that tests reach.
         report: Called with each mutant and its verdict.
     """
 
     def __init__(
-        self, mutants: Sequence[Mutant], cache: Path, report: Callable[[Mutant, Verdict], None]
+        self,
+        mutants: Sequence[Mutant],
+        files: Iterable[str],
+        cache: Path,
+        report: Callable[[Mutant, Verdict], None],
     ) -> None:
         self._mutants, self._cache, self._report = mutants, cache, report
         self._key = ""
-        self._files = {str(ROOT / mutant.file): mutant.file for mutant in mutants}
+        self._files = {str(ROOT / file): file for file in files}
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Try every mutant instead of running the tests."""

@@ -140,6 +140,11 @@ class Method:
         """
         encoder, warnings = self.encoder(), self.ignored_settings()
         warnings += weights_notes(encoder.backbone)
+        if isinstance(encoder.layout, str):
+            warnings.append(
+                f"{self.config.encoder.name} has no map of features ({encoder.layout}): there will "
+                "be no Grad-CAM, and `medsgssl study localize` will refuse its runs"
+            )
         if self.config.no_pretrain:
             return warnings
         self.task(encoder)

@@ -15,6 +15,14 @@ def test_coral_is_its_formula() -> None:
     assert coral(torch.from_numpy(A), torch.from_numpy(B)).item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_domains_of_one_or_two_images_have_a_covariance() -> None:
+    two, one = torch.from_numpy(A[:2]), torch.from_numpy(A[:1])
+    wanted = ((np.cov(A[:2].T) - np.cov(B.T)) ** 2).sum() / (4 * 4**2)
+    assert coral(two, torch.from_numpy(B)).item() == pytest.approx(wanted, rel=1e-5)
+    alone = (np.cov(B.T) ** 2).sum() / (4 * 4**2)
+    assert coral(one, torch.from_numpy(B)).item() == pytest.approx(alone, rel=1e-5)
+
+
 def test_mmd_is_its_formula() -> None:
     every = np.concatenate([A, B])
     squared = ((every[:, None] - every[None]) ** 2).sum(-1)

@@ -100,3 +100,49 @@ def test_coordinates_keep_their_precision_under_autocast(dtype: torch.dtype) -> 
     maps = [predict(lambda x, y: 0.2 + 0.005 * x - 0.003 * y, one) for one in (first, second)]
     with torch.autocast("cpu", dtype=dtype):
         assert equivariance_loss(*maps, first, second, SIZE) < 1e-6
+
+
+def reference(first, second, affines_first, affines_second, points: int = 32) -> float:
+    """The definition, image by image and point by point."""
+    corners = np.array([[x, y, 1.0] for x in (0, SIZE - 1) for y in (0, SIZE - 1)])
+    values = []
+    for one, other, a, b in zip(first, second, affines_first, affines_second, strict=True):
+        boxes = [corners @ matrix.T for matrix in (a, b)]
+        low = np.max([box.min(axis=0) for box in boxes], axis=0)
+        high = np.min([box.max(axis=0) for box in boxes], axis=0)
+        differences = []
+        for x in low[0] + (np.arange(points) + 0.5) / points * (high - low)[0]:
+            for y in low[1] + (np.arange(points) + 0.5) / points * (high - low)[1]:
+                read = [bilinear(m, matrix, x, y) for m, matrix in ((one, a), (other, b))]
+                if None not in read:
+                    differences.append(abs(read[0] - read[1]))
+        if differences:
+            values.append(np.mean(differences))
+    return float(np.mean(values))
+
+
+def bilinear(cells: np.ndarray, matrix: np.ndarray, x: float, y: float) -> float | None:
+    """A map at an image point, None beyond the centers of its outermost cells."""
+    pixel = np.linalg.solve(matrix[:, :2], np.array([x, y]) - matrix[:, 2])
+    column, row = (pixel + 0.5) * len(cells) / SIZE - 0.5
+    edge = len(cells) - 1
+    if not (-1e-4 <= row <= edge + 1e-4 and -1e-4 <= column <= edge + 1e-4):
+        return None
+    row, column = np.clip([row, column], 0, edge)
+    top, left = min(int(row), edge - 1), min(int(column), edge - 1)
+    down, right = row - top, column - left
+    upper = (1 - right) * cells[top, left] + right * cells[top, left + 1]
+    lower = (1 - right) * cells[top + 1, left] + right * cells[top + 1, left + 1]
+    return float((1 - down) * upper + down * lower)
+
+
+def test_the_loss_is_its_definition_over_the_images_whose_views_overlap() -> None:
+    apart = (Crop(20, 20, 20, 20), Crop(80, 80, 20, 20))
+    sliver = (Crop(30, 50, 40, 40), Crop(60, 50, 40, 40))
+    crops = [*CROPS, apart, (Crop(60, 20, 40, 30), Crop(50, 40, 70, 60, 5.0)), sliver]
+    first, second = affines(crops)
+    rng = np.random.default_rng(0)
+    one, other = rng.random((2, len(crops), CELLS, CELLS))
+    found = equivariance_loss(torch.from_numpy(one), torch.from_numpy(other), first, second, SIZE)
+    wanted = reference(one, other, first.double().numpy(), second.double().numpy())
+    assert float(found) == pytest.approx(wanted, rel=1e-4)

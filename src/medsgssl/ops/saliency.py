@@ -62,7 +62,8 @@ def lung_appearance(images_B1SS: Tensor, masks_BSS: Tensor) -> LungAppearance:
     boxes, area = _boxes(masks_BSS)
     both = torch.cat([images_B1SS.float(), masks_BSS[:, None].float()], dim=1)
     # Twice as many points as places, so that fine views are averaged and not skipped.
-    gray, cover = F.avg_pool2d(read_map(both, boxes, 2 * PLACES, "bilinear"), 2).split(1, dim=1)
+    read = F.avg_pool2d(read_map(both, boxes, 2 * PLACES, "bilinear"), 2)
+    gray, cover = read[:, :1], read[:, 1:]
     inside = (cover >= 0.5).float()
     lung = -F.max_pool2d(-inside, 3, stride=1, padding=1) > 0
     around = F.max_pool2d(inside, _APART, stride=1, padding=_APART // 2) == 0

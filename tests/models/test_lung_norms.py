@@ -189,6 +189,11 @@ def test_subtle_lesions_in_real_lungs_raise_the_score(real_data: Path) -> None:
     norms = LungNorms().train()
     scores(images)
     before = (norms.eval(), scores(images))[1]
+    marked = np.stack(images)
+    marked[:, 4:20, 4:24] = 1.0
+    marked[:, np.arange(224), np.arange(224)] = 1.0
+    marked = np.where(np.stack(masks), np.stack(images), marked)
+    assert (scores(list(marked)) - before).median() < 0.02
     for amplitude, sigma, wanted in ((0.2, 8, 0.9), (0.2, 4, 0.75), (0.3, 8, 0.97)):
         rng = np.random.default_rng(0)
         ill = []

@@ -60,10 +60,15 @@ def lung_appearance(images_B1SS: Tensor, masks_BSS: Tensor) -> LungAppearance:
         masks_BSS: Their lung masks, (B, S, S) bool; where one is empty nothing is lung.
     """
     boxes, area = _boxes(masks_BSS)
-    both = torch.cat([images_B1SS.float(), masks_BSS[:, None].float()], dim=1)
+    images, masks = images_B1SS.float(), masks_BSS[:, None].float()
+    read = read_map(
+        torch.cat([images, images * masks, masks], dim=1), boxes, 2 * PLACES, "bilinear"
+    )
     # Twice as many points as places, so that fine views are averaged and not skipped.
-    read = F.avg_pool2d(read_map(both, boxes, 2 * PLACES, "bilinear"), 2)
-    gray, cover = read[:, :1], read[:, 1:]
+    everything, of_lung, cover = F.avg_pool2d(read, 2).unbind(dim=1)
+    # At the rim the mean over lung alone: a wire beside the lung must not shine in.
+    gray = torch.where(cover > 0, of_lung / cover.clamp_min(1e-6), everything)[:, None]
+    cover = cover[:, None]
     inside = (cover >= 0.5).float()
     lung = -F.max_pool2d(-inside, 3, stride=1, padding=1) > 0
     around = F.max_pool2d(inside, _APART, stride=1, padding=_APART // 2) == 0

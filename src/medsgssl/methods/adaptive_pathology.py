@@ -1,4 +1,4 @@
-"""``adaptive-pathology``: images with salient lungs count more, and salient places are contrasted."""
+"""``adaptive-pathology``: images with salient lungs count more, salient places are contrasted."""
 
 from __future__ import annotations
 

@@ -79,6 +79,19 @@ def read_with_notes(
         return image, header.notes + notes
 
 
+def read_hashed(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], str]:
+    """Do as ``read_image``, and return the 128-bit BLAKE2 of the very bytes that were decoded."""
+    with one_file(path):
+        content, header = read_checked(path, max_pixels)
+        image, _ = _gray(content, header.kind, path, max_pixels)
+        return image, content_hash(content)
+
+
+def content_hash(content: bytes) -> str:
+    """Return the 128-bit BLAKE2 of a file's content in hexadecimal, as ``file_hash`` does."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def check_file(path: Path, *, whole: bool, max_pixels: int = MAX_PIXELS) -> FileCheck:
     """Find out whether a file can be read, as cheaply as its format allows.
 
@@ -103,7 +116,7 @@ def check_file(path: Path, *, whole: bool, max_pixels: int = MAX_PIXELS) -> File
         syntax = _check_dicom(content, path, max_pixels) if dicom else ""
         if not header.sure and (whole or not dicom):
             notes += _gray(content, header.kind, path, max_pixels)[1]
-        digest = hashlib.blake2b(content, digest_size=16).hexdigest() if whole else ""
+        digest = content_hash(content) if whole else ""
         return FileCheck(header.kind, digest, notes, header.orientation, syntax)
 
 

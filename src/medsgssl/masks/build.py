@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from medsgssl.errors import DataError, MaskError
-from medsgssl.masks.sources import DEFAULT_GRID, Maker, RecipeMaker
+from medsgssl.errors import DataError, ImageError, MaskError
+from medsgssl.images.reading import read_hashed
+from medsgssl.masks.sources import DEFAULT_GRID, ImageMaker, Maker, RecipeMaker, unreadable_row
 from medsgssl.masks.store import (
     STORE_FILE,
     MaskStore,
@@ -32,6 +35,8 @@ from medsgssl.utils.processes import worker_pool
 
 Item = tuple[str, Path]
 Progress = Callable[[int, int], None]
+#: Called in the worker with id, pixels (uint8, H x W) and content hash of each image decoded there.
+Keep = Callable[[str, NDArray[np.uint8], str], None]
 
 PART_IMAGES = 512
 BATCH_IMAGES = 16
@@ -48,6 +53,7 @@ def build_store(
     shard: tuple[int, int] = (1, 1),
     grid: int = DEFAULT_GRID,
     part_images: int = PART_IMAGES,
+    keep: Keep | None = None,
 ) -> MaskStore:
     """Draw the masks of many images into a store.
 
@@ -65,6 +71,8 @@ def build_store(
         shard: ``(i, n)``: take every n-th image from the i-th on, counted from 1.
         grid: Longer side of the stored masks in pixels.
         part_images: Images per part.
+        keep: Takes every image that is decoded for its mask, so that none is decoded twice; it
+            must survive pickling.
 
     Returns:
         The complete store of this shard.
@@ -80,7 +88,7 @@ def build_store(
         maker.check(items)
     with shared_work(folder):
         _claim(folder, header)
-        _draw(folder, items, maker, workers, progress, shard, grid, part_images)
+        _draw(folder, items, maker, workers, progress, shard, grid, part_images, keep)
     return MaskStore.open(folder)
 
 
@@ -93,6 +101,7 @@ def _draw(
     shard: tuple[int, int],
     grid: int,
     part_images: int,
+    keep: Keep | None,
 ) -> None:
     i, n = shard
     mine = items[i - 1 :: n]
@@ -101,7 +110,7 @@ def _draw(
     finished = len(done)
     number = len(list(folder.glob("part-*.parquet")))
     rows: list[Row] = []
-    for batch in _made(maker, waiting, workers, grid):
+    for batch in _made(maker, waiting, workers, grid, keep):
         check()
         rows.extend(batch)
         finished += len(batch)
@@ -215,20 +224,22 @@ def _write(folder: Path, shard: tuple[int, int], number: int, rows: Sequence[Row
             return number
 
 
-def _made(maker: Maker, items: Sequence[Item], workers: int, grid: int) -> Iterator[list[Row]]:
+def _made(
+    maker: Maker, items: Sequence[Item], workers: int, grid: int, keep: Keep | None
+) -> Iterator[list[Row]]:
     """Yield the rows of the items in order, a batch at a time."""
     batches = (items[start : start + BATCH_IMAGES] for start in range(0, len(items), BATCH_IMAGES))
     if workers <= 1:
         for batch in batches:
-            yield _make_batch(maker, batch, grid)
+            yield _make_batch(maker, batch, grid, keep)
         return
     # Fresh processes: OpenCV's threads do not survive a fork.
-    with worker_pool(workers, _start_worker) as pool:
+    with worker_pool(workers, partial(_start_worker, keep)) as pool:
         running: deque[Future[list[Row]]] = deque()
 
         def submit(count: int) -> None:
             for batch in islice(batches, count):
-                running.append(pool.submit(_make_batch, maker, batch, grid))
+                running.append(pool.submit(_make_kept_batch, maker, batch, grid))
 
         submit(2 * workers)
         try:
@@ -245,18 +256,46 @@ def _made(maker: Maker, items: Sequence[Item], workers: int, grid: int) -> Itera
                 future.cancel()
 
 
-def _start_worker() -> None:
+# What a worker process was started with: sent once, not with every batch.
+_kept_by: list[Keep] = []
+
+
+def _start_worker(keep: Keep | None) -> None:
     """One core per process: OpenCV's own threads would only compete."""
     cv2.setNumThreads(1)
+    _kept_by[:] = [] if keep is None else [keep]
 
 
-def _make_batch(maker: Maker, items: Sequence[Item], grid: int) -> list[Row]:
+def _make_kept_batch(maker: Maker, items: Sequence[Item], grid: int) -> list[Row]:
+    return _make_batch(maker, items, grid, _kept_by[0] if _kept_by else None)
+
+
+def _make_batch(
+    maker: Maker, items: Sequence[Item], grid: int, keep: Keep | None = None
+) -> list[Row]:
     rows = []
     for image_id, path in items:
         # Before the image is read: a file that changes meanwhile is then drawn again.
-        stamp, content = _stamp(path), _content(path)
-        rows.append(replace(maker.make(image_id, path, grid), stamp=stamp, content=content))
+        stamp = _stamp(path)
+        row, content = _row_and_content(maker, image_id, path, grid, keep)
+        rows.append(replace(row, stamp=stamp, content=content))
     return rows
+
+
+def _row_and_content(
+    maker: Maker, image_id: str, path: Path, grid: int, keep: Keep | None
+) -> tuple[Row, str]:
+    """Return the row of an image and the hash of its file, read and decoded once."""
+    if not isinstance(maker, ImageMaker):
+        content = _content(path)
+        return maker.make(image_id, path, grid), content
+    try:
+        gray, content = read_hashed(path, maker.max_pixels)
+    except ImageError as error:
+        return unreadable_row(image_id, error), _content(path)
+    if keep is not None:
+        keep(image_id, gray, content)
+    return maker.draw_row(image_id, gray, grid), content
 
 
 def _stamp(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import ImageError, MaskError
@@ -60,8 +62,26 @@ class Maker(Protocol):
         """Return the row of one image; an unreadable image gives the status ``failed``."""
 
 
+class ImageMaker(ABC):
+    """A maker that looks at the pixels of the image; who has decoded it already calls ``draw_row``."""
+
+    max_pixels: int
+
+    @abstractmethod
+    def draw_row(self, image_id: str, gray: Gray, grid: int) -> Row:
+        """Return the row of one decoded image, uint8 (H, W)."""
+
+    def make(self, image_id: str, path: Path, grid: int) -> Row:
+        """Read the image and draw its row."""
+        try:
+            gray, _ = read_with_notes(path, self.max_pixels)
+        except ImageError as error:
+            return unreadable_row(image_id, error)
+        return self.draw_row(image_id, gray, grid)
+
+
 @dataclass(frozen=True)
-class RecipeMaker:
+class RecipeMaker(ImageMaker):
     """Draws the masks by a recipe, looked up by name so that it survives pickling.
 
     Attributes:
@@ -101,12 +121,8 @@ class RecipeMaker:
         _known_recipe.cache_clear()
         find_recipe(self.recipe, self.weights)
 
-    def make(self, image_id: str, path: Path, grid: int) -> Row:
-        """Read the image and draw its mask."""
-        try:
-            gray, _ = read_with_notes(path, self.max_pixels)
-        except ImageError as error:
-            return unreadable_row(image_id, error)
+    def draw_row(self, image_id: str, gray: Gray, grid: int) -> Row:
+        """Draw the mask of a decoded image, uint8 ``H x W``."""
         lungs = self.draw(gray)
         height, width = gray.shape
         return pack_row(image_id, (height, width), lungs, grid)
@@ -126,7 +142,7 @@ def _known_recipe(name: str, weights: Path | None) -> Recipe:
 
 
 @dataclass(frozen=True)
-class FolderMaker:
+class FolderMaker(ImageMaker):
     """Takes masks that the user already has, found by the names of their images.
 
     Their quality is their Dice with the anatomic recipe: a second opinion, no verdict.
@@ -174,12 +190,8 @@ class FolderMaker:
                 "masks build; or invert the files",
             )
 
-    def make(self, image_id: str, path: Path, grid: int) -> Row:
-        """Read the mask that belongs to the image."""
-        try:
-            gray, _ = read_with_notes(path, self.max_pixels)
-        except ImageError as error:
-            return unreadable_row(image_id, error)
+    def draw_row(self, image_id: str, gray: Gray, grid: int) -> Row:
+        """Read the mask that belongs to a decoded image, uint8 (H, W)."""
         height, width = gray.shape
         source = find_mask(self.folder, image_id)
         if source is None:

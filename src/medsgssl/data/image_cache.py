@@ -4,12 +4,17 @@ The folder holds ``images.npy`` (N, S, S) uint8, ``state.npy`` (N,) uint8, ``che
 uint32 and, when complete, ``cache.json``. Row i belongs to row i of the catalog's table. Workers
 write disjoint rows; a row counts as done only after its pixels are on disk, so a killed build
 continues where it stopped. A row whose checksum is wrong is decoded again; another process that
-needs the same cache waits for the one that builds it.
+needs the same cache waits for the one that builds it. Where files have changed, a new cache takes
+the rows of all other files from an older one beside it (``contents.json`` says what its rows were
+made from). Whoever decodes the images anyhow, to draw masks, fills the cache on the way
+(``filling``).
 Images and masks share one geometry: they are fitted into a square, the rest is black.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -81,6 +86,7 @@ class Letterbox:
 
 TODO, DONE, UNUSABLE = 0, 1, 2
 _CHUNK = 256
+_CONTENTS = "contents.json"
 
 Progress = Callable[[int, int], None]
 _Job = tuple[Path, NDArray[np.int64], list[Path], int]
@@ -147,6 +153,89 @@ def decode(
     return open_cache(folder)
 
 
+@dataclass(frozen=True)
+class CacheWriter:
+    """Puts decoded images into their rows, from any process; rows that are there stay.
+
+    Attributes:
+        folder: An allocated cache.
+        rows: Row of each image id.
+        contents: Content hash of each image id; of other content nothing is kept.
+    """
+
+    folder: Path
+    rows: dict[str, int]
+    contents: dict[str, str]
+
+    def __call__(self, image_id: str, gray: NDArray[np.uint8], content: str) -> None:
+        """Fit one image into its row.
+
+        Args:
+            image_id: The image's key; one that has no row here is passed over.
+            gray: Its pixels, uint8 (H, W).
+            content: Hash of the bytes that they were decoded from.
+        """
+        row = self.rows.get(image_id)
+        if row is None or self.contents[image_id] != content:
+            return
+        images, sums, states = _opened(self.folder)
+        square = Letterbox.of((gray.shape[0], gray.shape[1]), images.shape[1]).image(gray)
+        # Nothing is flushed: the checksum tells whether the pixels reached the disk.
+        images[row], sums[row] = square, zlib.crc32(square.data)
+        states[row] = DONE
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
+    """Open pixels, checksums and states for writing, once per process."""
+    images, sums, states = (
+        np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+")
+        for name in ("images", "checksums", "state")
+    )
+    return images, sums, states
+
+
+@contextlib.contextmanager
+def filling(catalog: Catalog, parent: Path, size: int) -> Iterator[CacheWriter | None]:
+    """Hold the cache of a catalog, to be filled by whoever decodes its images anyhow.
+
+    ``decode`` afterwards does what is left, and completes the cache.
+
+    Args:
+        catalog: The images, with their content hashes.
+        parent: The data set's folder below the cache directory.
+        size: Side S of the decoded square in pixels.
+
+    Yields:
+        What takes decoded images; None where all are there.
+    """
+    folder, table = cache_folder(parent, catalog, size), catalog.table
+    if _is_intact(folder, len(table), size):
+        yield None
+        return
+    with shared_work(folder):
+        (folder / "cache.json").unlink(missing_ok=True)
+        state = _allocate(folder, len(table), size, _contents(catalog))
+        rows = np.flatnonzero((state == TODO) & (table["status"] == "ok").to_numpy())
+        ids = table["image_id"].iloc[rows].tolist()
+        contents = table["content_hash"].iloc[rows].tolist()
+        writer = CacheWriter(
+            folder,
+            dict(zip(ids, rows.tolist(), strict=True)),
+            dict(zip(ids, contents, strict=True)),
+        )
+        try:
+            yield writer if ids else None
+        finally:
+            _opened.cache_clear()
+
+
+def _contents(catalog: Catalog) -> list[str]:
+    """Return the content hash of each row, empty where the image cannot be used or is not known."""
+    table = catalog.table
+    return table["content_hash"].where(table["status"] == "ok", "").tolist()
+
+
 def open_cache(folder: Path) -> DecodedCache:
     """Open a complete cache, memory-mapped and read-only.
 
@@ -203,7 +292,8 @@ def _build(
     table = catalog.table
     total = len(table)
     (folder / "cache.json").unlink(missing_ok=True)
-    state = _allocate(folder, total, size)
+    contents = _contents(catalog)
+    state = _allocate(folder, total, size, contents)
     readable = (table["status"] == "ok").to_numpy()
     todo = np.flatnonzero((state == TODO) & readable)
     chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
@@ -224,6 +314,7 @@ def _build(
             f"no image below {catalog.root} can be decoded; the first: {first[0]} {first[1]}",
             "check the data folder with `medsgssl catalog`",
         )
+    write_json(folder / _CONTENTS, {"intensity": INTENSITY, "contents": contents})
     write_json(folder / "cache.json", {"images": total, "size": size, "problems": problems})
 
 
@@ -245,8 +336,8 @@ def _problems(catalog: Catalog, state: NDArray[np.uint8]) -> dict[str, str]:
     return problems
 
 
-def _allocate(folder: Path, total: int, size: int) -> NDArray[np.uint8]:
-    """Return the state of an earlier, unfinished build, or begin a new one."""
+def _allocate(folder: Path, total: int, size: int, contents: list[str]) -> NDArray[np.uint8]:
+    """Return the state of an earlier, unfinished build, or begin a new one with older rows."""
     try:
         state, sums, images = _arrays(folder, total, size)
     except (OSError, EOFError, ValueError):
@@ -271,7 +362,34 @@ def _allocate(folder: Path, total: int, size: int) -> NDArray[np.uint8]:
     for name, dtype in (("checksums", np.uint32), ("state", np.uint8)):
         with atomic_path(folder / f"{name}.npy") as temporary, temporary.open("wb") as stream:
             np.save(stream, np.zeros(total, dtype))
-    return np.zeros(total, np.uint8)
+    for older in sorted(folder.parent.glob(f"{size}-*")):
+        if older != folder:
+            _copy_rows(older, folder, size, contents)
+    return np.load(folder / "state.npy")
+
+
+def _copy_rows(older: Path, folder: Path, size: int, contents: list[str]) -> None:
+    """Take over the rows of files that an older, complete cache was made from as well."""
+    try:
+        made = read_json(older / _CONTENTS)
+        known = list(made["contents"])
+        state, sums, images = _arrays(older, len(known), size)
+        if made["intensity"] != INTENSITY:
+            return
+    except (DataError, OSError, EOFError, ValueError, KeyError, TypeError):
+        return  # of an earlier version, unfinished or damaged: its images are decoded again
+    row_of = {content: row for row, content in enumerate(known) if state[row] == DONE}
+    row_of.pop("", None)
+    todo = np.flatnonzero(np.load(folder / "state.npy") == TODO)
+    rows = np.array([row for row in todo if contents[row] in row_of], np.int64)
+    target = np.lib.format.open_memmap(folder / "images.npy", mode="r+")
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        source = np.array([row_of[contents[row]] for row in part])
+        whole = [zlib.crc32(images[row].data) == sums[row] for row in source]
+        part, source = part[whole], source[whole]
+        target[part] = images[source]
+        _set_rows(folder, part, DONE, sums[source])
 
 
 def _set_rows(

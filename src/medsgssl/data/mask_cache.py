@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice, repeat
 from pathlib import Path
 from typing import get_args
 
@@ -32,11 +34,15 @@ from medsgssl.errors import MaskError
 from medsgssl.masks.store import MaskStore
 from medsgssl.utils.io import atomic_path, fingerprint
 from medsgssl.utils.locks import shared_work
+from medsgssl.utils.processes import worker_pool
 from medsgssl.utils.rng import generator
+from medsgssl.utils.system import cpu_count
 
 CONTROLS: tuple[str, ...] = get_args(MaskControl)
 # Random blobs are drawn this much coarser than the masks.
 _BLOB_SHRINK = 4
+# Masks that a process turns into blobs at a time.
+_BLOB_CHUNK = 256
 # Part of the name of kept files: raised where a control is made in another way.
 _CONTROL_VERSION = 2
 
@@ -110,7 +116,8 @@ def mask_array(
     rules = _kept(
         folder / "masks-decoded" / f"{size}-{_identity(catalog, store)}.npz",
         lambda: _from_store(catalog, store, size),
-        in_memory,
+        # A control reads the masks once, in order.
+        in_memory and control is None,
     )
     if control is None:
         return rules
@@ -140,7 +147,24 @@ def _identity(catalog: Catalog, store: MaskStore) -> str:
     return fingerprint([store.fingerprint, catalog.table["image_id"].tolist()])
 
 
-def _kept(base: Path, make: Callable[[], MaskArray], in_memory: bool) -> MaskArray:
+@dataclass(frozen=True)
+class _Stream:
+    """Masks on their way to the disk: never more than a few in memory.
+
+    Attributes:
+        packed: Yields (n, ceil(S * S / 8)) uint8, the rows in order, a few at a time.
+        quality: As in ``MaskArray``, complete when ``packed`` has been read to its end.
+        usable: As in ``MaskArray``, likewise.
+        size: Side S in pixels.
+    """
+
+    packed: Iterator[NDArray[np.uint8]]
+    quality: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    size: int
+
+
+def _kept(base: Path, make: Callable[[], _Stream], in_memory: bool) -> MaskArray:
     # The bits lie apart, because members of an .npz cannot be memory-mapped.
     bits = base.with_suffix(".bits.npy")
     masks = _load(base, bits, in_memory)
@@ -150,9 +174,7 @@ def _kept(base: Path, make: Callable[[], MaskArray], in_memory: bool) -> MaskArr
         masks = _load(base, bits, in_memory)
         if masks is None:
             made = make()
-            with atomic_path(bits) as temporary, temporary.open("wb") as stream:
-                np.save(stream, made.packed)
-            checksum = zlib.crc32(np.ascontiguousarray(made.packed).data)
+            checksum = _write_bits(bits, made)
             with atomic_path(base) as temporary, temporary.open("wb") as stream:
                 np.savez(
                     stream,
@@ -165,6 +187,20 @@ def _kept(base: Path, make: Callable[[], MaskArray], in_memory: bool) -> MaskArr
     if masks is None:
         raise MaskError(f"{base} cannot be read back", "check the disk of data.cache_dir")
     return masks
+
+
+def _write_bits(bits: Path, made: _Stream) -> int:
+    """Write the packed masks as one .npy file; return the checksum of its values."""
+    shape = (len(made.quality), (made.size * made.size + 7) // 8)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    checksum = 0
+    with atomic_path(bits) as temporary, temporary.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for rows in made.packed:
+            content = np.ascontiguousarray(rows).tobytes()
+            checksum = zlib.crc32(content, checksum)
+            stream.write(content)
+    return checksum
 
 
 def _load(base: Path, bits: Path, in_memory: bool) -> MaskArray | None:
@@ -185,21 +221,25 @@ def _pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.packbits(mask.reshape(-1))
 
 
-def _from_store(catalog: Catalog, store: MaskStore, size: int) -> MaskArray:
+def _from_store(catalog: Catalog, store: MaskStore, size: int) -> _Stream:
     start = whole_masks(len(catalog.table), size)
-    packed, quality, usable = start.packed.copy(), start.quality, start.usable
-    readable = np.flatnonzero((catalog.table["status"] == "ok").to_numpy())
-    ids = catalog.table["image_id"].iloc[readable].tolist()
-    for row, lungs in zip(readable, store.read(ids), strict=True):
-        if lungs.status == "failed":
-            continue
-        height, width = lungs.mask.shape
-        packed[row] = _pack(Letterbox.of((height, width), size).mask(lungs.mask))
-        quality[row], usable[row] = lungs.quality, True
-    return MaskArray(packed, quality, usable, size)
+    quality, usable = start.quality, start.usable
+    readable = (catalog.table["status"] == "ok").tolist()
+
+    def rows() -> Iterator[NDArray[np.uint8]]:
+        for row, image_id in enumerate(catalog.table["image_id"].tolist()):
+            lungs = store.get(image_id) if readable[row] else None
+            if lungs is None or lungs.status == "failed":
+                yield start.packed[row : row + 1]
+                continue
+            height, width = lungs.mask.shape
+            quality[row], usable[row] = lungs.quality, True
+            yield _pack(Letterbox.of((height, width), size).mask(lungs.mask))[None]
+
+    return _Stream(rows(), quality, usable, size)
 
 
-def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> MaskArray:
+def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> _Stream:
     # One cycle through a random order: nobody keeps its own mask. Within a split, so that no
     # mask crosses from test to training.
     other = np.arange(len(rules.quality))
@@ -208,15 +248,42 @@ def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> MaskArray:
         rows = catalog.table.index.get_indexer(group.index)
         order = generator(seed, "shuffled masks", number).permutation(rows)
         other[order] = np.roll(order, 1)
-    return MaskArray(rules.packed[other], rules.quality[other], rules.usable[other], rules.size)
+    packed = (rules.packed[row : row + 1] for row in other)
+    return _Stream(packed, rules.quality[other], rules.usable[other], rules.size)
 
 
-def _random_blob(rules: MaskArray, seed: int) -> MaskArray:
-    packed = np.array(rules.packed)
-    for row in np.flatnonzero(rules.usable):
-        area = int(rules.mask(int(row)).sum())
-        packed[row] = _pack(random_blob(rules.size, area, generator(seed, "random blob", int(row))))
-    return MaskArray(packed, rules.quality, rules.usable, rules.size)
+def _random_blob(rules: MaskArray, seed: int) -> _Stream:
+    count = len(rules.quality)
+    jobs = (
+        (rules.size, seed, start, rules.packed[start : start + _BLOB_CHUNK],
+         rules.usable[start : start + _BLOB_CHUNK])
+        for start in range(0, count, _BLOB_CHUNK)
+    )  # fmt: skip
+
+    def rows() -> Iterator[NDArray[np.uint8]]:
+        workers = min(cpu_count(), count // _BLOB_CHUNK)
+        if workers <= 1:
+            yield from (_blob_chunk(*job) for job in jobs)
+            return
+        with worker_pool(workers) as pool:
+            running = deque(pool.submit(_blob_chunk, *job) for job in islice(jobs, 2 * workers))
+            while running:
+                yield running.popleft().result()
+                running.extend(pool.submit(_blob_chunk, *job) for job in islice(jobs, 1))
+
+    return _Stream(rows(), rules.quality, rules.usable, rules.size)
+
+
+def _blob_chunk(
+    size: int, seed: int, start: int, packed: NDArray[np.uint8], usable: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return blobs of the areas of some masks, packed; ``start`` is the row of the first."""
+    blobs = np.array(packed)
+    for i in np.flatnonzero(usable):
+        area = int(np.bitwise_count(packed[i]).sum())
+        rng = generator(seed, "random blob", start + int(i))
+        blobs[i] = _pack(random_blob(size, area, rng))
+    return blobs
 
 
 def random_blob(size: int, area: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -234,14 +301,15 @@ def random_blob(size: int, area: int, rng: np.random.Generator) -> NDArray[np.bo
     return blob.reshape(size, size)
 
 
-def _mean_template(rules: MaskArray, train: NDArray[np.int64]) -> MaskArray:
+def _mean_template(rules: MaskArray, train: NDArray[np.int64]) -> _Stream:
     rows = train[rules.usable[train]]
     if len(rows) == 0:
-        return whole_masks(len(rules.quality), rules.size)
+        whole = whole_masks(len(rules.quality), rules.size)
+        return _Stream(iter(whole.packed[:, None]), whole.quality, whole.usable, whole.size)
     total = np.zeros((rules.size, rules.size), np.int64)
     for row in rows:
         total += rules.mask(int(row))
     template = _pack(total * 2 >= len(rows))
     count = len(rules.quality)
     quality = np.full(count, rules.quality[rows].mean(), np.float32)
-    return MaskArray(np.tile(template, (count, 1)), quality, np.ones(count, np.bool_), rules.size)
+    return _Stream(repeat(template[None], count), quality, np.ones(count, np.bool_), rules.size)

@@ -16,14 +16,14 @@ from rich.console import Console
 from medsgssl.config.schema import Config, DataSettings
 from medsgssl.data.catalog import Catalog, load_or_build
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.data.image_cache import decode
+from medsgssl.data.image_cache import decode, filling
 from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, mask_identity, whole_masks
 from medsgssl.data.mask_choice import MaskChoice, choose_masks
 from medsgssl.data.overlap import drop_overlap, extra_datasets, image_identity_keys
 from medsgssl.data.paths import dataset_cache
 from medsgssl.errors import ConfigError, DataError, MaskError
 from medsgssl.images.intensity import INTENSITY
-from medsgssl.masks.build import build_store
+from medsgssl.masks.build import Keep, build_store
 from medsgssl.masks.sources import FolderMaker, Maker
 from medsgssl.masks.store import FORMAT_VERSION, MaskStore
 from medsgssl.runs.data_summary import (
@@ -196,9 +196,17 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
     )
     folder = dataset_cache(settings)
     size = settings.cache_size or settings.img_size
+    store: MaskStore | None = None
+    if isinstance(choice, Path):
+        store = MaskStore.open(choice)
+    elif choice is not None:
+        # Every image is decoded once: for its mask, and kept for training on the way.
+        with filling(catalog, folder, size) as keep:
+            store = mask_store(choice, catalog, folder, console, keep)
     with counting("decoding images", console) as progress:
         cache = decode(catalog, folder, size, cpu_count(), progress)
-    masks, mask_summary = _masks(config, choice, catalog, folder, size, console)
+    reason = choice.reason if isinstance(choice, MaskChoice) else ""
+    masks, mask_summary = _masks(config, store, reason, catalog, folder, size)
     summary: DataSummary = {
         "catalog": catalog.summary,
         "masks": mask_summary,
@@ -248,16 +256,15 @@ def _extra_datasets(more: Sequence[_PreparedSet]) -> dict[str, ExtraDataset]:
 
 def _masks(
     config: Config,
-    choice: MaskChoice | Path | None,
+    store: MaskStore | None,
+    reason: str,
     catalog: Catalog,
     folder: Path,
     size: int,
-    console: Console,
 ) -> tuple[MaskArray, MaskSummary]:
     source = config.masks.source
-    if choice is None:
+    if store is None:
         return whole_masks(len(catalog.table), size), {"source": "none", "identity": "none"}
-    store = mask_store(choice, catalog, folder, console)
     control = source if source in CONTROLS else None
     masks = mask_array(
         catalog, store, folder, size, control, config.seed, in_memory=config.data.cache_masks
@@ -266,7 +273,7 @@ def _masks(
     return masks, {
         "source": source,
         "recipe": store.header.recipe,
-        "recipe_reason": "" if isinstance(choice, Path) else choice.reason,
+        "recipe_reason": reason,
         "counts": store.counts,
         "whole_image_instead": masks.missing,
         "quality_of_usable": decile_counts(masks.quality[masks.usable]),
@@ -282,9 +289,21 @@ def decile_counts(quality: NDArray[np.float32]) -> dict[str, int]:
 
 
 def mask_store(
-    choice: MaskChoice | Path, catalog: Catalog, folder: Path, console: Console
+    choice: MaskChoice | Path,
+    catalog: Catalog,
+    folder: Path,
+    console: Console,
+    keep: Keep | None = None,
 ) -> MaskStore:
-    """Build, or find complete, the masks that were chosen."""
+    """Build, or find complete, the masks that were chosen.
+
+    Args:
+        choice: The maker, or the folder of a store.
+        catalog: The images.
+        folder: The data set's folder below the cache directory.
+        console: Shows progress.
+        keep: Takes the images that are decoded for their masks, as ``build_store`` gives them.
+    """
     if isinstance(choice, Path):
         return MaskStore.open(choice)
     items = mask_items(catalog)
@@ -295,6 +314,7 @@ def mask_store(
             choice.maker,
             cpu_count(),
             progress=progress,
+            keep=keep,
         )
 
 

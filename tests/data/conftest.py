@@ -74,6 +74,7 @@ def make_catalog(tmp_path: Path) -> MakeCatalog:
                 "split": [splits[number % len(splits)] for number in range(count)],
                 "status": "ok",
                 "problem": "",
+                "content_hash": "",
             }
         )
         return Catalog(root, table, {})

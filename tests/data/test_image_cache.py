@@ -7,13 +7,17 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from medsgssl.data import image_cache as decoded
-from medsgssl.data.image_cache import Letterbox, cache_folder, decode, open_cache
+from medsgssl.data.catalog import Catalog
+from medsgssl.data.image_cache import Letterbox, cache_folder, decode, filling, open_cache
 from medsgssl.errors import DataError, ImageError, ResourceError
-from medsgssl.images.reading import read_image, read_with_notes
+from medsgssl.images.reading import read_hashed, read_image, read_with_notes
+from medsgssl.masks.build import build_store
+from medsgssl.utils.io import file_hash, fingerprint
 
 
 class Killed(BaseException):
@@ -199,3 +203,67 @@ def test_the_pixels_are_reserved_on_disk_before_they_are_written(make_catalog, t
     decode(catalog, tmp_path, 64)
     pixels = cache_folder(tmp_path, catalog, 64) / "images.npy"
     assert pixels.stat().st_blocks * 512 >= pixels.stat().st_size
+
+
+def hashed(catalog: Catalog) -> Catalog:
+    """Return the catalog as it is after its files were read, with the hashes of now."""
+    contents = [file_hash(catalog.root / path) for path in catalog.table["path"]]
+    table = catalog.table.assign(content_hash=contents)
+    return Catalog(catalog.root, table, {"files_fingerprint": fingerprint(contents)})
+
+
+def test_a_changed_file_is_the_only_one_that_is_decoded_again(
+    make_catalog, tmp_path, reads
+) -> None:
+    catalog = hashed(make_catalog())
+    before = decode(catalog, tmp_path, 16)
+    assert cv2.imwrite(str(catalog.root / "4.png"), np.full((32, 32), 99, np.uint8))
+    reads.clear()
+    changed = hashed(catalog)
+    after = decode(changed, tmp_path, 16)
+    assert dict(reads) == {"4.png": 1}
+    assert after.folder != before.folder
+    fresh = decode(changed, tmp_path / "fresh", 16)
+    np.testing.assert_array_equal(after.images, fresh.images)
+
+
+def test_a_damaged_row_of_an_older_cache_is_not_taken_over(make_catalog, tmp_path, reads) -> None:
+    catalog = hashed(make_catalog())
+    older = decode(catalog, tmp_path, 16)
+    images = np.load(older.folder / "images.npy", mmap_mode="r+")
+    images[5, 0, 0] ^= 1
+    images.flush()
+    assert cv2.imwrite(str(catalog.root / "4.png"), np.full((32, 32), 99, np.uint8))
+    reads.clear()
+    decode(hashed(catalog), tmp_path, 16)
+    assert dict(reads) == {"4.png": 1, "5.png": 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_that_are_decoded_for_their_masks_are_not_decoded_again(
+    make_catalog, tmp_path, reads, workers: int
+) -> None:
+    catalog = hashed(make_catalog())
+    items = [(name, catalog.root / name) for name in catalog.table["image_id"]]
+    with filling(catalog, tmp_path / "cache", 16) as keep:
+        assert keep is not None
+        build_store(tmp_path / "masks", items[:5], "classic", workers, keep=keep)
+    cache = decode(catalog, tmp_path / "cache", 16)
+    assert dict(reads) == {"5.png": 1, "6.png": 1}
+    whole = decode(catalog, tmp_path / "whole", 16)
+    np.testing.assert_array_equal(cache.images, whole.images)
+    with filling(catalog, tmp_path / "cache", 16) as keep:
+        assert keep is None
+
+
+def test_an_image_that_is_not_the_one_of_the_catalog_is_not_kept(make_catalog, tmp_path) -> None:
+    catalog = hashed(make_catalog())
+    with filling(catalog, tmp_path, 16) as keep:
+        assert keep is not None
+        image, content = read_hashed(catalog.root / "3.png")
+        keep("3.png", image, "of another file")
+        keep("not in the catalog", image, content)
+        folder = cache_folder(tmp_path, catalog, 16)
+        assert not np.load(folder / "state.npy").any()
+        keep("3.png", image, content)
+        assert np.flatnonzero(np.load(folder / "state.npy")).tolist() == [3]

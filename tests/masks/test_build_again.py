@@ -39,9 +39,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     make = build._make_batch
 
-    def counted(maker, batch, grid):
+    def counted(maker, batch, grid, keep=None):
         names.extend(image_id for image_id, _ in batch)
-        return make(maker, batch, grid)
+        return make(maker, batch, grid, keep)
 
     monkeypatch.setattr(build, "_make_batch", counted)
     return names

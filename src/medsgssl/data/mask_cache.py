@@ -227,8 +227,10 @@ def _from_store(catalog: Catalog, store: MaskStore, size: int) -> _Stream:
     readable = (catalog.table["status"] == "ok").tolist()
 
     def rows() -> Iterator[NDArray[np.uint8]]:
-        for row, image_id in enumerate(catalog.table["image_id"].tolist()):
-            lungs = store.get(image_id) if readable[row] else None
+        ids = catalog.table.loc[readable, "image_id"].tolist()
+        read = store.read(ids)
+        for row, there in enumerate(readable):
+            lungs = next(read) if there else None
             if lungs is None or lungs.status == "failed":
                 yield start.packed[row : row + 1]
                 continue

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import ImageError, MaskError
@@ -63,7 +62,7 @@ class Maker(Protocol):
 
 
 class ImageMaker(ABC):
-    """A maker that looks at the pixels of the image; who has decoded it already calls ``draw_row``."""
+    """A maker that looks at the pixels; who has decoded the image already calls ``draw_row``."""
 
     max_pixels: int
 

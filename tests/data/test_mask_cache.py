@@ -167,23 +167,10 @@ def test_mean_template_without_a_training_mask_is_the_whole_image(
     assert (mean.quality == 0).all()
 
 
-def test_blobs_are_the_same_from_several_processes(
-    make_catalog, masks, tmp_path, monkeypatch
-) -> None:
-    catalog, store = make_catalog(30), masks()
-    one = mask_array(catalog, store, tmp_path / "one", SIZE, "random-blob", seed=1)
-    monkeypatch.setattr("medsgssl.data.mask_cache._BLOB_CHUNK", 7)
-    monkeypatch.setattr("medsgssl.data.mask_cache.cpu_count", lambda: 2)
-    two = mask_array(catalog, store, tmp_path / "two", SIZE, "random-blob", seed=1)
-    np.testing.assert_array_equal(one.packed, two.packed)
-
-
 @pytest.mark.parametrize("control", [None, "shuffled", "random-blob", "mean-template"])
 def test_masks_are_written_without_holding_them(
-    make_catalog, masks, tmp_path, monkeypatch, control: str | None
+    make_catalog, masks, tmp_path, control: str | None
 ) -> None:
-    monkeypatch.setattr("medsgssl.data.mask_cache._BLOB_CHUNK", 16)
-    monkeypatch.setattr("medsgssl.data.mask_cache.cpu_count", lambda: 1)
     catalog, store, size = make_catalog(200), masks(), 256
     mask_array(catalog, store, tmp_path, size)  # imports what it needs
     tracemalloc.start()

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import get_args
 
@@ -34,15 +33,11 @@ from medsgssl.errors import MaskError
 from medsgssl.masks.store import MaskStore
 from medsgssl.utils.io import atomic_path, fingerprint
 from medsgssl.utils.locks import shared_work
-from medsgssl.utils.processes import worker_pool
 from medsgssl.utils.rng import generator
-from medsgssl.utils.system import cpu_count
 
 CONTROLS: tuple[str, ...] = get_args(MaskControl)
 # Random blobs are drawn this much coarser than the masks.
 _BLOB_SHRINK = 4
-# Masks that a process turns into blobs at a time.
-_BLOB_CHUNK = 256
 # Part of the name of kept files: raised where a control is made in another way.
 _CONTROL_VERSION = 2
 
@@ -255,37 +250,15 @@ def _shuffled(rules: MaskArray, catalog: Catalog, seed: int) -> _Stream:
 
 
 def _random_blob(rules: MaskArray, seed: int) -> _Stream:
-    count = len(rules.quality)
-    jobs = (
-        (rules.size, seed, start, rules.packed[start : start + _BLOB_CHUNK],
-         rules.usable[start : start + _BLOB_CHUNK])
-        for start in range(0, count, _BLOB_CHUNK)
-    )  # fmt: skip
-
     def rows() -> Iterator[NDArray[np.uint8]]:
-        workers = min(cpu_count(), count // _BLOB_CHUNK)
-        if workers <= 1:
-            yield from (_blob_chunk(*job) for job in jobs)
-            return
-        with worker_pool(workers) as pool:
-            running = deque(pool.submit(_blob_chunk, *job) for job in islice(jobs, 2 * workers))
-            while running:
-                yield running.popleft().result()
-                running.extend(pool.submit(_blob_chunk, *job) for job in islice(jobs, 1))
+        for row in range(len(rules.quality)):
+            packed = rules.packed[row]
+            if rules.usable[row]:
+                area = int(np.bitwise_count(packed).sum())
+                packed = _pack(random_blob(rules.size, area, generator(seed, "random blob", row)))
+            yield packed[None]
 
     return _Stream(rows(), rules.quality, rules.usable, rules.size)
-
-
-def _blob_chunk(
-    size: int, seed: int, start: int, packed: NDArray[np.uint8], usable: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """Return blobs of the areas of some masks, packed; ``start`` is the row of the first."""
-    blobs = np.array(packed)
-    for i in np.flatnonzero(usable):
-        area = int(np.bitwise_count(packed[i]).sum())
-        rng = generator(seed, "random blob", start + int(i))
-        blobs[i] = _pack(random_blob(size, area, rng))
-    return blobs
 
 
 def random_blob(size: int, area: int, rng: np.random.Generator) -> NDArray[np.bool_]:

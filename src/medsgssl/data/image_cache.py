@@ -365,7 +365,7 @@ def _allocate(folder: Path, total: int, size: int, contents: list[str]) -> NDArr
     for older in sorted(folder.parent.glob(f"{size}-*")):
         if older != folder:
             _copy_rows(older, folder, size, contents)
-    return np.load(folder / "state.npy")
+    return np.asarray(np.load(folder / "state.npy"), np.uint8)
 
 
 def _copy_rows(older: Path, folder: Path, size: int, contents: list[str]) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.audit_table import audit_view
 from medsgssl.data.catalog import (
     CATALOG_FILE,
+    FORMAT,
     Catalog,
     build_catalog,
     catalog_columns,
@@ -132,6 +135,21 @@ def test_damaged_catalog_is_named_on_load_and_replaced_on_build(make_set: MakeSe
     assert len(Catalog.load(path).table) == 60
     with pytest.raises(DataError, match="does not exist"):
         Catalog.load(path.with_name("absent.parquet"))
+
+
+def test_a_catalog_of_an_earlier_version_is_built_again(make_set: MakeSet) -> None:
+    settings = make_set()
+    path = dataset_cache(settings) / CATALOG_FILE
+    load_or_build(settings)
+    table = pq.read_table(path)
+    key = next(key for key in table.schema.metadata if b"medsgssl" in key)
+    described = json.loads(table.schema.metadata[key])
+    described |= {"format": FORMAT - 1, "facts": described.pop("summary")}
+    metadata = table.schema.metadata | {key: json.dumps(described).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(DataError, match=f"has format {FORMAT - 1}"):
+        Catalog.load(path)
+    assert load_or_build(settings).summary == described["facts"]
 
 
 def test_catalog_is_reused_until_something_changes(

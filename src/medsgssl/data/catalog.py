@@ -28,7 +28,7 @@ from medsgssl.utils.io import atomic_path, fingerprint
 CATALOG_FILE = "catalog.parquet"
 
 
-FORMAT = 6
+FORMAT = 7
 """Version of the saved form and of the rules that build it; others are rebuilt."""
 
 _LABEL_TYPE = "Int8"
@@ -151,7 +151,9 @@ class Catalog:
             stored = pq.read_table(path)
             described = json.loads((stored.schema.metadata or {})[_KEY])
             version = described["format"]
-            label_set = LabelSet.from_json(described["label_set"]) if version == FORMAT else None
+            current = version == FORMAT
+            label_set = LabelSet.from_json(described["label_set"]) if current else None
+            summary = described["summary"] if current else {}
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist", "run `medsgssl catalog DATA`") from error
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
@@ -160,7 +162,7 @@ class Catalog:
             raise DataError(f"{path} has format {version}, not {FORMAT}", _REBUILD)
         table = typed(stored.to_pandas(), label_set, path)
         check_leaks(table["patient_id"], table["split"])
-        return cls(Path(described["root"]), table, described["summary"], label_set)
+        return cls(Path(described["root"]), table, summary, label_set)
 
 
 _REBUILD = "delete it and run `medsgssl catalog DATA` again"

@@ -74,8 +74,9 @@ def family_text(analysis: Analysis) -> str:
         text += " Could find: the smallest true difference that four of five such studies find."
     if analysis.family != "plan" or analysis.plan is None:
         return f"{text} No plan fixed these comparisons before the runs."
+    comparisons = "comparison" if analysis.planned == 1 else "comparisons"
     return (
-        f"{text} The plan fixed {analysis.planned} primary comparisons before anything ran (hash "
+        f"{text} The plan fixed {analysis.planned} primary {comparisons} before anything ran (hash "
         f"{analysis.plan.hash})."
     )
 

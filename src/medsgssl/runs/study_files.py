@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
@@ -52,6 +52,7 @@ class PlanRecord(TypedDict):
     margin: float
     folds: int | None
     primary_diseases: list[str] | None
+    mask_recipe: NotRequired[str | None]  # absent in plans made before masks.recipe=auto
     earlier: list[str]
 
 

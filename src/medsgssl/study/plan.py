@@ -176,6 +176,7 @@ class StudyPlan:
             margin=stored["margin"],
             folds=stored["folds"],
             primary_diseases=None if diseases is None else tuple(diseases),
+            mask_recipe=stored.get("mask_recipe"),
             earlier=tuple(stored["earlier"]),
         )
         if plan.hash != stored["hash"]:

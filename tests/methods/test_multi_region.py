@@ -63,7 +63,7 @@ def test_switching_a_term_off_changes_the_step_and_leaves_it_out(
 
 
 def test_both_terms_off_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="lambda_global and lambda_regions"):
+    with pytest.raises(ConfigError, match="one of lambda_global, lambda_regions must be above 0"):
         configure(NAME, {"method": {"lambda_global": 0.0, "lambda_regions": 0.0}})
 
 

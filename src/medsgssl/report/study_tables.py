@@ -322,17 +322,15 @@ def localization(analysis: Analysis) -> Table:
     )
     rows: list[Row] = []
     for arm in ordered_arms(analysis):
-        read = [read_localization(run.folder.path) for run in arm.runs]
-        summaries = [one for one in read if one is not None]
-        if not summaries:
-            continue
         localized = analysis.localized.get(arm.key)
         if localized is None:
             continue
+        read = [read_localization(run.folder.path) for run in arm.runs]
+        grid = next((one["grid"] for one in read if one is not None), ())
         row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction}
         row |= {"runs": len(localized.repeats), "boxes": localized.boxes}
         row["patients"] = localized.patients
-        row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, summaries[0]["grid"]))
+        row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, grid))
         row |= {name: estimate(localized, name, analysis.bench) for name in MEASURES}
         rows.append(row)
     caption = f"{rows[0]['boxes']} boxes of {rows[0]['patients']} patients" if rows else ""

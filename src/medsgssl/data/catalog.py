@@ -151,14 +151,14 @@ class Catalog:
             stored = pq.read_table(path)
             described = json.loads((stored.schema.metadata or {})[_KEY])
             version = described["format"]
-            current = version == FORMAT
-            label_set = LabelSet.from_json(described["label_set"]) if current else None
-            summary = described["summary"] if current else {}
+            if version == FORMAT:
+                label_set = LabelSet.from_json(described["label_set"])
+                summary: CatalogSummary = described["summary"]
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist", "run `medsgssl catalog DATA`") from error
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise DataError(f"{path} is no catalog: {error}", _REBUILD) from error
-        if label_set is None:
+        if version != FORMAT:
             raise DataError(f"{path} has format {version}, not {FORMAT}", _REBUILD)
         table = typed(stored.to_pandas(), label_set, path)
         check_leaks(table["patient_id"], table["split"])

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medsgssl import __version__
+from medsgssl.cli import study_results
 from medsgssl.cli.after_training import embed, export, predict
 from medsgssl.cli.data import catalog, phantom
 from medsgssl.cli.lookup import config, doctor, methods
@@ -40,6 +41,8 @@ app.command(rich_help_panel=_RUN)(pretrain)
 app.command(rich_help_panel=_RUN)(finetune)
 app.command(rich_help_panel=_RUN)(evaluate)
 app.command(rich_help_panel=_RUN)(report)
+for _command in study_results.COMMANDS:
+    study_app.command()(_command)
 app.add_typer(study_app, name="study", rich_help_panel=_STUDY)
 app.command(rich_help_panel=_DATA)(catalog)
 app.add_typer(masks_app, name="masks", rich_help_panel=_DATA)

@@ -66,7 +66,7 @@ def make_catalog(tmp_path: Path) -> MakeCatalog:
         names = [f"{number}.png" for number in range(count)]
         for number, name in enumerate(names):
             shape = ((40, 30), (24, 48), (32, 32))[number % 3]
-            assert cv2.imwrite(str(root / name), np.full(shape, 20 + 7 * number, np.uint8))
+            assert cv2.imwrite(str(root / name), np.full(shape, 20 + 7 * number % 200, np.uint8))
         table = pd.DataFrame(
             {
                 "image_id": names,
@@ -96,7 +96,7 @@ class Masks:
             if image_id in self.failed:
                 yield LungMask.failed((64, 64), "no lung found")
             else:
-                yield LungMask(self.disc(image_id), 0.5 + int(image_id[:-4]) / 100, "ok")
+                yield LungMask(self.disc(image_id), 0.5 + int(image_id[:-4]) % 50 / 100, "ok")
 
     def disc(self, image_id: str) -> np.ndarray:
         number = int(image_id.removesuffix(".png"))

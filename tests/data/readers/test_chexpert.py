@@ -138,5 +138,5 @@ def test_a_release_in_a_folder_below_is_pointed_at(tmp_path: Path) -> None:
 def test_unknown_tables_in_folders_below_are_mentioned(tmp_path: Path) -> None:
     write_images(tmp_path, "a.png")
     write_lines(tmp_path / "more" / "notes.csv", ["when,what", "1,2"])
-    facts = find_source(tmp_path).rows().facts
+    facts = find_source(tmp_path).rows().summary
     assert "not read" in facts["remarks"][0]

@@ -183,7 +183,7 @@ def test_identical_images_of_different_labels_are_named(tmp_path: Path) -> None:
     lines = [f"{n}.png,{n},{n % 2}" for n in range(6)]
     write_lines(tmp_path / "labels.csv", ["image,patient,Effusion", *lines])
     settings = DataSettings(root=tmp_path, labels="labels.csv", split="train")
-    facts = build_catalog(settings, hash_content=True).facts
+    facts = build_catalog(settings, hash_content=True).summary
     assert facts["duplicates"] is not None
     assert facts["duplicates"]["other_labels_first"] == ["4.png = 5.png"]
     assert any("different labels: 4.png = 5.png" in line for line in facts["warnings"])

@@ -113,7 +113,7 @@ def test_an_encoder_goes_up_and_comes_down_again(
 ) -> None:
     bundle = Predictor.load(trained_run("simclr").path).bundle
     views, masks, _ = check_views(bundle)
-    exporting.export(bundle, "timm", tmp_path / "encoder", views, masks)
+    exporting.export_model(bundle, "timm", tmp_path / "encoder", views, masks)
     api = functools.partial(HfApi, endpoint=endpoint, token="hf_none")
     monkeypatch.setattr(exporting, "HfApi", api)
     assert exporting.push_to_hub(tmp_path / "encoder", "me/model")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsgssl.inference.export import export
+from medsgssl.inference.export import export_model
 from medsgssl.inference.predictor import Predictor, check_views
 from medsgssl.methods.registry import configure
 from medsgssl.models import hub
@@ -23,7 +23,7 @@ def test_a_folder_of_another_encoder_is_only_needed_for_training(
     bundle = Predictor.load(first.path).bundle
     views, masks, _ = check_views(bundle)
     folder = tmp_path / "expert"
-    export(bundle, "timm", folder, views, masks)
+    export_model(bundle, "timm", folder, views, masks)
     tree = {
         "data": {
             "root": str(phantom_set), "cache_dir": str(tmp_path / "cache"), "img_size": 32,
@@ -45,5 +45,5 @@ def test_a_folder_of_another_encoder_is_only_needed_for_training(
     shutil.rmtree(folder)
     hub._KNOWN.clear()
     assert "/" not in str(Predictor.load(done.path).bundle.config.encoder.name)
-    again = export(Predictor.load(done.path).bundle, "timm", tmp_path / "out", views, masks)
+    again = export_model(Predictor.load(done.path).bundle, "timm", tmp_path / "out", views, masks)
     assert 'create_model("test_efficientnet"' in again.usage

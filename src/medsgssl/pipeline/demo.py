@@ -34,7 +34,7 @@ _SETTINGS: dict[str, Any] = {
 CAVEAT = (
     "The table shows that every stage works, from images to intervals; it cannot show whether "
     "pretraining or anatomical guidance helps: the images are synthetic, each row is a single "
-    "training run, and the intervals overlap. `medsgssl study` compares methods with several "
+    "training run, and its patients are few. `medsgssl study` compares methods with several "
     "seeds and with controls."
 )
 
@@ -66,7 +66,7 @@ def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
         metrics = read_metrics(runs[name].metrics)
         assert metrics is not None  # the run has just written it
         interval = metrics["mean_auc_interval"]
-        spread = "{:.3f} to {:.3f}".format(*interval) if interval else "not defined"
+        spread = "{:.3f} to {:.3f}".format(*interval) if interval else "too few patients"
         epochs = "none" if config.no_pretrain else f"{config.pretrain.epochs} epochs"
         table.add_row(name, epochs, number(metrics["mean_auc"]), spread)
     console.rule("demo")

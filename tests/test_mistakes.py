@@ -29,8 +29,9 @@ from medsgssl.config.schema import (
 )
 from medsgssl.data.catalog import Catalog
 from medsgssl.data.dataset import ImageMaskDataset
-from medsgssl.data.image_cache import Letterbox, decode
+from medsgssl.data.image_cache import decode
 from medsgssl.data.labels import DISEASES
+from medsgssl.data.letterbox import Letterbox
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.mask_cache import mask_array
 from medsgssl.data.sampler import EpochSampler

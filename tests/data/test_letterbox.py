@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsgssl.data.image_cache import Letterbox
+from medsgssl.data.letterbox import Letterbox
 
 
 @pytest.mark.parametrize(

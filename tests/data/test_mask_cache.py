@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsgssl.data.image_cache import Letterbox
+from medsgssl.data.letterbox import Letterbox
 from medsgssl.data.mask_cache import CONTROLS, MaskArray, mask_array, random_blob, whole_masks
 
 SIZE = 32

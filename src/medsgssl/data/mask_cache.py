@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from medsgssl.config.schema import MaskControl
 from medsgssl.data.catalog import Catalog
-from medsgssl.data.image_cache import Letterbox
+from medsgssl.data.letterbox import Letterbox
 from medsgssl.errors import MaskError
 from medsgssl.masks.store import MaskStore
 from medsgssl.utils.io import atomic_path, fingerprint

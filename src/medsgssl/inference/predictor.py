@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medsgssl.data.image_cache import Letterbox
+from medsgssl.data.letterbox import Letterbox
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import CheckpointError, ImageError
 from medsgssl.evaluation.calibration import apply_temperature

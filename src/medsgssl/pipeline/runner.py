@@ -17,11 +17,9 @@ from rich.console import Console
 from medsgssl import __version__
 from medsgssl.config.loading import dump, without_paths
 from medsgssl.config.schema import Config
-from medsgssl.data.catalog import Catalog
 from medsgssl.data.labels import label_array
-from medsgssl.data.overlap import held_out_rows
-from medsgssl.data.prepare import PreparedData, check_data, prepare_data
-from medsgssl.errors import CheckpointError, ConfigError, DataError, LeakError, MedsgsslError
+from medsgssl.data.prepare import PreparedData, prepare_data
+from medsgssl.errors import ConfigError, MedsgsslError
 from medsgssl.evaluation.evaluate import evaluate_predictions
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
@@ -29,6 +27,12 @@ from medsgssl.inference.forward import predict_splits
 from medsgssl.methods.registry import method_of
 from medsgssl.models.hub import find_hub_model
 from medsgssl.models.weights import read_header, weights_identity
+from medsgssl.pipeline.checks import (
+    blank_warnings,
+    check_apart,
+    check_before_work,
+    folder_of_weights,
+)
 from medsgssl.pipeline.examples import write_examples, write_maps
 from medsgssl.runs.data_summary import LabelsUsed
 from medsgssl.runs.folder import RunFolder, StageName, deciding_settings
@@ -103,7 +107,9 @@ def _claimed(
             run.check_place()
             held.enter_context(exclusive(run.path, "the run folder"))
             check_trackers(config)
-            found = _check_early(config, until, pretrained)
+            found = check_before_work(
+                config, pretrained, fine_tunes=get_args(Until).index(until) >= 2
+            )
             run.claim(config)
             return found
 
@@ -136,8 +142,8 @@ def _run(
     last = get_args(Until).index(until)
     data = _prepare(config, console, team)
     if pretrained is not None and not config.no_pretrain:
-        caveats += team.first(lambda: _check_apart(data, pretrained)) or []
-    data.summary["warnings"] += [*caveats, *_blank_warnings(data)]
+        caveats += team.first(lambda: check_apart(data, pretrained)) or []
+    data.summary["warnings"] += [*caveats, *blank_warnings(data)]
     keys = _keys(config, data, pretrained)
 
     def begin() -> None:
@@ -189,80 +195,6 @@ def evaluate_run(run: RunFolder, config: Config) -> Metrics:
     metrics = evaluate_predictions(Predictions.read(run.predictions), config.evaluate, config.seed)
     write_json(run.metrics, metrics)
     return metrics
-
-
-def _check_early(config: Config, until: Until, pretrained: Path | None) -> list[str]:
-    """Check all that a run needs before anything is computed, and before a file is written.
-
-    Returns:
-        What the user should be warned of.
-    """
-    method, last = method_of(config), get_args(Until).index(until)
-    catalog = check_data(config, needs_masks=method.sees_masks)
-    if last >= 2:
-        _require_labels(catalog)
-    if pretrained is None:
-        return method.check()
-    header = read_header(pretrained)
-    for name, wanted in weights_identity(config).items():
-        if header.get(name) != wanted:
-            raise CheckpointError(
-                f"{pretrained} was pretrained with {name}={header.get(name)!r}, this run has "
-                f"{wanted!r}",
-                f"give the weights of a run with the same {name}",
-            )
-    return []
-
-
-def _origin(pretrained: Path) -> RunFolder:
-    """Return the folder that other weights lie in, most often that of the run that made them."""
-    return RunFolder(pretrained.absolute().parent)
-
-
-def _check_apart(data: PreparedData, pretrained: Path) -> list[str]:
-    """Check that other weights saw no validation or test image of this data set.
-
-    Returns:
-        A warning where that cannot be known.
-
-    Raises:
-        LeakError: They saw some.
-    """
-    path = _origin(pretrained).pretrained_on
-    if not path.is_file():
-        return [
-            f"{pretrained} lies beside no {path.name}: if it was pretrained on images of the "
-            "validation or test split, the figures here are too good"
-        ]
-    seen = pd.read_parquet(path)
-    leaks = sorted(seen["name"][held_out_rows(data.catalog, seen)].unique())
-    if leaks:
-        listed = ", ".join(leaks[:10]) + (" ..." if len(leaks) > 10 else "")
-        raise LeakError(
-            f"{pretrained} was pretrained on {len(leaks)} images of patients in the validation and "
-            f"test splits of {data.catalog.root}: {listed}",
-            "pretrain on the training split alone, with the same data.split",
-        )
-    return []
-
-
-def _blank_warnings(data: PreparedData) -> list[str]:
-    rows = data.source.blank_rows("val", "test")
-    if not len(rows):
-        return []
-    names = data.catalog.table["image_id"].iloc[rows[:3]]
-    return [
-        f"{len(rows)} validation and test images are blank (one gray level): they all get the same "
-        f"scores, and rank by nothing: {', '.join(names)}{', ...' if len(rows) > 3 else ''}"
-    ]
-
-
-def _require_labels(catalog: Catalog) -> None:
-    if not catalog.summary["labeled"]:
-        raise DataError(
-            f"{catalog.root} has no labels: there is nothing to fine-tune for",
-            "stop at `medsgssl pretrain`, then fine-tune on labeled data with --from",
-        )
 
 
 def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[str, str]:
@@ -359,7 +291,7 @@ def _pretrain(
     def copy(weights: Path) -> None:
         with atomic_path(run.pretrained) as temporary:
             shutil.copyfile(weights, temporary)
-        _copy_along(_origin(weights).pretrained_on, run.pretrained_on)
+        _copy_along(folder_of_weights(weights).pretrained_on, run.pretrained_on)
 
     def work() -> None:
         if pretrained is not None:
@@ -372,7 +304,7 @@ def _pretrain(
         if pretrained is None:
             write_maps(run.maps, config, data, run.pretrained)
         else:
-            _copy_along(_origin(pretrained).maps, run.maps)
+            _copy_along(folder_of_weights(pretrained).maps, run.maps)
 
     run_stage_if_needed(run, "pretrain", {"pretrain": header["key"]}, work, console, team)
     # Apart, so that a run killed here need not pretrain again.

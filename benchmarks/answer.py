@@ -35,7 +35,7 @@ from medsgssl.evaluation.predictions import Predictions
 from medsgssl.methods.registry import configure
 from medsgssl.pipeline.runner import run_method
 from medsgssl.study.packed import pack_study
-from medsgssl.study.plan import StudyPlan, run_folder
+from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.planning import fix_primary_diseases, make_plan
 from medsgssl.study.runner import is_complete
 from medsgssl.utils.io import write_text
@@ -95,6 +95,8 @@ CHOSEN = 2
 #: A disease counts in the screen where so many patients of the selection group have it.
 MIN_POSITIVE_PATIENTS = 10
 FOLDS = 5
+#: So many complete folds make a page.
+LEAST_FOLDS = 3
 #: Masks without anatomy; the mean template only for options that use the lung box.
 CONTROLS = ("random-blob", "mean-template")
 _TABLES = ("*.csv", "*.txt")
@@ -252,14 +254,30 @@ class Work:
         return names[-1]
 
     def chains(self, plan: StudyPlan) -> list[list[str]]:
-        """Return the runs that are missing, those that need each other together."""
+        """Return the runs that are missing, those that need each other together.
+
+        What the answer needs least comes first, fold by fold, then everything else, fold by fold.
+        """
         folder = self.out / "decision"
+        runs = sorted(plan.runs, key=lambda run: not is_needed_least(plan, run))
         todo = []
-        for planned in plan.runs:
+        for planned in runs:
             if planned.pretrains or is_complete(run_folder(folder, planned.name), planned):
                 continue
             todo.append([*([planned.start] if planned.start else []), planned.name])
         return todo
+
+
+def is_needed_least(plan: StudyPlan, run: PlannedRun) -> bool:
+    """Return whether the smallest answer needs a run.
+
+    It needs ``direct``, and each option with its control, its baseline and its random-blob masks,
+    in the first folds.
+    """
+    options = {pair.arm for pair in plan.family if pair.kind == "control"}
+    needed = {pair.against for pair in plan.family if pair.arm in options} | options | {"direct"}
+    blob = run.method in options and run.masks == "random-blob"
+    return (run.fold or 0) < LEAST_FOLDS and (run.arm in needed or blob)
 
 
 def plan_frame(plan: StudyPlan, method: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medsgssl.cli.app import app
-from medsgssl.cli.options import resolve
+from medsgssl.cli.options import RunOptions
 from medsgssl.config.loading import dump
 from medsgssl.report.results_page import command, write_results
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
@@ -99,9 +99,8 @@ def test_every_command_gives_the_configuration_of_its_run(study: Path) -> None:
     for run in collect_runs([study]).runs:
         words = shlex.split(command(run))
         settings = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
-        again = flatten(
-            dump(resolve(words[2], None, settings, no_pretrain="--no-pretrain" in words))
-        )
+        options = RunOptions(words[2], settings=settings)
+        again = flatten(dump(options.resolve(no_pretrain="--no-pretrain" in words)))
         for key, value in run.settings.items():
             unused = run.settings["no_pretrain"] and key.startswith(
                 ("pretrain.", "data.extra_roots")

@@ -9,16 +9,11 @@ import typer
 
 from medsgssl.cli.options import (
     AsJson,
-    ConfigFile,
-    DataFolder,
     DataOnlySettings,
-    ExtraData,
-    MaskSource,
-    MethodName,
     NoPretrain,
-    Settings,
-    resolve,
+    RunOptions,
     resolve_data,
+    with_run_options,
 )
 from medsgssl.cli.output import print_json
 
@@ -59,35 +54,18 @@ def methods(as_json: AsJson = False) -> None:
     new_console(always=True).print(table)
 
 
-def config(
-    method: MethodName,
-    data: DataFolder = None,
-    extra_data: ExtraData = None,
-    no_pretrain: NoPretrain = False,
-    mask_source: MaskSource = None,
-    file: ConfigFile = None,
-    settings: Settings = None,
-    as_json: AsJson = False,
-) -> None:
+@with_run_options
+def config(options: RunOptions, no_pretrain: NoPretrain = False, as_json: AsJson = False) -> None:
     """Print every setting of a method: value, meaning and range, as YAML that --config takes."""
     from medsgssl.config.describe import commented_yaml
     from medsgssl.config.loading import dump
     from medsgssl.methods.index import find_entry
 
-    resolved = resolve(
-        method,
-        file,
-        settings,
-        data=data,
-        extra_data=extra_data,
-        mask_source=mask_source,
-        no_pretrain=no_pretrain,
-        to_run=False,
-    )
+    resolved = options.resolve(no_pretrain=no_pretrain, to_run=False)
     if as_json:
         print_json(dump(resolved))
         return
-    typer.echo(commented_yaml(resolved, find_entry(method).settings_schema), nl=False)
+    typer.echo(commented_yaml(resolved, find_entry(options.method).settings_schema), nl=False)
 
 
 _COLORS = {"ok": "green", "warning": "yellow", "broken": "red"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,52 +81,70 @@ Quiet = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def resolve(
-    name: str,
-    config_file: Path | None,
-    settings: list[str] | None,
-    *,
-    data: Path | None = None,
-    extra_data: list[Path] | None = None,
-    mask_source: str | None = None,
-    no_pretrain: bool = False,
-    loggers: list[str] | None = None,
-    to_run: bool = True,
-) -> Config:
-    """Return the ``Config`` of a command line: defaults, then the file, then the options.
+@dataclass(frozen=True)
+class RunOptions:
+    """What every command that configures a run takes; `with_run_options` makes options of it."""
 
-    Args:
-        name: The method.
-        config_file: YAML file with settings.
-        settings: Items of ``--set``.
-        data: Folder of the data set.
-        extra_data: Further folders to pretrain on.
-        mask_source: Setting ``masks.source``.
-        no_pretrain: Configure the no-pretraining baseline.
-        loggers: Setting ``tracking.loggers``.
-        to_run: False for a configuration that is only looked at, which needs no torch.
+    method: MethodName
+    data: DataFolder = None
+    extra_data: ExtraData = None
+    mask_source: MaskSource = None
+    config: ConfigFile = None
+    settings: Settings = None
+    logger: Loggers = None
+
+    def resolve(self, *, no_pretrain: bool = False, to_run: bool = True) -> Config:
+        """Return the ``Config`` of a command line: defaults, then the file, then the options.
+
+        Args:
+            no_pretrain: Configure the no-pretraining baseline.
+            to_run: False for a configuration that is only looked at, which needs no torch.
+        """
+        from medsgssl.config.loading import merge, nest, parse_overrides, read_yaml
+
+        file = read_yaml(self.config) if self.config else {}
+        options = parse_overrides(self.settings or [])
+        if self.data is not None:
+            options = merge(options, nest("data.root", str(self.data.absolute())))
+        if self.extra_data:
+            folders = [str(folder.absolute()) for folder in self.extra_data]
+            options = merge(options, nest("data.extra_roots", folders))
+        if self.mask_source is not None:
+            options = merge(options, nest("masks.source", self.mask_source))
+        if self.logger:
+            options = merge(options, nest("tracking.loggers", self.logger))
+        no_pretrain = no_pretrain or bool(file.get("no_pretrain", False))
+        if not to_run:
+            from medsgssl.methods.index import configure_from_index
+
+            return configure_from_index(self.method, file, options, no_pretrain=no_pretrain)
+        from medsgssl.methods.registry import configure
+
+        return configure(self.method, file, options, no_pretrain=no_pretrain, check_names=True)
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take the fields of its parameter ``options: RunOptions``; a decorator.
+
+    Typer reads options from the signature of a function alone and knows no dataclasses.
     """
-    from medsgssl.config.loading import merge, nest, parse_overrides, read_yaml
+    shared = inspect.signature(RunOptions, eval_str=True).parameters
+    own = dict(inspect.signature(command, eval_str=True).parameters)
+    del own["options"]
+    every = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in (*shared.values(), *own.values())
+    ]
+    every.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
 
-    file = read_yaml(config_file) if config_file else {}
-    options = parse_overrides(settings or [])
-    if data is not None:
-        options = merge(options, nest("data.root", str(data.absolute())))
-    if extra_data:
-        folders = [str(folder.absolute()) for folder in extra_data]
-        options = merge(options, nest("data.extra_roots", folders))
-    if mask_source is not None:
-        options = merge(options, nest("masks.source", mask_source))
-    if loggers:
-        options = merge(options, nest("tracking.loggers", loggers))
-    no_pretrain = no_pretrain or bool(file.get("no_pretrain", False))
-    if not to_run:
-        from medsgssl.methods.index import configure_from_index
+    @functools.wraps(command)
+    def expanded(**given: Any) -> None:
+        options = RunOptions(**{name: given.pop(name) for name in shared})
+        command(options=options, **given)
 
-        return configure_from_index(name, file, options, no_pretrain=no_pretrain)
-    from medsgssl.methods.registry import configure
-
-    return configure(name, file, options, no_pretrain=no_pretrain, check_names=True)
+    expanded.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+    return expanded
 
 
 def resolve_data(data: Path, settings: list[str] | None, split: str | None = None) -> DataSettings:

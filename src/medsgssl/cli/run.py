@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsgssl.cli.options import (
-    ConfigFile,
-    DataFolder,
-    ExtraData,
-    Loggers,
-    MaskSource,
-    MethodName,
     NoPretrain,
     Quiet,
+    RunOptions,
     RunOut,
     Settings,
-    resolve,
+    with_run_options,
 )
 
 if TYPE_CHECKING:
@@ -34,17 +29,12 @@ Pretrained = Annotated[
 ]
 
 
+@with_run_options
 def run_command(
-    method: MethodName,
+    options: RunOptions,
     out: RunOut,
-    data: DataFolder = None,
-    extra_data: ExtraData = None,
     no_pretrain: NoPretrain = False,
-    mask_source: MaskSource = None,
     start: Pretrained = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    logger: Loggers = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a method from data to report: masks, pretraining, fine-tuning, evaluation.
@@ -54,45 +44,19 @@ def run_command(
     """
     from medsgssl.pipeline.runner import run_method
 
-    resolved = resolve(
-        method,
-        config,
-        settings,
-        data=data,
-        extra_data=extra_data,
-        mask_source=mask_source,
-        no_pretrain=no_pretrain,
-        loggers=logger,
-    )
+    resolved = options.resolve(no_pretrain=no_pretrain)
     _report_and_show(run_method(resolved, out, pretrained=_weights(start)))
 
 
-def pretrain(
-    method: MethodName,
-    out: RunOut,
-    data: DataFolder = None,
-    extra_data: ExtraData = None,
-    mask_source: MaskSource = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    logger: Loggers = None,
-    quiet: Quiet = False,
-) -> None:
+@with_run_options
+def pretrain(options: RunOptions, out: RunOut, quiet: Quiet = False) -> None:
     """Run a method up to its pretrained encoder; `run` continues from there.
 
     With --set pretrain.epochs=0 catalog, decoded images and masks are prepared, and no more.
     """
     from medsgssl.pipeline.runner import run_method
 
-    resolved = resolve(
-        method,
-        config,
-        settings,
-        data=data,
-        extra_data=extra_data,
-        mask_source=mask_source,
-        loggers=logger,
-    )
+    resolved = options.resolve()
     done = run_method(resolved, out, until="pretrain")
     if resolved.pretrain.epochs:
         typer.echo(f"Encoder: {done.pretrained}")
@@ -100,17 +64,12 @@ def pretrain(
         typer.echo(f"Prepared: {done.path} (pretrain.epochs=0: nothing was trained)")
 
 
+@with_run_options
 def finetune(
-    method: MethodName,
+    options: RunOptions,
     out: RunOut,
-    data: DataFolder = None,
-    extra_data: ExtraData = None,
     no_pretrain: NoPretrain = False,
-    mask_source: MaskSource = None,
     start: Pretrained = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    logger: Loggers = None,
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a pretrained encoder (of this run folder, or --from another) and evaluate it."""
@@ -118,21 +77,13 @@ def finetune(
     from medsgssl.pipeline.runner import run_method
     from medsgssl.runs.folder import RunFolder
 
-    resolved = resolve(
-        method,
-        config,
-        settings,
-        data=data,
-        extra_data=extra_data,
-        mask_source=mask_source,
-        no_pretrain=no_pretrain,
-        loggers=logger,
-    )
+    resolved = options.resolve(no_pretrain=no_pretrain)
     weights = _weights(start)
     if weights is None and not resolved.no_pretrain and not RunFolder(out).pretrained.is_file():
         raise CheckpointError(
             f"{out} holds no pretrained encoder",
-            f"run `medsgssl pretrain {method}` first, name one with --from, or give --no-pretrain",
+            f"run `medsgssl pretrain {options.method}` first, name one with --from, or give "
+            "--no-pretrain",
         )
     _report_and_show(run_method(resolved, out, pretrained=weights))
 

@@ -12,7 +12,9 @@ LOWEST := import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["pr
     x = p["optional-dependencies"]; print(*(re.sub(r">=", "==", each) for each in \
     [*p["dependencies"], *x["onnx"], *x["dicom"]]), sep="\n")
 
-.PHONY: demo test slow simulations faults mutants lint types check docs pictures package lowest install clean
+BENCH := build/bench/bin
+
+.PHONY: bench demo test slow simulations faults mutants lint types check docs pictures package lowest install clean
 
 demo: $(STAMP)
 	$(BIN)/medsgssl demo --out demo
@@ -38,6 +40,15 @@ ROOM ?= losses
 mutants: $(STAMP)
 	nice $(BIN)/python -m tests.mutation $(ROOM)
 	$(BIN)/python -m tests.mutation --page > docs/results/mutants.md
+
+# Every figure of docs/results/speed.md, measured beside the peers, which have an environment of
+# their own. About 45 minutes of a quiet machine; parts that are measured already stay.
+bench:
+	$(PYTHON) -m venv build/bench
+	$(BENCH)/pip install --quiet --constraint constraints.txt --editable .
+	$(BENCH)/pip install --quiet lightly kornia
+	$(BENCH)/python -m benchmarks.speed run docs/results/speed
+	$(BENCH)/python -m benchmarks.speed page docs/results/speed docs/results/speed.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

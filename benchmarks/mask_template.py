@@ -17,8 +17,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from benchmarks.masks import half_of
 
+from benchmarks.masks import half_of
 from medsgssl.images.reading import read_image
 from medsgssl.masks.benchmark import find_pairs
 from medsgssl.masks.mask_files import read_mask

@@ -17,7 +17,7 @@ import statistics
 import torch
 
 from medsgssl.methods.registry import CONTROL, COSTS, all_methods, configure
-from medsgssl.study.cost import seconds_per_image
+from medsgssl.study.timings import seconds_per_image
 from medsgssl.utils.io import write_json
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from benchmarks.backbones import MODELS, SIZE, row, tree
 from torch import Tensor
 
+from benchmarks.backbones import MODELS, SIZE, row, tree
 from medsgssl.errors import ConfigError
 from medsgssl.inference.maps import attention_rollout, grad_cam, map_kind
 from medsgssl.methods.registry import configure, method_of

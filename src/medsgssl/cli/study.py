@@ -339,10 +339,13 @@ def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
     console = new_console(always=True)
     splits = ", ".join(f"{count} {name}" for name, count in needs.images.items())
     console.print(f"Images: {splits}. {len(needs.complete)} of {len(plan.runs)} runs are complete.")
+    once = f", of it {duration(needs.preparing)} once for images and masks"
     console.print(
         f"Time: about {duration(needs.seconds)} on this machine under its present load, all epochs "
-        "counted; masks that are not in the cache yet and the decoding of images come once on top."
+        f"counted{once if needs.preparing else ''}."
     )
+    if needs.memory_bytes:
+        console.print(f"Memory: about {size(needs.memory_bytes)} for one run at a time.")
     console.print(
         f"Disk space: about {size(needs.num_bytes)}, of it {size(needs.cache_bytes)} for decoded "
         f"images and masks; {size(needs.free_bytes)} are free."

@@ -109,14 +109,19 @@ def seconds_of_runs_like(plan: StudyPlan, folder: Path, planned: PlannedRun) -> 
     )
     found = []
     for other in plan.runs:
-        like = (other.method, other.no_pretrain, other.fraction, other.pretrains)
-        if like != (planned.method, planned.no_pretrain, planned.fraction, planned.pretrains):
+        if _kind(other) != _kind(planned):
             continue
         run = run_folder(folder, other.name)
         if is_complete(run, other):
             written = read_stage_records(run.stages)
             found.append(sum(written[stage]["seconds"] for stage in stages))
     return statistics.median(found) if found else None
+
+
+def _kind(run: PlannedRun) -> tuple[object, ...]:
+    """What decides how long a run takes."""
+    matched = sorted(run.overrides.items())
+    return run.method, run.no_pretrain, run.fraction, run.pretrains, run.without, matched
 
 
 def _seconds_left(

@@ -1,0 +1,81 @@
+"""Runs commands of the package, and measures their time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command took.
+
+    Attributes:
+        seconds: Wall time.
+        memory: Largest memory of the command and its children together in MB, shared pages
+            counted once; sampled, on Linux alone.
+    """
+
+    seconds: float
+    memory: float
+
+
+def run(*arguments: str | Path, folder: Path) -> Usage:
+    """Run ``medsgssl`` with some arguments; its output goes to ``folder/output.log``.
+
+    Raises:
+        SystemExit: It failed; the message ends with its last lines.
+    """
+    command = [sys.executable, "-m", "medsgssl", *map(str, arguments)]
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "output.log"
+    started = time.perf_counter()
+    with log.open("a") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        meter = _Meter(process.pid)
+        meter.start()
+        status = process.wait()
+        seconds = time.perf_counter() - started
+        meter.ended.set()
+        meter.join()
+    if status:
+        last = "\n".join(log.read_text().splitlines()[-15:])
+        raise SystemExit(f"{' '.join(command)} ended with {status}:\n{last}")
+    return Usage(seconds, meter.peak / 1000)
+
+
+class _Meter(threading.Thread):
+    """Samples the memory of a session of processes."""
+
+    def __init__(self, session: int) -> None:
+        super().__init__(daemon=True)
+        self.session, self.peak, self.ended = session, 0.0, threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.2):
+            self.peak = max(self.peak, sum(map(_kilobytes, _members(self.session))))
+
+
+def _members(session: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(folder.name)) == session:
+                found.append(int(folder.name))
+    return found
+
+
+def _kilobytes(process: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,153 @@
+"""A training step of every method beside the bare network, and SimCLR's beside lightly's.
+
+Bare: plain timm, forward, the mean square of the pooled features, backward and a fused AdamW step,
+on as many views. What is added is what the method and its training loop cost.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import numpy as np
+import timm
+import torch
+from torch import nn
+
+from benchmarks.speed.figures import Figure, in_turn, median_ratio
+from medsgssl.config.schema import Config
+from medsgssl.data.loader import BatchDataset
+from medsgssl.data.sampler import EpochSampler
+from medsgssl.methods.contrastive import ContrastiveSettings
+from medsgssl.methods.registry import CONTROL, all_methods, configure, method_of
+from medsgssl.models.encoder import build_encoder
+from medsgssl.models.task import Task
+from medsgssl.models.weights import without_first_weights
+from medsgssl.study.timings import made_up_images
+from medsgssl.training.optim import build_optimizer, set_modes
+from medsgssl.transforms.batch import ViewBatch
+
+NOTE = (
+    "One step from views in memory: forward, loss, backward, clipping, AdamW; every method with "
+    "its own backbone at 224 pixels, batch 16, from scratch, in turn with the bare network on the "
+    "same views. lightly's SimCLR step has the same backbone, projector sizes and views; its "
+    "layout of memory is the default one, and `channels_last`, which is its best."
+)
+SIZE, BATCH, ROUNDS = 224, 16, 5
+BARE = "bare forward and backward"
+
+
+def measure(quick: bool) -> list[Figure]:
+    """Return milliseconds per image of every method's step."""
+    size, batch, rounds = (64, 4, 1) if quick else (SIZE, BATCH, ROUNDS)
+    tree = {"data": {"img_size": size, "batch_size": batch, "cache_size": size}}
+    figures = []
+    for name, method in all_methods().items():
+        if not method.pretrains:
+            continue
+        config = without_first_weights(configure(name, tree))
+        task, views = _task(config)
+        own = _our_step(task, views, config)
+        wanted = "at most 1.3" if task.encoder.is_vit else "at most 1.25"
+        times = in_turn([own, _bare_step(config, views)], rounds)
+        figures.append(_figure(name, times, batch, BARE, wanted))
+    if importlib.util.find_spec("lightly") is not None:
+        config = without_first_weights(configure(CONTROL, tree))
+        task, views = _task(config)
+        own = _our_step(task, views, config)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            times = in_turn([own, _lightly_step(config, views, layout)], rounds)
+            label = "lightly" + ("" if layout is torch.contiguous_format else ", channels_last")
+            figures.append(_figure(CONTROL, times, batch, label, "at most 1"))
+    return figures
+
+
+def _figure(name: str, times: list[list[float]], batch: int, beside: str, wanted: str) -> Figure:
+    own, other = times
+    return Figure(
+        name=f"step of {name}",
+        value=1000 * float(np.median(own)) / batch,
+        unit="ms an image",
+        beside=beside,
+        other=1000 * float(np.median(other)) / batch,
+        ratio=median_ratio(own, other),
+        wanted=wanted,
+    )
+
+
+def _task(config: Config) -> tuple[Task, ViewBatch]:
+    """Return the task as the training loop lays it out, and one batch of its views."""
+    method, count = method_of(config), config.data.batch_size
+    task = method.task(method.encoder())
+    if not task.encoder.is_vit:
+        task.to(memory_format=torch.channels_last)
+    order = EpochSampler(np.arange(count), count, 0)
+    steps = BatchDataset(
+        made_up_images(config, count),
+        method.pretrain_views(),
+        order,
+        config.data.img_size,
+        0,
+        masks=method.sees_masks,
+    )
+    return task, steps[0].to_device(torch.device("cpu"))
+
+
+def _our_step(task: Task, views: ViewBatch, config: Config) -> Callable[[], None]:
+    optimizer = build_optimizer(task, config.pretrain)
+    task.on_train_start(100)
+    set_modes(task, frozen=False)
+    parameters = [each for each in task.parameters() if each.requires_grad]
+
+    def step() -> None:
+        task(views, 0.5).loss.backward()
+        if config.pretrain.clip_grad is not None:
+            nn.utils.clip_grad_norm_(parameters, config.pretrain.clip_grad)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        task.on_step_end(0.5)
+
+    return step
+
+
+def _bare_step(config: Config, views: ViewBatch) -> Callable[[], None]:
+    encoder = build_encoder(config.encoder, config.data.img_size)
+    backbone, count = encoder.backbone.train(), views.images.shape[:2].numel()
+    inputs = torch.rand(count, 3, config.data.img_size, config.data.img_size)
+    if not encoder.is_vit:
+        backbone.to(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(backbone.parameters(), fused=True)
+
+    def step() -> None:
+        backbone(inputs).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _lightly_step(
+    config: Config, views: ViewBatch, layout: torch.memory_format
+) -> Callable[[], None]:
+    from lightly.loss import NTXentLoss  # a peer, not a dependency
+    from lightly.models.modules import SimCLRProjectionHead
+
+    settings = config.method
+    assert isinstance(settings, ContrastiveSettings)
+    backbone = timm.create_model(config.encoder.name, num_classes=0)
+    head = SimCLRProjectionHead(
+        backbone.num_features, settings.projector_hidden, settings.projector_out
+    )
+    network = nn.Sequential(backbone, head).to(memory_format=layout).train()
+    loss = NTXentLoss(temperature=settings.temperature)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    pair = [views.view(n)[0].expand(-1, 3, -1, -1) for n in range(2)]
+    inputs = [each.contiguous(memory_format=layout) for each in pair]
+
+    def step() -> None:
+        loss(*(network(each) for each in inputs)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step

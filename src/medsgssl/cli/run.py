@@ -89,8 +89,10 @@ def finetune(
 
 
 def _weights(start: Path | None) -> Path | None:
+    from medsgssl.runs.folder import RunFolder
+
     if start is not None and start.is_dir():
-        return start / "pretrained.safetensors"
+        return RunFolder(start).pretrained
     return start
 
 

@@ -26,6 +26,7 @@ from medsgssl.evaluation.resampled_auc import RankedScores
 from medsgssl.inference.forward import run_inference
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.weights import save_weights
+from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.stage_files import EpochScore, KeptEpoch
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.csv_logger import Row
@@ -98,7 +99,7 @@ class ModelCheckpoint:
         steps_per_epoch: int,
     ) -> None:
         self._fabric, self._config, self._source, self._rule = fabric, config, source, rule
-        self._folder, self._header = folder, header
+        self._run, self._header = RunFolder(folder), header
         self._rows = np.flatnonzero(source.splits == "val")
         _, codes = np.unique(source.patients[self._rows], return_inverse=True)
         self._patients: NDArray[np.int64] = codes.astype(np.int64)
@@ -150,7 +151,7 @@ class ModelCheckpoint:
         header: WeightsHeader = {**self._header, "epoch": epoch}
         if self._scores:
             header["val_mean_auc"] = self._scores[-1]["val_mean_auc"]
-        save_weights(self._folder / "classifier.safetensors", model, header)
+        save_weights(self._run.classifier, model, header)
 
     def write_summary(self, last_epoch: int) -> None:
         """Write ``kept_epoch.json``: the rule, the kept epoch, and which epochs equal it.
@@ -167,7 +168,7 @@ class ModelCheckpoint:
             "epochs": self._scores,
             "within_noise": self._within_noise(kept) if self._scores else [],
         }
-        write_json(self._folder / "kept_epoch.json", summary)
+        write_json(self._run.kept_epoch, summary)
 
     def _within_noise(self, kept: int) -> list[int]:
         """Return the epochs whose paired difference to the kept one is small, that included."""

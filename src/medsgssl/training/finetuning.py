@@ -17,8 +17,9 @@ from medsgssl.data.stratify import draw_label_fraction
 from medsgssl.errors import DataError
 from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
-from medsgssl.models.classifier import Classifier
-from medsgssl.models.weights import load_weights, weights_identity
+from medsgssl.models.classifier import Classifier, KNNClassifier
+from medsgssl.models.weights import load_weights, save_weights, weights_identity
+from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.checkpoint import ModelCheckpoint
 from medsgssl.training.distributed import launch, process_count
@@ -94,12 +95,13 @@ def _finetune(
     rows = labeled_rows(config, source)
     seed_step(config.seed, "initial weights", 0, 0)
     task = start_classifier(config, folder, torch.from_numpy(source.labels[rows]))
-    mode, path = config.finetune.mode, folder / "classifier.safetensors"
-    if mode == "linear":
-        fit_linear_probe(fabric, config, source, task, rows, path, header)
-        return
-    if mode == "knn":
-        fit_knn(fabric, config, source, task, rows, path, header)
+    if config.finetune.mode != "finetune":
+        fit = fit_knn if config.finetune.mode == "knn" else fit_linear_probe
+        fitted = fit(fabric, config, source, task, rows)
+        if isinstance(fitted, KNNClassifier):
+            header = {**header, "bank": len(rows)}
+        if fabric.is_global_zero:
+            save_weights(RunFolder(folder).classifier, fitted, header)
         return
     order = finetune_order(config, source, rows, fabric.global_rank, fabric.world_size)
     method = method_of(config)
@@ -153,7 +155,7 @@ def start_classifier(config: Config, folder: Path, train_labels: torch.Tensor) -
     """Return the classifier as fine-tuning starts it: the method's encoder and a new head."""
     encoder = method_of(config).encoder()
     if not config.no_pretrain:
-        load_weights(folder / "pretrained.safetensors", encoder, weights_identity(config))
+        load_weights(RunFolder(folder).pretrained, encoder, weights_identity(config))
     return Classifier(
         encoder,
         train_labels.shape[1],

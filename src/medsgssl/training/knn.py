@@ -6,8 +6,6 @@ weights nor any choice depends on it: a run with probes ends with the same weigh
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,8 +19,6 @@ from medsgssl.evaluation.metrics import mean_auc
 from medsgssl.inference.forward import run_inference
 from medsgssl.models.classifier import Classifier, KNNClassifier, vote
 from medsgssl.models.task import Task
-from medsgssl.models.weights import save_weights
-from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.linear_probe import frozen_features
 from medsgssl.training.selection import validation_classes
 from medsgssl.transforms.batch import ViewBatch
@@ -83,10 +79,8 @@ def fit_knn(
     source: ImageMaskDataset,
     classifier: Classifier,
     rows: NDArray[np.int64],
-    path: Path,
-    header: WeightsHeader,
-) -> None:
-    """Remember the features of the labeled images and write them as a classifier.
+) -> KNNClassifier:
+    """Return a classifier that remembers the features of the labeled images.
 
     Args:
         fabric: Device.
@@ -94,8 +88,6 @@ def fit_knn(
         source: Images, masks and labels.
         classifier: Holds the encoder, which stays as it is.
         rows: Training rows whose labels may be used, (N,).
-        path: The ``.safetensors`` file to write.
-        header: What travels with the weights.
     """
     (features,) = frozen_features(fabric, config, source, classifier, rows)
     fitted = KNNClassifier(
@@ -103,5 +95,4 @@ def fit_knn(
     )
     fitted.bank.copy_(F.normalize(torch.from_numpy(features), dim=1))
     fitted.bank_labels.copy_(torch.from_numpy(source.labels[rows]))
-    if fabric.is_global_zero:
-        save_weights(path, fitted, {**header, "bank": len(rows)})
+    return fitted

@@ -7,7 +7,6 @@ know the difference.
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.evaluation.metrics import mean_auc
 from medsgssl.inference.forward import Floats, run_inference
 from medsgssl.models.classifier import Classifier
-from medsgssl.models.weights import save_weights
-from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.selection import validation_classes
 from medsgssl.transforms.batch import ViewBatch
 
@@ -37,10 +34,8 @@ def fit_linear_probe(
     source: ImageMaskDataset,
     classifier: Classifier,
     rows: NDArray[np.int64],
-    path: Path,
-    header: WeightsHeader,
-) -> None:
-    """Fit a linear layer on frozen features and write the classifier.
+) -> Classifier:
+    """Fit the linear layer of a classifier on frozen features, and return the classifier.
 
     The strength of the penalty is chosen by the validation mean AUC.
 
@@ -50,8 +45,6 @@ def fit_linear_probe(
         source: Images, masks and labels.
         classifier: Holds the encoder, which stays as it is.
         rows: Training rows whose labels may be used, (N,).
-        path: The ``.safetensors`` file to write.
-        header: What travels with the weights.
     """
     val_rows = np.flatnonzero(source.splits == "val")
     train, val = frozen_features(fabric, config, source, classifier, rows, val_rows)
@@ -70,8 +63,7 @@ def fit_linear_probe(
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(weights / scale))
         classifier.head.bias.copy_(torch.from_numpy(biases - weights @ (mean / scale)))
-    if fabric.is_global_zero:
-        save_weights(path, classifier, header)
+    return classifier
 
 
 def frozen_features(

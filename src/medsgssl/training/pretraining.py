@@ -17,6 +17,7 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
 from medsgssl.models.weights import save_weights
+from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.csv_logger import Row
 from medsgssl.training.distributed import launch
@@ -138,10 +139,10 @@ def _pretrain(
         at_the_end = chance_warnings(log.rows[-1])
         for text in at_the_end:
             new_console().print(f"Warning: {text}", style="yellow", highlight=False, soft_wrap=True)
-        write_json(folder / "pretrain_warnings.json", watch.warnings + at_the_end)
+        write_json(RunFolder(folder).pretrain_warnings, watch.warnings + at_the_end)
         header = {**header, "pretrain_lr": lr, "pretrain_steps": updates}
         # The checkpoint stays until the runner has marked the stage complete.
-        save_weights(folder / "pretrained.safetensors", task.encoder, header)
+        save_weights(RunFolder(folder).pretrained, task.encoder, header)
 
 
 def count_updates(settings: LoopSettings, steps_per_epoch: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from medsgssl.config.schema import Config, LoopSettings
+from medsgssl.runs.folder import RunFolder
 
 StageKind = Literal["pretrain", "finetune"]
 
@@ -55,9 +56,10 @@ class StageSpec:
     @property
     def checkpoint(self) -> Path:
         """The latest state, removed when the stage is complete."""
-        return self.folder / f"{self.name}.checkpoint"
+        return RunFolder(self.folder).checkpoint(self.name)
 
     @property
     def log(self) -> Path:
         """The log, one row per epoch."""
-        return self.folder / f"{self.name}_log.csv"
+        run = RunFolder(self.folder)
+        return run.pretrain_log if self.name == "pretrain" else run.finetune_log

@@ -224,7 +224,7 @@ def test_01_attention_of_a_view_is_compared_with_the_mask_of_that_view() -> None
 
 
 TERMS = [
-    ("simclr", "reconstruction", "reconstruction", 1.0),
+    ("simclr", "reconstruction", "lambda_reconstruction", 1.0),
     ("multi-region", "contrast", "lambda_global", 1.0),
     ("multi-region", "regions", "lambda_regions", 1.0),
     ("adaptive-pathology", "salient", "lambda_salient", 0.5),

@@ -35,7 +35,7 @@ def test_its_loss_is_nt_xent_of_the_two_views_projections(lung_batch, make_task)
 
 @pytest.mark.parametrize("reconstruction", [0.0, 1.0])
 def test_changing_the_masks_changes_nothing(lung_batch, make_task, reconstruction: float) -> None:
-    task, batch = make_task(NAME, CNN, reconstruction=reconstruction), lung_batch()
+    task, batch = make_task(NAME, CNN, lambda_reconstruction=reconstruction), lung_batch()
     before = loss_and_gradient(task, batch)
     for masks in (~batch.masks, torch.ones_like(batch.masks), torch.zeros_like(batch.masks)):
         changed = replace(batch, masks=masks, quality=torch.rand(batch.size))
@@ -56,21 +56,21 @@ def test_it_asks_for_no_mask_at_any_stage() -> None:
 
 
 def test_reconstruction_is_off_by_default_and_then_absent(lung_batch, make_task) -> None:
-    assert configure(NAME).method.reconstruction == 0
+    assert configure(NAME).method.lambda_reconstruction == 0
     task = make_task(NAME, CNN)
     assert set(task(lung_batch(), 0.0).losses) == {"contrast"}
     assert [name for name, _ in task.named_children()] == ["encoder", "projector"]
 
 
 def test_reconstruction_on_request_reaches_the_encoder(lung_batch, make_task, term_checks) -> None:
-    task, batch = make_task(NAME, CNN, reconstruction=0.5), lung_batch()
+    task, batch = make_task(NAME, CNN, lambda_reconstruction=0.5), lung_batch()
     assert task(batch, 0.0).weights["reconstruction"] == 0.5
     assert term_checks.gradient(task, batch, "reconstruction") > 0
     assert term_checks.changes_step(task, make_task(NAME, CNN), batch)
 
 
 def test_reconstruction_is_of_each_views_own_pixels(lung_batch, make_task) -> None:
-    task, batch = make_task(NAME, CNN, reconstruction=1.0), lung_batch()
+    task, batch = make_task(NAME, CNN, lambda_reconstruction=1.0), lung_batch()
     with torch.no_grad():
         for parameter in task.decoder.parameters():
             parameter.zero_()
@@ -101,6 +101,6 @@ def test_it_differs_from_an_option_in_the_option_alone(name: str) -> None:
 
 def test_a_negative_weight_or_no_temperature_is_refused() -> None:
     settings = find_method(NAME).settings
-    for wrong in ({"reconstruction": -1.0}, {"temperature": 0.0}):
+    for wrong in ({"lambda_reconstruction": -1.0}, {"temperature": 0.0}):
         with pytest.raises(ValidationError):
             settings.model_validate(wrong)

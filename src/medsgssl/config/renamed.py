@@ -23,6 +23,7 @@ RENAMED = {
     "finetune.accumulate": "finetune.accumulate_grad_batches",
     "finetune.read_out": "finetune.mode",
     "finetune.neighbours": "finetune.neighbors",
+    "simclr:method.reconstruction": "method.lambda_reconstruction",
     "masked-contrastive:method.lung_cover": "method.min_lung_fraction",
     "multi-region:method.alpha": "method.lambda_global",
     "multi-region:method.beta": "method.lambda_regions",

@@ -17,7 +17,9 @@ from medsgssl.transforms.batch import ViewBatch
 class SimclrSettings(ContrastiveSettings):
     """Settings of ``simclr``."""
 
-    reconstruction: float = Field(0.0, ge=0, description="weight of the pixel reconstruction")
+    lambda_reconstruction: float = Field(
+        0.0, ge=0, description="weight of the pixel reconstruction; 0: none"
+    )
     reconstruction_size: int = Field(32, ge=8, description="side of the reconstructed image")
 
 
@@ -31,7 +33,7 @@ class SimclrTask(ContrastiveTask):
 
     def __init__(self, encoder: Encoder, settings: SimclrSettings) -> None:
         super().__init__(encoder, settings)
-        self._weight, self._side = settings.reconstruction, settings.reconstruction_size
+        self._weight, self._side = settings.lambda_reconstruction, settings.reconstruction_size
         if self._weight:
             self.decoder = nn.Sequential(
                 nn.Linear(encoder.num_features, 512), nn.GELU(), nn.Linear(512, self._side**2)

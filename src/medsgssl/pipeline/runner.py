@@ -197,8 +197,14 @@ def evaluate_run(run: RunFolder, config: Config) -> Metrics:
     return metrics
 
 
+#: Settings that have another name since keys hold them, with the name that a key goes on giving
+#: them: what an earlier version completed stays complete.
+_NAMED_IN_KEYS = {"method.lambda_reconstruction": "method.reconstruction"}
+
+
 def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[str, str]:
-    flat = deciding_settings(dump(config))
+    settings = deciding_settings(dump(config))
+    flat = {_NAMED_IN_KEYS.get(key, key): value for key, value in settings.items()}
 
     def part(*prefixes: str) -> dict[str, Any]:
         return {key: value for key, value in flat.items() if key.startswith(prefixes)}

@@ -107,3 +107,24 @@ def test_every_command_gives_the_configuration_of_its_run(study: Path) -> None:
             )
             if key not in WITHOUT_EFFECT and not unused:
                 assert again[key] == value, key
+
+
+def test_the_page_says_what_was_not_measured_and_how_to(page: str, study: Path) -> None:
+    text = page.split("## What was not measured\n")[1].split("\n## ", maxsplit=1)[0]
+    options, defaults = (line for line in text.splitlines() if line.startswith("- "))
+    assert "anatomy-masked-attention" in options
+    assert "guided-crop" not in options
+    assert "guided-crop, masked-contrastive" in defaults
+    assert "`data.img_size=224` (here 64)" in defaults
+    assert "`pretrain.epochs=50` (here 3)" in defaults
+    line = next(line for line in text.splitlines() if line.startswith("medsgssl "))
+    words = shlex.split(line)
+    given = dict(itertools.pairwise(words))
+    plan = make_plan(
+        study / "data",
+        given["--methods"].split(","),
+        folds=int(given["--folds"]),
+        controls=given["--controls"].split(","),
+        baselines=True,
+    )
+    assert {run.method for run in plan.runs} >= {"guided-crop", "anatomy-masked-attention"}

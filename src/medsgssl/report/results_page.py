@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from medsgssl.config.loading import dump
+from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.errors import ConfigError
-from medsgssl.methods.registry import configure
+from medsgssl.methods.registry import all_methods, configure
 from medsgssl.report import study_tables
 from medsgssl.report.tables import Column, Row, Table
 from medsgssl.report.verdict_rows import family_text
@@ -26,6 +27,15 @@ from medsgssl.study.verdict import RULE
 from medsgssl.utils.formatting import count, duration, join_names, percent, words
 from medsgssl.utils.io import write_text
 
+# Settings that decide how large a study is.
+_SCALE = (
+    "encoder.name",
+    "encoder.pretrained",
+    "data.img_size",
+    "data.batch_size",
+    "pretrain.epochs",
+    "finetune.epochs",
+)
 # Settings that a run without pretraining never looks at.
 _PRETRAINING = ("pretrain.", "views.pretrain.", "data.extra_roots")
 
@@ -50,6 +60,7 @@ def write_results(folders: Sequence[Path], path: Path, control: str = CONTROL) -
             _arms(analysis),
             _comparisons(analysis),
             _diseases(analysis),
+            _unmeasured(analysis),
             _commands(analysis),
         ]
     write_text(path, "\n\n".join(section for section in sections if section) + "\n")
@@ -148,6 +159,40 @@ def _diseases(analysis: Analysis) -> str:
         return ""
     text = "Holm's p value is corrected over the diseases of one table."
     return "\n\n".join(["## Diseases", text, *parts])
+
+
+def _unmeasured(analysis: Analysis) -> str:
+    """Say which options and which defaults of the package no run of this page has."""
+    every = {name for name, method in all_methods().items() if method.pretrains} - {CONTROL}
+    guided = {arm.method: arm for arm in analysis.arms if arm.method in every}
+    lines = []
+    if absent := sorted(every - set(guided)):
+        lines.append(f"- No run of {join_names(absent)}.")
+    apart: dict[str, list[str]] = {}
+    for name, arm in sorted(guided.items()):
+        usual = flatten(dump(configure(name)))
+        found = [
+            f"`{key}={_plain(usual[key])}` (here {_plain(arm.settings[key])})"
+            for key in _SCALE
+            if arm.settings[key] != usual[key]
+        ]
+        if found:
+            apart.setdefault(join_names(found), []).append(name)
+    lines += [f"- Defaults of {join_names(names)}: {text}." for text, names in apart.items()]
+    if not lines:
+        return ""
+    options = ",".join(["direct", CONTROL, *sorted(every)])
+    asked = (
+        f"medsgssl study run --data DATA --out STUDY --methods {options} --folds 5 --baselines "
+        f"--controls {','.join(CONTROLS)}"
+    )
+    return "\n\n".join(
+        [
+            "## What was not measured",
+            "\n".join(lines),
+            f"One command measures all of it:\n\n```bash\n{asked}\n```",
+        ]
+    )
 
 
 def _commands(analysis: Analysis) -> str:

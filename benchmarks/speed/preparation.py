@@ -25,7 +25,7 @@ NOTE = (
     "into the cache and draw its mask; phantoms of 1024 x 1024 pixels into a cache of 224. Decode "
     "is OpenCV's alone, from bytes in memory. CPU time of one process, in turn."
 )
-IMAGES, ROUNDS, SIDE, CACHED = 24, 3, 1024, 224
+IMAGES, ROUNDS, SIDE, CACHED = 100, 3, 1024, 224
 #: Recipes, None for no masks, and how many times the decode each may take.
 RECIPES: dict[str | None, float] = {None: 1.4, "anatomic": 2.4, "distilled": 3.4}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,6 +51,27 @@ def test_shrinking_takes_the_mean_over_each_area() -> None:
     small = Letterbox.of(image.shape, 24).image(image)
     means = image.reshape(24, 4, 16, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(small[:, 4:20], means, atol=0.51)
+
+
+@pytest.mark.parametrize("side", [1024, 2000, 2048])
+def test_halving_first_stays_near_the_mean_over_each_area(side: int) -> None:
+    rng = np.random.default_rng(0)
+    field = cv2.GaussianBlur(rng.normal(size=(side, side)), (0, 0), side / 400)
+    image = np.clip(128 + 40 * field / field.std(), 0, 255).astype(np.uint8)
+    fit = Letterbox.of(image.shape, 224)
+    exact = cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA).astype(float)
+    apart = np.abs(fit.image(image) - exact)
+    assert 0 < apart.max() <= 16
+    assert apart.mean() < 2
+
+
+def test_sides_that_are_odd_or_whole_multiples_shrink_in_one_step() -> None:
+    for shape in ((1024, 1024), (1023, 1001)):
+        image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        fit = Letterbox.of(shape, 64)
+        exact = cv2.resize(image, (fit.width, fit.height), interpolation=cv2.INTER_AREA)
+        inside = fit.image(image)[fit.top :][: fit.height, fit.left : fit.left + fit.width]
+        np.testing.assert_array_equal(inside, exact)
 
 
 def test_an_image_of_the_right_size_comes_back_unchanged() -> None:

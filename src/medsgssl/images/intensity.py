@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
 
-INTENSITY = "gray8-v2"
-"""Name of the contract; it changes whenever ``to_gray8`` would give other values."""
+INTENSITY = "gray8-v3"
+"""Name of the contract; it changes whenever ``to_gray8`` or ``Letterbox`` gives other values."""
 
 PERCENTILES = (0.1, 99.9)
 SMALLEST_SIDE = 16

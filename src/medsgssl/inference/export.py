@@ -307,7 +307,8 @@ def preprocessing(bundle: Bundle) -> str:
     text = (
         "8-bit gray, bright = dense; deeper images mapped linearly from their 0.1 and 99.9 "
         f"percentiles; aspect kept, longer side scaled to {size} pixels (area interpolation, "
-        f"halved first while at least four times as large); centered on black {size} x {size}; uint8 (B, 1, {size}, {size})"
+        f"halved first while at least four times as large), centered on black {size} x {size}; "
+        f"uint8 (B, 1, {size}, {size})"
     )
     if bundle.config.method_name == "guided-crop":
         text += "; then the box of both lungs, as `medsgssl.Predictor` cuts it"

@@ -55,7 +55,7 @@ def test_it_has_no_gradient_and_stays_in_eval_mode() -> None:
 
 
 def test_its_batch_norm_uses_the_batch_and_keeps_no_state() -> None:
-    projector = Projector(6, 8, 4)
+    projector = Projector(6, 8, 4, 2)
     teacher, x = EMATeacher(projector), torch.randn(16, 6)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     torch.testing.assert_close(teacher.model(x), projector.train()(x))

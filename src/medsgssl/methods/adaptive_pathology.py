@@ -11,11 +11,15 @@ from torch import Tensor
 from medsgssl.losses.nt_xent import normalize_weights, nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.losses.region_contrast import cover_of_cells, weighted_pool
 from medsgssl.methods.base import Component, Method
-from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, global_batch
+from medsgssl.methods.contrastive import (
+    ContrastiveSettings,
+    ContrastiveTask,
+    build_projector,
+    global_batch,
+)
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
 from medsgssl.models.lung_norms import LungNorms
-from medsgssl.models.projector import Projector
 from medsgssl.models.task import TaskOutput
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import WholeImage
@@ -83,12 +87,7 @@ class AdaptivePathologyTask(ContrastiveTask):
         self._settings = settings
         self.norms = LungNorms()
         if settings.lambda_salient:
-            self.salient_projector = Projector(
-                encoder.map_channels,
-                settings.projector_hidden,
-                settings.projector_out,
-                settings.projector_layers,
-            )
+            self.salient_projector = build_projector(encoder.map_channels, settings)
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Weigh NT-Xent by each image's saliency, and contrast what is salient."""
@@ -119,7 +118,7 @@ class AdaptivePathologyTask(ContrastiveTask):
 
 
 @register
-class AdaptivePathology(Method):
+class AdaptivePathology(Method[AdaptivePathologySettings]):
     """Contrastive learning that attends to what looks abnormal inside the lungs."""
 
     name = "adaptive-pathology"
@@ -154,5 +153,4 @@ class AdaptivePathology(Method):
 
     def task(self, encoder: Encoder) -> AdaptivePathologyTask:
         """Build the saliency-weighted task."""
-        assert isinstance(self.config.method, AdaptivePathologySettings)
-        return AdaptivePathologyTask(encoder, self.config.method)
+        return AdaptivePathologyTask(encoder, self.method_settings)

@@ -22,12 +22,12 @@ from medsgssl.methods.base import Component, Method
 from medsgssl.methods.contrastive import (
     ContrastiveSettings,
     ContrastiveTask,
+    build_projector,
     global_batch,
 )
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
 from medsgssl.models.lung_norms import LungNorms
-from medsgssl.models.projector import Projector
 from medsgssl.models.task import TaskOutput
 from medsgssl.ops.regions import ZONES, zones_of_images, zones_of_views
 from medsgssl.transforms.batch import ViewBatch, views_first
@@ -84,12 +84,7 @@ class AnatomyContrastTask(ContrastiveTask):
         if settings.weighted:
             self.norms = LungNorms()
         if settings.lambda_regions:
-            self.region_projector = Projector(
-                encoder.map_channels,
-                settings.projector_hidden,
-                settings.projector_out,
-                settings.projector_layers,
-            )
+            self.region_projector = build_projector(encoder.map_channels, settings)
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode all views in one pass; contrast views pair by pair, then their zones."""
@@ -171,7 +166,7 @@ class AnatomyContrastTask(ContrastiveTask):
 
 
 @register
-class AnatomyContrast(Method):
+class AnatomyContrast(Method[AnatomyContrastSettings]):
     """Contrastive learning in the lung box, of crops, of the box and of lung zones."""
 
     name = "anatomy-contrast"
@@ -213,12 +208,8 @@ class AnatomyContrast(Method):
 
     def map_warnings(self, encoder: Encoder) -> list[str]:
         """Return a warning where zones are pooled from a map of fewer than 4 x 4 cells."""
-        return super().map_warnings(encoder) if self._own().lambda_regions else []
+        return super().map_warnings(encoder) if self.method_settings.lambda_regions else []
 
     def task(self, encoder: Encoder) -> AnatomyContrastTask:
         """Build the task of crops, frame and zones."""
-        return AnatomyContrastTask(encoder, self._own())
-
-    def _own(self) -> AnatomyContrastSettings:
-        assert isinstance(self.config.method, AnatomyContrastSettings)
-        return self.config.method
+        return AnatomyContrastTask(encoder, self.method_settings)

@@ -13,12 +13,16 @@ from medsgssl.losses.domain import DomainDistance, domain_distance
 from medsgssl.losses.nt_xent import normalize_weights, nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.losses.reconstruction import reconstruction_loss
 from medsgssl.methods.base import Component, Method
-from medsgssl.methods.contrastive import ContrastiveSettings, global_batch, stack_views
+from medsgssl.methods.contrastive import (
+    ContrastiveSettings,
+    build_projector,
+    global_batch,
+    stack_views,
+)
 from medsgssl.methods.registry import register
 from medsgssl.models.anatomy_vit import AnatomyBias, AnatomyViT, build_anatomy_vit
 from medsgssl.models.ema_teacher import EMATeacher, first_momentum, momentum_at
 from medsgssl.models.encoder import Encoder, Features
-from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
 from medsgssl.ops.patch_grid import choose_cells, paint_cells
 from medsgssl.transforms.batch import ViewBatch
@@ -83,7 +87,7 @@ class AnatomyMaskedAttentionTask(Task):
 
     def __init__(self, encoder: AnatomyViT, settings: AnatomyMaskedAttentionSettings) -> None:
         super().__init__(encoder)
-        self._own = settings
+        self._settings = settings
         self._first_momentum = settings.teacher_momentum
         width = int(encoder.backbone.num_features)
         self.mask_token = nn.Parameter(torch.empty(width))
@@ -101,17 +105,12 @@ class AnatomyMaskedAttentionTask(Task):
                 nn.Linear(settings.predictor_hidden, width),
             )
         if settings.lambda_ctr:
-            self.projector = Projector(
-                width,
-                settings.projector_hidden,
-                settings.projector_out,
-                settings.projector_layers,
-            )
+            self.projector = build_projector(width, settings)
             self.teacher_projector = EMATeacher(self.projector)
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Compute the terms whose weight is not 0."""
-        settings, vit = self._own, self.encoder
+        settings, vit = self._settings, self.encoder
         images, cover = stack_views(batch.images), vit.cover(stack_views(batch.masks))
         hidden = self._choose(cover, progress)
         student = vit.encode(
@@ -168,7 +167,7 @@ class AnatomyMaskedAttentionTask(Task):
 
     def on_train_start(self, steps: int) -> None:
         """Let the teacher's first momentum follow the length of the run."""
-        self._first_momentum = first_momentum(steps, self._own.teacher_momentum)
+        self._first_momentum = first_momentum(steps, self._settings.teacher_momentum)
 
     def on_step_end(self, progress: float) -> None:
         """Move the teacher toward the student."""
@@ -176,22 +175,23 @@ class AnatomyMaskedAttentionTask(Task):
         self.teacher.follow(self.encoder, momentum)
         if self.bias is not None:
             self.teacher_bias.follow(self.bias, momentum)
-        if self._own.lambda_ctr:
+        if self._settings.lambda_ctr:
             self.teacher_projector.follow(self.projector, momentum)
 
     def _align_layers(self) -> int:
-        if not self._own.lambda_attn:
+        if not self._settings.lambda_attn:
             return 0
         layers = self.encoder.layers
-        return layers if self._own.align_layers == "all" else min(self._own.align_layers, layers)
+        aligned = self._settings.align_layers
+        return layers if aligned == "all" else min(aligned, layers)
 
     def _choose(self, cover: Tensor, progress: float) -> Tensor:
-        share = torch.full((len(cover),), self._own.ratio(progress), device=cover.device)
-        return choose_cells(cover >= self._own.min_lung_fraction, share)
+        share = torch.full((len(cover),), self._settings.ratio(progress), device=cover.device)
+        return choose_cells(cover >= self._settings.min_lung_fraction, share)
 
     def _student_cover(self, cover: Tensor, progress: float) -> Tensor:
         """Drop the masks of a growing share of views; the teacher keeps them to the end."""
-        if self._own.bias != "distilled":
+        if self._settings.bias != "distilled":
             return cover
         dropped = torch.rand(len(cover), 1, 1, device=cover.device) < progress
         return torch.where(dropped, 1.0, cover)
@@ -206,9 +206,9 @@ class AnatomyMaskedAttentionTask(Task):
         self, output: TaskOutput, attention: Tensor, cover: Tensor, batch: ViewBatch
     ) -> None:
         quality = batch.quality.repeat(2)
-        prior = lung_prior(cover, self._own.prior_floor)
+        prior = lung_prior(cover, self._settings.prior_floor)
         output.losses["attention"] = attention_alignment_loss(attention, prior, quality)
-        output.weights["attention"] = self._own.lambda_attn
+        output.weights["attention"] = self._settings.lambda_attn
         trust = normalize_weights(quality)
         output.metrics["attention_on_lung"] = (trust * attention_on_lung(attention, cover)).mean()
         # What attention without any preference would give.
@@ -218,7 +218,7 @@ class AnatomyMaskedAttentionTask(Task):
         student = self.projector(student_cls).chunk(2)
         with torch.no_grad():
             teacher = self.teacher_projector.model(teacher_cls).chunk(2)
-        temperature = self._own.temperature
+        temperature = self._settings.temperature
         forth = nt_xent_loss(student[0], teacher[1], temperature)
         return (forth + nt_xent_loss(student[1], teacher[0], temperature)) / 2
 
@@ -229,7 +229,7 @@ def _patches(features: Features) -> Tensor:
 
 
 @register
-class AnatomyMaskedAttention(Method):
+class AnatomyMaskedAttention(Method[AnatomyMaskedAttentionSettings]):
     """Masked distillation in the lungs, for vision transformers."""
 
     name = "anatomy-masked-attention"
@@ -269,15 +269,11 @@ class AnatomyMaskedAttention(Method):
 
     def encoder(self) -> AnatomyViT:
         """Build the transformer; a bias that is kept needs masks at fine-tuning and test too."""
-        settings = self._own()
+        settings = self.method_settings
         gamma = settings.gamma if settings.bias == "kept" else None
         return build_anatomy_vit(self.config.encoder, self.config.data.img_size, gamma)
 
     def task(self, encoder: Encoder) -> AnatomyMaskedAttentionTask:
         """Build the task around a transformer."""
         assert isinstance(encoder, AnatomyViT)
-        return AnatomyMaskedAttentionTask(encoder, self._own())
-
-    def _own(self) -> AnatomyMaskedAttentionSettings:
-        assert isinstance(self.config.method, AnatomyMaskedAttentionSettings)
-        return self.config.method
+        return AnatomyMaskedAttentionTask(encoder, self.method_settings)

@@ -80,7 +80,7 @@ def segmentation_loss(logits: Tensor, target: Tensor, quality: Tensor) -> Tensor
 
 
 @register
-class AttentionPrior(Method):
+class AttentionPrior(Method[AttentionPriorSettings]):
     """Contrastive learning of an encoder that learns to look at the lungs."""
 
     name = "attention-prior"
@@ -109,7 +109,7 @@ class AttentionPrior(Method):
 
     def encoder(self) -> GatedEncoder:
         """Build the gated encoder."""
-        settings = self._own()
+        settings = self.method_settings
         return build_gated_encoder(
             self.config.encoder,
             self.config.data.img_size,
@@ -125,8 +125,4 @@ class AttentionPrior(Method):
     def task(self, encoder: Encoder) -> AttentionPriorTask:
         """Build the task around a gated encoder."""
         assert isinstance(encoder, GatedEncoder)
-        return AttentionPriorTask(encoder, self._own())
-
-    def _own(self) -> AttentionPriorSettings:
-        assert isinstance(self.config.method, AttentionPriorSettings)
-        return self.config.method
+        return AttentionPriorTask(encoder, self.method_settings)

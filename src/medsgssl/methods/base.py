@@ -8,9 +8,10 @@ pretrains it. The training loop knows nothing about any of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, cast
 
 from torch import Tensor
+from typing_extensions import TypeVar  # with a default: typing has it from Python 3.13 on
 
 from medsgssl.config.method_settings import MethodSettings
 from medsgssl.config.schema import AugmentSettings, Config, MaskSettings
@@ -20,6 +21,8 @@ from medsgssl.models.task import Task
 from medsgssl.transforms.crops import CropRule, RandomCrop, WholeImage
 from medsgssl.transforms.lung_crops import InLungBox
 from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
+
+SettingsT_co = TypeVar("SettingsT_co", bound=MethodSettings, default=MethodSettings, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ class Component:
         return {f"method.{key}": value for key, value in self.off.items()}
 
 
-class Method:
+class Method(Generic[SettingsT_co]):
     """One method: its name, its views, its input path and its pretext task.
+
+    ``Method[MySettings]`` with ``settings = MySettings`` gives ``method_settings`` that type.
 
     Args:
         config: The resolved configuration; ``config.method`` is of ``settings``' type.
@@ -77,6 +82,13 @@ class Method:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @property
+    def method_settings(self) -> SettingsT_co:
+        """The method's own settings, ``config.method``, as the type that ``settings`` names."""
+        given = self.config.method
+        assert isinstance(given, self.settings)
+        return cast("SettingsT_co", given)
 
     @classmethod
     def plain_input(cls) -> bool:

@@ -23,6 +23,13 @@ class ContrastiveSettings(MethodSettings):
     projector_layers: int = Field(2, ge=2, le=3, description="linear layers of the projector")
 
 
+def build_projector(width: int, settings: ContrastiveSettings) -> Projector:
+    """Return a new projector of features of that width, as the settings describe it."""
+    return Projector(
+        width, settings.projector_hidden, settings.projector_out, settings.projector_layers
+    )
+
+
 class ContrastiveTask(Task):
     """NT-Xent between the first two views of each image.
 
@@ -37,12 +44,7 @@ class ContrastiveTask(Task):
     def __init__(self, encoder: Encoder, settings: ContrastiveSettings) -> None:
         super().__init__(encoder)
         self.temperature = settings.temperature
-        self.projector = Projector(
-            encoder.num_features,
-            settings.projector_hidden,
-            settings.projector_out,
-            settings.projector_layers,
-        )
+        self.projector = build_projector(encoder.num_features, settings)
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode both views in one pass, as SimCLR does, and contrast them."""

@@ -13,10 +13,9 @@ from medsgssl.config.schema import ViewSettings
 from medsgssl.errors import ConfigError
 from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.methods.base import Component, Method
-from medsgssl.methods.contrastive import ContrastiveSettings, global_batch
+from medsgssl.methods.contrastive import ContrastiveSettings, build_projector, global_batch
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder
-from medsgssl.models.projector import Projector
 from medsgssl.models.task import Task, TaskOutput
 from medsgssl.transforms.batch import ViewBatch, views_first
 from medsgssl.transforms.lung_crops import AroundLungBox, LungBox, LungCrop
@@ -59,12 +58,7 @@ class GuidedCropTask(Task):
     def __init__(self, encoder: Encoder, settings: GuidedCropSettings) -> None:
         super().__init__(encoder)
         self._settings = settings
-        self.projector = Projector(
-            encoder.num_features,
-            settings.projector_hidden,
-            settings.projector_out,
-            settings.projector_layers,
-        )
+        self.projector = build_projector(encoder.num_features, settings)
 
     def forward(self, batch: ViewBatch, progress: float) -> TaskOutput:
         """Encode all views in one pass and contrast them pair by pair."""
@@ -93,7 +87,7 @@ class GuidedCropTask(Task):
 
 
 @register
-class GuidedCrop(Method):
+class GuidedCrop(Method[GuidedCropSettings]):
     """Contrastive learning between crops of the lungs and their common box."""
 
     name = "guided-crop"
@@ -120,7 +114,7 @@ class GuidedCrop(Method):
 
     def pretrain_views(self) -> ViewPlan:
         """Return two crops with enough lung, and the lung box where a term needs it."""
-        settings, augment = self._own(), self.config.views.pretrain
+        settings, augment = self.method_settings, self.config.views.pretrain
         crop = LungCrop(
             augment,
             settings.min_lung_fraction,
@@ -161,11 +155,7 @@ class GuidedCrop(Method):
 
     def task(self, encoder: Encoder) -> GuidedCropTask:
         """Build the task of the crops and the box."""
-        return GuidedCropTask(encoder, self._own())
+        return GuidedCropTask(encoder, self.method_settings)
 
     def _box(self) -> LungBox:
-        return LungBox(self._own().box_margin, self._own().min_quality)
-
-    def _own(self) -> GuidedCropSettings:
-        assert isinstance(self.config.method, GuidedCropSettings)
-        return self.config.method
+        return LungBox(self.method_settings.box_margin, self.method_settings.min_quality)

@@ -32,7 +32,7 @@ class MaskChannelSettings(ContrastiveSettings):
 
 
 @register
-class MaskChannel(Method):
+class MaskChannel(Method[MaskChannelSettings]):
     """NT-Xent with image and mask as input."""
 
     name = "mask-channel"
@@ -58,7 +58,7 @@ class MaskChannel(Method):
 
     def encoder(self) -> MaskChannelEncoder:
         """Build the encoder of image and mask."""
-        settings = self._own()
+        settings = self.method_settings
         return build_mask_channel_encoder(
             self.config.encoder,
             self.config.data.img_size,
@@ -70,8 +70,4 @@ class MaskChannel(Method):
 
     def task(self, encoder: Encoder) -> ContrastiveTask:
         """Build the contrastive task; all that is special lies in the encoder."""
-        return ContrastiveTask(encoder, self._own())
-
-    def _own(self) -> MaskChannelSettings:
-        assert isinstance(self.config.method, MaskChannelSettings)
-        return self.config.method
+        return ContrastiveTask(encoder, self.method_settings)

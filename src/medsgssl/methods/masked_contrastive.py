@@ -82,7 +82,7 @@ class MaskedContrastiveTask(ContrastiveTask):
 
 
 @register
-class MaskedContrastive(Method):
+class MaskedContrastive(Method[MaskedContrastiveSettings]):
     """Contrastive learning from the lung context of hidden lung blocks."""
 
     name = "masked-contrastive"
@@ -110,5 +110,4 @@ class MaskedContrastive(Method):
 
     def task(self, encoder: Encoder) -> MaskedContrastiveTask:
         """Build the masked contrastive task."""
-        assert isinstance(self.config.method, MaskedContrastiveSettings)
-        return MaskedContrastiveTask(encoder, self.config.method)
+        return MaskedContrastiveTask(encoder, self.method_settings)

@@ -15,10 +15,14 @@ from medsgssl.losses.region_contrast import (
     weighted_pool,
 )
 from medsgssl.methods.base import Component, Method
-from medsgssl.methods.contrastive import ContrastiveSettings, ContrastiveTask, stack_views
+from medsgssl.methods.contrastive import (
+    ContrastiveSettings,
+    ContrastiveTask,
+    build_projector,
+    stack_views,
+)
 from medsgssl.methods.registry import register
 from medsgssl.models.encoder import Encoder, Features
-from medsgssl.models.projector import Projector
 from medsgssl.models.task import TaskOutput
 from medsgssl.ops.regions import LUNG_REGIONS, ZONES, lung_and_rest, zones_of_images, zones_of_views
 from medsgssl.transforms.batch import ViewBatch
@@ -58,12 +62,7 @@ class MultiRegionTask(ContrastiveTask):
         # A projector that no term uses would wait for its gradient in distributed training.
         self.projector.requires_grad_(settings.lambda_global > 0)
         if settings.lambda_regions:
-            self.region_projector = Projector(
-                encoder.map_channels,
-                settings.projector_hidden,
-                settings.projector_out,
-                settings.projector_layers,
-            )
+            self.region_projector = build_projector(encoder.map_channels, settings)
 
     def extra_losses(self, output: TaskOutput, batch: ViewBatch, features: Features) -> None:
         """Weigh the term of the views, and add that of the regions."""
@@ -114,7 +113,7 @@ class MultiRegionTask(ContrastiveTask):
 
 
 @register
-class MultiRegion(Method):
+class MultiRegion(Method[MultiRegionSettings]):
     """Contrastive learning of whole views and of anatomical regions at once."""
 
     name = "multi-region"
@@ -144,18 +143,15 @@ class MultiRegion(Method):
     def pretrain_views(self) -> ViewPlan:
         """Return two random crops; for zones also the whole image, in which they are defined."""
         views = super().pretrain_views()
-        return (*views, self.view(WholeImage())) if self._own().regions == "zones" else views
+        zones = self.method_settings.regions == "zones"
+        return (*views, self.view(WholeImage())) if zones else views
 
     def test_regions(self, masks: Tensor) -> tuple[tuple[str, ...], Tensor]:
         """Return the regions of pretraining in test views."""
-        if self._own().regions == "lung":
+        if self.method_settings.regions == "lung":
             return LUNG_REGIONS, lung_and_rest(masks)
         return ZONES, zones_of_images(masks)
 
     def task(self, encoder: Encoder) -> MultiRegionTask:
         """Build the task of views and regions."""
-        return MultiRegionTask(encoder, self._own())
-
-    def _own(self) -> MultiRegionSettings:
-        assert isinstance(self.config.method, MultiRegionSettings)
-        return self.config.method
+        return MultiRegionTask(encoder, self.method_settings)

@@ -52,7 +52,7 @@ class SimclrTask(ContrastiveTask):
 
 
 @register
-class Simclr(Method):
+class Simclr(Method[SimclrSettings]):
     """Plain SimCLR with the same backbone, views, batch, epochs and schedule as the options."""
 
     name = "simclr"
@@ -75,5 +75,4 @@ class Simclr(Method):
 
     def task(self, encoder: Encoder) -> SimclrTask:
         """Build the SimCLR task."""
-        assert isinstance(self.config.method, SimclrSettings)
-        return SimclrTask(encoder, self.config.method)
+        return SimclrTask(encoder, self.method_settings)

@@ -26,7 +26,7 @@ class Projector(nn.Module):
         layers: Number of linear layers, 2 or 3.
     """
 
-    def __init__(self, width: int, hidden: int = 512, out: int = 128, layers: int = 2) -> None:
+    def __init__(self, width: int, hidden: int, out: int, layers: int) -> None:
         super().__init__()
         widths = [width, *[hidden] * (layers - 1)]
         parts: list[nn.Module] = []

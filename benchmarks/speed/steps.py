@@ -22,7 +22,7 @@ from medsgssl.methods.contrastive import ContrastiveSettings
 from medsgssl.methods.registry import CONTROL, all_methods, configure, method_of
 from medsgssl.models.encoder import build_encoder
 from medsgssl.models.task import Task
-from medsgssl.models.weights import without_first_weights
+from medsgssl.models.weights import without_initial_weights
 from medsgssl.study.timings import made_up_images
 from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.transforms.batch import ViewBatch
@@ -45,14 +45,14 @@ def measure(quick: bool) -> list[Figure]:
     for name, method in all_methods().items():
         if not method.pretrains:
             continue
-        config = without_first_weights(configure(name, tree))
+        config = without_initial_weights(configure(name, tree))
         task, views = _task(config)
         own = _our_step(task, views, config)
         wanted = "at most 1.3" if task.encoder.is_vit else "at most 1.25"
         times = in_turn([own, _bare_step(config, views)], rounds)
         figures.append(_figure(name, times, batch, BARE, wanted))
     if importlib.util.find_spec("lightly") is not None:
-        config = without_first_weights(configure(CONTROL, tree))
+        config = without_initial_weights(configure(CONTROL, tree))
         task, views = _task(config)
         own = _our_step(task, views, config)
         for layout in (torch.contiguous_format, torch.channels_last):

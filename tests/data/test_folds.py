@@ -13,7 +13,7 @@ from medsgssl.data.catalog import build_catalog
 from medsgssl.data.labels import DISEASES, NIH
 from medsgssl.data.splits import SELECTION, SELECTION_SHARE, assign_splits, fold_of_patients
 from medsgssl.evaluation.few_patients import MIN_PATIENTS, MIN_PATIENTS_PER_FOLD
-from medsgssl.study.tested import study_images
+from medsgssl.study.tested_images import study_images
 
 from .conftest import MakeSet
 from .test_splits import _table

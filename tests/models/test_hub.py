@@ -17,7 +17,7 @@ from medsgssl.errors import CheckpointError, ConfigError
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.models import hub
 from medsgssl.models.encoder import build_encoder
-from medsgssl.models.first_weights import load_first_weights
+from medsgssl.models.initial_weights import load_initial_weights
 
 CNN, VIT = "test_efficientnet", "test_vit"
 
@@ -137,7 +137,7 @@ def test_a_state_dict_is_found_under_any_prefix(
     torch.save(content, tmp_path / "w.pth")
     torch.manual_seed(9)
     fresh = timm.create_model(CNN, num_classes=0)
-    (note,) = load_first_weights(fresh, tmp_path / "w.pth", CNN)
+    (note,) = load_initial_weights(fresh, tmp_path / "w.pth", CNN)
     assert "2 tensors" in note
     assert "head.bias" in note
     assert all(

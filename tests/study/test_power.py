@@ -17,7 +17,7 @@ from medsgssl.evaluation.spread import pooled_spread
 from medsgssl.study.power import SEED_SD, describe_power, study_power
 from medsgssl.study.score_model import ScoreModel, draw_runs, unscored
 from medsgssl.study.statistics import ResampledTestSet, paired
-from medsgssl.study.tested import StudyImages
+from medsgssl.study.tested_images import StudyImages
 
 MEASURED = Path(__file__).parents[2] / "docs" / "results" / "defaults" / "results.jsonl"
 

@@ -26,9 +26,8 @@ def catalog(
     quiet: Quiet = False,
 ) -> None:
     """Check a data set: images, labels, patients, splits. Every problem is listed and counted."""
-    from medsgssl.data.audit_table import audit_view
+    from medsgssl.data.audit_table import audit_view, write_problem_list
     from medsgssl.data.catalog import load_or_build, saved_as
-    from medsgssl.data.problem_list import write_problem_list
     from medsgssl.utils.progress import counting, new_console
 
     resolved = resolve_data(data, settings, split)

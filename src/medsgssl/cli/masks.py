@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsgssl.cli.options import DataArgument, DataOnlySettings, Quiet, resolve_data
-from medsgssl.cli.slurm import Launcher, LauncherName
+from medsgssl.cli.options import (
+    DataArgument,
+    DataOnlySettings,
+    Launcher,
+    LauncherName,
+    Quiet,
+    resolve_data,
+    slurm_settings,
+)
 
 if TYPE_CHECKING:
     from medsgssl.config.schema import DataSettings
@@ -214,7 +221,6 @@ def merge(
 
 def _build_on_cluster(data: Path, out: Path, shards: int, settings: list[str]) -> None:
     """Draw every shard in a job of its own, with this command's own options, and merge them."""
-    from medsgssl.cli.slurm import slurm_settings
     from medsgssl.errors import MaskError
     from medsgssl.masks.build import merge_shards
     from medsgssl.masks.store import STORE_FILE, MaskStore

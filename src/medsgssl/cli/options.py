@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 from medsgssl.utils.progress import set_quiet
 
 if TYPE_CHECKING:
+    from medsgssl.config.cluster_settings import SlurmSettings
     from medsgssl.config.schema import Config, DataSettings
 
 
@@ -79,6 +81,24 @@ Quiet = Annotated[
     typer.Option("--quiet", "-q", help="Show results and errors only.", callback=set_quiet),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+#: Jobs of a cluster at a time where nothing else is asked for.
+CLUSTER_JOBS = 100
+
+
+class LauncherName(StrEnum):
+    """Where the runs of a study are done."""
+
+    LOCAL = "local"
+    SUBMITIT = "submitit"
+
+
+Launcher = Annotated[
+    LauncherName,
+    typer.Option(
+        help="Where the runs are done; local: on this machine; submitit: as Slurm jobs (`slurm.*`)."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -169,3 +189,18 @@ def resolve_data(data: Path, settings: list[str] | None, split: str | None = Non
         tree = merge(tree, nest("data.split", split))
     # `build` wants the name of a method, which these commands do without.
     return build(merge(tree, {"method_name": "METHOD"}), MethodSettings).data
+
+
+def slurm_settings(items: list[str]) -> tuple[SlurmSettings, list[str]]:
+    """Return the settings below ``slurm.`` of a command line, and its other items.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range.
+    """
+    from medsgssl.config.loading import build, parse_overrides
+    from medsgssl.config.method_settings import MethodSettings
+
+    own = [item for item in items if item.startswith("slurm.")]
+    others = [item for item in items if not item.startswith("slurm.")]
+    tree = {"method_name": "METHOD", **parse_overrides(own)}
+    return build(tree, MethodSettings).slurm, others

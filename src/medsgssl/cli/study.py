@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medsgssl.cli.options import AsJson, ConfigFile, MaskSource, MethodName, Quiet, Split
+from medsgssl.cli.options import (
+    CLUSTER_JOBS,
+    AsJson,
+    ConfigFile,
+    DataOnlySettings,
+    Launcher,
+    LauncherName,
+    MaskSource,
+    MethodName,
+    Quiet,
+    Split,
+)
 from medsgssl.cli.output import print_json
-from medsgssl.cli.slurm import CLUSTER_JOBS, Launcher, LauncherName
 
 if TYPE_CHECKING:
     from medsgssl.study.cost import Estimate
@@ -241,10 +251,7 @@ def power(
     comparisons: Annotated[
         str, typer.Option(help="How many guided methods times label fractions, with commas.")
     ] = "1,2,4,6",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="data.KEY=VALUE", help="A setting of the data; repeatable."),
-    ] = None,
+    settings: DataOnlySettings = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which difference a study on this test set could find, before anything is trained.
@@ -260,7 +267,7 @@ def power(
     from medsgssl.errors import ConfigError
     from medsgssl.study.power import SEED_SD, describe_power, study_power
     from medsgssl.study.score_model import ScoreModel
-    from medsgssl.study.tested import study_images
+    from medsgssl.study.tested_images import study_images
 
     if (seeds is None) == (folds is None):
         raise ConfigError("a study has either seeds or folds", "give --seeds 3, or --folds 5")

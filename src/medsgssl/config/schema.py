@@ -118,7 +118,7 @@ class DataSettings(Settings):
 
 
 class EncoderSettings(Settings):
-    """Which backbone, and where its first weights come from."""
+    """Which backbone, and where its initial weights come from."""
 
     name: str = Field(
         "mobilenetv2_100",
@@ -266,7 +266,7 @@ class PretrainSettings(LoopSettings):
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="peak learning rate (AdamW); auto follows the number of optimizer steps, the "
-        "batch and the first weights: 1e-4 from 50,000 steps on, more for shorter runs",
+        "batch and the initial weights: 1e-4 from 50,000 steps on, more for shorter runs",
     )
     monitor_batches: Annotated[int, Field(ge=1)] = Field(
         8, description="batches of embeddings behind the collapse monitor"

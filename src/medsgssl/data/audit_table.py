@@ -1,16 +1,23 @@
-"""The audit as it is printed."""
+"""A catalog for people: the audit as a table, and a file of all images with a problem."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from medsgssl.data.catalog import Catalog
 from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts, FileCounts
+from medsgssl.utils.io import atomic_path, csv_text
 
 #: Reasons that are listed by name.
 _SHOWN = 8
+#: Columns of the file of problems.
+PROBLEM_COLUMNS = ["what", "image_id", "path", "patient_id", "split", "reason"]
 
 
 def audit_view(summary: CatalogSummary) -> RenderableType:
@@ -106,3 +113,44 @@ def _splits(summary: CatalogSummary) -> Table:
         lines += [f"Unknown labels: {unknown:,}"] if unknown else []
         table.caption = escape("\n".join(lines))
     return table
+
+
+def list_problems(catalog: Catalog) -> pd.DataFrame:
+    """Return one row per image that is not used or stands twice, in the order of the catalog.
+
+    Args:
+        catalog: With or without content hashes; without them no duplicates are known.
+
+    Returns:
+        ``what`` is ``missing``, ``unreadable``, ``lateral`` or ``duplicate``; ``reason`` the
+        problem, or the images of the same content.
+    """
+    table = catalog.table
+    unused = table[table["status"] != "ok"].assign(
+        what=lambda rows: rows["status"], reason=lambda rows: rows["problem"]
+    )
+    hashed = table[table["content_hash"] != ""]
+    same_content = hashed.groupby("content_hash")["image_id"].agg(" = ".join)
+    twice = hashed[hashed["content_hash"].duplicated(keep=False)].assign(
+        what="duplicate", reason=lambda rows: rows["content_hash"].map(same_content)
+    )
+    return pd.concat([unused, twice])[PROBLEM_COLUMNS].reset_index(drop=True)
+
+
+def write_problem_list(catalog: Catalog, path: Path) -> int:
+    """Write `list_problems` as CSV; nothing is written where it is empty.
+
+    Args:
+        catalog: The catalog.
+        path: The file.
+
+    Returns:
+        The number of rows.
+    """
+    rows = list_problems(catalog)
+    if rows.empty:
+        path.unlink(missing_ok=True)
+        return 0
+    with atomic_path(path) as temporary:
+        temporary.write_text(csv_text(rows))
+    return len(rows)

@@ -21,7 +21,7 @@ from medsgssl.models.weights import (
     load_weights,
     read_header,
     weights_identity,
-    without_first_weights,
+    without_initial_weights,
 )
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import read_metrics
@@ -93,7 +93,7 @@ def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
         remember(header["encoder"], header["backbone"])
     config = configure(str(header["method"]), stored, no_pretrain=bool(stored.get("no_pretrain")))
     classifier = Classifier(
-        method_of(without_first_weights(config)).encoder(), len(header["diseases"])
+        method_of(without_initial_weights(config)).encoder(), len(header["diseases"])
     )
     if config.finetune.mode == "knn":
         images = header["bank"]

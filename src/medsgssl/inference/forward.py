@@ -23,7 +23,7 @@ from medsgssl.models.weights import (
     load_weights,
     read_header,
     weights_identity,
-    without_first_weights,
+    without_initial_weights,
 )
 from medsgssl.runs.weights_header import ClassifierIdentity
 from medsgssl.transforms.batch import ViewBatch
@@ -120,7 +120,7 @@ def predict_splits(
     Raises:
         CheckpointError: The weights are unusable or of another method.
     """
-    encoder = method_of(without_first_weights(config)).encoder()
+    encoder = method_of(without_initial_weights(config)).encoder()
     classifier = Classifier(encoder, len(source.label_set))
     if config.finetune.mode == "knn":
         images = read_header(weights).get("bank")

@@ -39,7 +39,7 @@ from medsgssl.evaluation.localization import (
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.encoder import Encoder, MapLayout, in_eval_mode, required_map
-from medsgssl.models.weights import load_weights, weights_identity, without_first_weights
+from medsgssl.models.weights import load_weights, weights_identity, without_initial_weights
 from medsgssl.transforms.batch import ViewBatch
 
 
@@ -305,7 +305,7 @@ def _maps(
 ) -> tuple[Map, tuple[int, int]]:
     method = method_of(config)
     classifier = Classifier(
-        method_of(without_first_weights(config)).encoder(), len(source.label_set)
+        method_of(without_initial_weights(config)).encoder(), len(source.label_set)
     )
     load_weights(weights, classifier, weights_identity(config))
     gpu = torch.cuda.is_available() and config.finetune.accelerator != "cpu"

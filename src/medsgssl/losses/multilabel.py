@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsgssl.config.schema import FinetuneSettings
-from medsgssl.losses.over_ranks import mean_over_ranks
+from medsgssl.losses.collectives import mean_over_ranks
 
 
 class FocalLoss(nn.Module):

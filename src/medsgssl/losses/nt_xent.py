@@ -8,14 +8,12 @@ ICML 2020, equation 1. The temperature is a setting, ``method.temperature``; its
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor
 
-from medsgssl.losses.over_ranks import mean_over_ranks
+from medsgssl.losses.collectives import gather_views, mean_over_ranks
 
 
 def nt_xent_loss(
@@ -73,32 +71,6 @@ def nt_xent_terms(
         others[anchors, positives] = False
         hidden = hidden | others
     return F.cross_entropy(logits.masked_fill(hidden, -torch.inf), positives, reduction="none")
-
-
-def gather_views(local: Tensor) -> tuple[Tensor, int]:
-    """Return the rows of all ranks in order, with gradient, and where this rank's begin."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return local, 0
-    every: Tensor = _Gather.apply(local)
-    return every, torch.distributed.get_rank() * local.shape[0]
-
-
-class _Gather(torch.autograd.Function):
-    """All ranks' rows in order; what each rank's loss says of a row goes back to its rank."""
-
-    @staticmethod
-    def forward(ctx: Any, local: Tensor) -> Tensor:
-        ctx.rows = local.shape[0]
-        every = [torch.empty_like(local) for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather(every, local.contiguous())
-        return torch.cat(every)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        summed = gradient.contiguous()
-        torch.distributed.all_reduce(summed)
-        first = torch.distributed.get_rank() * ctx.rows
-        return summed[first : first + ctx.rows]
 
 
 def normalize_weights(weights: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medsgssl.losses.collectives import mean_over_ranks
 from medsgssl.losses.nt_xent import nt_xent_terms
-from medsgssl.losses.over_ranks import mean_over_ranks
 from medsgssl.ops.patch_grid import cell_means
 
 

@@ -31,7 +31,7 @@ from medsgssl.masks.store import (
 from medsgssl.utils.interrupts import check
 from medsgssl.utils.io import atomic_path, file_hash, fingerprint, read_json, write_json
 from medsgssl.utils.locks import shared_work
-from medsgssl.utils.processes import worker_pool
+from medsgssl.utils.worker_pool import worker_pool
 
 Item = tuple[str, Path]
 Progress = Callable[[int, int], None]

@@ -148,7 +148,7 @@ class Method(Generic[SettingsT_co]):
 
         Raises:
             ConfigError: The backbone cannot do what the method needs.
-            CheckpointError: Its first weights cannot be used.
+            CheckpointError: Its initial weights cannot be used.
         """
         encoder, warnings = self.encoder(), self.ignored_settings()
         warnings += weights_notes(encoder.backbone)

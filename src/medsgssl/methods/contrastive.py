@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medsgssl.config.method_settings import MethodSettings
+from medsgssl.losses.collectives import world_size
 from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.models.encoder import Encoder, Features
 from medsgssl.models.projector import Projector
@@ -97,5 +98,4 @@ def stack_views(values: Tensor) -> Tensor:
 
 def global_batch(batch: ViewBatch) -> int:
     """Return the number of images over all ranks."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return batch.size * (torch.distributed.get_world_size() if distributed else 1)
+    return batch.size * world_size()

@@ -13,8 +13,8 @@ from torch import nn
 
 from medsgssl.config.schema import EncoderSettings
 from medsgssl.errors import ConfigError
-from medsgssl.models.first_weights import load_first_weights
 from medsgssl.models.hub import WEIGHTS_FILES, fetch_weights, find_hub_model, require_hub
+from medsgssl.models.initial_weights import load_initial_weights
 
 
 def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
@@ -58,8 +58,8 @@ def build_backbone(settings: EncoderSettings, img_size: int) -> nn.Module:
 
 
 def weights_notes(model: nn.Module) -> list[str]:
-    """Return what of the file of a backbone's first weights was not used, for the user."""
-    return list(getattr(model, "first_weights_notes", []))
+    """Return what of the file of a backbone's initial weights was not used, for the user."""
+    return list(getattr(model, "initial_weights_notes", []))
 
 
 def _drops_paths(model: nn.Module) -> bool:
@@ -81,7 +81,7 @@ def _create(
     if settings.weights is not None or of_hub:
         file = settings.weights or fetch_weights(settings.name)
         model: Any = _from_scratch(settings, name, options)
-        model.first_weights_notes = load_first_weights(model, file, settings.name)
+        model.initial_weights_notes = load_initial_weights(model, file, settings.name)
         return model  # type: ignore[no-any-return]
     if settings.drop_path or settings.output_stride:
         _from_scratch(settings, name, options)  # says what the model does not take

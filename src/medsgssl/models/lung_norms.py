@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
+from medsgssl.losses.collectives import sum_over_ranks
 from medsgssl.ops.coordinates import chained, inverse_affine, read_map, view_to_frame
 from medsgssl.ops.saliency import (
     OUTLINE_CELLS,
@@ -140,7 +140,7 @@ class LungNorms(nn.Module):
     def _add(self, stored: tuple[Tensor, ...], batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the stored sums with those of this batch where they are to be learned from."""
         if self.training or not self.images:
-            return tuple(old + _over_ranks(new) for old, new in zip(stored, batch, strict=True))
+            return tuple(old + sum_over_ranks(new) for old, new in zip(stored, batch, strict=True))
         return stored
 
 
@@ -165,10 +165,3 @@ def _deviation(seen: LungAppearance, places: Tensor) -> Tensor:
 
 def _distance(outlines_B77: Tensor, mean_77: Tensor) -> Tensor:
     return ((outlines_B77 - mean_77).square().sum(dim=(1, 2)) + 1e-3).log()
-
-
-def _over_ranks(values: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        values = values.clone()
-        torch.distributed.all_reduce(values)
-    return values

@@ -99,8 +99,8 @@ def weights_identity(config: Config) -> WeightsIdentity:
     return {"method": config.method_name, "encoder": encoder}
 
 
-def without_first_weights(config: Config) -> Config:
-    """Return the configuration of the same network with random first weights.
+def without_initial_weights(config: Config) -> Config:
+    """Return the configuration of the same network with random initial weights.
 
     For networks whose weights are loaded next: nothing is downloaded, and no file is needed.
     """

@@ -14,7 +14,7 @@ from medsgssl.data.image_cache import cache_folder
 from medsgssl.data.overlap import drop_overlap, extra_datasets
 from medsgssl.data.paths import dataset_cache
 from medsgssl.methods.registry import method_of
-from medsgssl.models.weights import without_first_weights
+from medsgssl.models.weights import without_initial_weights
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
 from medsgssl.study.runner import is_complete
 from medsgssl.study.status import seconds_of_runs_like
@@ -213,7 +213,7 @@ class _Meter:
 
     def _weight_bytes(self, config: Config) -> int:
         if config.method_name not in self._weights:
-            encoder = method_of(without_first_weights(config)).encoder()
+            encoder = method_of(without_initial_weights(config)).encoder()
             self._weights[config.method_name] = sum(
                 value.numel() * value.element_size() for value in encoder.state_dict().values()
             )

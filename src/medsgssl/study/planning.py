@@ -16,7 +16,7 @@ from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.methods.registry import configure
 from medsgssl.runs.folder import flatten
 from medsgssl.study.plan import PlannedComparison, PlannedRun, StudyPlan
-from medsgssl.study.tested import study_images
+from medsgssl.study.tested_images import study_images
 from medsgssl.study.variants import (
     CONTROL,
     Variant,

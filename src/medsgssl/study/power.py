@@ -19,7 +19,7 @@ from medsgssl.evaluation.multiplicity import simultaneous_level
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.score_model import ScoreModel, draw_runs, unscored
 from medsgssl.study.statistics import ResampledTestSet, paired
-from medsgssl.study.tested import StudyImages
+from medsgssl.study.tested_images import StudyImages
 from medsgssl.utils.formatting import words
 from medsgssl.utils.rng import generator
 

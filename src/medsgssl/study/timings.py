@@ -32,7 +32,7 @@ from medsgssl.masks.sources import DEFAULT_GRID, ImageMaker
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.task import Task
-from medsgssl.models.weights import without_first_weights
+from medsgssl.models.weights import without_initial_weights
 from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.transforms.view_spec import ViewPlan
 
@@ -54,7 +54,7 @@ def seconds_per_image(config: Config, stage: Step) -> float:
     Returns:
         Seconds per image, the median of a few steps, from scratch whatever the settings.
     """
-    config = without_first_weights(config)
+    config = without_initial_weights(config)
     method = method_of(config)
     settings = config.pretrain if stage == "pretrain" else config.finetune
     gpu = torch.cuda.is_available() and settings.accelerator != "cpu"

@@ -1,4 +1,4 @@
-"""First weights from other people's files: found under any prefix, and never fitted in silence."""
+"""Initial weights from files: found under any prefix, and never fitted in silence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN = 12
 _COUNTER = "num_batches_tracked"
 
 
-def load_first_weights(model: nn.Module, path: Path, name: str) -> list[str]:
+def load_initial_weights(model: nn.Module, path: Path, name: str) -> list[str]:
     """Fill a backbone from a file; every tensor of the backbone must be there.
 
     The file may hold a safetensors state, a torch state dict, or a checkpoint around one. Names may

@@ -27,7 +27,7 @@ slow: $(STAMP)
 
 # How often verdicts are wrong, and what they can find; about an hour of one core.
 simulations: $(STAMP)
-	OMP_NUM_THREADS=1 nice $(BIN)/python benchmarks/verdicts.py --out simulations
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.verdicts --out simulations
 
 # Kills, signals, full disks, damaged files: one table. Half an hour on two cores.
 faults: $(STAMP)

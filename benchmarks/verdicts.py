@@ -4,7 +4,8 @@ Scores are made up (`medsgssl.study.simulation`), patients and labels are real: 
 images of 453 patients, and the 7,216 images of 1,812 patients in five folds, of a subset of NIH
 ChestX-ray14 (Wang et al., CVPR 2017; NIH Clinical Center), kept in `nih128_structure.csv.gz` as
 patient, test list, AP view and the 14 labels as bits. Everything is judged by the functions that
-the study page calls. Studies are kept one by one in a folder, so that the run can be interrupted.
+the pages call; `benchmarks/levels.py` has the numbers that are no verdicts. Studies are kept one by
+one in a folder, so that the run can be interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from benchmarks import levels
 
 from medsgssl.data.labels import DISEASES
 from medsgssl.data.splits import fold_of_patients
@@ -159,8 +161,8 @@ def _by_view(comparison: Comparison, bench: ResampledTestSet) -> list[dict[str, 
 
 
 def simulate(
-    cells: Sequence[Cell],
-    tests: Callable[[Cell], Sequence[Split]],
+    cells: Sequence[Cell | levels.Levels],
+    tests: Callable[[Cell | levels.Levels], Sequence[Split]],
     folder: Path,
     first: int = 0,
 ) -> None:
@@ -173,14 +175,20 @@ def simulate(
             rows = [
                 {"study": number, **_flat(row)}
                 for number in range(start, min(start + CHUNK, cell.studies))
-                for row in one_study(cell, tests(cell), number)
+                for row in _rows(cell, tests(cell), number)
             ]
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
                 pd.DataFrame(rows).to_parquet(temporary, index=False)
 
 
-def _place(cell: Cell, folder: Path) -> Path:
+def _rows(cell: Cell | levels.Levels, tests: Sequence[Split], number: int) -> list[dict[str, Any]]:
+    if isinstance(cell, levels.Levels):
+        return list(levels.one_sample(cell, tests, number))
+    return one_study(cell, tests, number)
+
+
+def _place(cell: Cell | levels.Levels, folder: Path) -> Path:
     return folder / cell.name.replace(" ", "-").replace(",", "")
 
 
@@ -194,7 +202,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def summarize(cells: Sequence[Cell], folder: Path) -> list[str]:
+def summarize(cells: Sequence[Cell | levels.Levels], folder: Path) -> list[str]:
     """Return the lines of the table: how often words and intervals are wrong, and the power."""
     lines = ["| setting | studies | quantity | value |", "|---|--:|---|--:|"]
     for cell in cells:
@@ -202,6 +210,13 @@ def summarize(cells: Sequence[Cell], folder: Path) -> list[str]:
         if not paths:
             continue
         table = pd.concat([pd.read_parquet(path) for path in paths])
+        if isinstance(cell, levels.Levels):
+            count = int(table["study"].nunique())
+            values = levels.coverage(table)
+            lines += [
+                f"| {cell.name} | {count} | {name} | {one:.3f} |" for name, one in values.items()
+            ]
+            continue
         gains = table[table["kind"] == "gain"]
         studies = int(table["study"].nunique())
         found = gains["word"].isin(["helps", "hurts"])
@@ -242,12 +257,12 @@ def _covers(rows: pd.DataFrame, name: str, truth: float = 0.0) -> pd.Series:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("simulations"))
-    parser.add_argument("--cells", default="null,power")
+    parser.add_argument("--cells", default="null,levels,power")
     parser.add_argument("--first", type=int, default=0, help="study to begin with")
     given = parser.parse_args()
     listed, folds = structure()
     for wanted in filter(None, given.cells.split(",")):  # none: write the table alone
-        cells = {"null": NULL, "power": POWER}[wanted]
+        cells = {"null": NULL, "power": POWER, "levels": levels.CELLS}[wanted]
         simulate(cells, lambda cell: folds if cell.folds else [listed], given.out, given.first)
     head = [
         "# Simulations of the verdicts",
@@ -259,5 +274,12 @@ if __name__ == "__main__":
         "a gain in their name have equal methods, so every *helps* or *hurts* is false. A share p",
         "of n studies is known to about the square root of p (1 - p) / n.",
         "",
+        "Numbers that are no verdicts (calibration, reliability bands, one disease, average",
+        "precision, shortcuts, localization) are simulated with patients drawn anew, with",
+        "replacement from the real ones, and scores whose true probabilities are known. The trend",
+        "with mask quality is computed as the interaction with the view position is.",
+        "",
     ]
-    write_text(TABLE, "\n".join([*head, *summarize([*NULL, *POWER], given.out)]) + "\n")
+    write_text(
+        TABLE, "\n".join([*head, *summarize([*NULL, *levels.CELLS, *POWER], given.out)]) + "\n"
+    )

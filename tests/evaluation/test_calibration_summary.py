@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from benchmarks.levels import LEVEL, probabilities, true_values
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -110,3 +111,25 @@ def test_copies_of_an_image_do_not_narrow_the_band() -> None:
         low < share < high
         for low, share, high in zip(once[0], curve.frequency, once[1], strict=True)
     )
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_many_patients_give_the_values_that_simulations_call_true(factor: float) -> None:
+    random = np.random.default_rng(3)
+    count, share, bins = 60_000, 0.2, 15
+    labels = random.random(count) < share
+    latent = random.standard_normal(count) + LEVEL * labels
+    chance = probabilities(latent, np.array(share), LEVEL)
+    found = summarize_calibration(labels, expit(factor * logit(chance)), np.arange(count) // 30)
+    truth = true_values(share, share, factor, 0.0, bins)
+    assert truth.calibration_slope == pytest.approx(1 / factor)
+    assert (truth.ece_squared < 1e-8) == (factor == 1)
+    assert found is not None
+    assert found.brier_skill.value == pytest.approx(truth.brier_skill, abs=0.01)
+    assert found.ece_debiased.value == pytest.approx(truth.ece_squared, rel=0.1, abs=1e-4)
+    for one, value in (
+        (found.calibration_slope, truth.calibration_slope),
+        (found.calibration_intercept, truth.calibration_intercept),
+    ):
+        assert one is not None
+        assert one.value == pytest.approx(value, abs=0.06)

@@ -43,3 +43,9 @@ def test_absolute_paths_lose_their_folders(text: str, expected: str) -> None:
 
 def test_back_ticks_become_code_and_markup_is_escaped() -> None:
     assert to_prose("run `a <b>` & go") == "run <code>a &lt;b&gt;</code> &amp; go"
+
+
+def test_settings_become_code_whether_or_not_in_back_ticks() -> None:
+    text = "raise pretrain.lr or `views.frame`, see data of the study."
+    code = "raise <code>pretrain.lr</code> or <code>views.frame</code>, see data of the study."
+    assert to_prose(text) == code

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medsgssl.evaluation.calibration import reliability
+from medsgssl.report.calibration_panel import reliability_charts
+from medsgssl.report.calibration_table import calibration
 from medsgssl.report.pictures import localization_examples
-from medsgssl.report.study_charts import reliability_chart
 from medsgssl.report.study_tables import means
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.localize import EXAMPLES_FILE
+from medsgssl.study.statistics import PointEstimate
 from medsgssl.utils.formatting import number
 from medsgssl.utils.io import read_json
 from tests.study.synthetic import write_run
@@ -75,13 +78,28 @@ def test_decisions_are_the_means_of_the_metrics_files(analysis: Analysis) -> Non
 
 
 def test_reliability_pools_diseases_and_scaling_lowers_the_error(analysis: Analysis) -> None:
-    raw = reliability_chart(analysis, 1.0, scaled=False)
-    scaled = reliability_chart(analysis, 1.0, scaled=True)
-    assert raw is not None
-    assert scaled is not None
+    assert analysis.scaled
+    charts = {chart.title: chart for chart in reliability_charts(analysis, 1.0)}
     for arm in analysis.arms:
         test = arm.runs[0].test
         bins = min(15, int(test.labels.sum()) // 20)
         error = reliability(test.labels.T.ravel(), test.scores.T.ravel(), bins).error()
-        assert f"{arm.label} {number(error)}" in raw.label
-        assert f"{arm.label} {number(error)}" not in scaled.label
+        told = re.findall(r"0\.\d{3}", charts[arm.label].label)
+        assert told[1] == number(error)
+        assert float(told[0]) < error
+
+
+def test_calibration_of_an_arm_is_the_mean_of_its_runs_files(analysis: Analysis) -> None:
+    rows = {row["arm"]: row for row in calibration(analysis, analysis.arms).rows}
+    for arm in analysis.arms:
+        diseases = read_json(arm.runs[0].folder.metrics)["per_disease"].values()
+        for key in ("brier_skill", "calibration_slope", "calibration_intercept"):
+            cell = rows[arm.label][key]
+            assert isinstance(cell, PointEstimate)
+            assert cell.interval is not None
+            wanted = np.mean([one[f"{key}_calibrated"] for one in diseases])
+            assert cell.value == pytest.approx(wanted, abs=1e-5)
+            ends = [one[f"{key}_calibrated_interval"] for one in diseases]
+            widths = [high - low for low, high in ends]
+            # Diseases share patients but hardly any noise: their mean is known better than each.
+            assert cell.interval[1] - cell.interval[0] < min(widths)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.metrics import auc_per_class
 from medsgssl.report.study_tables import build_study_tables
 from medsgssl.report.tables import write_tables
+from medsgssl.report.verdict_rows import family_text
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.plan import StudyPlan
 from medsgssl.study.planning import make_plan
+from medsgssl.study.verdict import anatomy
 from medsgssl.utils.io import write_json
 from tests.study.synthetic import RARE, cohort, write_run
 
@@ -79,7 +82,10 @@ def test_fewer_than_three_seeds_are_not_judged(tmp_path: Path, seeds: int) -> No
     found = _analyze(*runs)
     assert found.verdicts[0].word == "not judged"
     assert found.primary[0].interval is None
-    assert found.primary[0].comparison.mean.value is not None
+    mean, mass = found.primary[0].comparison.mean, found.primary[0].comparison.disease_aucs["Mass"]
+    for one in (mean, mass):  # an interval would hold other variances than that of three seeds
+        assert one.value is not None
+        assert (one.interval, one.p) == (None, None)
     assert any("fewer than 3 common seeds" in text for text, _ in found.warnings)
 
 
@@ -122,6 +128,27 @@ def test_anatomy_is_claimed_against_mask_controls_alone(tmp_path: Path) -> None:
     assert "so the anatomy itself helps" in caveats(1.0, "worse")
     # Only after a gain over the control: nothing is tested where there is none to attribute.
     assert "not tested" in caveats(0.5, "no gain", skill=1.0)
+
+
+def test_every_mask_control_has_to_be_there_and_one_has_to_be_a_mask(tmp_path: Path) -> None:
+    runs = [*_arm(tmp_path, "simclr", 1.0), *_arm(tmp_path, "masked-contrastive", 1.6)]
+    for masks in ("none", "shuffled", "random-blob"):
+        runs += _arm(tmp_path / masks, "masked-contrastive", 1.0, masks=masks)
+    found = _analyze(*runs)
+    (verdict,) = [one for one in found.primary if one.word == "helps"]
+
+    def told(*masks: str, listed: tuple[str, ...] = ()) -> str:
+        kept = [
+            one for one in found.comparisons if one.kind != "masks" or one.against.masks in masks
+        ]
+        return anatomy(verdict, kept, found.bench, listed)
+
+    assert told("none", "shuffled", "random-blob").endswith("so the anatomy itself helps.")
+    assert "random-blob masks, the strictest control, were not run" in told("shuffled")
+    assert "no gain may be attributed to anatomy" in told("none")
+    both = ("shuffled", "random-blob")
+    assert "but random-blob, in the plan, has no results" in told("shuffled", listed=both)
+    assert told(*both, listed=both).endswith("so the anatomy itself helps.")
 
 
 def test_baselines_controls_and_plain_training_are_compared(tmp_path: Path) -> None:
@@ -266,11 +293,14 @@ def test_folds_are_tested_on_their_own_patients(tmp_path: Path) -> None:
 def test_the_family_of_the_plan_counts_what_is_missing(tmp_path: Path) -> None:
     """Three comparisons were planned; where two failed, the third is judged as one of three."""
     methods = ["mask-channel", "multi-region", "masked-contrastive"]
-    plan = make_plan(tmp_path / "data", methods, seeds=SEEDS)
+    plan = make_plan(tmp_path / "data", methods, seeds=SEEDS, baselines=True)
     plan.save(tmp_path / "study")
-    for method, skill in (("simclr", 1.0), ("mask-channel", 1.3)):
+    for method, skill in (("simclr", 1.0), ("mask-channel", 1.3), ("direct", 0.98)):
         for seed in range(SEEDS):
-            write_run(tmp_path / "study" / "runs" / f"{method}-s{seed}-f1", method, skill, seed)
+            write_run(
+                tmp_path / "study" / "runs" / f"{method}-s{seed}-f1", method, skill, seed,
+                no_pretrain=method == "direct", noise=method,
+            )  # fmt: skip
     found = analyze([tmp_path / "study"])
     assert (found.family, found.planned, len(found.primary)) == ("plan", 3, 1)
     alone = analyze(sorted((tmp_path / "study" / "runs").iterdir()))
@@ -280,6 +310,17 @@ def test_the_family_of_the_plan_counts_what_is_missing(tmp_path: Path) -> None:
     assert narrow is not None
     assert np.ptp(wide) > np.ptp(narrow)
     assert found.primary[0].p_holm == pytest.approx(3 * alone.primary[0].p_holm)  # type: ignore[operator]
+    baselines = sum(one.kind == "baseline" for one in plan.family)
+    (beside,) = found.secondary
+    assert beside.comparison.effect is not None
+    assert beside.p_holm == pytest.approx(min(1, baselines * beside.comparison.effect.p))
+    assert baselines > 1
+
+    assert found.plan is not None
+    assert f"before anything ran (hash {plan.hash})" in family_text(found)
+    later = replace(found, plan=replace(found.plan, earlier=("abc",)))
+    assert "extended once after its first version (hash abc)" in family_text(later)
+    assert "before anything ran" not in family_text(later)
 
 
 def test_a_plan_changed_afterwards_is_refused(tmp_path: Path) -> None:

@@ -44,17 +44,23 @@ def test_more_is_found_with_more_patients_fewer_comparisons_and_steadier_trainin
         assert ours.margin > ours.standard_error
 
 
-def test_four_of_five_studies_find_the_difference_that_is_told() -> None:
-    tested = _tested()
-    told = study_power(tested, seeds=3, comparisons=[1], studies=20).families[0].detectable
-    test = unscored(tested.names, tested.labels, tested.patients)
-    bench = ResampledTestSet([test], primary=tested.primary)
+@pytest.mark.parametrize("folds", [0, 5])
+def test_four_of_five_studies_find_the_difference_that_is_told(folds: int) -> None:
+    tested = _tested(folds=folds)
+    seeds = None if folds else 3
+    told = study_power(tested, seeds=seeds, comparisons=[1], studies=20).families[0].detectable
+    tests = [
+        unscored(tested.names, tested.labels[part], tested.patients[part]) for part in tested.parts
+    ]
+    bench = ResampledTestSet(tests, folds=range(folds), primary=tested.primary)
     model = ScoreModel(run_sd=SEED_SD, disease_sd=0.0)
     hits = 0
     for number in range(100):
         arms: list[dict[int, Statistic]] = [{}, {}]
-        for run in draw_runs([test], model, [told], np.random.default_rng(number), seeds=3):
-            arms[run.arm][run.repeat] = bench.jackknife(run.scores).mean_auc(tested.primary)
+        random = np.random.default_rng(number)
+        for run in draw_runs(tests, model, [told], random, seeds=3, folds=folds > 0):
+            scores = bench.jackknife(run.scores, run.repeat if folds else None)
+            arms[run.arm][run.repeat] = scores.mean_auc(tested.primary)
         interval = bench.effect(paired(arms[1], arms[0]), pooled=bench.spread(arms)).interval(0.05)
         hits += interval is not None and interval[0] > 0
     assert 0.68 <= hits / 100 <= 0.92

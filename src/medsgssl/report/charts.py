@@ -101,7 +101,7 @@ class Chart:
             self.draw(figure.add_axes((*box, *extent)))
             text = io.StringIO()
             figure.savefig(text, format="svg", metadata=_NO_METADATA["svg"], transparent=True)
-        return _for_page(text.getvalue(), self.name, self.label)
+        return _for_page(text.getvalue(), self.name, self.label, self.size[0])
 
 
 def chart_name(kind: str, label: str) -> str:
@@ -123,7 +123,7 @@ def series_style(index: int) -> dict[str, Any]:
     return {
         "color": SERIES[n],
         "marker": MARKERS[n],
-        "markersize": 5.5 if MARKERS[n] in "*PX" else 4.5,
+        "markersize": 4.5 if MARKERS[n] in "osD" else 5.8,
         "markeredgewidth": 0.6,
         "markeredgecolor": CARD,
         "dashes": (None, None) if index < len(SERIES) else (4, 2),
@@ -262,8 +262,11 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _for_page(svg: str, name: str, label: str) -> Markup:
-    """Fit a figure of matplotlib into a page: unique ids, theme colors, no foreign addresses."""
+def _for_page(svg: str, name: str, label: str, width: float) -> Markup:
+    """Fit a figure of matplotlib into a page: unique ids, theme colors, no foreign addresses.
+
+    The style sheet scales by ``--inches``, so that texts of all figures are about equally large.
+    """
     body = svg[svg.index("<svg") :]
     box = re.search(r'viewBox="([^"]+)"', body)
     assert box is not None
@@ -282,5 +285,6 @@ def _for_page(svg: str, name: str, label: str) -> Markup:
     # Hundredths of a point are enough for coordinates; texts between the tags stay as they are.
     body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), body)
     body = re.sub(r"\s*\n\s*", " ", body)
-    head = f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}">'
+    style = f'style="--inches: {width:.2f}"'
+    head = f'<svg viewBox="{box[1]}" {style} role="img" aria-label="{escape(label)}">'
     return Markup(f"{head}{follow_theme(body)}</svg>")

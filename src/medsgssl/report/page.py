@@ -24,7 +24,7 @@ from medsgssl.report.charts import Chart
 from medsgssl.report.prose import to_prose
 from medsgssl.report.tables import Table
 from medsgssl.report.theme import variables
-from medsgssl.utils.formatting import count, duration, number, percent, size, span, words
+from medsgssl.utils.formatting import count, counted, duration, number, percent, size, span, words
 from medsgssl.utils.io import write_text
 
 
@@ -81,10 +81,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Grid:
-    """Blocks side by side where the page is wide enough."""
+    """Blocks side by side where the page is wide enough.
+
+    Attributes:
+        blocks: From left to right.
+        width: Of each at least.
+        figure: Name of the one file that holds its charts.
+    """
 
     blocks: tuple[Block, ...]
-    width: str = "30rem"
+    width: str
+    figure: str
 
 
 @dataclass(frozen=True)
@@ -115,17 +122,21 @@ class Panel:
     blocks: tuple[Block, ...]
     nav: str = ""
 
-    def charts(self) -> Iterator[Chart]:
-        """Yield every chart of the panel."""
-        yield from _charts(self.blocks)
+    def figures(self) -> Iterator[tuple[str, list[Chart]]]:
+        """Yield the name of each figure file of the panel, and the charts in it."""
+        yield from _figures(self.blocks)
 
 
-def _charts(blocks: tuple[Block, ...]) -> Iterator[Chart]:
+def _figures(blocks: tuple[Block, ...]) -> Iterator[tuple[str, list[Chart]]]:
     for block in blocks:
         if isinstance(block, Chart):
-            yield block
-        elif isinstance(block, Grid | Details):
-            yield from _charts(block.blocks)
+            yield block.name, [block]
+        elif isinstance(block, Grid):
+            charts = [one for _, ones in _figures(block.blocks) for one in ones]
+            if charts:
+                yield block.figure, charts
+        elif isinstance(block, Details):
+            yield from _figures(block.blocks)
 
 
 def _kind(block: Block) -> str:
@@ -149,7 +160,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, span, count, percent, duration, size, words)
+    filters = (number, span, count, counted, percent, duration, size, words)
     environment.filters |= {function.__name__: function for function in filters}
     environment.filters |= {"kind": _kind, "prose": _prose}
     environment.globals |= {"light": variables(dark=False), "dark": variables(dark=True)}

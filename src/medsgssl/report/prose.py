@@ -17,9 +17,19 @@ _CODE = re.compile(r"`([^`]+)`")
 _PATH = re.compile(r"(?<![\w.~/…-])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+)+[/\\]([\w.@+~-]+)")
 
 
+# A setting by its dotted name.
+_SETTING = re.compile(
+    r"\b(?:data|encoder|method|masks|views|pretrain|finetune|evaluate|study)(?:\.[a-z]\w*)+"
+)
+
+
 def to_prose(text: str) -> Markup:
-    """Return a sentence for a page: what stands in back-ticks becomes code, paths lose folders."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(without_paths(text)))))
+    """Return a sentence for a page: paths lose folders, settings and back-ticks become code."""
+    # Every other piece stands in back-ticks.
+    pieces = _CODE.split(str(escape(without_paths(text))))
+    pieces[::2] = [_SETTING.sub(r"<code>\g<0></code>", piece) for piece in pieces[::2]]
+    pieces[1::2] = [f"<code>{piece}</code>" for piece in pieces[1::2]]
+    return Markup("".join(pieces))
 
 
 def without_paths(text: str) -> str:

@@ -1,34 +1,28 @@
-"""Charts of a study: differences with intervals, label efficiency, subgroups, calibration."""
+"""Charts of a study: differences with intervals, label efficiency, subgroups."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from medsgssl.evaluation.calibration import Reliability, apply_temperature, reliability
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report.charts import Chart, ForestRow, forest_chart, series_style, text_width
-from medsgssl.report.study_tables import mean_of, metric_mean
+from medsgssl.report.study_tables import mean_of
 from medsgssl.report.tables import format_interval
-from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
+from medsgssl.report.theme import MUTED
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
-from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.strata import Stratum
 from medsgssl.study.verdict import excludes_zero
 from medsgssl.utils.formatting import number, percent, signed, words
 
-#: Positives that a bin of a reliability curve must hold on average.
-_POSITIVES_PER_BIN = 20
-_MOST_BINS = 15
 #: With more arms than this, intervals of a line chart hide each other; a table holds them.
-_MOST_BARS = 3
+MOST_BARS = 3
 
 
 def _row(name: str, estimate: PointEstimate) -> ForestRow:
@@ -152,7 +146,7 @@ def efficiency_chart(analysis: Analysis) -> Chart | None:
             values = [math.nan if one.value is None else one.value for one in estimates]
             axes.plot(x, values, label=arms[0].label, **style)
             for at, one in zip(x, estimates, strict=True):
-                if one.interval and len(lines) <= _MOST_BARS:
+                if one.interval and len(lines) <= MOST_BARS:
                     axes.plot([at, at], one.interval, color=style["color"], lw=1, alpha=0.6)
         axes.set_xscale("log")
         axes.set_xlim(right=min(1.0, max(fractions)))  # there are no more labels than all
@@ -178,97 +172,3 @@ def efficiency_chart(analysis: Analysis) -> Chart | None:
         "efficiency", "Label efficiency", f"Mean AUC against the share of labels: {texts}",
         draw, (4.6 + right, height), (0.6, 0.45, right, 0.12),
     )  # fmt: skip
-
-
-def calibration_chart(analysis: Analysis, fraction: float) -> Chart | None:
-    """Draw the calibration error of each arm before and after temperature scaling."""
-    errors = [
-        (arm.label, before, metric_mean(arm, "ece_calibrated"))
-        for arm in analysis.arms
-        if arm.fraction == fraction and (before := metric_mean(arm, "ece")) is not None
-    ]
-    if not errors:
-        return None
-
-    def draw(axes: Axes) -> None:
-        for index, (_, before, after) in enumerate(errors):
-            if after is not None:
-                axes.plot([before, after], [index] * 2, color=MUTED, linewidth=1)
-                axes.plot([after], [index], "o", color=FIRST, markersize=6)
-            axes.plot([before], [index], "o", color=SECOND, markersize=6, markerfacecolor="none")
-            text = f"{number(before)} to {number(after)}"
-            where = axes.get_yaxis_transform()
-            axes.text(1.02, index, text, transform=where, va="center", color=INK)
-        axes.set_yticks(range(len(errors)), [label for label, *_ in errors])
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(errors) - 0.4, -0.6)
-        axes.set_xlim(left=0)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("calibration error")
-
-    texts = ", ".join(
-        f"{label} {number(before)} to {number(after)}" for label, before, after in errors
-    )
-    left = 0.2 + 1.06 * max(text_width(label) for label, *_ in errors)
-    title = f"Calibration with {percent(fraction)} of the labels"
-    size = (left + 5.0, 0.24 * len(errors) + 0.6)
-    return Chart("calibration", title, f"{title}: {texts}", draw, size, (left, 0.45, 1.3, 0.05))
-
-
-def reliability_chart(analysis: Analysis, fraction: float, *, scaled: bool) -> Chart | None:
-    """Draw how often what the arms score comes true: all diseases and seeds of an arm pooled.
-
-    Args:
-        analysis: The comparison.
-        fraction: Label fraction of the arms to draw.
-        scaled: At the temperatures that each run fitted on validation; else as trained.
-    """
-    arms = [arm for arm in analysis.arms if arm.fraction == fraction]
-    curves = {arm.label: pooled_reliability(arm.runs, scaled=scaled) for arm in arms}
-    drawn = {label: curve for label, curve in curves.items() if curve is not None}
-    if not drawn:
-        return None
-    top = 1.05 * max(float(max(c.score.max(), c.frequency.max())) for c in drawn.values())
-
-    def draw(axes: Axes) -> None:
-        axes.plot([0, top], [0, top], color=MUTED, linewidth=0.9, dashes=(3, 2))
-        for index, (label, curve) in enumerate(drawn.items()):
-            axes.plot(curve.score, curve.frequency, label=label, **series_style(index))
-        axes.set(xlim=(0, top), ylim=(0, top), xlabel="mean score", ylabel="share of positives")
-        axes.locator_params(nbins=5)
-        _legend(axes, list(drawn))
-
-    texts = ", ".join(f"{label} {number(curve.error())}" for label, curve in drawn.items())
-    when = "at the temperature of validation" if scaled else "as trained"
-    title = f"Reliability {when}, {percent(fraction)} of the labels"
-    right = _legend_width(list(drawn))
-    height = max(3.2, 0.2 * len(drawn) + 0.7)
-    return Chart(
-        "reliability-scaled" if scaled else "reliability",
-        title,
-        f"{title}: pooled calibration error {texts}",
-        draw,
-        (3.5 + right, height),
-        (0.6, 0.45, right, 0.1),
-    )
-
-
-def pooled_reliability(runs: Sequence[FinishedRun], *, scaled: bool) -> Reliability | None:
-    """Return the reliability of an arm with as many bins as its positives bear."""
-    labels, scores = [], []
-    for run in runs:
-        results = run.metrics["per_disease"] if run.metrics else {}
-        for d, name in enumerate(run.test.names):
-            truth, column, _, _ = run.test.column(d)
-            if scaled:
-                temperature = results[name]["temperature"] if name in results else None
-                if temperature is None:
-                    continue
-                column = apply_temperature(column, temperature)
-            labels.append(truth)
-            scores.append(column)
-    if not labels:
-        return None
-    positives = sum(int(column.sum()) for column in labels) // len(runs)
-    bins = min(_MOST_BINS, max(1, positives // _POSITIVES_PER_BIN))
-    return reliability(np.concatenate(labels), np.concatenate(scores), bins)

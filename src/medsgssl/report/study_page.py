@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report import study_charts, study_tables, subgroup_tables
+from medsgssl.report.calibration_panel import calibration_panel
 from medsgssl.report.charts import write_figure
 from medsgssl.report.checklist import write_checklist
-from medsgssl.report.page import Block, Details, Grid, Panel, Text, write_page
+from medsgssl.report.page import Block, Details, Panel, Text, write_page
 from medsgssl.report.pictures import localization_examples
 from medsgssl.report.prose import merge_warnings
 from medsgssl.report.tables import Table, format_interval, p_text, write_tables
@@ -28,6 +30,8 @@ from medsgssl.study.verdict import RULE, MethodVerdict
 from medsgssl.utils.formatting import join_names, percent, signed, words
 
 PAGE = "report.html"
+#: A longer table of tests is folded.
+_MANY_ROWS = 12
 Tables = dict[str, Table]
 
 
@@ -74,8 +78,8 @@ def _write(analysis: Analysis, folder: Path) -> Path:
     write_checklist(analysis, folder)
     panels = [panel for make in all_panels() if (panel := make(analysis, tables)) is not None]
     for panel in panels:
-        for chart in panel.charts():
-            write_figure([chart], folder / "figures", chart.name, columns=1)
+        for name, charts in panel.figures():
+            write_figure(charts, folder / "figures", name, columns=4)
     bench, first = analysis.bench, analysis.collected.runs[0]
     fractions = sorted({arm.fraction for arm in analysis.arms})
     content = {
@@ -142,7 +146,19 @@ def means_panel(analysis: Analysis, tables: Tables) -> Panel:
     if chart is None:
         blocks.append(Text("One label fraction only: there is no curve to draw.", "absent"))
     else:
-        blocks += [chart, Text("Intervals: see the table of means.")]
+        lines = len({arm.label for arm in analysis.arms})
+        drawn = "Vertical lines: intervals, as in the table."
+        blocks += [
+            chart,
+            Text(drawn if lines <= study_charts.MOST_BARS else "Intervals are in the table."),
+        ]
+    if any(arm.fraction < 1 for arm in analysis.arms):
+        blocks.append(
+            Text(
+                "Shares are of the training patients. Validation, which thresholds, temperatures "
+                "and the kept epoch rest on, keeps all of its labels at every share."
+            )
+        )
     blocks += [means, study_tables.decisions_view(analysis, means)]
     return Panel("labels", "Label efficiency and means", tuple(blocks), "Labels and means")
 
@@ -160,7 +176,7 @@ def diseases_panel(analysis: Analysis, tables: Tables) -> Panel:
         key=lambda comparison: (
             -comparison.arm.fraction,
             comparison.arm.no_pretrain,
-            comparison.arm.label,
+            -(comparison.mean.value or 0),
         )
     )
     details: list[Block] = [
@@ -304,7 +320,12 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
         )
         blocks += [Text(text), chart, source]
         tests = tables["interactions"].where(lambda row: row["labels"] == top)
-        blocks += [tests, numbers] if tests else [numbers]
+        if len(tests.rows) > _MANY_ROWS:
+            summary = f"{tests.caption} {len(tests.rows)} tests"
+            blocks.append(Details(summary, (replace(tests, caption=""),)))
+        elif tests:
+            blocks.append(tests)
+        blocks.append(numbers)
     if shortcuts := subgroup_tables.shortcuts(analysis):
         text = (
             "0.5 is no information. A disease that the view position predicts can be scored "
@@ -313,32 +334,6 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
         title = "Shortcuts: what view position, sex, age and follow-up number predict alone"
         blocks.append(Details(title, (Text(text), shortcuts)))
     return Panel("subgroups", "Subgroups and shortcuts", tuple(blocks), "Subgroups")
-
-
-def calibration_panel(analysis: Analysis, tables: Tables) -> Panel:
-    """Calibration before and after scaling."""
-    top = _top(analysis)
-    text = (
-        "Expected calibration error and Brier score on the test images, as trained and after a "
-        "temperature fitted on validation; averaged over diseases, then over seeds. Hollow: as "
-        "trained; filled: after scaling."
-    )
-    curves = [
-        chart
-        for scaled in (False, True)
-        if (chart := study_charts.reliability_chart(analysis, top, scaled=scaled)) is not None
-    ]
-    errors = study_charts.calibration_chart(analysis, top)
-    blocks: list[Block] = [Text(text)]
-    blocks.append(errors or Text("No run has a `metrics.json`.", "absent"))
-    if curves:
-        note = (
-            "Reliability: all diseases of an arm in bins of equal size, as many as hold 20 "
-            "positives each, at most 15; on the dashed line, scores are frequencies."
-        )
-        blocks += [Grid(tuple(curves)), Text(note)]
-    blocks.append(study_tables.calibration_view(analysis, tables["means"]))
-    return Panel("calibration", "Calibration", tuple(blocks))
 
 
 def making_panel(analysis: Analysis, tables: Tables) -> Panel:

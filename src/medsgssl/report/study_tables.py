@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medsgssl.evaluation.multiplicity import holm
+from medsgssl.report.calibration_table import calibration
 from medsgssl.report.run_tables import metric_columns
 from medsgssl.report.subgroup_tables import (
     AGAINST,
@@ -44,6 +45,7 @@ def build_study_tables(analysis: Analysis) -> dict[str, Table]:
         subgroups(analysis),
         interactions(analysis),
         mask_quality(analysis),
+        calibration(analysis, ordered_arms(analysis)),
         components(analysis),
         localization(analysis),
         localization_differences(analysis),
@@ -76,20 +78,9 @@ def ordered_arms(analysis: Analysis) -> list[Arm]:
     return sorted(analysis.arms, key=lambda arm: (-arm.fraction, arm.label))
 
 
-def metric_mean(arm: Arm, key: str) -> float | None:
-    """Return a metric of the run files: the mean over diseases and runs with both classes."""
-    values: list[float] = []
-    for run in arm.runs:
-        per_disease: Mapping[str, Any] = run.metrics["per_disease"] if run.metrics else {}
-        for disease in per_disease.values():
-            if disease["auc"] is not None and disease.get(key) is not None:
-                values.append(float(disease[key]))
-    return float(np.mean(values)) if values else None
-
-
 def means(analysis: Analysis) -> Table:
     """Return the means of every arm."""
-    decisions, calibration = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
+    decisions, calibrated = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
     apart = int(analysis.bench.defined().sum()) != int(analysis.bench.judged_on.sum())
     columns = (
         ARM,
@@ -102,7 +93,7 @@ def means(analysis: Analysis) -> Table:
         Column("ap_sd", f"SD of {unit(analysis)}", page=False),
         *(
             Column(column.key, column.heading, latex=column.heading, page=False)
-            for column in (*decisions, *calibration)
+            for column in (*decisions, *calibrated)
         ),
         Column("runs", "runs", "text", page=False),
     )
@@ -120,7 +111,7 @@ def means(analysis: Analysis) -> Table:
             "ap_sd": ap.sd,
             "runs": " ".join(run.name for run in arm.runs),
         }
-        row |= {c.key: metric_mean(arm, c.key) for c in (*decisions, *calibration)}
+        row |= {c.key: arm.metric_mean(c.key) for c in (*decisions, *calibrated)}
         rows.append(row)
     source = "means.csv, from predictions.parquet and metrics.json of the runs"
     return Table("means", "Every arm", columns, rows, source)
@@ -131,13 +122,6 @@ def decisions_view(analysis: Analysis, table: Table) -> Table:
     columns, _ = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
     rule = threshold_rule(analysis.collected.runs[0].settings)
     caption = f"At thresholds from validation ({rule})"
-    return table.select("arm", "labels", *(column.key for column in columns), caption=caption)
-
-
-def calibration_view(analysis: Analysis, table: Table) -> Table:
-    """Return the columns of ``means`` that describe calibration."""
-    _, columns = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
-    caption = "Means over diseases and seeds"
     return table.select("arm", "labels", *(column.key for column in columns), caption=caption)
 
 

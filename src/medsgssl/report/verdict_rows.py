@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -28,6 +28,7 @@ class VerdictRow:
         note: What qualifies the word; empty for nothing.
         p: After Holm's correction.
         bar: Both as a picture, all rows on one axis.
+        heading: Above the first row of another family; empty for none.
     """
 
     word: str
@@ -40,6 +41,7 @@ class VerdictRow:
     note: str
     p: str
     bar: Markup
+    heading: str = ""
 
 
 def build_verdict_rows(analysis: Analysis) -> list[VerdictRow]:
@@ -61,7 +63,12 @@ def build_verdict_rows(analysis: Analysis) -> list[VerdictRow]:
     ]
     margin = analysis.margin
     low, high = min([-2 * margin, *ends]), max([2 * margin, *ends])
-    return [_verdict_row(part, (low, high), margin) for part in parts]
+    rows = [_verdict_row(part, (low, high), margin) for part in parts]
+    first = len(analysis.primary)
+    if 0 < first < len(rows):
+        heading = "Pretraining against the same network without it: a second family"
+        rows[first] = replace(rows[first], heading=heading)
+    return rows
 
 
 def family_text(analysis: Analysis) -> str:
@@ -72,13 +79,32 @@ def family_text(analysis: Analysis) -> str:
     )
     if any(one.word == "undecided" for one in (*analysis.primary, *analysis.secondary)):
         text += " Could find: the smallest true difference that four of five such studies find."
+    if any(_touches(one, 1 - analysis.bench.confidence) for one in analysis.primary):
+        text += (
+            " Holm\N{RIGHT SINGLE QUOTATION MARK}s p can be small where the interval still holds "
+            "0: the word follows the interval."
+        )
     if analysis.family != "plan" or analysis.plan is None:
         return f"{text} No plan fixed these comparisons before the runs."
+    plan = analysis.plan
     comparisons = "comparison" if analysis.planned == 1 else "comparisons"
+    if not plan.earlier:
+        return (
+            f"{text} The plan fixed {analysis.planned} primary {comparisons} before anything ran "
+            f"(hash {plan.hash})."
+        )
+    times = "once" if len(plan.earlier) == 1 else f"{len(plan.earlier)} times"
     return (
-        f"{text} The plan fixed {analysis.planned} primary {comparisons} before anything ran (hash "
-        f"{analysis.plan.hash})."
+        f"{text} The plan lists {analysis.planned} primary {comparisons} (hash {plan.hash}). It "
+        f"was extended {times} after its first version (hash {plan.earlier[0]}): where results had "
+        "been seen by then, false verdicts are more frequent than the intervals say."
     )
+
+
+def _touches(part: Verdict, level: float) -> bool:
+    """Tell whether the interval holds zero although Holm's p value is small."""
+    inside = part.interval is not None and part.interval[0] <= 0 <= part.interval[1]
+    return inside and part.p_holm is not None and part.p_holm <= level
 
 
 def _verdict_row(part: Verdict, ends: tuple[float, float], margin: float) -> VerdictRow:

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.arms import Arm, ArmMeans, arm_means, gather_arms
+from medsgssl.study.calibration import arm_calibration, is_scaled
 from medsgssl.study.collect import Collected, FinishedRun, collect_runs
 from medsgssl.study.comparisons import Comparison, compare_arms, unmatched
 from medsgssl.study.localization import ArmLocalization, arm_localization
 from medsgssl.study.plan import MARGIN, PlannedComparison, StudyPlan
-from medsgssl.study.statistics import ResampledTestSet
+from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 from medsgssl.study.strata import QualityStrata, Strata, SubgroupTests
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import MethodVerdict, Verdict, judge, method_verdicts
-from medsgssl.utils.formatting import join_names
+from medsgssl.utils.formatting import counted, join_names, words
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Analysis:
             tests of interaction.
         quality: Likewise, by mask quality; for arms with masks.
         localized: Where the arms look, by their key; only those that were localized.
+        scaled: Whether every run has its temperatures from validation.
+        calibration: Of each arm, by its key; at these temperatures where they are known.
         warnings: Sentences with their origin; those of the runs come last.
     """
 
@@ -67,6 +71,8 @@ class Analysis:
     subgroups: list[tuple[Comparison, SubgroupTests]]
     quality: list[tuple[Comparison, QualityStrata]]
     localized: dict[tuple[str, float], ArmLocalization]
+    scaled: bool
+    calibration: dict[tuple[str, float], dict[str, PointEstimate]]
     warnings: list[tuple[str, str]]
 
     def with_control(self) -> list[Comparison]:
@@ -106,16 +112,19 @@ def analyze(
     comparisons = compare_arms(arms, control, bench)
     primary = [one for one in comparisons if _asks(one, "control")]
     secondary = [one for one in comparisons if _asks(one, "baseline")]
-    planned = len(primary)
+    planned, beside_planned = len(primary), len(secondary)
     if plan is not None and plan.family:
         listed = set(plan.family)
         primary = [one for one in primary if _planned(one) in listed]
         secondary = [one for one in secondary if _planned(one) in listed]
         planned = sum(one.kind == "control" for one in listed)
+        beside_planned = sum(one.kind == "baseline" for one in listed)
     margin = margin if margin is not None else plan.margin if plan is not None else MARGIN
     judged = judge(primary, bench, margin, planned)
-    beside = judge(secondary, bench, margin)
+    beside = judge(secondary, bench, margin, beside_planned)
+    controls = _planned_controls(plan)
     strata = Strata(bench)
+    scaled = all(is_scaled(arm, bench) for arm in arms)
     return Analysis(
         collected=collected,
         plan=plan,
@@ -127,7 +136,7 @@ def analyze(
         comparisons=comparisons,
         primary=judged,
         secondary=beside,
-        verdicts=method_verdicts(judged, comparisons, bench),
+        verdicts=method_verdicts(judged, comparisons, bench, controls),
         baseline_verdicts=method_verdicts(beside, comparisons, bench),
         family="plan" if plan is not None and plan.family else "runs",
         planned=planned,
@@ -136,6 +145,8 @@ def analyze(
         localized={
             arm.key: found for arm in arms if (found := arm_localization(arm, bench)) is not None
         },
+        scaled=scaled,
+        calibration={arm.key: arm_calibration(arm, bench, scaled=scaled) for arm in arms},
         warnings=_warnings(collected, arms, control, bench, comparisons),
     )
 
@@ -143,6 +154,15 @@ def analyze(
 def _asks(one: Comparison, kind: str) -> bool:
     """Tell whether a comparison belongs to the family of its kind: mask controls do not."""
     return one.kind == kind and not one.arm.is_mask_control
+
+
+def _planned_controls(plan: StudyPlan | None) -> dict[str, list[str]]:
+    """Return the mask controls that a plan lists, by method."""
+    controls: dict[str, list[str]] = {}
+    for run in plan.runs if plan is not None else ():
+        if run.masks in CONTROLS and not run.without:
+            controls.setdefault(run.method, []).append(run.masks)
+    return controls
 
 
 def _planned(one: Comparison) -> PlannedComparison:
@@ -179,13 +199,18 @@ def _warnings(
         known = join_names(list(dict.fromkeys(arm.label for arm in arms)))
         warnings.append((f"There is no arm {control} to judge against; there are: {known}", ""))
     else:
+        alone: dict[str, list[str]] = {}
+        for arm, keys in unmatched(arms, control):
+            if not arm.is_mask_control:  # these belong to no family
+                nearest = join_names([f"`{key}`" for key in keys]) or "everything"
+                alone.setdefault(nearest, []).append(arm.label)
         warnings += [
             (
-                f"{arm.label} is not judged: no {control} shares its network, frame, image size "
-                f"and budget (the nearest differs in {join_names(keys) or 'everything'})",
+                f"Not judged, because no {control} shares network, frame, image size and budget "
+                f"(the nearest differs in {nearest}): {', '.join(dict.fromkeys(labels))}",
                 "config.yaml",
             )
-            for arm, keys in unmatched(arms, control)
+            for nearest, labels in alone.items()
         ]
     unit = "folds" if bench.folds else "seeds"
     few = {one.repeats for one in comparisons if one.repeats < MIN_REPEATS}
@@ -214,7 +239,7 @@ def _warnings(
 
 def _few_patients(bench: ResampledTestSet) -> list[tuple[str, str]]:
     rare = bench.defined() & ~bench.primary
-    names = [name for name, left_out in zip(bench.names, rare, strict=True) if left_out]
+    names = [words(name) for name, left_out in zip(bench.names, rare, strict=True) if left_out]
     if not bench.primary.any():
         return [("No disease has enough test patients: nothing is judged", "predictions.parquet")]
     if not names:
@@ -222,7 +247,7 @@ def _few_patients(bench: ResampledTestSet) -> list[tuple[str, str]]:
     return [
         (
             f"Too few test patients for {join_names(names)}: shown without intervals, and not in "
-            f"the primary mean of {int(bench.primary.sum())} diseases",
+            f"the primary mean of {counted(int(bench.primary.sum()), 'disease')}",
             "predictions.parquet",
         )
     ]
@@ -231,4 +256,4 @@ def _few_patients(bench: ResampledTestSet) -> list[tuple[str, str]]:
 def _missing_runs(names: Sequence[str], reason: str) -> str:
     if len(names) == 1:
         return f"{names[0]} is missing: {reason}"
-    return f"{len(names)} runs are missing ({reason}): {', '.join(names)}"
+    return f"{len(names)} runs are missing ({reason}): {join_names(names, most=6)}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +64,16 @@ class Arm:
     def settings(self) -> dict[str, Any]:
         """The configuration by dotted key, without seed and fold."""
         return self.runs[0].identity()
+
+    def metric_mean(self, key: str) -> float | None:
+        """Mean of a metric of ``metrics.json`` over runs and the diseases with both classes."""
+        values: list[float] = []
+        for run in self.runs:
+            per_disease: Mapping[str, Any] = run.metrics["per_disease"] if run.metrics else {}
+            for disease in per_disease.values():
+                if disease["auc"] is not None and disease.get(key) is not None:
+                    values.append(float(disease[key]))
+        return float(np.mean(values)) if values else None
 
     def each(self, pick: Callable[[JackknifedScores], Statistic]) -> dict[int, Statistic]:
         """Pick the same statistic of every run, by seed or fold."""
@@ -176,34 +186,3 @@ def arm_means(arm: Arm, bench: ResampledTestSet) -> ArmMeans:
         ap=with_interval(bench.estimate(arm.each(lambda run: run.mean_ap(judged))), judged),
         auc_all=with_interval(bench.estimate(arm.each(lambda run: run.mean_auc(defined))), defined),
     )
-
-
-_Averaged = Literal[
-    "ece", "ece_calibrated", "brier", "brier_calibrated", "f1", "precision", "recall", "specificity"
-]
-CALIBRATION: tuple[_Averaged, ...] = ("ece", "ece_calibrated", "brier", "brier_calibrated")
-DECISIONS: tuple[_Averaged, ...] = ("f1", "precision", "recall", "specificity")
-
-
-def calibration(arm: Arm) -> dict[str, float | None]:
-    """Return ECE and Brier score before and after scaling: over diseases, then over seeds."""
-    return _averages(arm, CALIBRATION)
-
-
-def decisions(arm: Arm) -> dict[str, float | None]:
-    """Return F1, precision, recall and specificity at the thresholds found on validation."""
-    return _averages(arm, DECISIONS)
-
-
-def _averages(arm: Arm, keys: Sequence[_Averaged]) -> dict[str, float | None]:
-    averages: dict[str, float | None] = {}
-    for key in keys:
-        values = [
-            float(value)
-            for run in arm.runs
-            if run.metrics is not None
-            for disease in run.metrics["per_disease"].values()
-            if disease["auc"] is not None and (value := disease[key]) is not None
-        ]
-        averages[key] = float(np.mean(values)) if values else None
-    return averages

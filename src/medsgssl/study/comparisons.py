@@ -24,7 +24,7 @@ Pick = Callable[[JackknifedScores], Statistic]
 #: What a comparison of each kind answers.
 QUESTIONS: dict[Kind, str] = {
     "control": "the method against the control without masks",
-    "baseline": "pretraining against the same network without it",
+    "baseline": "pretraining against none",
     "masks": "lung masks against masks without anatomy",
     "component": "the whole method against the method without one of its components",
 }

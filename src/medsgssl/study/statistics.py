@@ -200,15 +200,21 @@ class ResampledTestSet:
         return self.point(self.effect(pairs, max_patient_df, pooled), test=True)
 
     def point(self, effect: Effect, *, test: bool) -> PointEstimate:
-        """Turn an effect into a number with its own interval; ``test`` asks for a p value too."""
+        """Turn an effect into a number with its own interval.
+
+        ``test`` is of a difference: it asks for a p value too, and fewer than ``MIN_REPEATS`` seeds
+        or folds bear neither. With one of them the interval would hold patients alone, and a column
+        would have two kinds of intervals.
+        """
         if not np.isfinite(effect.value):
             return PointEstimate(None)
         several = effect.repeats > 1
+        enough = not test or effect.repeats >= MIN_REPEATS
         return PointEstimate(
             value=effect.value,
-            interval=effect.interval(self.level),
+            interval=effect.interval(self.level) if enough else None,
             sd=float(effect.values.std(ddof=1)) if several else None,
-            p=effect.p if test and effect.repeats >= MIN_REPEATS else None,
+            p=effect.p if test and enough else None,
             seeds_included=several,
             repeats=effect.repeats,
         )

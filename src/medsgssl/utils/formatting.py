@@ -32,6 +32,11 @@ def count(value: float | None) -> str:
     return NONE if value is None else f"{int(value):,}".replace(",", "\u202f")
 
 
+def counted(value: int, noun: str) -> str:
+    """Write a count with its noun: ``1 fold``, ``5 folds``."""
+    return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
+
+
 def percent(value: float | None) -> str:
     """Write a share as a percentage with as many decimals as it needs."""
     return NONE if value is None else f"{100 * value:.4g}\u202f%"

@@ -1,0 +1,358 @@
+"""How often intervals of single numbers miss: calibration, one disease, shortcuts, localization.
+
+Part of `make simulations`, see `benchmarks/verdicts.py`. Patients are drawn anew for each study,
+with replacement from the real ones with their images and labels, because here the frequency of a
+disease is part of what is estimated. The score of an image with the disease is normal around the
+separation, that of one without it around 0, so the true probability of the disease is known and
+scores can be calibrated, or too extreme by a known factor.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special
+
+from medsgssl.evaluation.calibration import logit, reliability
+from medsgssl.evaluation.calibration_summary import (
+    bins_for,
+    frequency_band,
+    summarize_calibration,
+)
+from medsgssl.evaluation.few_patients import enough_patients
+from medsgssl.evaluation.intervals import RunIntervals
+from medsgssl.evaluation.jackknife import mean_by_patient
+from medsgssl.evaluation.predictions import Split
+from medsgssl.evaluation.subgroups import shortcut_audit
+from medsgssl.study.arms import Arm, gather_arms
+from medsgssl.study.calibration import MEASURES, arm_calibration, arm_reliability
+from medsgssl.study.comparisons import Comparison, compare_arms
+from medsgssl.study.localization import ArmLocalization, difference, estimate
+from medsgssl.study.score_model import ScoreModel
+from medsgssl.study.simulation import simulate_study
+from medsgssl.study.statistics import ResampledTestSet
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """One setting of this simulation.
+
+    Attributes:
+        name: Of it.
+        folds: Whether there are five folds; else three seeds.
+        factor: What the logits of calibrated scores are multiplied with.
+        studies: How many to simulate.
+    """
+
+    name: str
+    folds: bool
+    factor: float
+    studies: int
+
+
+CELLS = [
+    Levels("3 seeds, calibrated scores", False, 1.0, 500),
+    Levels("3 seeds, scores too extreme by a factor of 2", False, 2.0, 300),
+    Levels("5 folds, calibrated scores", True, 1.0, 200),
+]
+MODEL = ScoreModel()
+#: Separation of positives from negatives, in standard deviations.
+LEVEL = float(np.sqrt(2) * special.ndtri(MODEL.auc))
+#: What a run's training adds to the separation, as `ScoreModel` draws it.
+TRAINING_SD = float(
+    np.hypot(MODEL.run_sd, MODEL.disease_sd) / (np.exp(-(LEVEL**2) / 4) / np.sqrt(4 * np.pi))
+)
+#: Boxes of each patient who has one in the 128-pixel subset of NIH ChestX-ray14.
+BOXES = np.repeat([1, 2, 3], [27, 4, 1])
+#: A study in so many also has its average precisions, which are slow.
+_AP_EVERY = 10
+_GRID = np.linspace(-8, 10, 2001)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What scores of one disease are worth in the population."""
+
+    brier_skill: float
+    calibration_slope: float
+    calibration_intercept: float
+    ece_squared: float
+
+
+def redraw(split: Split, random: np.random.Generator, prefix: str = "") -> Split:
+    """Draw as many patients as there are, with replacement; each draw is a patient of its own."""
+    order = np.argsort(split.patients, kind="stable")
+    sizes = np.bincount(split.patients)
+    starts = np.cumsum(sizes) - sizes
+    chosen = random.integers(len(sizes), size=len(sizes))
+    rows = np.concatenate([order[starts[one] : starts[one] + sizes[one]] for one in chosen])
+    table = split.table.iloc[rows].reset_index(drop=True)
+    numbers = np.repeat(np.arange(len(sizes)), sizes[chosen])
+    table["patient_id"] = [f"{prefix}{number:05d}" for number in numbers]
+    table["image_id"] = [f"{prefix}{number:06d}.png" for number in range(len(rows))]
+    return Split.of(table)
+
+
+def probabilities(latent: np.ndarray, prevalence: np.ndarray, separation: float) -> np.ndarray:
+    """Return the true probability of the disease at each latent score."""
+    chance: np.ndarray = special.expit(
+        separation * latent - separation**2 / 2 + special.logit(prevalence)
+    )
+    return chance
+
+
+@functools.cache
+def true_values(prevalence: float, assumed: float, factor: float, shift: float, bins: int) -> Truth:
+    """Integrate what one disease's scores are worth.
+
+    Args:
+        prevalence: Of the images tested.
+        assumed: Prevalence that the scores are made for.
+        factor: What their logits are multiplied with.
+        shift: What training adds to the separation.
+        bins: Of the calibration error.
+    """
+    at = _GRID
+    weight = [
+        share * np.exp(-((at - mean) ** 2) / 2)
+        for share, mean in ((1 - prevalence, 0.0), (prevalence, LEVEL + shift))
+    ]
+    density = weight[0] + weight[1]
+    chance, density = weight[1] / density, density / density.sum()
+    logits = factor * special.logit(probabilities(at, np.array(assumed), LEVEL))
+    scores = special.expit(logits)
+    brier = density @ (chance * (1 - scores) ** 2 + (1 - chance) * scores**2)
+    intercept = optimize.brentq(lambda a: density @ (special.expit(logits + a) - chance), -5.0, 5.0)
+    both = optimize.root(
+        lambda beta: [
+            density @ (special.expit(beta[0] + beta[1] * logits) - chance),
+            density @ ((special.expit(beta[0] + beta[1] * logits) - chance) * logits),
+        ],
+        [0.0, 1 / factor],
+    )
+    # Scores rise with the latent score, so bins of equal mass are ranges of it.
+    index = np.minimum((np.cumsum(density) * bins).astype(int), bins - 1)
+    mass, gap = np.bincount(index, density), np.bincount(index, density * (scores - chance))
+    return Truth(
+        float(1 - brier / (prevalence * (1 - prevalence))),
+        float(both.x[1]),
+        float(intercept),
+        float((gap**2 / mass).sum()),
+    )
+
+
+def one_sample(cell: Levels, population: Sequence[Split], number: int) -> Iterator[Row]:
+    """Simulate one study of two equal methods; yield a row for each interval.
+
+    Args:
+        cell: The setting.
+        population: The real test images of each fold, or the common ones.
+        number: Of the study.
+
+    Yields:
+        ``kind``, ``of`` (disease), ``value``, ``interval`` and ``truth``: NaN for the mean value
+        over the studies.
+    """
+    folds, factor = cell.folds, cell.factor
+    random = np.random.default_rng([number, round(10 * factor), int(folds)])
+    tests = [redraw(one, random, f"{n}-") for n, one in enumerate(population)]
+    if not folds:
+        yield from _of_a_run(population[0], tests[0], random, factor, slow=not number % _AP_EVERY)
+        yield from _shortcuts(population[0], tests[0])
+        yield from _localization(random)
+    yield from _of_an_arm(population, tests, random, factor, slow=not number % _AP_EVERY)
+
+
+def _row(kind: str, of: str, value: float, interval: Any, truth: float = np.nan) -> Row:
+    return {"kind": kind, "of": of, "value": value, "interval": interval, "truth": truth}
+
+
+def _of_a_run(
+    population: Split, test: Split, random: np.random.Generator, factor: float, *, slow: bool
+) -> Iterator[Row]:
+    """Yield what the page of a run shows of each disease."""
+    steady = replace(MODEL, run_sd=0.0, disease_sd=0.0)
+    latent = _latent(next(iter(simulate_study([test], steady, [], random, seeds=1))).test)
+    prevalence = np.nanmean(population.labels, axis=0)
+    chance = probabilities(latent, prevalence, LEVEL)
+    scores = special.expit(factor * logit(chance))
+    intervals = RunIntervals(test.labels, scores, test.patients, 0.95)
+    for d in map(int, np.flatnonzero(enough_patients(test))):
+        name = test.names[d]
+        labels, bins = test.labels[:, d] == 1, bins_for(test.labels[:, d] == 1)
+        truth = true_values(prevalence[d], prevalence[d], factor, 0.0, bins)
+        yield _row("AUC of one disease, a run", name, intervals.auc[d], intervals.auc_interval(d))
+        if slow:
+            yield _row("AP of one disease, a run", name, intervals.ap[d], intervals.ap_interval(d))
+        summary = summarize_calibration(labels, scores[:, d], test.patients)
+        if summary is None:
+            continue
+        values = summary.values(0.95, intervals=True)
+        for measure, words in MEASURES.items():
+            known = np.sqrt(truth.ece_squared) if measure == "ece_debiased" else None
+            known = getattr(truth, measure) if known is None else known
+            ends = values[f"{measure}_interval"]
+            yield _row(f"{words} of one disease, a run", name, values[measure], ends, known)
+        curve = reliability(labels, scores[:, d], bins)
+        true = reliability(labels, chance[:, d], bins).score
+        low, high = frequency_band(labels, scores[:, d], test.patients, bins, special.ndtri(0.975))
+        for at, ends, known in zip(curve.frequency, zip(low, high, strict=True), true, strict=True):
+            yield _row("reliability band of one disease, a run", name, at, ends, known)
+
+
+def _of_an_arm(
+    population: Sequence[Split],
+    tests: Sequence[Split],
+    random: np.random.Generator,
+    factor: float,
+    *,
+    slow: bool,
+) -> Iterator[Row]:
+    """Yield what the page of a study shows of an arm."""
+    folds = len(tests) > 1
+    runs = simulate_study(tests, MODEL, [0.0] if slow else [], random, folds=folds)
+    everyone = np.concatenate([one.labels for one in population])
+    assumed = np.nanmean(everyone, axis=0)
+    chances = [probabilities(_latent(run.test), assumed, LEVEL) for run in runs]
+    runs = [
+        replace(run, test=replace(run.test, scores=special.expit(factor * logit(chance))))
+        for run, chance in zip(runs, chances, strict=True)
+    ]
+    bench = ResampledTestSet(tests, folds=range(len(tests)) if folds else ())
+    arms = gather_arms(runs, bench)
+    arm = next(one for one in arms if one.method == "simclr")
+    truth = _truth_of_arm(population, tests, bench, assumed, factor)
+    for measure, one in arm_calibration(arm, bench).items():
+        kind = f"mean {MEASURES[measure]} of an arm"
+        yield _row(kind, "", one.value, one.interval, truth[measure])
+    # At each image the mean over the runs' own: what training adds is little beside the noise.
+    band = arm_reliability(arm, bench, scaled=False)
+    true = arm_reliability(_with_scores(arm, chances), bench, scaled=False)
+    if band is not None and true is not None:
+        for at, low, high, known in zip(
+            band.curve.frequency, band.low, band.high, true.curve.score, strict=True
+        ):
+            yield _row("reliability band of an arm", "", at, (low, high), known)
+    for d in map(int, np.flatnonzero(bench.primary)):
+        one = bench.estimate(arm.each(lambda run, d=d: run.auc_of(d)))
+        yield _row("AUC of one disease, an arm", bench.names[d], one.value, one.interval)
+    if not slow:
+        return
+    one = bench.estimate(arm.each(lambda run: run.mean_ap(bench.primary)))
+    yield _row("mean AP of an arm", "", one.value, one.interval)
+    for comparison in compare_arms(arms, "simclr", bench):
+        mean = comparison.mean_ap
+        yield _row("difference of mean AP", "", mean.value, mean.interval, 0.0)
+        for name, both in comparison.diseases.items():
+            ap = both.ap
+            yield _row("difference of the AP of one disease", name, ap.value, ap.interval, 0.0)
+
+
+def _with_scores(arm: Arm, scores: Sequence[np.ndarray]) -> Arm:
+    """Return an arm whose scores are the true probabilities."""
+    runs = tuple(
+        replace(run, test=replace(run.test, scores=one))
+        for run, one in zip(arm.runs, scores, strict=False)
+    )
+    return replace(arm, runs=runs)
+
+
+def _truth_of_arm(
+    population: Sequence[Split],
+    tests: Sequence[Split],
+    bench: ResampledTestSet,
+    assumed: np.ndarray,
+    factor: float,
+) -> dict[str, float]:
+    """Average over the folds, the diseases and what training adds to the separation."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    parts = [
+        (weight / weights.sum(), true_values(prevalence[d], assumed[d], factor, shift, bins))
+        for one, test in zip(population, tests, strict=True)
+        for prevalence in (np.nanmean(one.labels, axis=0),)
+        for d in map(int, np.flatnonzero(bench.judged_on))
+        for bins in (bins_for(test.labels[:, d] == 1),)
+        for shift, weight in zip(TRAINING_SD * nodes, weights, strict=True)
+    ]
+    share = len(nodes) / len(parts)
+    means = {
+        name: share * sum(weight * getattr(one, name) for weight, one in parts)
+        for name in ("brier_skill", "calibration_slope", "calibration_intercept", "ece_squared")
+    }
+    means["ece_debiased"] = float(np.sqrt(means.pop("ece_squared")))
+    return means
+
+
+def _latent(test: Split) -> np.ndarray:
+    """Return the normal scores behind the shares that ``simulate_study`` gives."""
+    normal: np.ndarray = special.ndtri(np.clip(test.scores, 1e-12, 1 - 1e-12))
+    return normal
+
+
+def _shortcuts(population: Split, test: Split) -> Iterator[Row]:
+    whole = replace(population, table=population.table.assign(image_id=""))
+    known, found = (shortcut_audit(one)["view_position"] for one in (whole, test))
+    for name, value in found["auc"].items():
+        truth = known["auc"][name]
+        ends = found["auc_interval"][name]
+        yield _row("AUC of the view position alone", name, value, ends, truth)
+
+
+def _localization(random: np.random.Generator) -> Iterator[Row]:
+    """Yield the interval of a pointing game and of an overlap, and those of their differences.
+
+    The number of boxes is that of the 128-pixel subset; half of the variance is the patient's.
+    """
+    owners = np.repeat(np.arange(len(BOXES)), BOXES)
+    count = len(BOXES)
+    label = pd.DataFrame({"label_a": np.zeros(count), "score_a": 0.0})
+    label["patient_id"] = [f"{n:03d}" for n in range(count)]
+    bench = ResampledTestSet([Split.of(label)])
+    shared = np.sqrt(0.5) * random.standard_normal(count)[owners]
+    arms, localized = [], {}
+    for name in ("a", "b"):
+        own = shared + np.sqrt(0.3) * random.standard_normal(len(owners))
+        draws = [own + np.sqrt(0.2) * random.standard_normal(len(owners)) for _ in range(3)]
+        values = {
+            "pointing": [(one > 0.25).astype(float) for one in draws],
+            "iou_50": [0.4 * special.ndtr(one) for one in draws],
+        }
+        arm = Arm(name, name, False, "", 1.0, (), ())
+        measures = {
+            measure: {seed: mean_by_patient(one, owners, count) for seed, one in enumerate(ones)}
+            for measure, ones in values.items()
+        }
+        arms.append(arm)
+        localized[arm.key] = ArmLocalization(len(owners), count, measures)
+    comparison = Comparison("control", arms[1], arms[0], bench, (), tuple(arms))
+    for measure, truth in (("pointing", float(special.ndtr(-0.25))), ("iou_50", 0.2)):
+        words = {"pointing": "pointing game", "iou_50": "IoU"}[measure]
+        level = estimate(localized[arms[0].key], measure, bench)
+        yield _row(f"{words} of an arm, 32 patients", "", level.value, level.interval, truth)
+        change = difference(comparison, localized, measure)
+        kind = f"difference of the {words}, 32 patients"
+        yield _row(kind, "", change.value, change.interval, 0.0)
+
+
+def coverage(table: pd.DataFrame) -> dict[str, float]:
+    """Return how often the intervals of each kind hold the truth.
+
+    Args:
+        table: The rows of ``one_sample`` with ``study``, ``interval_low`` and ``interval_high``.
+    """
+    drawn = table[table["interval_low"].notna()].copy()
+    # What has no known truth is compared with its mean over the studies.
+    means = drawn.groupby(["kind", "of"])["value"].transform("mean")
+    truth = drawn["truth"].fillna(means)
+    drawn["covers"] = (drawn["interval_low"] <= truth) & (truth <= drawn["interval_high"])
+    return {
+        f"95 % intervals cover: {kind} ({rows['study'].nunique()} studies)": rows["covers"].mean()
+        for kind, rows in drawn.groupby("kind", sort=False)
+    }

@@ -1,0 +1,95 @@
+"""The calibration of an arm: means over diseases and seeds or folds, and the band of its curve."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from medsgssl.evaluation.calibration_summary import frequency_band, summarize_calibration
+from medsgssl.study.arms import Arm, gather_arms
+from medsgssl.study.calibration import MEASURES, arm_calibration, arm_reliability, is_scaled
+from medsgssl.study.score_model import ScoreModel, unscored
+from medsgssl.study.simulation import simulate_study
+from medsgssl.study.statistics import ResampledTestSet
+
+
+def _arm(folds: int = 0, unknown: bool = False) -> tuple[Arm, ResampledTestSet]:
+    """Two images of each of 300 patients, two classes, scores on the scale of probabilities."""
+    random = np.random.default_rng(0)
+    owner = np.repeat(np.arange(300), 2)
+    labels = (random.random((len(owner), 2)) < 0.25).astype(np.float32)
+    if unknown:
+        labels[:200, 0] = np.nan  # 100 patients of whom nothing is known in one class
+    names = pd.Series(owner).astype(str).str.zfill(4)
+    parts = [owner % folds == fold for fold in range(folds)] or [np.ones(len(owner), bool)]
+    tests = [unscored(("a", "b"), labels[part], names[part]) for part in parts]
+    runs = simulate_study(tests, ScoreModel(), [], random, seeds=3, folds=folds > 0)
+    runs = [
+        replace(run, test=replace(run.test, scores=expit(3 * run.test.scores - 2.5)))
+        for run in runs
+    ]
+    bench = ResampledTestSet(tests, folds=range(folds))
+    (arm,) = gather_arms(runs, bench)
+    return arm, bench
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_every_number_is_the_mean_over_runs_and_diseases(folds: int) -> None:
+    arm, bench = _arm(folds)
+    found = arm_calibration(arm, bench)
+    for name in MEASURES:
+        values = []
+        for run in arm.runs:
+            for d in range(2):
+                column = run.test.column(d)
+                summary = summarize_calibration(*column[:3])
+                values.append(getattr(summary, name).value)
+        mean = np.mean(values)
+        if name == "ece_debiased":
+            mean = np.sqrt(max(0, mean))
+        assert found[name].value == pytest.approx(mean)
+        low, high = found[name].interval or (np.nan, np.nan)
+        assert low <= mean <= high
+        assert found[name].repeats == 3
+    # The jackknife of the mean over all runs at once: patients vary, whatever is left out.
+    assert found["calibration_slope"].interval is not None
+
+
+def test_patients_without_a_label_have_no_influence() -> None:
+    arm, bench = _arm(unknown=True)
+    found = arm_calibration(arm, bench)["calibration_intercept"]
+    assert found.value is not None
+    column = arm.runs[0].test.column(0)
+    assert len(np.unique(column.patients)) == 200
+    assert found.interval is not None
+
+
+def _width(low: np.ndarray, high: np.ndarray) -> float:
+    return float((high - low).mean())
+
+
+def test_seeds_repeat_the_same_patients_and_folds_do_not() -> None:
+    arm, bench = _arm()
+    band = arm_reliability(arm, bench, scaled=False)
+    assert band is not None
+    assert ((band.low <= band.curve.frequency) & (band.curve.frequency <= band.high)).all()
+    labels = np.tile((bench.test.labels == 1).T.ravel(), 3)
+    scores = np.concatenate([run.test.scores.T.ravel() for run in arm.runs])
+    # As if every run had patients of its own.
+    patients = np.concatenate([np.tile(bench.test.patients, 2) + 1000 * n for n in range(3)])
+    naive = frequency_band(labels, scores, patients, len(band.low), 1.96)
+    assert _width(band.low, band.high) > 1.1 * _width(*map(np.array, naive))
+    folds, apart = _arm(3)
+    band = arm_reliability(folds, apart, scaled=False)
+    assert band is not None
+    assert int(band.curve.count.sum()) == 2 * len(apart.test)
+
+
+def test_without_temperatures_scores_are_those_of_training() -> None:
+    arm, bench = _arm()
+    assert not is_scaled(arm, bench)
+    assert arm_reliability(arm, bench, scaled=True) is None

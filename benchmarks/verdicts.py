@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks import levels
 
+from benchmarks import levels
 from medsgssl.data.labels import DISEASES
 from medsgssl.data.splits import fold_of_patients
 from medsgssl.data.stratify import patient_labels

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmarks.levels import LEVEL, probabilities, true_values
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
+from benchmarks.levels import LEVEL, probabilities, true_values
 from medsgssl.evaluation.calibration import reliability
 from medsgssl.evaluation.calibration_summary import (
     bins_for,

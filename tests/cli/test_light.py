@@ -114,3 +114,21 @@ print(json.dumps(problems))
 def test_the_index_of_methods_says_what_the_classes_say() -> None:
     assert read_json(INDEX) == current_index(), "run: python -m medsgssl.methods.index"
     assert list(method_index()) == sorted(method_index())
+
+
+@pytest.mark.parametrize("command", ["run simclr", "pretrain simclr", "finetune simclr"])
+def test_a_folder_that_is_not_there_is_said_before_anything_heavy(
+    command: str, tmp_path: Path
+) -> None:
+    words = [*command.split(), "--data", str(tmp_path / "absent"), "--out", str(tmp_path / "run")]
+    code = f"""
+from medsgssl.cli.app import app
+from medsgssl.errors import DataError
+try:
+    app({words!r}, standalone_mode=False)
+except DataError as error:
+    assert "absent is not a folder" in str(error)
+else:
+    raise AssertionError("no error")
+"""
+    assert heavy_modules(code, tmp_path) == []

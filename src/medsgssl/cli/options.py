@@ -138,6 +138,10 @@ class RunOptions:
             from medsgssl.methods.index import configure_from_index
 
             return configure_from_index(self.method, file, options, no_pretrain=no_pretrain)
+        if root := merge(file, options).get("data", {}).get("root"):
+            from medsgssl.data.paths import require_folder
+
+            require_folder(Path(root))  # a typing error should not wait for torch
         from medsgssl.methods.registry import configure
 
         return configure(self.method, file, options, no_pretrain=no_pretrain, check_names=True)

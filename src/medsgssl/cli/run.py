@@ -42,9 +42,9 @@ def run_command(
     After a crash or Ctrl-C, give the same command again: complete stages are skipped, and an
     interrupted one continues.
     """
+    resolved = options.resolve(no_pretrain=no_pretrain)
     from medsgssl.pipeline.runner import run_method
 
-    resolved = options.resolve(no_pretrain=no_pretrain)
     _report_and_show(run_method(resolved, out, pretrained=_weights(start)))
 
 
@@ -54,9 +54,9 @@ def pretrain(options: RunOptions, out: RunOut, quiet: Quiet = False) -> None:
 
     With --set pretrain.epochs=0 catalog, decoded images and masks are prepared, and no more.
     """
+    resolved = options.resolve()
     from medsgssl.pipeline.runner import run_method
 
-    resolved = options.resolve()
     done = run_method(resolved, out, until="pretrain")
     if resolved.pretrain.epochs:
         typer.echo(f"Encoder: {done.pretrained}")
@@ -73,11 +73,11 @@ def finetune(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a pretrained encoder (of this run folder, or --from another) and evaluate it."""
+    resolved = options.resolve(no_pretrain=no_pretrain)
     from medsgssl.errors import CheckpointError
     from medsgssl.pipeline.runner import run_method
     from medsgssl.runs.folder import RunFolder
 
-    resolved = options.resolve(no_pretrain=no_pretrain)
     weights = _weights(start)
     if weights is None and not resolved.no_pretrain and not RunFolder(out).pretrained.is_file():
         raise CheckpointError(

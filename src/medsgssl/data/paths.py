@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.errors import ConfigError
+from medsgssl.errors import ConfigError, DataError
 from medsgssl.utils.io import fingerprint
 
 
@@ -20,6 +20,16 @@ def data_root(settings: DataSettings) -> Path:
     if settings.root is None:
         raise ConfigError("no data folder is named", "give one with --data FOLDER")
     return settings.root.expanduser().absolute()
+
+
+def require_folder(root: Path) -> None:
+    """Check that the folder of a data set is there.
+
+    Raises:
+        DataError: It is not, or is a file.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder", "name the folder of its images and tables")
 
 
 def dataset_cache(settings: DataSettings) -> Path:

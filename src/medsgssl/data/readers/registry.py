@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.labels import NO_LABELS
+from medsgssl.data.paths import require_folder
 from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
 from medsgssl.data.readers.scan import Scan, scan_folder
 from medsgssl.data.readers.tables import KNOWN_COLUMNS, list_some, read_header
@@ -58,8 +59,7 @@ def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
             understood.
     """
     root, settings = root.absolute(), settings or DataSettings()
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder", "name the folder of its images and tables")
+    require_folder(root)
     files = scan_folder(root)
     named = named_table(root, settings)
     folder = DataFolder(files, settings, named, _header_of(named))

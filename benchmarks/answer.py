@@ -220,12 +220,13 @@ class Work:
         """Return the options that the screen chose."""
         return [arm for arm in self.gains() if ARMS[arm][1][: len(_CNN)] == _CNN][:CHOSEN]
 
-    def plan(self, options: Sequence[str]) -> StudyPlan:
+    def plan(self, options: Sequence[str], fractions: Sequence[float]) -> StudyPlan:
         """Return the plan of the decision on some options."""
         plan = make_plan(
             self.data,
             ["direct", "simclr", *options],
             folds=FOLDS,
+            fractions=fractions,
             controls=CONTROLS,
             baselines=True,
             items=self.settings(*_CNN),
@@ -259,7 +260,7 @@ class Work:
         What the answer needs least comes first, fold by fold, then everything else, fold by fold.
         """
         folder = self.out / "decision"
-        runs = sorted(plan.runs, key=lambda run: not is_needed_least(plan, run))
+        runs = sorted(plan.runs, key=lambda run: (not is_needed_least(plan, run), -run.fraction))
         todo = []
         for planned in runs:
             if planned.pretrains or is_complete(run_folder(folder, planned.name), planned):
@@ -271,13 +272,14 @@ class Work:
 def is_needed_least(plan: StudyPlan, run: PlannedRun) -> bool:
     """Return whether the smallest answer needs a run.
 
-    It needs ``direct``, and each option with its control, its baseline and its random-blob masks,
-    in the first folds.
+    It needs each option with its control and its baseline in the first folds, with all labels also
+    ``direct`` and the option's random-blob masks.
     """
     options = {pair.arm for pair in plan.family if pair.kind == "control"}
-    needed = {pair.against for pair in plan.family if pair.arm in options} | options | {"direct"}
+    needed = {pair.against for pair in plan.family if pair.arm in options} | options
     blob = run.method in options and run.masks == "random-blob"
-    return (run.fold or 0) < LEAST_FOLDS and (run.arm in needed or blob)
+    beside = run.fraction == 1 and (blob or run.arm == "direct")
+    return (run.fold or 0) < LEAST_FOLDS and (run.arm in needed or beside)
 
 
 def plan_frame(plan: StudyPlan, method: str) -> str:
@@ -285,7 +287,9 @@ def plan_frame(plan: StudyPlan, method: str) -> str:
     return plan.config(next(run for run in plan.runs if run.method == method)).views.frame
 
 
-def run_all(work: Work, options: Sequence[str], jobs: int, deadline: float) -> None:
+def run_all(
+    work: Work, options: Sequence[str], fractions: Sequence[float], jobs: int, deadline: float
+) -> None:
     """Screen, choose and decide, ``jobs`` runs at a time; stop ``deadline`` seconds from now.
 
     Options that are named beforehand are decided on without a screen.
@@ -298,7 +302,7 @@ def run_all(work: Work, options: Sequence[str], jobs: int, deadline: float) -> N
         _finish([pool.submit(work.screen, arm) for arm in waiting if arm not in last], ends)
         for arm, gain in work.gains().items():
             print(f"{arm}: {gain:+.4f}", flush=True)
-        plan = work.plan(options or work.chosen())
+        plan = work.plan(options or work.chosen(), fractions)
         plan.save(work.out / "decision")
         print(f"plan {plan.hash}: {len(plan.runs)} runs", flush=True)
         tasks = [pool.submit(work.chain, names) for names in work.chains(plan)]
@@ -351,6 +355,7 @@ def main() -> None:
     one.add_argument("weights", type=Path)
     one.add_argument("out", type=Path)
     one.add_argument("--options", nargs="*", default=[], help="decide on these, without a screen")
+    one.add_argument("--fractions", nargs="*", type=float, default=[1.0], help="of the labels")
     one.add_argument("--jobs", type=int, default=1)
     one.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     one.add_argument("--set", action="append", default=[])
@@ -361,7 +366,7 @@ def main() -> None:
         unpack(asked.archive, asked.data)
     else:
         work = Work(asked.data, asked.weights.absolute(), asked.out, asked.set)
-        run_all(work, asked.options, asked.jobs, asked.seconds)
+        run_all(work, asked.options, asked.fractions, asked.jobs, asked.seconds)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 check: lint types test
 

@@ -115,9 +115,8 @@ def pack(data: Path, archive: Path, size: int) -> None:
 
 def _encode(job: tuple[Path, int]) -> bytes:
     file, size = job
-    image = _read(file.read_bytes())
     # As the package's cache does it, so that training sees the pixels it would have seen.
-    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(_read(file.read_bytes()), (size, size), interpolation=cv2.INTER_AREA)
     return cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
 
 
@@ -205,7 +204,8 @@ class Work:
         if not path.is_file():
             return None
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return statistics.mean(row["auc"] for row in rows if (row["labels"], row["mode"]) in SCORED)
+        scored = [row for row in rows if (row["labels"], row["mode"]) in SCORED]
+        return statistics.mean(float(row["auc"]) for row in scored)
 
     def gains(self) -> dict[str, float]:
         """Return the score of each option minus that of its control, the largest first."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
+from timm.data import resolve_data_config  # type: ignore[attr-defined]
 
 from medsgssl.errors import ConfigError
 from medsgssl.inference.maps import map_kind
@@ -93,12 +93,15 @@ class Row:
         """Return the cells of the line, as text."""
         if self.error:
             return [self.model, "refused", "", "", "every method"]
-        is_map = isinstance(self.layout, MapLayout)
-        grid = f"{self.layout.channels} x {'x'.join(map(str, self.layout.grid))}" if is_map else ""
+        layout = self.layout
+        shown = "none"
+        if isinstance(layout, MapLayout):
+            grid = "x".join(map(str, layout.grid))
+            shown = f"{layout.channels} x {grid} ({layout.axes})"
         return [
             self.model,
             "yes" if self.difference < 1e-5 else f"off by {self.difference:.1e}",
-            f"{grid} ({self.layout.axes})" if is_map else "none",
+            shown,
             self.maps,
             ", ".join(self.refused_by) or "none",
         ]
@@ -113,7 +116,7 @@ def pooled_difference(encoder: Encoder) -> float:
     """Return the largest difference to plain timm's pooled features, relative to their size."""
     backbone = encoder.backbone
     gray = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    data = timm.data.resolve_data_config(model=backbone)
+    data = resolve_data_config(model=backbone)  # type: ignore[no-untyped-call]
     mean, std = (torch.tensor(data[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
         plain = backbone((gray.repeat(1, 3, 1, 1) - mean) / std)

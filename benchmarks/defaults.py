@@ -149,9 +149,13 @@ class Bench:
         task = self._classifier(config, folder, torch.zeros(1, len(DISEASES)))
         fabric = Fabric(accelerator="cpu", devices=1)
         values = run_inference(
-            fabric, task, lambda batch: task.features(batch).pooled, config, config.finetune,
-            self.source, self.scored,
-        )  # fmt: skip
+            fabric,
+            task,
+            lambda batch: task.features(batch).pooled,
+            config,
+            self.source,
+            self.scored,
+        )
         features, labels = torch.from_numpy(values), self.source.labels[self.scored]
         scores = defaultdict[str, NDArray[np.float64]](lambda: np.zeros(labels.shape))
         for fold in range(FOLDS):
@@ -220,9 +224,7 @@ class EveryEpoch:
         rows = np.concatenate([val, bench.scored])
         entry: dict[str, Any] = {"loss": round(row["loss"], 5)}
         for name, model in (("raw", task), ("ema", self._average.model)):
-            scores = run_inference(
-                self._fabric, model, model.scores, self._config, self._config.finetune, source, rows
-            )
+            scores = run_inference(self._fabric, model, model.scores, self._config, source, rows)
             val_scores, scored = scores[: len(val)], scores[len(val) :]
             entry[name] = {
                 "val_all": round(mean_auc(source.labels[val], val_scores), 4),

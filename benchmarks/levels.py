@@ -26,7 +26,7 @@ from medsgssl.evaluation.calibration_summary import (
 )
 from medsgssl.evaluation.few_patients import enough_patients
 from medsgssl.evaluation.intervals import RunIntervals
-from medsgssl.evaluation.jackknife import mean_by_patient
+from medsgssl.evaluation.jackknife import JackknifedScores, mean_by_patient
 from medsgssl.evaluation.predictions import Split
 from medsgssl.evaluation.subgroups import shortcut_audit
 from medsgssl.study.arms import Arm, gather_arms
@@ -129,14 +129,17 @@ def true_values(prevalence: float, assumed: float, factor: float, shift: float, 
     logits = factor * special.logit(probabilities(at, np.array(assumed), LEVEL))
     scores = special.expit(logits)
     brier = density @ (chance * (1 - scores) ** 2 + (1 - chance) * scores**2)
-    intercept = optimize.brentq(lambda a: density @ (special.expit(logits + a) - chance), -5.0, 5.0)
-    both = optimize.root(
-        lambda beta: [
-            density @ (special.expit(beta[0] + beta[1] * logits) - chance),
-            density @ ((special.expit(beta[0] + beta[1] * logits) - chance) * logits),
-        ],
-        [0.0, 1 / factor],
-    )
+
+    def surplus(a: float) -> float:
+        return float(density @ (special.expit(logits + a) - chance))
+
+    intercept = optimize.brentq(surplus, -5.0, 5.0)
+
+    def surpluses(beta: np.ndarray) -> list[float]:
+        excess = special.expit(beta[0] + beta[1] * logits) - chance
+        return [float(density @ excess), float(density @ (excess * logits))]
+
+    both = optimize.root(surpluses, [0.0, 1 / factor])
     # Scores rise with the latent score, so bins of equal mass are ranges of it.
     index = np.minimum((np.cumsum(density) * bins).astype(int), bins - 1)
     mass, gap = np.bincount(index, density), np.bincount(index, density * (scores - chance))
@@ -170,7 +173,7 @@ def one_sample(cell: Levels, population: Sequence[Split], number: int) -> Iterat
     yield from _of_an_arm(population, tests, random, factor, slow=not number % _AP_EVERY)
 
 
-def _row(kind: str, of: str, value: float, interval: Any, truth: float = np.nan) -> Row:
+def _row(kind: str, of: str, value: Any, interval: Any, truth: float | None = np.nan) -> Row:
     return {"kind": kind, "of": of, "value": value, "interval": interval, "truth": truth}
 
 
@@ -199,12 +202,12 @@ def _of_a_run(
             known = np.sqrt(truth.ece_squared) if measure == "ece_debiased" else None
             known = getattr(truth, measure) if known is None else known
             ends = values[f"{measure}_interval"]
-            yield _row(f"{words} of one disease, a run", name, values[measure], ends, known)
+            yield _row(f"{words} of one disease, a run", name, values[measure], ends, float(known))
         curve = reliability(labels, scores[:, d], bins)
         true = reliability(labels, chance[:, d], bins).score
         low, high = frequency_band(labels, scores[:, d], test.patients, bins, special.ndtri(0.975))
-        for at, ends, known in zip(curve.frequency, zip(low, high, strict=True), true, strict=True):
-            yield _row("reliability band of one disease, a run", name, at, ends, known)
+        for at, one, other, chosen in zip(curve.frequency, low, high, true, strict=True):
+            yield _row("reliability band of one disease, a run", name, at, (one, other), chosen)
 
 
 def _of_an_arm(
@@ -241,7 +244,7 @@ def _of_an_arm(
         ):
             yield _row("reliability band of an arm", "", at, (low, high), known)
     for d in map(int, np.flatnonzero(bench.primary)):
-        one = bench.estimate(arm.each(lambda run, d=d: run.auc_of(d)))
+        one = bench.estimate(arm.each(functools.partial(JackknifedScores.auc_of, d=d)))
         yield _row("AUC of one disease, an arm", bench.names[d], one.value, one.interval)
     if not slow:
         return

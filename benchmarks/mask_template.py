@@ -73,8 +73,8 @@ def print_margins(images: Path, references: Path) -> None:
         fine = frame.fine.shape[::-1]
         share = cv2.resize(kept.astype(np.float32), fine, interpolation=cv2.INTER_AREA)
         inside = (share > 0.5).astype(np.uint8)
-        away = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
-        away -= cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
+        to_edge = [cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (inside, 1 - inside)]
+        away = np.asarray(to_edge[0] - to_edge[1], np.float32)
         across = outward_normals(outlines)[:, :, None, :] * offsets[:, None]
         depth = sample(away, (outlines[:, :, None, :] + across).astype(np.float32))
         leaves = (depth[..., :-1] > 0) & (depth[..., 1:] <= 0)

@@ -106,7 +106,7 @@ def effusion(image: np.ndarray, lungs: np.ndarray, random: np.random.Generator) 
     level = rows.min() + np.ptp(rows) * random.uniform(0.35, 0.8)
     veil = np.zeros(image.shape, np.float32)
     veil[rows[kept], columns[kept]] = np.clip((rows[kept] - level) / 40 + 0.5, 0, 1)
-    return image + cv2.GaussianBlur(veil, (0, 0), 6) * random.uniform(40, 110)
+    return np.asarray(image + cv2.GaussianBlur(veil, (0, 0), 6) * random.uniform(40, 110))
 
 
 def veiled(image: np.ndarray, lungs: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -119,7 +119,7 @@ def veiled(image: np.ndarray, lungs: np.ndarray, random: np.random.Generator) ->
 def turn(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     height, width = image.shape
     angle, zoom = random.uniform(-10, 10), random.uniform(0.75, 1.25)
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
+    matrix = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom), np.float64)
     matrix[:, 2] += random.uniform(-25, 25, 2)
     return cv2.warpAffine(image, matrix, (width, height))
 

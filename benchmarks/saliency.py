@@ -49,8 +49,8 @@ def any_finding(folder: Path, norms: LungNorms) -> None:
     table = pd.read_csv(folder / "Data_Entry_2017.csv")
     images, masks = [], []
     for name in table["Image Index"]:
-        gray = cv2.imread(str(folder / "images" / name), cv2.IMREAD_GRAYSCALE)
-        images.append(gray.astype(np.float32) / 255)
+        gray = _gray(folder / "images" / name)
+        images.append(gray.astype(np.float32) / np.float32(255))
         masks.append(segment_lungs(gray).mask)
     pictures, lungs = np.stack(images), np.stack(masks)
     test = table["Image Index"].isin((folder / "test_list.txt").read_text().split()).to_numpy()
@@ -81,14 +81,13 @@ def area(found: NDArray[np.bool_], scores: NDArray[np.float64], patients: NDArra
 
 def planted_lesions(folder: Path, norms: LungNorms) -> None:
     """Print how often a planted lesion raises the score."""
-    images, masks = [], []
+    images: list[Images] = []
+    masks: list[Masks] = []
     for path in sorted(folder.glob("*/images/*.png")):
         outline = next(iter((path.parents[1] / "masks").glob(f"{path.stem}*.png")))
-        gray = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        drawn = cv2.imread(str(outline), cv2.IMREAD_GRAYSCALE)
-        small = cv2.resize(gray, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        images.append(small.astype(np.float32) / 255)
-        masks.append(cv2.resize(drawn, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0)
+        small = cv2.resize(_gray(path), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        images.append(np.asarray(small, np.float32) / np.float32(255))
+        masks.append(cv2.resize(_gray(outline), (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0)
     pictures, lungs = np.stack(images), np.stack(masks)
     before = measure(norms, pictures, lungs).sum(axis=1)
     print(
@@ -110,6 +109,13 @@ def planted_lesions(folder: Path, norms: LungNorms) -> None:
         )
 
 
+def _gray(path: Path) -> NDArray[np.uint8]:
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise SystemExit(f"{path} is no image")
+    return np.asarray(image, np.uint8)
+
+
 def plant(
     image: Images, mask: Masks, amplitude: float, sigma: float, rng: np.random.Generator
 ) -> Images:
@@ -119,7 +125,7 @@ def plant(
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     distance = (rows - y) ** 2 + (columns - x) ** 2
     spot = amplitude * np.exp(-distance / (2 * sigma**2))
-    return np.clip(image + spot, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(image + spot, 0, 1), np.float32)
 
 
 def measure(norms: LungNorms, images: Images, masks: Masks) -> NDArray[np.float64]:

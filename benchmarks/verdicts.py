@@ -103,6 +103,7 @@ def one_study(cell: Cell, tests: Sequence[Split], number: int) -> list[dict[str,
     rows = []
     for verdict in judge(comparisons, bench, MARGIN):
         effect = verdict.comparison.effect
+        assert effect is not None  # its patients are enough, and so are its seeds or folds
         rows.append(
             {
                 "kind": "gain",
@@ -262,7 +263,9 @@ if __name__ == "__main__":
     given = parser.parse_args()
     listed, folds = structure()
     for wanted in filter(None, given.cells.split(",")):  # none: write the table alone
-        cells = {"null": NULL, "power": POWER, "levels": levels.CELLS}[wanted]
+        kinds: dict[str, Sequence[Cell | levels.Levels]]
+        kinds = {"null": NULL, "power": POWER, "levels": levels.CELLS}
+        cells = kinds[wanted]
         simulate(cells, lambda cell: folds if cell.folds else [listed], given.out, given.first)
     head = [
         "# Simulations of the verdicts",

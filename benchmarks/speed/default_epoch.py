@@ -26,7 +26,7 @@ def measure(quick: bool) -> list[Figure]:
         root = Path(scratch)
         generate_phantoms(root / "data", 60 if quick else 200)
         for name in names[:1] if quick else names:
-            command = [
+            command: list[str | Path] = [
                 "pretrain",
                 name,
                 "--data",

@@ -51,7 +51,14 @@ def measure(quick: bool) -> list[Figure]:
             out = root / f"study{number}"
             plan = make_plan(root / "data", methods, seeds=1, items=items)
             predicted = estimate(plan, out)
-            command = ["study", "run", "--data", root / "data", "--methods", ",".join(methods)]
+            command: list[str | Path] = [
+                "study",
+                "run",
+                "--data",
+                root / "data",
+                "--methods",
+                ",".join(methods),
+            ]
             command += ["--seeds", "1", "--out", out]
             taken = run(*command, *_sets(items), folder=root)
             left = _bytes(out) + _bytes(root / f"cache{number}")

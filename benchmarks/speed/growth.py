@@ -31,7 +31,14 @@ def measure(quick: bool) -> list[Figure]:
         for count in counts:
             data = generate_phantoms(root / f"data{count}", count, 128, workers=2)
             cache = f"data.cache_dir={root / f'cache{count}'}"
-            command = ["pretrain", "masked-contrastive", "--data", data, "--set", cache]
+            command: list[str | Path] = [
+                "pretrain",
+                "masked-contrastive",
+                "--data",
+                data,
+                "--set",
+                cache,
+            ]
             for item in ("data.img_size=64", "encoder.pretrained=false"):
                 command += ["--set", item]
             used["catalog"].append(run("catalog", data, "--hash", "--set", cache, folder=root))

@@ -7,6 +7,7 @@ import itertools
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -63,7 +64,7 @@ def measure(quick: bool) -> list[Figure]:
             def whole(recipe: str | None = recipe) -> None:
                 prepare(settings, Path(scratch) / str(next(places)), CACHED, recipe)
 
-            works = [whole, functools.partial(decode_alone, contents)]
+            works: list[Callable[[], object]] = [whole, functools.partial(decode_alone, contents)]
             own, other = in_turn(works, rounds, time.process_time)
             figures.append(
                 Figure(

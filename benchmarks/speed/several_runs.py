@@ -21,7 +21,16 @@ def measure(quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         generate_phantoms(root / "data", 60 if quick else 1000, 128)
-        command = ["study", "run", "--data", root / "data", "--methods", "direct", "--seeds", "3"]
+        command: list[str | Path] = [
+            "study",
+            "run",
+            "--data",
+            root / "data",
+            "--methods",
+            "direct",
+            "--seeds",
+            "3",
+        ]
         for item in (
             "data.img_size=64",
             "encoder.pretrained=false",

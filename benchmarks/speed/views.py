@@ -67,7 +67,7 @@ def torchvision_pipeline(augment: AugmentSettings, size: int) -> v2.Compose:
     return v2.Compose(
         [
             v2.RandomResizedCrop(size, augment.scale, augment.ratio, antialias=True),
-            v2.RandomRotation(augment.rotation),  # type: ignore[arg-type]
+            v2.RandomRotation(augment.rotation),
             v2.RandomHorizontalFlip(augment.flip),
             jitter,
             v2.RandomApply([v2.GaussianBlur(9, (0.1, 1.5))], augment.blur),
@@ -79,7 +79,7 @@ def kornia_pipeline(augment: AugmentSettings, size: int) -> Callable[..., object
     """Return the same kinds of change in Kornia's terms."""
     import kornia.augmentation as K  # a peer, not a dependency
 
-    return K.AugmentationSequential(
+    pipeline: Callable[..., object] = K.AugmentationSequential(
         K.RandomResizedCrop((size, size), augment.scale, augment.ratio),
         K.RandomRotation(augment.rotation),
         K.RandomHorizontalFlip(p=augment.flip),
@@ -87,6 +87,7 @@ def kornia_pipeline(augment: AugmentSettings, size: int) -> Callable[..., object
         K.RandomGaussianBlur((9, 9), (0.1, 1.5), p=augment.blur),
         data_keys=["input", "mask"],
     )
+    return pipeline
 
 
 def measure(quick: bool) -> list[Figure]:
@@ -116,7 +117,7 @@ def measure(quick: bool) -> list[Figure]:
         batch, shapes = torch.stack(pixels).float() / 255, torch.stack(masks).float()
         works["kornia"] = lambda: [kornia(batch, shapes) for _ in range(2)]
     if importlib.util.find_spec("lightly") is not None:
-        from lightly.transforms import SimCLRTransform
+        from lightly.transforms.simclr_transform import SimCLRTransform
         from PIL import Image
 
         transform = SimCLRTransform(input_size=SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,12 @@ from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.errors import ConfigError
 from medsgssl.training.finetuning import finetune
 from medsgssl.training.pretraining import pretrain
-from medsgssl.training.trackers import MlflowTracker, WandbTracker, check_trackers
+from medsgssl.training.trackers import (
+    MlflowTracker,
+    WandbTracker,
+    check_trackers,
+    log_table,
+)
 from medsgssl.utils.io import read_json
 
 Build = Callable[..., Config]
@@ -70,6 +76,39 @@ def test_wandb_works_offline_and_continues_its_record(
         tracker.experiment.finish()
     assert numbers[0] == numbers[1] == read_json(tmp_path / "run" / "trackers.json")["wandb"]
     assert list((tmp_path / "run" / "logs" / "wandb").glob("offline-run-*"))
+
+
+def test_a_study_keeps_one_record_of_its_table(
+    tmp_path: Path, tiny_config: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    config = tiny_config("simclr", tracking__loggers=["mlflow"])
+    study = tmp_path / "study"
+    study.mkdir()
+    for verdict in ("undecided", "helps"):
+        rows = [["guided-crop", verdict], ["multi-region", "undecided"]]
+        log_table(config, study, "verdicts", ["arm", "verdict"], rows)
+    number = read_json(study / "trackers.json")["mlflow"]
+    (file,) = (tmp_path / "mlruns").rglob("verdicts.json")
+    assert number in file.parts
+    assert json.loads(file.read_text()) == {
+        "arm": ["guided-crop", "multi-region"],
+        "verdict": ["helps", "undecided"],
+    }
+
+
+def test_a_table_goes_to_wandb(
+    tmp_path: Path, tiny_config: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    config = tiny_config("simclr", tracking__loggers=["wandb"])
+    log_table(config, tmp_path / "study", "verdicts", ["arm", "verdict"], [["direct", "hurts"]])
+    files = list((tmp_path / "study").rglob("*.table.json"))
+    assert any(["direct", "hurts"] in json.loads(file.read_text())["data"] for file in files)
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

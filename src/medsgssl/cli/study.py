@@ -164,9 +164,23 @@ def carry_out(
     for outcome in failed:
         typer.echo(f"{outcome.status}: {outcome.name}: {outcome.problem.splitlines()[0]}")
     if any(not outcome.problem and outcome.name in evaluated for outcome in outcomes):
-        typer.echo(f"Report: {write_study_report([out])}")
+        page = write_study_report([out])
+        typer.echo(f"Report: {page}")
+        _track_verdicts(plan, page.with_name("comparisons.csv"), out)
     if failed:
         raise typer.Exit(1)
+
+
+def _track_verdicts(plan: StudyPlan, table: Path, out: Path) -> None:
+    """Show the table of comparisons and verdicts on the trackers of the study's runs."""
+    import csv
+
+    from medsgssl.training.trackers import log_table
+
+    if table.is_file():
+        with table.open(encoding="utf-8", newline="") as stream:
+            columns, *rows = csv.reader(stream)
+        log_table(plan.config(plan.runs[0]), out, "verdicts", columns, rows)
 
 
 def _launcher(plan: StudyPlan, name: LauncherName, jobs: int | None) -> RunLauncher | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,24 @@ def log_picture(fabric: Fabric, name: str, picture: NDArray[np.uint8], step: int
             logger.experiment.add_image(name, picture, step, dataformats="HWC")
         elif isinstance(logger, _Tracker):
             logger.log_picture(name, picture, step)
+
+
+def log_table(
+    config: Config, folder: Path, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Write a table of texts to the trackers that the settings name, under the folder's identity.
+
+    Args:
+        config: ``tracking`` names the trackers; nothing is written where there are none.
+        folder: Of the study, which keeps the identity of its record.
+        name: What the table is called there.
+        columns: Headings.
+        rows: One text per column.
+    """
+    for kind in config.tracking.loggers:
+        tracker = _KINDS[kind](config, folder)
+        tracker.log_table(name, columns, rows)
+        tracker.close()
 
 
 def _package(name: TrackerName) -> Any:
@@ -110,6 +129,13 @@ class _Tracker(Logger):
         """Show a picture, (H, W, 3) uint8."""
         raise NotImplementedError
 
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show a table of texts."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Hand over what is still waiting to be written."""
+
 
 class WandbTracker(_Tracker):
     """Weights & Biases; ``WANDB_MODE=offline`` works without a network."""
@@ -120,6 +146,7 @@ class WandbTracker(_Tracker):
     def experiment(self) -> Any:
         """The open run of wandb."""
         if self._opened is None:
+            (self._folder / "logs").mkdir(parents=True, exist_ok=True)
             self._opened = _package("wandb").init(
                 project=self._project,
                 id=self.version or self._remember(uuid.uuid4().hex[:12]),
@@ -145,6 +172,15 @@ class WandbTracker(_Tracker):
     def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """Show a picture beside the step of its stage."""
         self.experiment.log({name: _package("wandb").Image(picture), "pretrain/epoch_shown": step})
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show a table of texts."""
+        table = _package("wandb").Table(columns=list(columns), data=[list(row) for row in rows])
+        self.experiment.log({name: table})
+
+    def close(self) -> None:
+        """End the process of wandb, which writes what is waiting."""
+        self.experiment.finish()
 
 
 class MlflowTracker(_Tracker):
@@ -184,6 +220,11 @@ class MlflowTracker(_Tracker):
     def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """Show a picture."""
         self.experiment.log_image(self.version, picture, f"{name}/{step:05d}.png")
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show a table of texts; a later one of the same name takes its place."""
+        cells = {column: [row[n] for row in rows] for n, column in enumerate(columns)}
+        self.experiment.log_dict(self.version, cells, f"{name}.json")
 
 
 _KINDS: dict[TrackerName, type[_Tracker]] = {"wandb": WandbTracker, "mlflow": MlflowTracker}

@@ -220,7 +220,8 @@ def test_arms_that_differ_in_more_than_the_method_are_never_judged(
         write_run(tmp_path / "b", "mask-channel", 1.0, settings=settings),
     )
     assert found.comparisons == []
-    (text,) = [text for text, _ in found.warnings if text.startswith("mask-channel is not judged")]
+    (text,) = [text for text, _ in found.warnings if text.startswith("Not judged, because no")]
+    assert text.endswith("): mask-channel")
     ((part, below),) = settings.items()
     assert f"{part}.{next(iter(below))}" in text  # type: ignore[call-overload]
 
@@ -433,10 +434,7 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
 
 
 def test_tables_hold_the_numbers_of_the_analysis(tmp_path: Path) -> None:
-    found = _analyze(
-        write_run(tmp_path / "one", "simclr", 1.0),
-        write_run(tmp_path / "two", "mask-channel", 1.3),
-    )
+    found = _analyze(*_arm(tmp_path, "simclr", 1.0), *_arm(tmp_path, "mask-channel", 1.3))
     tables = build_study_tables(found)
     row = tables["comparisons"].frame().iloc[0]
     assert (row["difference_low"], row["difference_high"]) == found.comparisons[0].mean.interval

@@ -196,12 +196,15 @@ def test_the_plan_is_printed_with_one_whole_line_per_run() -> None:
         methods=["anatomy-masked-attention"], seeds=3, fractions=(0.1, 1.0), controls=["shuffled"],
     )  # fmt: skip
     head, *lines = plan_table(plan)
-    assert head.split() == ["method", "encoder", "seed", "labels", "control", "judged", "against"]
+    names = ["method", "encoder", "seed", "labels", "control", "judged", "against", "run"]
+    assert head.split() == names
     assert len(lines) == sum(not run.pretrains for run in plan.runs)
     assert lines[0].split() == [
         "anatomy-masked-attention", "vit_small_patch16_224", "0", "10", "%", "-",
-        "simclr-vit_small_patch16_224",
+        "simclr-vit_small_patch16_224", "anatomy-masked-attention-s0-f0.1",
     ]  # fmt: skip
+    # Arms of one method and encoder, such as two frames, are told apart by the run's name.
+    assert len({line.split()[-1] for line in lines}) == len(lines)
     assert any(line.split()[5] == "shuffled" for line in lines)
     assert any(plan.hash in line for line in describe(plan))
 

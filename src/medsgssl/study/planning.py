@@ -300,10 +300,10 @@ def plan_table(plan: StudyPlan) -> list[str]:
     """Return one line per run to be evaluated, under a heading; columns are never cut.
 
     In this order: method, encoder, seed or fold, label fraction, control (its masks where they
-    carry no anatomy), and the arm that it is judged against.
+    carry no anatomy), the arm that it is judged against, and the run's name.
     """
     unit = "fold" if plan.folds is not None else "seed"
-    rows = [("method", "encoder", unit, "labels", "control", "judged against")]
+    rows = [("method", "encoder", unit, "labels", "control", "judged against", "run")]
     for run in plan.runs:
         if run.pretrains:
             continue
@@ -319,7 +319,8 @@ def plan_table(plan: StudyPlan) -> list[str]:
             method += f" without {run.without}"
         control = run.masks if run.masks in CONTROLS else "-"
         share = f"{100 * run.fraction:g} %"
-        rows.append((method, config.encoder.name, str(run.seed), share, control, against))
+        row = (method, config.encoder.name, str(run.seed), share, control, against, run.name)
+        rows.append(row)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -28,9 +28,5 @@ def test_every_mistake_gets_what_the_page_says_and_writes_nothing() -> None:
 
 
 def _files() -> set[Path]:
-    """Every file but caches and locks."""
-    return {
-        path
-        for path in Path().rglob("*")
-        if path.is_file() and "cache" not in path.parts and path.name != ".lock"
-    }
+    """Every file and folder but caches."""
+    return {path for path in Path().rglob("*") if "cache" not in path.parts}

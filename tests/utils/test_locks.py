@@ -56,3 +56,19 @@ def test_what_killed_processes_left_is_swept_when_the_lock_is_taken(tmp_path: Pa
     hold(tmp_path, 0)
     assert not leftover.exists()
     assert (tmp_path / ".keep.txt").exists()
+
+
+def test_work_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for folder in (there, tmp_path / "runs" / "new"):
+        with exclusive(folder, "the run folder"):
+            assert (folder / ".lock").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_the_lock_stays_where_something_was_written(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run", "the run folder"):
+        (tmp_path / "run" / "config.yaml").touch()
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == [".lock", "config.yaml"]

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,8 @@ def lock_holder(folder: Path) -> LockOwner | None:
 def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold the lock of a folder, or refuse at once where another process has it.
 
-    Temporary files that a killed process left in the folder are removed.
+    Temporary files that a killed process left in the folder are removed. Where the block ends
+    without having written anything, the folder is left as it was.
 
     Args:
         folder: The folder; it is created.
@@ -88,6 +89,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
     Raises:
         ConfigError: Another process holds it; the message names its number and machine.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = _file_lock(folder)
     try:
         lock.acquire(timeout=0)
@@ -97,7 +99,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
             f"{what} {folder} is in use by {owner or 'another process'}",
             "wait until it has ended, or choose another folder",
         ) from None
-    with _held(folder, lock):
+    with _held(folder, lock, made):
         yield
 
 
@@ -132,7 +134,7 @@ def _file_lock(folder: Path) -> FileLock:
 
 
 @contextlib.contextmanager
-def _held(folder: Path, lock: FileLock) -> Iterator[None]:
+def _held(folder: Path, lock: FileLock, made: Sequence[Path] | None = None) -> Iterator[None]:
     try:
         since = time.strftime(_SINCE, time.gmtime())
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
@@ -144,4 +146,21 @@ def _held(folder: Path, lock: FileLock) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             (folder / _OWNER).unlink(missing_ok=True)
+            if made is not None:
+                _leave_no_trace(folder, made)
         lock.release()
+
+
+def _leave_no_trace(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the lock's file where nothing else was written, and the folders made for it.
+
+    The lock is still held: a process that has opened the file meanwhile sees that it is gone, and
+    takes a new one.
+
+    Raises:
+        OSError: A folder is not empty any more, which is as well.
+    """
+    if [path.name for path in folder.iterdir()] == [_LOCK]:
+        (folder / _LOCK).unlink()
+        for path in made:
+            path.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from medsgssl.errors import CheckpointError, MedsgsslError
 from medsgssl.training.finetuning import finetune
 from medsgssl.training.pretraining import pretrain
 from medsgssl.training.trainer import Trainer
+from medsgssl.utils.interrupts import StopRequested, catch_signals
 
 FACTS = {"key": "k", "method": "masked-contrastive", "encoder": "test_efficientnet"}
 TIMES = {"images_per_second", "data_wait", "seconds"}
@@ -87,6 +89,32 @@ def test_pretraining_goes_on_exactly(
     assert_same_weights(*(d / "pretrained.safetensors" for d in (whole_pretraining, tmp_path)))
     logs = [log_of(d / "pretrain_log.csv") for d in (whole_pretraining, tmp_path)]
     assert logs[0] == logs[1]
+
+
+def test_an_interrupted_stage_says_where_it_stopped_and_where_it_goes_on(
+    tmp_path: Path,
+    view_source: ImageMaskDataset,
+    tiny_config: Build,
+    whole_pretraining: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_step = Trainer._train_step
+
+    def asked_to_stop(self: Trainer, *arguments: Any) -> None:
+        train_step(self, *arguments)
+        if self.step == 12:
+            signal.raise_signal(signal.SIGINT)
+
+    config = pretraining(tiny_config)
+    with monkeypatch.context() as patch, catch_signals():
+        patch.setattr(Trainer, "_train_step", asked_to_stop)
+        with pytest.raises(StopRequested):
+            pretrain(config, view_source, tmp_path, FACTS)
+    assert "pretrain: stopped after step 13 of 20, and saved\n" in capsys.readouterr().out
+    pretrain(config, view_source, tmp_path, FACTS)
+    assert capsys.readouterr().out.startswith("pretrain continues at step 13 of 20\n")
+    assert_same_weights(*(d / "pretrained.safetensors" for d in (whole_pretraining, tmp_path)))
 
 
 @pytest.mark.parametrize("killed_after", [2, 8])

@@ -132,16 +132,17 @@ class Trainer(Generic[TaskT]):
                     self._require_finite()
                     display.update(self.step, self.log.loss(), self.log.images_per_second())
                 minutes = (time.monotonic() - saved) / 60
-                if self._save_or_stop(within, due=minutes >= settings.checkpoint_minutes):
+                if self._save_or_stop(within, display, due=minutes >= settings.checkpoint_minutes):
                     saved = time.monotonic()
                 asked = time.perf_counter()
         return self.log
 
-    def _save_or_stop(self, within: int, *, due: bool) -> bool:
+    def _save_or_stop(self, within: int, display: TrainingDisplay, *, due: bool) -> bool:
         """Save where it is time to, and stop after a signal; every process after the same step.
 
         Args:
             within: Steps done in this epoch; 0 where it has ended.
+            display: Shows where the stage stops.
             due: Whether the last checkpoint is old enough, by the clock of this process.
 
         Returns:
@@ -163,6 +164,7 @@ class Trainer(Generic[TaskT]):
         if within == 0 or due or number:
             self._save()
         if number:
+            display.note(f"stopped after step {self.step} of {self.total}, and saved")
             raise StopRequested(number)
         return within == 0 or due
 

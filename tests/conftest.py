@@ -22,6 +22,7 @@ from medsgssl.methods.registry import configure
 from medsgssl.pipeline.runner import run_method
 from medsgssl.runs.folder import RunFolder
 from medsgssl.utils.io import write_json
+from tests.images.crashing import python_path
 
 TrainedRun = Callable[[str], RunFolder]
 
@@ -126,3 +127,11 @@ def trained_run(
         return done[name]
 
     return make
+
+
+@pytest.fixture
+def crashing_decoder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In worker processes, and there alone, OpenCV crashes on files that end in CRASH."""
+    monkeypatch.setenv("PYTHONPATH", python_path(tmp_path_factory.mktemp("site")))

@@ -84,3 +84,20 @@ def test_a_catalog_is_built_again_where_a_decoder_has_come(
     monkeypatch.setattr(AVAILABLE, property(lambda self: True))
     after = load_or_build(settings)
     assert len(after.usable()) == len(before.usable()) + 1
+
+
+def test_a_file_on_which_a_decoder_crashes_is_set_aside_and_named(
+    tmp_path: Path, crashing_decoder: None
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    grain = np.random.default_rng(0).integers(0, 256, (40, 48)).astype(np.uint8)
+    for name in ("p1.png", "p2.tif", "p3.tif"):
+        Image.fromarray(grain).save(root / name)
+    with (root / "p3.tif").open("ab") as stream:
+        stream.write(b"CRASH")
+    settings = DataSettings(root=root, cache_dir=tmp_path / "cache", split="train")
+    catalog = load_or_build(settings, hash_content=True)
+    assert catalog.table["status"].tolist() == ["ok", "ok", "unreadable"]
+    assert catalog.summary["files"]["set_aside"] == {"ends the process that reads it (SIGSEGV)": 1}
+    assert "p3.tif" in catalog.table["problem"][2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +60,24 @@ def test_rows_say_what_was_read_and_nothing_else(
     assert table["Effusion"][0] == table["Effusion"][2]
     assert 0 < table["mask_quality"][0] <= 1
     assert set(table["use"]) == {RESEARCH_ONLY}
+
+
+def test_a_file_on_which_a_decoder_crashes_costs_only_itself(
+    trained_run: TrainedRun, phantom_set: Path, tmp_path: Path, crashing_decoder: None
+) -> None:
+    run = trained_run("simclr")
+    (good, *_), _ = test_files(phantom_set, run.path, 1)
+    content = cv2.imencode(".tif", cv2.imread(str(good), cv2.IMREAD_UNCHANGED))[1].tobytes()
+    crash, whole = tmp_path / "crash.tif", tmp_path / "whole.tif"
+    crash.write_bytes(content + b"CRASH")
+    whole.write_bytes(content)
+    table = medsgssl.predict(run.path, [good, crash, whole])
+    assert list(table["status"]) == ["ok", "unreadable", "ok"]
+    assert table["problem"][1] == (
+        f"{crash} ends the process that reads it (SIGSEGV) Fix: convert it to PNG with another "
+        "program, or take it out of the set"
+    )
+    assert table["Effusion_score"][2] == table["Effusion_score"][0]
 
 
 def test_thresholds_and_temperatures_come_from_validation(

@@ -148,3 +148,14 @@ def test_two_processes_build_one_store(tmp_path: Path, items: list[Item]) -> Non
         process.join(120)
         assert process.exitcode == 0
     assert MaskStore.open(tmp_path / "s").complete
+
+
+def test_an_image_on_which_a_decoder_crashes_is_failed_and_named(
+    tmp_path: Path, items: list[Item], crashing_decoder: None
+) -> None:
+    with items[3][1].open("ab") as stream:
+        stream.write(b"CRASH")  # after the end mark
+    store = build_store(tmp_path / "s", items, "classic", 1)
+    assert store.get("3.png").status == "failed"
+    assert f"{items[3][1]} ends the process that reads it (SIGSEGV)" in store.get("3.png").reason
+    assert all(store.get(name).status != "failed" for name, _ in items if name != "3.png")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import pandas as pd
 
 from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import ImageError, printable
-from medsgssl.images.reading import check_file
+from medsgssl.images.apart import CrashCount
+from medsgssl.images.reading import FileCheck, check_file, check_structure
 from medsgssl.runs.data_summary import FormatCount
 from medsgssl.utils.system import cpu_count
+from medsgssl.utils.worker_pool import map_surviving
 
 Progress = Callable[[int, int], None]
 
@@ -35,6 +39,7 @@ class FileRow(NamedTuple):
 
 
 _CHUNK = 256
+_DECODED_AT_ONCE = 16
 
 
 def check_files(
@@ -53,6 +58,8 @@ def check_files(
         paths: Paths relative to it, ``N``; ``""`` where there is no file.
         hash_content: Read whole files: slower, finds damage inside files and gives hashes.
         workers: Threads; twice the CPU count when not given, since most of the time is waiting.
+            What must be decoded (DICOM with ``hash_content``, TIFF, BMP, WebP) is decoded in other
+            processes, one per CPU: a decoder that crashes costs one file.
         progress: Called with (files done, files in all).
         max_pixels: An image of more pixels is unreadable.
 
@@ -65,21 +72,29 @@ def check_files(
         rotation tag); ``N`` rows with the index of ``paths``.
     """
     files = paths.tolist()
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-    results: list[FileRow] = []
+    results: dict[int, FileRow] = {}
 
-    def check(chunk: Sequence[str]) -> list[FileRow]:
-        return [
-            _check_one(root / path if path else None, hash_content, max_pixels) for path in chunk
-        ]
+    def show() -> None:
+        if progress is not None:
+            progress(len(results), len(files))
+
+    def check(rows: Sequence[int]) -> dict[int, FileRow | None]:
+        return {
+            row: _check_one(root / files[row] if files[row] else None, hash_content, max_pixels)
+            for row in rows
+        }
 
     with ThreadPoolExecutor(workers or 2 * cpu_count()) as pool:
-        for part in pool.map(check, chunks):
-            results += part
-            if progress is not None:
-                progress(len(results), len(files))
-    frame = pd.DataFrame(results, index=paths.index, columns=list(FileRow._fields), dtype="str")
-    return frame.assign(rotated=[row.rotated for row in results])
+        for part in pool.map(check, _chunks(range(len(files)), _CHUNK)):
+            results |= {row: checked for row, checked in part.items() if checked is not None}
+            show()
+    undecided = [row for row in range(len(files)) if row not in results]
+    for batch, checks in _decoded(root, files, undecided, hash_content, max_pixels):
+        results |= dict(zip(batch, checks, strict=True))
+        show()
+    ordered = [results[row] for row in range(len(files))]
+    frame = pd.DataFrame(ordered, index=paths.index, columns=list(FileRow._fields), dtype="str")
+    return frame.assign(rotated=[row.rotated for row in ordered])
 
 
 def set_lateral_aside(checked: pd.DataFrame, views: pd.Series) -> pd.DataFrame:
@@ -159,21 +174,65 @@ def _reason(problem: str, path: Path) -> str:
     return re.sub(r"\d+(?:[.,]\d+)*", "N", head) if "decoder" not in text else head
 
 
-def _check_one(path: Path | None, whole: bool, max_pixels: int) -> FileRow:
+def _chunks(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _check_one(path: Path | None, whole: bool, max_pixels: int) -> FileRow | None:
+    """Return the row of a file, or None where it must be decoded for that."""
     if path is None:
         return FileRow("missing", "no such image file in the data folder")
     try:
-        check = check_file(path, whole=whole, max_pixels=max_pixels)
+        check = check_structure(path, whole=whole, max_pixels=max_pixels)
     except ImageError as error:
-        syntax = str(getattr(error, "transfer_syntax", ""))
-        return FileRow(
-            "unreadable",
-            error.problem,
-            kind="dicom" if syntax else "",
-            transfer_syntax=syntax,
-            install=error.fix if syntax else "",
-            reason=_reason(error.problem, path),
-        )
+        return _unreadable(path, error)
+    return None if check is None else _readable(check)
+
+
+def _decoded(
+    root: Path, files: Sequence[str], rows: Sequence[int], whole: bool, max_pixels: int
+) -> Iterator[tuple[Sequence[int], list[FileRow]]]:
+    """Check files by decoding them in other processes, which a decoder may crash."""
+    batches, crashes = _chunks(rows, _DECODED_AT_ONCE), CrashCount()
+    if not batches:
+        return
+
+    def crashed(path: Path, signal: str) -> FileRow:
+        return _unreadable(path, crashes.error(path, signal))
+
+    checked = map_surviving(
+        partial(_decode, whole, max_pixels),
+        ([root / files[row] for row in batch] for batch in batches),
+        crashed,
+        min(cpu_count(), len(batches)),
+        partial(cv2.setNumThreads, 1),
+    )
+    yield from zip(batches, checked, strict=True)
+
+
+def _decode(whole: bool, max_pixels: int, paths: Sequence[Path]) -> list[FileRow]:
+    rows = []
+    for path in paths:
+        try:
+            rows.append(_readable(check_file(path, whole=whole, max_pixels=max_pixels)))
+        except ImageError as error:
+            rows.append(_unreadable(path, error))
+    return rows
+
+
+def _unreadable(path: Path, error: ImageError) -> FileRow:
+    syntax = str(getattr(error, "transfer_syntax", ""))
+    return FileRow(
+        "unreadable",
+        error.problem,
+        kind="dicom" if syntax else "",
+        transfer_syntax=syntax,
+        install=error.fix if syntax else "",
+        reason=_reason(error.problem, path),
+    )
+
+
+def _readable(check: FileCheck) -> FileRow:
     return FileRow(
         "ok",
         content_hash=check.content_hash,

@@ -17,7 +17,6 @@ import contextlib
 import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,9 @@ from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.data.catalog import Catalog
 from medsgssl.data.letterbox import Letterbox
 from medsgssl.errors import DataError, ImageError
+from medsgssl.images.apart import ApartReader, CrashCount
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.images.reading import read_with_notes
-from medsgssl.utils.interrupts import start_worker
 from medsgssl.utils.io import (
     atomic_path,
     fingerprint,
@@ -42,13 +41,14 @@ from medsgssl.utils.io import (
     write_json,
 )
 from medsgssl.utils.locks import shared_work
+from medsgssl.utils.worker_pool import map_surviving
 
 TODO, DONE, UNUSABLE = 0, 1, 2
 _CHUNK = 256
 _CONTENTS = "contents.json"
 
 Progress = Callable[[int, int], None]
-_Job = tuple[Path, NDArray[np.int64], list[Path], int]
+_Item = tuple[int, Path]
 # Stands for the pixels of an image that cannot be used.
 _UNUSABLE_SUM = 0xFFFFFFFF
 
@@ -255,18 +255,19 @@ def _build(
     state = _allocate(folder, total, size, contents)
     readable = (table["status"] == "ok").to_numpy()
     todo = np.flatnonzero((state == TODO) & readable)
-    chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
     paths = table["path"].tolist()
-    most = _max_pixels(catalog)
-    jobs = [(folder, rows, [catalog.root / paths[row] for row in rows], most) for rows in chunks]
+    items = [(int(row), catalog.root / paths[row]) for row in todo]
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     done = total - len(todo)
-    for count in _map(_decode_chunk, jobs, workers):
-        done += count
+    reasons: dict[int, str] = {}
+    for chunk, results in zip(chunks, _decoded(folder, chunks, catalog, workers), strict=True):
+        reasons |= {row: text for (row, _), text in zip(chunk, results, strict=True) if text}
+        done += len(chunk)
         if progress is not None:
             progress(done, total)
     _set_rows(folder, np.flatnonzero(~readable), UNUSABLE, _UNUSABLE_SUM)
     state = np.load(folder / "state.npy")
-    problems = _problems(catalog, state)
+    problems = _problems(catalog, state, reasons)
     if not (state == DONE).any():
         first = next(iter(problems.items()), ("", "the catalog has no image"))
         raise DataError(
@@ -281,17 +282,20 @@ def _max_pixels(catalog: Catalog) -> int:
     return catalog.summary.get("max_pixels", MAX_PIXELS)
 
 
-def _problems(catalog: Catalog, state: NDArray[np.uint8]) -> dict[str, str]:
-    rows = np.flatnonzero(state == UNUSABLE)
-    problems = {}
-    for row in catalog.table.iloc[rows].itertuples(index=False):
-        reason = str(row.problem or row.status)
-        if row.status == "ok":
-            try:
-                read_with_notes(catalog.root / str(row.path), _max_pixels(catalog))
-            except ImageError as error:
-                reason = error.problem.replace(f"{catalog.root}/", "")
-        problems[str(row.image_id)] = reason
+def _problems(
+    catalog: Catalog, state: NDArray[np.uint8], reasons: dict[int, str]
+) -> dict[str, str]:
+    """Return why each row is not used; what an earlier, killed build set aside is read again."""
+    rows, problems = np.flatnonzero(state == UNUSABLE), {}
+    with ApartReader() as apart:
+        for row, image in zip(rows, catalog.table.iloc[rows].itertuples(index=False), strict=True):
+            reason = reasons.get(int(row)) or str(image.problem or image.status)
+            if reason == "ok":
+                try:
+                    apart.read_in_worker(catalog.root / str(image.path), _max_pixels(catalog))
+                except ImageError as error:
+                    reason = error.problem
+            problems[str(image.image_id)] = reason.replace(f"{catalog.root}/", "")
     return problems
 
 
@@ -361,36 +365,39 @@ def _set_rows(
         column.flush()
 
 
-def _map(
-    job: Callable[[_Job], int],
-    jobs: Sequence[_Job],
-    workers: int,
-) -> Iterator[int]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(job, jobs)
+def _decoded(
+    folder: Path, chunks: Sequence[list[_Item]], catalog: Catalog, workers: int
+) -> Iterator[list[str]]:
+    """Decode chunk after chunk into the cache; yield what is wrong with each image, or ""."""
+    job = functools.partial(_decode_chunk, folder, _max_pixels(catalog))
+    if workers <= 1 or len(chunks) <= 1:
+        yield from map(job, chunks)
         return
-    # Before the fork: OpenCV's pool of threads does not survive one.
-    cv2.setNumThreads(1)
-    with ProcessPoolExecutor(workers, initializer=start_worker) as pool:
-        try:
-            for future in as_completed([pool.submit(job, item) for item in jobs]):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    crashes = CrashCount()
+
+    def crashed(item: _Item, signal: str) -> str:
+        row, path = item
+        _set_rows(folder, np.array([row]), UNUSABLE, _UNUSABLE_SUM)
+        return crashes.error(path, signal).problem
+
+    # OpenCV's own threads would only compete.
+    one_thread = functools.partial(cv2.setNumThreads, 1)
+    yield from map_surviving(job, chunks, crashed, workers, one_thread)
 
 
-def _decode_chunk(job: _Job) -> int:
-    folder, rows, paths, max_pixels = job
+def _decode_chunk(folder: Path, max_pixels: int, items: Sequence[_Item]) -> list[str]:
     images = np.lib.format.open_memmap(folder / "images.npy", mode="r+")
-    states, sums = np.full(len(rows), DONE, np.uint8), np.full(len(rows), _UNUSABLE_SUM, np.uint32)
-    for index, (row, path) in enumerate(zip(rows, paths, strict=True)):
+    states = np.full(len(items), DONE, np.uint8)
+    sums = np.full(len(items), _UNUSABLE_SUM, np.uint32)
+    problems = [""] * len(items)
+    for index, (row, path) in enumerate(items):
         try:
             image, _ = read_with_notes(path, max_pixels)
-        except ImageError:
-            states[index] = UNUSABLE
+        except ImageError as error:
+            states[index], problems[index] = UNUSABLE, error.problem
             continue
         square = Letterbox.of((image.shape[0], image.shape[1]), images.shape[1]).image(image)
         images[row], sums[index] = square, zlib.crc32(square.data)
     images.flush()
-    _set_rows(folder, rows, states, sums)
-    return len(rows)
+    _set_rows(folder, np.array([row for row, _ in items], np.int64), states, sums)
+    return problems

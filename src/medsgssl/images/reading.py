@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import ImageError
-from medsgssl.images.integrity import Kind, check_image, damaged, read_checked, upright_tiff
+from medsgssl.images.integrity import (
+    Kind,
+    check_image,
+    damaged,
+    kind_of_file,
+    read_checked,
+    upright_tiff,
+)
 from medsgssl.images.intensity import to_gray8
 
 
@@ -64,9 +71,14 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     """
     path = Path(path)
     image, notes = read_with_notes(path, max_pixels)
-    for note in notes:
-        warnings.warn(f"{path}: {note}", ImageWarning, stacklevel=2)
+    warn_of_notes(path, notes)
     return image
+
+
+def warn_of_notes(path: Path, notes: Sequence[str]) -> None:
+    """Warn of what was passed over in a file, once for each note."""
+    for note in notes:
+        warnings.warn(f"{path}: {note}", ImageWarning, stacklevel=3)
 
 
 def read_with_notes(
@@ -106,18 +118,34 @@ def check_file(path: Path, *, whole: bool, max_pixels: int = MAX_PIXELS) -> File
     Raises:
         ImageError: The file cannot be used, whatever the reason; the message names it.
     """
+    checked = check_structure(path, whole=whole, max_pixels=max_pixels)
+    if checked is not None:
+        return checked
     with one_file(path):
-        if not whole:
-            header = check_image(path, max_pixels)
-            if header.sure:
-                return FileCheck(header.kind, "", header.notes, header.orientation)
         content, header = read_checked(path, max_pixels)
-        notes, dicom = header.notes, header.kind == "dicom"
-        syntax = _check_dicom(content, path, max_pixels) if dicom else ""
-        if not header.sure and (whole or not dicom):
-            notes += _gray(content, header.kind, path, max_pixels)[1]
+        syntax = _check_dicom(content, path, max_pixels) if header.kind == "dicom" else ""
+        notes = header.notes + _gray(content, header.kind, path, max_pixels)[1]
         digest = content_hash(content) if whole else ""
         return FileCheck(header.kind, digest, notes, header.orientation, syntax)
+
+
+def check_structure(path: Path, *, whole: bool, max_pixels: int = MAX_PIXELS) -> FileCheck | None:
+    """Do as ``check_file`` where nothing must be decoded for it; return None for other files."""
+    with one_file(path):
+        if whole:
+            if kind_of_file(path) in ("dicom", "tiff", "bmp", "webp"):
+                return None  # before the whole file is read
+            content, header = read_checked(path, max_pixels)
+            digest, syntax = content_hash(content), ""
+        else:
+            header = check_image(path, max_pixels)
+            digest, syntax = "", ""
+            if header.kind == "dicom":
+                content, header = read_checked(path, max_pixels)
+                syntax = _check_dicom(content, path, max_pixels)
+        if not header.sure and (whole or header.kind != "dicom"):
+            return None
+        return FileCheck(header.kind, digest, header.notes, header.orientation, syntax)
 
 
 @contextlib.contextmanager

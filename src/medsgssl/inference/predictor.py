@@ -22,7 +22,7 @@ from medsgssl.data.letterbox import Letterbox
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import CheckpointError, ImageError
 from medsgssl.evaluation.calibration import apply_temperature
-from medsgssl.images.reading import read_image
+from medsgssl.images.apart import ApartReader
 from medsgssl.inference.bundle import Bundle, read_bundle
 from medsgssl.inference.forward import round_scores
 from medsgssl.inference.maps import saliency, to_image
@@ -159,12 +159,13 @@ class Predictor:
         differently for batches of different sizes.
         """
         batch: list[Path] = []
-        for file in files:
-            batch.append(Path(file))
-            if len(batch) == self.bundle.config.data.batch_size:
-                yield from self._score(batch)
-                batch = []
-        yield from self._score(batch)
+        with ApartReader() as reader:
+            for file in files:
+                batch.append(Path(file))
+                if len(batch) == self.bundle.config.data.batch_size:
+                    yield from self._score(batch, reader)
+                    batch = []
+            yield from self._score(batch, reader)
 
     def row(self, scored: ScoredImage) -> dict[str, Any]:
         """Return the row of the table of one file; see ``predict``."""
@@ -207,8 +208,8 @@ class Predictor:
         side, size = self.bundle.config.data.img_size, scored.image.shape[0]
         return to_image(regions, batch.affines[0, 0].cpu().numpy(), side, size)
 
-    def _score(self, files: Sequence[Path]) -> Iterator[ScoredImage]:
-        read = [self._read(path) for path in files]
+    def _score(self, files: Sequence[Path], reader: ApartReader) -> Iterator[ScoredImage]:
+        read = [self._read(path, reader) for path in files]
         usable = [one for one in read if one.image is not None]
         outputs: Iterator[tuple[Floats, ...]] = iter(())
         if usable:
@@ -252,7 +253,7 @@ class Predictor:
                 values[number] = apply_temperature(values[number : number + 1], temperature)[0]
         return values.astype(np.float32)
 
-    def _read(self, path: Path) -> ScoredImage:
+    def _read(self, path: Path, reader: ApartReader) -> ScoredImage:
         config = self.bundle.config
         nothing = np.full(len(self.classes), np.nan, np.float32)
         width = int(self._classifier.encoder.num_features)
@@ -261,8 +262,8 @@ class Predictor:
             path, "unreadable", "", nothing, nothing, features, np.empty(0, np.float32)
         )
         try:
-            gray = read_image(path)
-        except (ImageError, OSError) as error:
+            gray = reader.read(path)
+        except ImageError as error:
             return replace(empty, problem=" ".join(str(error).split()))
         size = config.data.cache_size or config.data.img_size
         mask = self._mask(gray, path) if self._looks_at_masks else None

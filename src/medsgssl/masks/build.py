@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -18,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.errors import DataError, ImageError, MaskError
+from medsgssl.images.apart import CrashCount
 from medsgssl.images.reading import read_hashed
 from medsgssl.masks.sources import DEFAULT_GRID, ImageMaker, Maker, RecipeMaker, unreadable_row
 from medsgssl.masks.store import (
@@ -31,7 +28,7 @@ from medsgssl.masks.store import (
 from medsgssl.utils.interrupts import check
 from medsgssl.utils.io import atomic_path, file_hash, fingerprint, read_json, write_json
 from medsgssl.utils.locks import shared_work
-from medsgssl.utils.worker_pool import worker_pool
+from medsgssl.utils.worker_pool import map_surviving
 
 Item = tuple[str, Path]
 Progress = Callable[[int, int], None]
@@ -47,7 +44,7 @@ def build_store(
     folder: Path,
     items: Sequence[Item],
     recipe: str | Maker = "anatomic",
-    workers: int = 1,
+    workers: int = 0,
     *,
     progress: Progress | None = None,
     shard: tuple[int, int] = (1, 1),
@@ -66,7 +63,8 @@ def build_store(
         folder: The store; one folder per shard.
         items: ``(image_id, path)`` of the whole data set, the same list for every shard.
         recipe: Name of a recipe, or a `Maker` such as `FolderMaker`.
-        workers: Number of processes; 1 works in this process.
+        workers: Number of processes; 0 works in this process, where an image on which a decoder
+            crashes ends everything. Elsewhere it is set aside as unreadable.
         progress: Called with images done and images in all after every batch.
         shard: ``(i, n)``: take every n-th image from the i-th on, counted from 1.
         grid: Longer side of the stored masks in pixels.
@@ -79,7 +77,8 @@ def build_store(
 
     Raises:
         MaskError: The folder holds masks of another recipe, other constants, another list of
-            images or another shard, or the workers were killed.
+            images or another shard.
+        DataError: Decoders crash on more than twenty images.
     """
     maker = RecipeMaker(recipe) if isinstance(recipe, str) else recipe
     header = _header(maker, items, shard, grid)
@@ -229,31 +228,20 @@ def _made(
 ) -> Iterator[list[Row]]:
     """Yield the rows of the items in order, a batch at a time."""
     batches = (items[start : start + BATCH_IMAGES] for start in range(0, len(items), BATCH_IMAGES))
-    if workers <= 1:
+    if workers == 0:
         for batch in batches:
             yield _make_batch(maker, batch, grid, keep)
         return
+    crashes = CrashCount()
+
+    def crashed(item: Item, signal: str) -> Row:
+        image_id, path = item
+        row = unreadable_row(image_id, crashes.error(path, signal))
+        return replace(row, stamp=_stamp(path), content=_content(path))
+
+    job = partial(_make_kept_batch, maker, grid)
     # Fresh processes: OpenCV's threads do not survive a fork.
-    with worker_pool(workers, partial(_start_worker, keep)) as pool:
-        running: deque[Future[list[Row]]] = deque()
-
-        def submit(count: int) -> None:
-            for batch in islice(batches, count):
-                running.append(pool.submit(_make_kept_batch, maker, batch, grid))
-
-        submit(2 * workers)
-        try:
-            while running:
-                yield running.popleft().result()
-                submit(1)
-        except BrokenProcessPool as error:
-            raise MaskError(
-                "a worker process was killed, most likely because memory ran out",
-                "run the same command again with fewer --workers; finished parts are kept",
-            ) from error
-        finally:
-            for future in running:
-                future.cancel()
+    yield from map_surviving(job, batches, crashed, workers, partial(_start_worker, keep))
 
 
 # What a worker process was started with: sent once, not with every batch.
@@ -266,7 +254,7 @@ def _start_worker(keep: Keep | None) -> None:
     _kept_by[:] = [] if keep is None else [keep]
 
 
-def _make_kept_batch(maker: Maker, items: Sequence[Item], grid: int) -> list[Row]:
+def _make_kept_batch(maker: Maker, grid: int, items: Sequence[Item]) -> list[Row]:
     return _make_batch(maker, items, grid, _kept_by[0] if _kept_by else None)
 
 

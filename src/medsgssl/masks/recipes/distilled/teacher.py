@@ -6,9 +6,7 @@ No mask drawn by a person, and no label, takes part.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -16,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
+from medsgssl.images.apart import CrashCount
 from medsgssl.images.reading import read_image
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
 from medsgssl.masks.recipes.distilled.pixels import SIDE, to_square
 from medsgssl.masks.types import Gray, Mask
+from medsgssl.utils.worker_pool import map_surviving
 
 # A mask teaches when it is ok and at least this good.
 LEAST_QUALITY = 0.6
@@ -58,7 +58,15 @@ def soft_square(mask: Mask, shape: tuple[int, int]) -> Gray:
     return square
 
 
-def _lesson(item: Item) -> tuple[Gray, Gray, bool] | None:
+_Lesson = tuple[Gray, Gray, bool]
+_BATCH = 16
+
+
+def _lessons(items: Sequence[Item]) -> list[_Lesson | None]:
+    return [_lesson(item) for item in items]
+
+
+def _lesson(item: Item) -> _Lesson | None:
     cv2.setNumThreads(1)
     try:
         gray = read_image(item[1])
@@ -80,14 +88,24 @@ def prepare_lessons(
         workers: Number of processes; 1 works in this process.
         progress: Called with images done and images in all.
     """
-    kept: list[tuple[str, tuple[Gray, Gray, bool]]] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        made = pool.map(_lesson, items, chunksize=16) if workers > 1 else map(_lesson, items)
-        for number, (item, lesson) in enumerate(zip(items, made, strict=True), start=1):
-            if lesson is not None:
-                kept.append((item[0], lesson))
-            if progress is not None and (number % 16 == 0 or number == len(items)):
-                progress(number, len(items))
+    crashes = CrashCount()
+
+    def crashed(item: Item, signal: str) -> None:
+        crashes.error(item[1], signal)
+
+    batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+    made = (
+        map_surviving(_lessons, batches, crashed, workers)
+        if workers > 1
+        else map(_lessons, batches)
+    )
+    kept: list[tuple[str, _Lesson]] = []
+    done = 0
+    for batch, lessons in zip(batches, made, strict=True):
+        kept += [(item[0], one) for item, one in zip(batch, lessons, strict=True) if one]
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(items))
     images = np.zeros((len(kept), SIDE, SIDE), np.uint8)
     labels = np.zeros_like(images)
     good = np.zeros(len(kept), bool)

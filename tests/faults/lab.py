@@ -1,6 +1,7 @@
 """The fault laboratory: kills, signals, two processes, full disks, damaged files, NaN.
 
-``make faults`` runs all of it and prints one table; ``python -m tests.faults.lab NAME ...`` some.
+``make faults`` runs all of it, prints one table and writes it as a page; ``python -m
+tests.faults.lab NAME ...`` runs some.
 Every trial is the command line in a forked process, so that the libraries are imported once. A row
 says what was done, what the user saw, and whether the result is right.
 """
@@ -23,7 +24,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ import medsgssl.study.runner  # noqa: F401
 from medsgssl.cli.app import main as command_line
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.training.trainer import Trainer
+from tests.faults.results import Outcome, Record, page, read_records, write_records
+from tests.images.crashing import CRASH, python_path
 
 _FORK = multiprocessing.get_context("fork")
 _SMALL = (
@@ -49,23 +52,6 @@ _SMALL = (
     "finetune.checkpoint_minutes=0", "evaluate.bootstrap=20", "data.split=random",
 )  # fmt: skip
 RESULTS = ("pretrained.safetensors", "classifier.safetensors", "metrics.json")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One row of the table.
-
-    Attributes:
-        group: Which kind of fault.
-        fault: What was done.
-        shown: The last line that the user saw.
-        right: Whether the result is the right one.
-    """
-
-    group: str
-    fault: str
-    shown: str
-    right: bool
 
 
 @dataclass
@@ -236,7 +222,7 @@ def kills(lab: Lab, count: int) -> Iterator[Outcome]:
         repeated = steps.stat().st_size - lab.steps
         right = status == 0 and same_results(whole, out) and 0 <= repeated <= len(killed)
         fault = f"{len(killed)} x: {', '.join(killed)}; {repeated} steps repeated"
-        yield Outcome("kill -9", fault, command.last_line, right)
+        yield Outcome("kill -9", fault, command.last_line, right, len(killed), repeated)
         shutil.rmtree(cache, ignore_errors=True)
 
 
@@ -282,7 +268,8 @@ def study_kills(lab: Lab, count: int) -> Iterator[Outcome]:
     for run in runs:
         a, b = (load_file(folder / run / "classifier.safetensors") for folder in (whole, out))
         right = right and all(torch.equal(a[key], b[key]) for key in a)
-    yield Outcome("study", f"{hits} x kill -9, {len(runs)} runs", command.last_line, right)
+    fault = f"{hits} x kill -9, {len(runs)} runs"
+    yield Outcome("study", fault, command.last_line, right, kills=hits)
 
 
 def signals(lab: Lab, count: int) -> Iterator[Outcome]:
@@ -474,6 +461,51 @@ def hostile_files(lab: Lab, _count: int) -> Iterator[Outcome]:
     yield Outcome("hostile files", "pretrain on the same folder", done.last_line, right)
 
 
+def crashing_decoders(lab: Lab, _count: int) -> Iterator[Outcome]:
+    """Files on which a decoder crashes its process: they are named and set aside."""
+    data, site = lab.path("crashing"), python_path(lab.path("site"))
+    data.mkdir()
+    for path in sorted((lab.data / "images").glob("*.png"))[:8]:
+        shutil.copy(path, data / path.name)
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    (data / "crash.tif").write_bytes(cv2.imencode(".tif", pixels)[1].tobytes() + CRASH)
+    (data / "crash.png").write_bytes(path.read_bytes() + CRASH)
+
+    def crash() -> None:
+        os.environ["PYTHONPATH"] = site
+
+    table = lab.path("scores.csv")
+    for name, words in {
+        "catalog": ["catalog", data, "--split", "train"],
+        "masks": ["masks", "build", data, "--out", lab.path("masks"), "--workers", "2"],
+        "predict": ["predict", lab.whole(), data, "--out", table],
+    }.items():
+        done = Command.start(words, lab.path("log"), crash)
+        status, said = done.wait(), done.log.read_text(errors="replace")
+        if name == "predict":
+            said += table.read_text()
+        right = status == (1 if name == "predict" else 0) and done.is_clear
+        right = right and (", 1 failed" if name == "masks" else "SIGSEGV") in said
+        fault = f"{name}, a decoder that crashes, exit {status}"
+        yield Outcome("decoder", fault, done.last_line, right)
+
+
+def fuzz(_lab: Lab, count: int) -> Iterator[Outcome]:
+    """Readers of files from others, on random damage: nothing but the package's own errors."""
+    root = Path(__file__).parents[2]
+    tests = ("tests/images/test_dicom.py", "tests/faults/test_fuzz.py")
+    for test in tests:
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+        if test.endswith("test_dicom.py"):
+            words += ["-k", "no_header"]
+        environment = os.environ | {"MEDSGSSL_FUZZ": str(count)}
+        done = subprocess.run(
+            words, cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
+        last = done.stdout.strip().splitlines()[-1]
+        yield Outcome("fuzz", f"{test}, {count} examples each", last, done.returncode == 0)
+
+
 def _hostile(good: Path) -> dict[str, bytes]:
     png = good.read_bytes()
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
@@ -552,11 +584,13 @@ GROUPS: dict[str, Callable[[Lab, int], Iterator[Outcome]]] = {
     "outputs": damaged_outputs,
     "stale": stale_inputs,
     "hostile": hostile_files,
+    "decoder": crashing_decoders,
     "nan": not_finite,
     "mistakes": late_mistakes,
     "memory": memory,
+    "fuzz": fuzz,
 }
-_COUNTS = {"kills": 36, "study": 6, "signals": 2, "caches": 3}
+_COUNTS = {"kills": 36, "study": 6, "signals": 2, "caches": 3, "fuzz": 2000}
 
 
 def main() -> int:
@@ -565,17 +599,29 @@ def main() -> int:
     parser.add_argument("groups", nargs="*", default=list(GROUPS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, help="kills, or repeats of a group")
+    parser.add_argument(
+        "--out", type=Path, help="keep the rows in this file; a group replaces its earlier ones"
+    )
+    parser.add_argument("--page", type=Path, help="with --out: write its rows as Markdown")
     given = parser.parse_args()
+    kept = read_records(given.out) if given.out else []
+    out, shown_page = (path and path.absolute() for path in (given.out, given.page))
     wrong = 0
     print(f"| {'group':14} | {'fault':44} | right | what the user sees |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         lab = Lab(Path(folder), given.seed)
         for name in given.groups:
-            for row in GROUPS[name](lab, given.count or _COUNTS.get(name, 1)):
+            kept = [record for record in kept if record.name != name]
+            for made in GROUPS[name](lab, given.count or _COUNTS.get(name, 1)):
+                row = replace(made, shown=made.shown.replace(folder, "").replace("|", "/"))
                 wrong += not row.right
                 right = "yes" if row.right else "NO"
-                shown = row.shown.replace(folder, "").replace("|", "/")
-                print(f"| {row.group:14} | {row.fault:44} | {right:5} | {shown} |", flush=True)
+                print(f"| {row.group:14} | {row.fault:44} | {right:5} | {row.shown} |", flush=True)
+                kept.append(Record(name, time.strftime("%Y-%m-%d"), row))
+                if out:
+                    write_records(out, kept)
+    if shown_page:
+        shown_page.write_text(page(kept))
     return 1 if wrong else 0
 
 

@@ -14,7 +14,7 @@ LOWEST := import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["pr
 
 BENCH := build/bench/bin
 
-.PHONY: bench demo test slow simulations faults mutants lint types check docs pictures package lowest install clean
+.PHONY: bench demo test slow simulations faults fuzz mutants lint types check docs pictures package transcript lowest install clean
 
 demo: $(STAMP)
 	$(BIN)/medsgssl demo --out demo
@@ -29,10 +29,17 @@ slow: $(STAMP)
 simulations: $(STAMP)
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.verdicts --out simulations
 
-# Kills, signals, full disks, damaged files: one table. Half an hour on two cores.
+# Kills, signals, full disks, damaged files, fuzzed headers: one table, and docs/results/faults.md.
+# Half an hour on two cores; FAULTS="kills study" runs some groups and keeps the rows of the others.
 faults: $(STAMP)
-	$(BIN)/python -m tests.faults.lab
-	MEDSGSSL_FUZZ=2000 $(BIN)/python -m pytest -q tests/images/test_dicom.py tests/faults/test_fuzz.py
+	$(BIN)/python -m tests.faults.lab $(FAULTS) \
+	  --out docs/results/faults.jsonl --page docs/results/faults.md
+
+# Random damage to DICOM headers, images, tables and stores: 2,000 examples each (FUZZ=N for others).
+FUZZ ?= 2000
+fuzz: $(STAMP)
+	MEDSGSSL_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/faults/test_fuzz.py \
+	  tests/images/test_dicom.py -k "no_header or test_fuzz"
 
 # Do the tests notice when the code computes something else? ROOM: losses, methods, ops, transforms,
 # evaluation. Results are kept one by one; a run that was stopped goes on.
@@ -78,6 +85,15 @@ package: $(STAMP)
 	  build/fresh/bin/pip install --quiet --constraint constraints.txt $$built && \
 	  VENV=$(CURDIR)/build/fresh sh tests/fresh.sh || exit 1; \
 	done
+
+# A first hour with the wheel in an environment of its own, as docs/results/transcript.md; a quarter
+# of an hour on two cores. DICOM names a folder of radiographs to score.
+transcript: $(STAMP)
+	@test -n "$(DICOM)" || { echo "name a folder of DICOM radiographs: make transcript DICOM=FOLDER"; exit 2; }
+	rm -rf dist && $(BIN)/python -m hatchling build -t wheel && mkdir -p build
+	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) benchmarks/transcript.sh dist/*.whl constraints.txt \
+	  $(DICOM) > build/transcript.md
+	cp build/transcript.md docs/results/transcript.md
 
 # The lowest versions that pyproject.toml promises, installed and tested.
 lowest:

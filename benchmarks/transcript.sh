@@ -1,26 +1,74 @@
 #!/usr/bin/env bash
-# A first hour with the installed package, as Markdown: commands and what they print.
-#   benchmarks/transcript.sh DICOM_FOLDER > docs/results/transcript.md
-# Run it in an empty folder, with `medsgssl` and `python` of a fresh environment on the PATH:
-#   python -m venv fresh; fresh/bin/pip install 'medsgssl-*.whl[dicom,onnx]'
-set -uo pipefail
-export COLUMNS=110 PYTHONWARNINGS=ignore
-ln -sfn "$1" dicom
+# A first hour with the built wheel in an environment of its own, as Markdown: commands and what
+# they print. `make transcript DICOM=FOLDER` builds the wheel and writes docs/results/transcript.md.
+#   benchmarks/transcript.sh WHEEL CONSTRAINTS DICOM_FOLDER > transcript.md
+# PYTHON is the interpreter of the environment, TORCH_INDEX an index of PyTorch's CPU wheels.
+set -euo pipefail
+wheel=$(realpath "$1") constraints=$(realpath "$2") dicom=$(realpath "$3")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+ln -s "$dicom" dicom
+"${PYTHON:-python3}" -m venv fresh
+# PYTHONPATH would lend packages that the wheel does not ask for.
+env -u PYTHONPATH fresh/bin/pip install --quiet --constraint "$constraints" \
+  ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$wheel[dicom,onnx]" >&2
 
+# Nothing of the caller's environment reaches the commands.
+clean=(env -i HOME="$work" PATH="$work/fresh/bin:/usr/bin:/bin" LANG=C.UTF-8 COLUMNS=110
+  PYTHONWARNINGS=ignore PYTHONNOUSERSITE=1)
 say() { printf '\n%s\n' "$*"; }
-# Shows a command and its output; lines that only report progress are left out.
+# Lines that only report progress are left out; so is the place of the temporary folder.
+tidy() { { grep -vE '^(checking|decoding|drawing|scoring) [a-z ]+: [0-9]+ of' || true; } | sed "s#$PWD/##g"; }
+# Shows a command, its output, and its exit status where that is not 0.
 try() {
   printf '\n```console\n$ %s\n' "$1"
-  bash -c "$1" 2>&1 | grep -vE '[0-9]+ of [0-9]+$|^(checking|decoding|drawing|scoring|epoch)' | sed "s#$PWD/##g"
+  local status=0
+  "${clean[@]}" bash -c "$1" > output 2>&1 || status=$?
+  tidy < output
+  [ "$status" = 0 ] || echo "[exit $status]"
+  printf '```\n'
+}
+# Likewise, with Ctrl-C after the second epoch of pretraining.
+interrupt() {
+  printf '\n```console\n$ %s\n' "$1"
+  local status=0
+  set -m # or the command would ignore Ctrl-C
+  "${clean[@]}" bash -c "exec $1" > output 2>&1 &
+  local process=$!
+  until grep -q '^pretrain 2/' output || ! kill -0 $process; do sleep 0.2; done
+  kill -INT $process || true
+  wait $process || status=$?
+  set +m
+  grep -E '^pretrain|stopped|Stopped' output | sed 's/^Stopped/^C\nStopped/'
+  echo "[exit $status]"
   printf '```\n'
 }
 
 say '# A first hour, from the wheel'
-say 'Made by `benchmarks/transcript.sh` in a fresh environment with the built wheel, on one CPU. The
-films are synthetic, and the runs too small to learn much: this page shows commands, not results.'
+say "Made by \`make transcript\` on $(date +%Y-%m-%d) with the built wheel in an environment of its
+own. The films are synthetic, and the runs too small to learn much: this page shows commands, not
+results."
+say '## The environment'
+cat > where.py <<'P'
+import importlib.metadata
+import sys
+
+import medsgssl
+
+packages = list(importlib.metadata.distributions())
+lent = [one.name for one in packages if not str(one.locate_file("")).startswith(sys.prefix)]
+print(medsgssl.__file__)
+print(len(packages), "packages, of them from outside the environment:", lent)
+P
+try 'python where.py'
+[ "$("${clean[@]}" python where.py | grep -c ': \[\]$')" = 1 ] || { cat output >&2; exit 1; }
 say '## Look around'
 try 'medsgssl --version'
+try 'medsgssl doctor'
 try 'medsgssl methods --json | python -c "import json,sys; print(*(m[\"name\"] for m in json.load(sys.stdin)[\"methods\"]))"'
+say '## Everything once, on synthetic X-rays'
+try 'medsgssl demo --out demo --quiet'
 say '## A table of one'"'"'s own'
 try 'medsgssl phantom films --count 200 --size 64 --quiet'
 cat > table.py <<'P'
@@ -39,6 +87,10 @@ small='--set data.labels=mine.csv --set data.img_size=64 --set encoder.pretraine
 try "medsgssl run simclr --data films --out runs/mine --quiet $small"
 say 'The same command again does nothing that is done:'
 try "medsgssl run simclr --data films --out runs/mine --quiet $small"
+say 'Another run is interrupted, and the same command continues it:'
+longer="${small/pretrain.epochs=1/pretrain.epochs=6}"
+interrupt "medsgssl run simclr --data films --out runs/longer $longer"
+try "medsgssl run simclr --data films --out runs/longer $longer | grep -vE '^(finetune|Warning)'"
 say '## Score other films: DICOM, and a folder'
 try 'medsgssl predict runs/mine dicom --out scores.csv --quiet; python -c "import pandas; print(pandas.read_csv(\"scores.csv\").T.to_string())"'
 try 'medsgssl predict runs/mine films/images --out folder.csv --overlays overlays --quiet; ls overlays | head -2'

@@ -571,6 +571,33 @@ def memory(lab: Lab, _count: int) -> Iterator[Outcome]:
     fault = f"50 epochs: {early:.0f} MiB after 5 to 10, {late:.0f} MiB after 45 to 50"
     right = status == 0 and len(used) == 50 and late < 1.05 * early
     yield Outcome("memory", fault, command.last_line, right)
+    yield _whole_catalog(lab)
+
+
+def _whole_catalog(lab: Lab) -> Outcome:
+    """Read a table as long as NIH's, whose images are all missing, and measure the peak."""
+    data, rows, patients = lab.path("nih"), 112_120, 30_805
+    data.mkdir()
+    patient = np.sort(lab.rng.integers(1, patients + 1, rows))
+    number = np.arange(rows) - np.searchsorted(patient, patient)
+    finding = lab.rng.choice(["No Finding", "Effusion", "Mass|Nodule"], rows)
+    lines = [
+        f"{p:08d}_{n:03d}.png,{f},{n},{p},058Y,M,PA"
+        for p, n, f in zip(patient, number, finding, strict=True)
+    ]
+    head = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
+    (data / "Data_Entry_2017.csv").write_text("\n".join([f"{head}View Position", *lines]) + "\n")
+    log, started = lab.path("log"), time.monotonic()
+    words = [sys.executable, "-m", "medsgssl", "catalog", str(data), "--split", "random"]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(words, stdout=stream, stderr=stream)
+        _, status, usage = os.wait4(process.pid, 0)
+    peak, seconds = usage.ru_maxrss / 1024, time.monotonic() - started
+    fault = f"catalog of {rows:,} rows without images: {peak:.0f} MiB at most, {seconds:.0f} s"
+    # Exit 1: no image can be used.
+    right = os.waitstatus_to_exitcode(status) == 1 and f"{rows} missing" in log.read_text()
+    shown = Command(process, log).last_line  # type: ignore[arg-type]
+    return Outcome("memory", fault, shown, right and peak < 1024)
 
 
 GROUPS: dict[str, Callable[[Lab, int], Iterator[Outcome]]] = {

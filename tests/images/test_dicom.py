@@ -243,6 +243,38 @@ def test_unsigned_pixels_that_are_called_signed_are_read_as_they_are(
     assert notes == ()
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless])
+def test_signed_pixels_are_read_as_such_also_where_the_header_says_unsigned(
+    tmp_path: Path, syntax: UID, bits: int
+) -> None:
+    signed = DEEP.astype(np.int16) // 2 - 800
+    path = write_dicom(
+        tmp_path / "a.dcm", signed, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=1
+    )
+    dataset = pydicom.dcmread(path)
+    if syntax != ExplicitVRLittleEndian:
+        dataset.compress(syntax)
+    dataset.save_as(path, enforce_file_format=True)
+    image, notes = read_with_notes(path)
+    np.testing.assert_array_equal(image, to_gray8(DEEP // 2))
+    assert notes == ()
+    dataset.PixelRepresentation = 0
+    dataset.save_as(path, enforce_file_format=True)
+    image, notes = read_with_notes(path)
+    np.testing.assert_array_equal(image, to_gray8(DEEP // 2))
+    assert notes == ("its pixels are read as signed, though its header says unsigned",)
+
+
+def test_a_white_border_stays_white(tmp_path: Path) -> None:
+    # Read as signed, its steps would be smaller.
+    for border in (65535 - DEEP // 64, np.full_like(DEEP, 40_000)):
+        stored = np.where(SIDES, border, DEEP).astype(np.uint16)
+        image, notes = read_with_notes(write_dicom(tmp_path / "a.dcm", stored))
+        np.testing.assert_array_equal(image, to_gray8(stored))
+        assert notes == ()
+
+
 def test_a_presentation_shape_against_the_color_model_is_noted(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", DEEP, PresentationLUTShape="INVERSE")
     image, notes = read_with_notes(path)

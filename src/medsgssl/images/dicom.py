@@ -167,8 +167,9 @@ def _stored_bits(pixels: NDArray[Any], dataset: pydicom.Dataset, notes: list[str
     """Read the stored bits otherwise than the header says, where that alone gives a picture.
 
     Old files keep an overlay in the bits above ``BitsStored``, and decoders leave it there; some
-    writers call unsigned pixels signed, and the bright half wraps below zero. Neighbors tell: a
-    torn picture has far larger steps between them.
+    writers call unsigned pixels signed, and the bright half wraps below zero, or signed ones
+    unsigned, and the dark half wraps above the bright one. Neighbors tell: a torn picture has far
+    larger steps between them.
     """
     kind, width = pixels.dtype.kind, 8 * pixels.dtype.itemsize
     bits = int(_number(dataset, "BitsStored") or 0)
@@ -176,6 +177,9 @@ def _stored_bits(pixels: NDArray[Any], dataset: pydicom.Dataset, notes: list[str
         return pixels
     unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
     without: NDArray[Any] = unsigned & unsigned.dtype.type((1 << bits) - 1)
+    if kind == "u" and _is_signed(without, pixels, bits):
+        notes.append("its pixels are read as signed, though its header says unsigned")
+        return _signed(without, bits)
     if kind == "u" and bits < width and pixels.max() >= 1 << bits:
         if _step(without) < _step(pixels):
             notes.append(f"bits above its {bits} stored bits (an overlay) are not used")
@@ -186,10 +190,34 @@ def _stored_bits(pixels: NDArray[Any], dataset: pydicom.Dataset, notes: list[str
     return pixels
 
 
-def _step(pixels: NDArray[Any], rows: int = 256) -> float:
+def _is_signed(without: NDArray[Any], pixels: NDArray[Any], bits: int) -> bool:
+    """Tell whether unsigned pixels make a picture only when they are read as signed.
+
+    Of a border of one value, or of the largest ones, which would turn from white to black, the
+    header is believed: below zero must lie many levels and a good part of the range.
+    """
+    if bits <= 8 or without.max() < 1 << (bits - 1):
+        return False
+    some = _signed(_some_rows(without), bits)
+    if _step(some) >= 0.5 * _step(pixels):
+        return False
+    low, high = np.percentile(some, [1, 99])
+    return bool(-low > 0.25 * high and len(np.unique(some[some < 0])) >= _FEWEST_LEVELS)
+
+
+def _signed(pixels: NDArray[Any], bits: int) -> NDArray[np.int32]:
+    """Read the lowest bits of unsigned pixels as two's complement."""
+    half = 1 << (bits - 1)
+    return np.asarray((pixels.astype(np.int64) ^ half) - half, np.int32)
+
+
+def _step(pixels: NDArray[Any]) -> float:
     """Return the mean difference of neighbors along some rows."""
-    some = pixels[:: max(1, len(pixels) // rows)].astype(np.int64)
-    return float(np.abs(np.diff(some)).mean())
+    return float(np.abs(np.diff(_some_rows(pixels).astype(np.int64))).mean())
+
+
+def _some_rows(pixels: NDArray[Any], rows: int = 256) -> NDArray[Any]:
+    return pixels[:: max(1, len(pixels) // rows)]
 
 
 def _check_deflated(content: bytes, path: Path) -> None:

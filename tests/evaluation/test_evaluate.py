@@ -168,6 +168,24 @@ def test_no_disease_at_all(make_table):
     assert any("no mean AUC" in warning for warning in found["warnings"])
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_class_that_is_known_of_no_image_of_a_split_is_null_and_left_out(make_table, split):
+    table = make_table()
+    table["label_Mass"] = table["label_Mass"].astype("float32")
+    table.loc[table["split"] == split, "label_Mass"] = np.nan
+    found = evaluate_predictions(Predictions(table), SETTINGS, 0)
+    mass = found["per_disease"]["Mass"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert ("Mass" in found["diseases_in_mean"]) == (split == "val")
+    assert any(text.startswith("Mass: ") for text in found["warnings"])
+    if split == "test":
+        assert mass["auc"] is mass["ece"] is mass["brier"] is mass["f1"] is None
+        assert mass["unknown"] == len(table[table["split"] == "test"])
+    else:
+        assert mass["threshold"] is mass["temperature"] is None
+        assert mass["auc"] is not None
+
+
 def test_the_order_of_rows_changes_nothing(make_table):
     table = make_table()
     one = evaluate_predictions(Predictions(table), SETTINGS, 0)

@@ -199,6 +199,10 @@ def test_too_few_labels_are_refused_before_work(
     alone = replace(view_source, splits=splits)
     with pytest.raises(DataError, match=r"1 labeled training images .*needs at least 2"):
         check_labels(tiny_config("simclr"), alone)
+    unknown = view_source.labels.copy()
+    unknown[1:] = np.nan
+    with pytest.raises(DataError, match=r"1 labeled training images .*needs at least 2"):
+        check_labels(tiny_config("simclr"), replace(view_source, labels=unknown))
     healthy = replace(view_source, labels=np.zeros_like(view_source.labels))
     with pytest.raises(DataError, match=r"none of the 10 labeled training images"):
         finetune(tiny_config("simclr", no_pretrain=True), healthy, tmp_path, FACTS)

@@ -155,6 +155,8 @@ def _calibration(
     patients: int,
 ) -> CalibrationMetrics:
     """Calibration before and after the temperature; after is None without one."""
+    if not len(labels):
+        return _not_calibrated(temperature)
     bins = bins_for(labels)
     curve = calibration.reliability(labels, scores, bins)
     low, high = frequency_band(labels, scores, owners, bins, special.ndtri((1 + confidence) / 2))
@@ -193,6 +195,20 @@ def _calibration(
                 {_scaled_name(name): value for name, value in after.items()},
             )
     return block
+
+
+def _not_calibrated(temperature: float | None) -> CalibrationMetrics:
+    """What is said of a class whose label is known of no test image."""
+    return {
+        "ece": None,
+        "ece_width": None,
+        "brier": None,
+        "temperature": temperature,
+        "ece_calibrated": None,
+        "ece_width_calibrated": None,
+        "brier_calibrated": None,
+        "reliability": {"score": [], "frequency": [], "count": [], "low": [], "high": []},
+    }
 
 
 def _scaled_name(name: str) -> str:

@@ -63,9 +63,9 @@ class CalibrationSummaryMetrics(TypedDict, total=False):
 class CalibrationMetrics(CalibrationSummaryMetrics):
     """Calibration of one disease, as trained and after the temperature (``_calibrated``)."""
 
-    ece: float
-    ece_width: float
-    brier: float
+    ece: float | None
+    ece_width: float | None
+    brier: float | None
     temperature: float | None
     ece_calibrated: float | None
     ece_width_calibrated: float | None

@@ -48,9 +48,10 @@ def check_labels(config: Config, source: ImageMaskDataset) -> None:
 
     Raises:
         DataError: There are fewer than two labeled training images per process, or none of them
-            has a disease.
+            has a disease. An image all of whose labels are unknown is not labeled.
     """
     rows = labeled_rows(config, source)
+    rows = rows[~np.isnan(source.labels[rows]).all(axis=1)]
     needed = 2 * process_count(config.finetune)
     share = f"data.label_fraction={config.data.label_fraction:g}"
     if len(rows) < needed:

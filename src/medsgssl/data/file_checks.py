@@ -19,7 +19,7 @@ from medsgssl.images.apart import CrashCount
 from medsgssl.images.reading import FileCheck, check_file, check_structure
 from medsgssl.runs.data_summary import FormatCount
 from medsgssl.utils.system import cpu_count
-from medsgssl.utils.worker_pool import map_surviving
+from medsgssl.utils.worker_processes import map_surviving
 
 Progress = Callable[[int, int], None]
 

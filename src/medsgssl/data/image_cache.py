@@ -41,7 +41,7 @@ from medsgssl.utils.io import (
     write_json,
 )
 from medsgssl.utils.locks import shared_work
-from medsgssl.utils.worker_pool import map_surviving
+from medsgssl.utils.worker_processes import map_surviving
 
 TODO, DONE, UNUSABLE = 0, 1, 2
 _CHUNK = 256

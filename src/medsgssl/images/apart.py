@@ -12,7 +12,7 @@ from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import DataError, ImageError
 from medsgssl.images.integrity import check_image
 from medsgssl.images.reading import one_file, read_image, read_with_notes, warn_of_notes
-from medsgssl.utils.worker_pool import SpareWorker, WorkerDiedError
+from medsgssl.utils.worker_processes import SpareWorker, WorkerDiedError
 
 # Each costs the start of a process; so many are no accident of single files.
 _MOST_CRASHES = 20

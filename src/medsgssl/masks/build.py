@@ -28,7 +28,7 @@ from medsgssl.masks.store import (
 from medsgssl.utils.interrupts import check
 from medsgssl.utils.io import atomic_path, file_hash, fingerprint, read_json, write_json
 from medsgssl.utils.locks import shared_work
-from medsgssl.utils.worker_pool import map_surviving
+from medsgssl.utils.worker_processes import map_surviving
 
 Item = tuple[str, Path]
 Progress = Callable[[int, int], None]

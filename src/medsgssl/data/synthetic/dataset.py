@@ -20,7 +20,7 @@ from medsgssl.data.synthetic.findings import PixelBox
 from medsgssl.data.synthetic.render import draw_view_position, render_phantom
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.utils.io import read_json, write_bytes, write_json, write_text
-from medsgssl.utils.worker_pool import worker_pool
+from medsgssl.utils.worker_processes import worker_pool
 
 _FORMAT = 1  # raised whenever the same arguments give other bytes
 _FILM = 350.0  # side of the film in mm

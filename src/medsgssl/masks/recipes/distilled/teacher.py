@@ -19,7 +19,7 @@ from medsgssl.images.reading import read_image
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
 from medsgssl.masks.recipes.distilled.pixels import SIDE, to_square
 from medsgssl.masks.types import Gray, Mask
-from medsgssl.utils.worker_pool import map_surviving
+from medsgssl.utils.worker_processes import map_surviving
 
 # A mask teaches when it is ok and at least this good.
 LEAST_QUALITY = 0.6

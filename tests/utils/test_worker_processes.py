@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from medsgssl.errors import ResourceError
-from medsgssl.utils.worker_pool import SpareWorker, WorkerDiedError, map_surviving
+from medsgssl.utils.worker_processes import SpareWorker, WorkerDiedError, map_surviving
 
 FATAL = {3: signal.SIGSEGV, 10: signal.SIGKILL}
 
@@ -65,7 +65,7 @@ def test_where_no_item_is_to_blame_all_are_done(tmp_path: Path) -> None:
     # A killed process leaves its file behind; the process that goes on alone must not see it.
     job = partial(squares_unless_together, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medsgssl.utils.worker_pool.SpareWorker", _sweeping(tmp_path))
+        patch.setattr("medsgssl.utils.worker_processes.SpareWorker", _sweeping(tmp_path))
         results = list(map_surviving(job, in_pairs(7), crashed, 2))
     assert results == [[number**2 for number in pair] for pair in in_pairs(7)]
 

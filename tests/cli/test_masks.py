@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import pytest
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 from medsgssl.cli.app import app
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
+from medsgssl.masks.recipes.distilled.recipe import SHIPPED
+from medsgssl.masks.recipes.distilled.weights import read_seen
 from medsgssl.masks.store import MaskStore
 
 
@@ -48,6 +51,20 @@ def test_masks_are_built_with_a_page_and_shards_merge(data, tmp_path):
     usable = len(whole) - whole.counts.get("failed", 0)
     shown = sum(min(2, number) for number in whole.counts.values()) + min(2, usable)
     assert (tmp_path / "q.html").read_text().count("<figure>") == 1 + shown
+
+
+def test_the_student_draws_what_it_saw_where_the_split_is_for_training_alone(data, tmp_path):
+    names = read_seen(SHIPPED)["name"].drop_duplicates().iloc[:12]
+    (tmp_path / "seen").mkdir()
+    for number, name in enumerate(names):
+        image = render_phantom(0, number, 96).image
+        cv2.imwrite(str(tmp_path / "seen" / Path(name).with_suffix(".png").name), image)
+    words = ["build", tmp_path / "seen", "--out", tmp_path / "store", "--recipe", "distilled"]
+    words += ["--workers", 1]
+    refused = CliRunner().invoke(app, ["masks", *map(str, words)])
+    assert "saw" in str(refused.exception)
+    assert not (tmp_path / "store").exists()
+    assert "12 masks in" in call(*words, "--set", "data.split=train")
 
 
 def test_score_and_explain(data, tmp_path):

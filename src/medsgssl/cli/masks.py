@@ -191,10 +191,8 @@ def train(
     if not all(part.strip().isdigit() for part in epochs.split(",")):
         raise typer.BadParameter(f"{epochs!r} is not of the form 4,4")
     settings = TrainSettings(seed=seed, epochs=tuple(int(part) for part in epochs.split(",")))
-    # Without a split named, every image is for training.
-    named = any(item.startswith(("data.split=", "data.fold")) for item in data_settings or [])
     card = teach(
-        resolve_data(data, data_settings, split=None if named else "train"),
+        _data_settings(data, data_settings),  # without a split, every image is for training
         out,
         settings,
         images=images,
@@ -267,8 +265,10 @@ def without_options(words: list[str], dropped: dict[str, int], prefix: str) -> l
 
 
 def _data_settings(data: Path, settings: list[str] | None) -> DataSettings:
+    """Return the data's settings; every image is for training where they name no split."""
     # Masks do not depend on the split, and not every data set has the default one.
-    return resolve_data(data, settings, split="train")
+    named = any(item.startswith(("data.split=", "data.fold")) for item in settings or [])
+    return resolve_data(data, settings, split=None if named else "train")
 
 
 def _maker(
@@ -299,8 +299,7 @@ def _maker(
     )
     # Only the student depends on the split.
     asks_student = recipe in ("auto", "distilled") and masks_dir is None
-    split = "auto" if asks_student else "train"
-    resolved = resolve_data(data, settings, split=split)
+    resolved = resolve_data(data, settings) if asks_student else _data_settings(data, settings)
     choice = choose_masks(masks, load_or_build(resolved), resolved.max_pixels)
     if isinstance(choice, Path):
         raise ConfigError(f"{choice} is a mask store", "give it to runs as masks.source")

@@ -12,6 +12,7 @@ from medsgssl.config.schema import Config
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medsgssl.config.loading import SettingsTree
     from medsgssl.data.catalog import Catalog
     from medsgssl.methods.index import MethodEntry
     from medsgssl.pipeline.runner import Until
@@ -56,7 +57,7 @@ def load_config(
         layers.append(nest(key, value))
     if data is not None:
         layers.append(nest("data.root", str(Path(data).expanduser().absolute())))
-    merged: dict[str, Any] = {}
+    merged: SettingsTree = {}
     for layer in layers:
         merged = merge(merged, layer)
     no_pretrain = no_pretrain or bool(merged.get("no_pretrain", False))

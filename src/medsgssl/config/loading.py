@@ -15,14 +15,19 @@ from medsgssl.config.method_settings import MethodSettings
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 
+#: Settings as YAML nests them: groups by name, plain values below.
+SettingsTree = dict[str, Any]
+#: The same by dotted key, e.g. ``data.img_size``.
+FlatSettings = dict[str, Any]
 
-def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
+
+def parse_overrides(items: Sequence[str]) -> SettingsTree:
     """Turn ``["data.img_size=64"]`` into a nested mapping; values are read as YAML.
 
     Raises:
         ConfigError: An item has no ``=``, an empty key, or a value that is not YAML.
     """
-    tree: dict[str, Any] = {}
+    tree: SettingsTree = {}
     for item in items:
         key, equals, text = item.partition("=")
         if not equals or not all(key.split(".")):
@@ -50,14 +55,14 @@ def _scalar(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def nest(dotted: str, value: Any) -> dict[str, Any]:
+def nest(dotted: str, value: Any) -> SettingsTree:
     """Turn ``("a.b", 1)`` into ``{"a": {"b": 1}}``."""
     for part in reversed(dotted.split(".")):
         value = {part: value}
     return dict(value)
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> SettingsTree:
     """Return ``base`` with the values of ``over`` laid on top, mapping by mapping."""
     merged = dict(base)
     for key, value in over.items():
@@ -69,7 +74,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> SettingsTree:
     """Read a configuration file.
 
     Raises:
@@ -156,7 +161,7 @@ def _dotted_keys(settings: type[BaseModel]) -> Iterator[str]:
             yield name
 
 
-def dump(config: Config) -> dict[str, Any]:
+def dump(config: Config) -> SettingsTree:
     """Return the configuration as plain JSON-like values."""
     return config.model_dump(mode="json")
 
@@ -165,13 +170,13 @@ def dump(config: Config) -> dict[str, Any]:
 _PATHS = ("data.root", "data.cache_dir", "data.extra_roots", "encoder.weights", "masks.source")
 
 
-def without_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
+def without_paths(tree: Mapping[str, Any]) -> SettingsTree:
     """Return a dumped configuration in which places on this machine are names of files and folders.
 
     Args:
         tree: Nested plain values, as ``dump`` gives them.
     """
-    named: dict[str, Any] = {
+    named: SettingsTree = {
         key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()
     }
     encoder = named.get("encoder", {})

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from medsgssl.config.loading import SettingsTree
+
 
 class RenamedWarning(FutureWarning):
     """An old name of a setting, an option or a command was used; the message names the new one."""
@@ -33,7 +35,7 @@ RENAMED = {
 }
 
 
-def with_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
+def with_new_names(tree: Mapping[str, Any]) -> SettingsTree:
     """Return a nested configuration in which old names are replaced by the new ones.
 
     Args:
@@ -42,7 +44,7 @@ def with_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
     Warns:
         RenamedWarning: For each old name, naming the new one.
     """
-    renamed: dict[str, Any] = copy.deepcopy(dict(tree))
+    renamed: SettingsTree = copy.deepcopy(dict(tree))
     for rule, new in RENAMED.items():
         method, _, old = rule.rpartition(":")
         if method and renamed.get("method_name") != method:
@@ -55,7 +57,7 @@ def with_new_names(tree: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _join_mask_ratio(tree: dict[str, Any]) -> None:
+def _join_mask_ratio(tree: SettingsTree) -> None:
     if tree.get("method_name") != "masked-contrastive":
         return
     low, has_low = _take(tree, "method.hidden_low")
@@ -65,7 +67,7 @@ def _join_mask_ratio(tree: dict[str, Any]) -> None:
         _put(tree, "method.mask_ratio", [low if has_low else 0.2, high if has_high else 0.5])
 
 
-def _take(tree: dict[str, Any], dotted: str) -> tuple[Any, bool]:
+def _take(tree: SettingsTree, dotted: str) -> tuple[Any, bool]:
     *parents, leaf = dotted.split(".")
     node: Any = tree
     for parent in parents:
@@ -75,7 +77,7 @@ def _take(tree: dict[str, Any], dotted: str) -> tuple[Any, bool]:
     return (node.pop(leaf), True) if leaf in node else (None, False)
 
 
-def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+def _put(tree: SettingsTree, dotted: str, value: Any) -> None:
     *parents, leaf = dotted.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})

@@ -359,7 +359,7 @@ class AugmentSettings(Settings):
 
 
 # Milder views for supervised training.
-_FINETUNE: dict[str, Any] = {
+_FINETUNE: dict[str, float | tuple[float, float]] = {
     "scale": (0.7, 1.0),
     "rotation": 7.0,
     "brightness": 0.1,
@@ -379,7 +379,7 @@ class ViewSettings(Settings):
         "the whole image, or the square around both lungs (guided-crop: always the lung box)",
     )
     pretrain: AugmentSettings = AugmentSettings()
-    finetune: AugmentSettings = AugmentSettings(**_FINETUNE)
+    finetune: AugmentSettings = AugmentSettings.model_validate(_FINETUNE)
 
     @field_validator("finetune", mode="before")
     @classmethod

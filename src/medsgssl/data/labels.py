@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 from medsgssl.errors import DataError
 
 NO_FINDING = "No Finding"
+
+
+class LabelSetRecord(TypedDict):
+    """A ``LabelSet`` in the header of a catalog file."""
+
+    name: str
+    names: list[str]
+    uncertain: bool
+    negative: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LabelSetRecord:
         """Return the JSON form that ``from_json`` reads."""
         return {
             "name": self.name,

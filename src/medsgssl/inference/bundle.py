@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from medsgssl.config.schema import Config
 from medsgssl.errors import CheckpointError
@@ -30,6 +30,14 @@ from medsgssl.utils.io import read_json
 #: The files of an exported folder.
 MODEL_FILE = "model.safetensors"
 SETTINGS_FILE = "medsgssl.json"
+
+
+class BundleSettings(TypedDict, total=False):
+    """``medsgssl.json`` of an exported folder; nothing of it is known of bare weights."""
+
+    thresholds: dict[str, float]
+    temperatures: dict[str, float]
+    mask_recipe: str
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,8 @@ class Bundle:
     mask_recipe: str = "anatomic"
     origin: Path = Path()
 
-    def settings(self) -> dict[str, Any]:
-        """Return thresholds, temperatures and mask recipe as JSON-like values."""
+    def settings(self) -> BundleSettings:
+        """Return what an exported folder holds beside the weights."""
         return {
             "thresholds": self.thresholds,
             "temperatures": self.temperatures,
@@ -74,7 +82,7 @@ def read_bundle(path: Path) -> Bundle:
         CheckpointError: There is none, or its header does not say how it was made.
     """
     if (path / SETTINGS_FILE).is_file():
-        settings = read_json(path / SETTINGS_FILE)
+        settings: BundleSettings = read_json(path / SETTINGS_FILE)
         return _bundle(path / MODEL_FILE, settings)
     weights = RunFolder(path).classifier if path.is_dir() else path
     if not weights.is_file():
@@ -86,7 +94,7 @@ def read_bundle(path: Path) -> Bundle:
     return _bundle(weights, _from_metrics(weights.parent))
 
 
-def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
+def _bundle(weights: Path, settings: BundleSettings) -> Bundle:
     header = read_header(weights)
     stored = header["config"]
     if "backbone" in header:
@@ -112,13 +120,13 @@ def _bundle(weights: Path, settings: dict[str, Any]) -> Bundle:
     )
 
 
-def _mask_recipe(settings: Mapping[str, Any], masks: Mapping[str, Any], config: Config) -> str:
+def _mask_recipe(settings: BundleSettings, masks: Mapping[str, Any], config: Config) -> str:
     """Name the recipe of the training masks; masks of a user's folder have none for new images."""
     name = settings.get("mask_recipe") or masks.get("recipe") or config.masks.recipe
     return config.masks.recipe if name == FolderMaker.name else str(name)
 
 
-def _from_metrics(folder: Path) -> dict[str, Any]:
+def _from_metrics(folder: Path) -> BundleSettings:
     metrics = read_metrics(RunFolder(folder).metrics)
     if metrics is None:
         return {}

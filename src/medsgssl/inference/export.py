@@ -203,7 +203,7 @@ def _timm(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: 
     return Exported(out, _largest(ours, theirs), len(views), usage, tuple(extras))
 
 
-def _timm_config(bundle: Bundle) -> dict[str, Any]:
+def _timm_config(bundle: Bundle) -> dict[str, object]:
     backbone = bundle.classifier.encoder.backbone
     data = {
         key: value

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -167,10 +167,10 @@ class Predictor:
                     batch = []
             yield from self._score(batch, reader)
 
-    def row(self, scored: ScoredImage) -> dict[str, Any]:
+    def row(self, scored: ScoredImage) -> dict[str, str | float | bool | None]:
         """Return the row of the table of one file; see ``predict``."""
         mask = scored.mask
-        row: dict[str, Any] = {
+        row: dict[str, str | float | bool | None] = {
             "file": str(scored.path),
             "status": scored.status,
             "problem": scored.problem,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pandas as pd
 from scipy.stats import spearmanr
@@ -25,6 +25,37 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
 GOOD_DICE = 0.8
 
 
+ScoreSummary = TypedDict(
+    "ScoreSummary",
+    {
+        "recipe": str,
+        "images": int,
+        "dice_mean": float,
+        "dice_median": float,
+        "iou_mean": float,
+        "surface_distance_mean_px": float | None,
+        "share_below_0.5": float,
+        "share_below_0.8": float,
+        "share_above_0.9": float,
+        "quality_auc_dice_below_0.8": float | None,
+        "quality_dice_spearman": float | None,
+        "status": dict[str, int],
+    },
+)
+
+
+class ScoreRow(TypedDict):
+    """One row of ``Scores.table``."""
+
+    image_id: str
+    dice: float
+    iou: float
+    surface_distance: float
+    quality: float
+    status: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of one recipe on one set.
@@ -38,7 +69,7 @@ class Scores:
     recipe: str
     table: pd.DataFrame
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ScoreSummary:
         """Return the figures of the whole set; undefined ones are None."""
         dice, quality = self.table["dice"], self.table["quality"]
         good = dice >= GOOD_DICE
@@ -71,7 +102,7 @@ class ScoredImage:
     mask: Mask
     reference: Mask
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> ScoreRow:
         """Return the row of the table."""
         return {
             "image_id": self.image_id,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from medsgssl.config.loading import FlatSettings
 from medsgssl.losses.nt_xent import nt_xent_chance, nt_xent_floor, nt_xent_loss
 from medsgssl.losses.region_contrast import (
     cover_of_cells,
@@ -191,7 +192,7 @@ class AnatomyContrast(Method[AnatomyContrastSettings]):
     )
     settings = AnatomyContrastSettings
     uses_feature_map = True
-    defaults: ClassVar[dict[str, Any]] = {"views.frame": "lung-box"}
+    defaults: ClassVar[FlatSettings] = {"views.frame": "lung-box"}
     components: ClassVar[dict[str, Component]] = {
         "crops": Component("contrast between the two crops", {"lambda_crops": 0.0}),
         "global": Component("contrast of each crop with the whole frame", {"lambda_global": 0.0}),

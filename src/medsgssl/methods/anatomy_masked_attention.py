@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medsgssl.config.loading import FlatSettings
 from medsgssl.losses.alignment import attention_alignment_loss, attention_on_lung, lung_prior
 from medsgssl.losses.domain import DomainDistance, domain_distance
 from medsgssl.losses.nt_xent import normalize_weights, nt_xent_chance, nt_xent_floor, nt_xent_loss
@@ -262,7 +263,7 @@ class AnatomyMaskedAttention(Method[AnatomyMaskedAttentionSettings]):
         "contrast": Component("contrast of student and teacher", {"lambda_ctr": 0.0}),
         "domains": Component("distance between data sets", {"lambda_dom": 0.0}, several_sets=True),
     }
-    defaults: ClassVar[dict[str, Any]] = {
+    defaults: ClassVar[FlatSettings] = {
         "encoder.name": "vit_small_patch16_224",
         "pretrain.freeze_epochs": "auto",
     }

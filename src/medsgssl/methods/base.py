@@ -7,12 +7,14 @@ pretrains it. The training loop knows nothing about any of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, cast
+from typing import ClassVar, Generic, cast
 
 from torch import Tensor
 from typing_extensions import TypeVar  # with a default: typing has it from Python 3.13 on
 
+from medsgssl.config.loading import FlatSettings
 from medsgssl.config.method_settings import MethodSettings
 from medsgssl.config.schema import AugmentSettings, Config, MaskSettings
 from medsgssl.models.backbone import weights_notes
@@ -36,10 +38,10 @@ class Component:
     """
 
     what: str
-    off: dict[str, Any]
+    off: Mapping[str, object]
     several_sets: bool = False
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> FlatSettings:
         """Return the settings that leave it out, by dotted key."""
         return {f"method.{key}": value for key, value in self.off.items()}
 
@@ -65,7 +67,7 @@ class Method(Generic[SettingsT_co]):
     #: The type of ``config.method``.
     settings: ClassVar[type[MethodSettings]] = MethodSettings
     #: Defaults of other settings that differ for this method, by dotted key.
-    defaults: ClassVar[dict[str, Any]] = {}
+    defaults: ClassVar[FlatSettings] = {}
     #: What `medsgssl study ablate` leaves out one by one, by name.
     components: ClassVar[dict[str, Component]] = {}
     #: False where neither views, input path nor loss look at a mask.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
+from medsgssl.config.loading import FlatSettings
 from medsgssl.config.method_settings import ordered
 from medsgssl.config.schema import ViewSettings
 from medsgssl.errors import ConfigError
@@ -106,7 +107,7 @@ class GuidedCrop(Method[GuidedCropSettings]):
     )
     symbols = "z_1, z_2: projections of the two lung-containing crops; z_box: of the lung box."
     settings = GuidedCropSettings
-    defaults: ClassVar[dict[str, Any]] = {"views.frame": "lung-box"}
+    defaults: ClassVar[FlatSettings] = {"views.frame": "lung-box"}
     components: ClassVar[dict[str, Component]] = {
         "crops": Component("contrast between the two crops", {"lambda_crops": 0.0}),
         "global": Component("contrast of each crop with the lung box", {"lambda_global": 0.0}),

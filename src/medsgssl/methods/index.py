@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import AfterValidator, Field, create_model
 
 from medsgssl import methods as package
-from medsgssl.config.loading import build
+from medsgssl.config.loading import FlatSettings, SettingsTree, build
 from medsgssl.config.method_settings import MethodSettings, ordered
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config
@@ -60,8 +60,8 @@ class MethodEntry:
     backbone: str
     uses_masks: bool
     pretrains: bool
-    defaults: dict[str, Any]
-    settings: dict[str, Any]
+    defaults: FlatSettings
+    settings: SettingsTree
     settings_schema: dict[str, Any]
     required_weights: tuple[str, ...] = ()
 

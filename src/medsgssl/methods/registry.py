@@ -9,10 +9,10 @@ import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_args
 
 from medsgssl.config.encoder_names import encoder_name_problem, hub_source
-from medsgssl.config.loading import build, merge, nest
+from medsgssl.config.loading import SettingsTree, build, merge, nest
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config, EncoderSettings, MaskControl, MaskSettings
 from medsgssl.errors import ConfigError
@@ -112,9 +112,9 @@ def configure(
 
 def layered(
     name: str, defaults: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], no_pretrain: bool
-) -> dict[str, Any]:
+) -> SettingsTree:
     """Return the nested settings of a method: its defaults by dotted key, then each layer."""
-    tree: dict[str, Any] = {}
+    tree: SettingsTree = {}
     for key, value in defaults.items():
         tree = merge(tree, nest(key, value))
     for layer in layers:
@@ -127,6 +127,17 @@ def method_of(config: Config) -> Method:
     return find_method(config.method_name)(config)
 
 
+class MeasuredCosts(TypedDict):
+    """``costs.json``: what a pretraining image takes, and what it was measured on."""
+
+    img_size: int
+    batch_size: int
+    device: str
+    threads: int
+    torch: str
+    ratios: dict[str, float]  # seconds relative to SimCLR, by method
+
+
 #: The measured ratios and what they were measured on; written by the benchmark alone.
 COSTS = Path(__file__).with_name("costs.json")
 #: The method whose cost is 1.
@@ -135,7 +146,7 @@ CONTROL = "simclr"
 
 def measured_costs() -> tuple[dict[str, float], str]:
     """Return seconds per image relative to SimCLR by method, and what that was measured on."""
-    costs: dict[str, Any] = read_json(COSTS)
+    costs: MeasuredCosts = read_json(COSTS)
     text = (
         f"seconds per pretraining image relative to {CONTROL}, each with its own defaults, at "
         f"{costs['img_size']} pixels and batch {costs['batch_size']} on {costs['device']} "

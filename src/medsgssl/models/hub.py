@@ -44,10 +44,10 @@ class HubModel:
     """
 
     architecture: str
-    pretrained_cfg: dict[str, Any]
-    model_args: dict[str, Any]
+    pretrained_cfg: dict[str, object]
+    model_args: dict[str, object]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return it as JSON-like values, for the header of weights."""
         return {
             "architecture": self.architecture,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from medsgssl.config.loading import SettingsTree
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.methods.registry import configure
 from medsgssl.pipeline.runner import run_method
@@ -22,7 +22,7 @@ METHODS = ("masked-contrastive", "simclr", "direct")
 # Small and from scratch, so that it ends within minutes on two cores and needs no download.
 # Phantoms differ less in tone than X-rays: with the default noise a hundred steps end where they
 # began. Small batches make more steps of the same few images.
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: SettingsTree = {
     "data": {"img_size": 64, "batch_size": 32, "num_workers": 0},
     "encoder": {"pretrained": False},
     "views": {"pretrain": {"scale": (0.5, 1.0), "brightness": 0.05, "contrast": 0.1, "gamma": 0.1}},

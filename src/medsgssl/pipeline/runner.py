@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from medsgssl import __version__
-from medsgssl.config.loading import dump, without_paths
+from medsgssl.config.loading import FlatSettings, dump, without_paths
 from medsgssl.config.schema import Config
 from medsgssl.data.labels import label_array
 from medsgssl.data.prepare import PreparedData, prepare_data
@@ -206,7 +206,7 @@ def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[s
     settings = deciding_settings(dump(config))
     flat = {_NAMED_IN_KEYS.get(key, key): value for key, value in settings.items()}
 
-    def part(*prefixes: str) -> dict[str, Any]:
+    def part(*prefixes: str) -> FlatSettings:
         return {key: value for key, value in flat.items() if key.startswith(prefixes)}
 
     common = part(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medsgssl.config.loading import SettingsTree
 from medsgssl.errors import DataError
 from medsgssl.evaluation.predictions import Predictions, Split
 from medsgssl.runs.data_summary import DataSummary, read_data_summary
@@ -62,7 +63,7 @@ class Results:
     """
 
     folder: RunFolder
-    config: dict[str, Any]
+    config: SettingsTree
     config_text: str
     environment: dict[str, str] | None
     stages: dict[str, StageRecord]

@@ -6,10 +6,10 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medsgssl.config.cluster_settings import SlurmSettings, TrackingSettings
-from medsgssl.config.loading import dump, read_yaml, to_yaml
+from medsgssl.config.loading import FlatSettings, SettingsTree, dump, read_yaml, to_yaml
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
@@ -39,7 +39,7 @@ _ADDED_SETTINGS = {"data.render": "cpu", "pretrain.compile": False, "finetune.co
 EVALUATION_ONLY = "evaluate."
 
 
-def deciding_settings(tree: dict[str, Any]) -> dict[str, Any]:
+def deciding_settings(tree: SettingsTree) -> FlatSettings:
     """Return the settings that decide a result, by dotted key.
 
     Args:
@@ -176,7 +176,7 @@ class RunFolder:
         write_text(self.config, to_yaml(config))
         write_json(self.environment, environment())
 
-    def read_config(self) -> dict[str, Any]:
+    def read_config(self) -> SettingsTree:
         """Return the stored configuration as nested plain values.
 
         Raises:
@@ -307,7 +307,7 @@ class RunFolder:
         return self.key_of(stage) is not None and self.changed_output(stage) is None
 
 
-def by_name(flat: dict[str, Any]) -> dict[str, Any]:
+def by_name(flat: FlatSettings) -> FlatSettings:
     """Return settings by dotted key with further data sets by the names of their folders.
 
     Folders may move: where they lie changes no result, and what they hold is in the stage's key.
@@ -316,9 +316,9 @@ def by_name(flat: dict[str, Any]) -> dict[str, Any]:
     return flat | {"data.extra_roots": named}
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: SettingsTree, prefix: str = "") -> FlatSettings:
     """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
+    flat: FlatSettings = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")

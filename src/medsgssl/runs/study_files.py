@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from medsgssl.config.loading import FlatSettings, SettingsTree
 from medsgssl.runs.artifact import read_artifact
 
 FAILURES_FILE = "failures.json"
@@ -27,7 +28,7 @@ class PlannedRunRecord(TypedDict):
     pretrains: bool
     start: str | None
     fold: int | None
-    overrides: dict[str, Any]
+    overrides: FlatSettings
 
 
 class PlannedComparisonRecord(TypedDict):
@@ -45,8 +46,8 @@ class PlanRecord(TypedDict):
     format: int
     hash: str
     data: str
-    settings: dict[str, Any]
-    own_settings: dict[str, dict[str, Any]]
+    settings: SettingsTree
+    own_settings: dict[str, SettingsTree]
     runs: list[PlannedRunRecord]
     family: list[PlannedComparisonRecord]
     margin: float

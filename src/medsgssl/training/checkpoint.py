@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medsgssl.config.schema import Config
@@ -29,7 +30,7 @@ from medsgssl.models.weights import save_weights
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.stage_files import EpochScore, KeptEpoch
 from medsgssl.runs.weights_header import WeightsHeader
-from medsgssl.training.csv_logger import Row
+from medsgssl.training.csv_logger import LogState, Row
 from medsgssl.training.selection import SelectionRule
 from medsgssl.utils.io import atomic_path, write_json
 
@@ -39,13 +40,37 @@ _RESAMPLES = 200
 _NOISE = 2.0
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+class TrainerState(TypedDict):
+    """What the checkpoint of a stage holds; ``Trainer`` writes and reads it."""
+
+    key: str  # fingerprint of everything that decides the result
+    step: int
+    stopped: bool
+    start: Row  # the losses of the untrained network
+    task: dict[str, Tensor]
+    optimizer: dict[str, Any]  # as torch and the precision plugin give them
+    scaler: dict[str, Any]
+    logs: list[LogState]  # one per process
+    log: NotRequired[LogState]  # in checkpoints of the release before: of the first process
+    callback: Mapping[str, object]
+
+
+class FinetuneState(TypedDict):
+    """What a checkpoint keeps of ``ModelCheckpoint``."""
+
+    best_epoch: int
+    scores: list[EpochScore]
+    draws: list[list[float]]
+    average: dict[str, Tensor] | None
+
+
+def save_checkpoint(path: Path, state: TrainerState) -> None:
     """Write a checkpoint of tensors and plain values atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         torch.save(state, stream)
 
 
-def load_checkpoint(path: Path, key: str, diverged_key: str | None = None) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, key: str, diverged_key: str | None = None) -> TrainerState | None:
     """Read a checkpoint without running code, or return None where there is none.
 
     Args:
@@ -60,7 +85,7 @@ def load_checkpoint(path: Path, key: str, diverged_key: str | None = None) -> di
     if not path.is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: TrainerState = torch.load(path, map_location="cpu", weights_only=True)
         written_key = state["key"]
     except Exception as error:  # the restricted unpickler fails in many ways
         raise CheckpointError(
@@ -180,7 +205,7 @@ class ModelCheckpoint:
             <= _NOISE * (_sd(np.subtract(others, draws)) or 0.0)
         ]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> FinetuneState:
         """Return what a checkpoint keeps."""
         return {
             "best_epoch": self._best_epoch,
@@ -189,7 +214,7 @@ class ModelCheckpoint:
             "average": None if self._average is None else self._average.state(),
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: FinetuneState) -> None:
         """Take up what a checkpoint kept."""
         self._best_epoch, self._draws = state["best_epoch"], list(state["draws"])
         self._scores = list(state["scores"])
@@ -207,7 +232,7 @@ class WeightAverage:
     def __init__(self, decay: float) -> None:
         self._decay = decay
         self._averaged: AveragedModel | None = None
-        self._loaded: dict[str, Any] | None = None
+        self._loaded: dict[str, Tensor] | None = None
 
     @property
     def model(self) -> Classifier:
@@ -225,11 +250,11 @@ class WeightAverage:
                 self._averaged.load_state_dict(self._loaded)
         self._averaged.update_parameters(task)
 
-    def state(self) -> dict[str, Any] | None:
+    def state(self) -> dict[str, Tensor] | None:
         """Return what a checkpoint keeps."""
         return self._loaded if self._averaged is None else self._averaged.state_dict()
 
-    def load(self, state: dict[str, Any] | None) -> None:
+    def load(self, state: dict[str, Tensor] | None) -> None:
         """Take up what a checkpoint kept."""
         self._loaded = state
 

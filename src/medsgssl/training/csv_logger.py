@@ -9,7 +9,7 @@ import csv
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,18 @@ from medsgssl.training.monitors import effective_rank, embedding_std
 from medsgssl.utils.io import write_text
 
 Row = dict[str, float]
+
+
+class LogState(TypedDict):
+    """What a checkpoint keeps of a log: the rows so far, and the sums of the epoch in progress."""
+
+    rows: list[Row]
+    warnings: list[str]
+    sums: dict[str, Tensor]
+    count: int
+    images: int
+    embeddings: list[Tensor]
+    seconds: float
 
 
 class EpochLog:
@@ -125,7 +137,7 @@ class EpochLog:
         writer.writerows(self.rows)
         write_text(self._path, text.getvalue())
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> LogState:
         """Return plain values and tensors for a checkpoint."""
         return {
             "rows": self.rows,
@@ -137,7 +149,7 @@ class EpochLog:
             "seconds": self._seconds_before + time.perf_counter() - self._started,
         }
 
-    def load(self, state: dict[str, Any], device: torch.device) -> None:
+    def load(self, state: LogState, device: torch.device) -> None:
         """Go on from a checkpoint's ``state``."""
         self.rows, self.warnings = list(state["rows"]), list(state["warnings"])
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from lightning_fabric import Fabric
 
@@ -33,6 +33,12 @@ from medsgssl.utils.progress import new_console
 from medsgssl.utils.rng import seed_step
 
 
+class PretrainState(TypedDict):
+    """What a checkpoint keeps of ``PretrainCallback``."""
+
+    warnings: list[str]
+
+
 @dataclass
 class PretrainCallback:
     """Probes, shows, and collects warnings about collapse, saturation and chance."""
@@ -56,11 +62,11 @@ class PretrainCallback:
             self.gallery.show(task, epoch)
         return False
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PretrainState:
         """Return what a checkpoint keeps."""
         return {"warnings": self.warnings}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: PretrainState) -> None:
         """Take up what a checkpoint kept."""
         self.warnings = list(state["warnings"])
 

@@ -100,7 +100,7 @@ class _Tracker(Logger):
         self._settings = {key: str(value) for key, value in flatten(dump(config)).items()}
         self._opened: Any = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Travel to spawned processes unopened."""
         return {**self.__dict__, "_opened": None}
 

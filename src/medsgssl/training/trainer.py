@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from medsgssl.data.loader import BatchDataset, load_batches
 from medsgssl.models.compiling import compile_backbone
 from medsgssl.models.task import Task, TaskOutput
 from medsgssl.runs.recovery import diverged_error, read_diverged
-from medsgssl.training.checkpoint import load_checkpoint, save_checkpoint
+from medsgssl.training.checkpoint import TrainerState, load_checkpoint, save_checkpoint
 from medsgssl.training.csv_logger import EpochLog, Row
 from medsgssl.training.display import TrainingDisplay
 from medsgssl.training.distributed import on_cpu, processes_here
@@ -49,12 +49,12 @@ class EpochCallback(Protocol[TaskT_contra]):
         """Add to the epoch's row; return True to stop here."""
         ...
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values for the checkpoint."""
+    def state(self) -> Mapping[str, object]:
+        """Return plain values and tensors for the checkpoint."""
         ...
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+    def load(self, state: Any) -> None:
+        """Go on from what ``state`` gave."""
         ...
 
 
@@ -279,11 +279,11 @@ class Trainer(Generic[TaskT]):
         self.fabric.log_dict(named, step=self.step)
         display.end_epoch(row)
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> TrainerState:
         """Return the state of all processes; every process must ask for it."""
         logs = [self.log.state()]
         if self.fabric.world_size > 1:
-            logs = [{} for _ in range(self.fabric.world_size)]
+            logs *= self.fabric.world_size
             torch.distributed.all_gather_object(logs, self.log.state())
         return {
             "key": self.stage.key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -46,6 +46,17 @@ class TrainState:
     log: list[EpochLog] = field(default_factory=list)
 
 
+class Checkpoint(TypedDict):
+    """What the file holds."""
+
+    key: str
+    state: dict[str, Any]  # of TrainState, as plain values
+    student: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    optimizer: dict[str, Any]  # as torch gives it
+    best_weights: dict[str, Tensor]
+
+
 def save(
     path: Path,
     key: str,
@@ -66,7 +77,7 @@ def save(
         optimizer: Of the student.
         best: Weights of the best epoch of this round.
     """
-    values: dict[str, Any] = {
+    values: Checkpoint = {
         "key": key,
         "state": {**asdict(state), "log": [asdict(log) for log in state.log]},
         "student": student.state_dict(),
@@ -80,15 +91,15 @@ def save(
 
 def resume(
     path: Path, key: str, student: Student, averaged: Student
-) -> tuple[TrainState, dict[str, Any]]:
+) -> tuple[TrainState, Checkpoint | None]:
     """Load a checkpoint into both networks; a new state where there is none.
 
     Raises:
         MaskError: The checkpoint belongs to another training.
     """
     if not path.is_file():
-        return TrainState(), {}
-    values = torch.load(path, map_location="cpu", weights_only=True)
+        return TrainState(), None
+    values: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if values["key"] != key:
         raise MaskError(
             f"{path.parent} holds another training (other images, settings or teacher)",

@@ -114,8 +114,8 @@ def train_student(
     averaged = Student().to(device)
     averaged.load_state_dict(student.state_dict())
     state, saved = resume(work / "student.ckpt", key, student, averaged)
-    best: dict[str, Tensor] = saved.get("best_weights", {})
-    optimizer_state = saved.get("optimizer")
+    best = {} if saved is None else saved["best_weights"]
+    optimizer_state = None if saved is None else saved["optimizer"]
     saved_at = time.monotonic()
     for number in range(state.round, len(s.epochs)):
         rows, labels = _curriculum(number, lessons, held, best, work, s, device)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from safetensors import SafetensorError, safe_open
@@ -50,8 +50,8 @@ class StudentCard:
     never_saw: str
     teacher: str
     seed: int
-    settings: dict[str, Any]
-    log: list[dict[str, Any]]
+    settings: dict[str, object]
+    log: list[dict[str, float]]
 
     def as_text(self) -> str:
         """Return the card for people, one fact a line."""

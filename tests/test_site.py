@@ -14,10 +14,10 @@ from typer.main import get_command
 
 import medsgssl
 from medsgssl.cli.app import app
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import dump, flatten
 from medsgssl.methods.registry import all_methods, configure
 from medsgssl.runs.data_summary import DataSummary
-from medsgssl.runs.folder import RunFolder, flatten
+from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.runs.stage_files import KeptEpoch, StageRecord
 from tests.test_conventions import problem_of

@@ -49,12 +49,11 @@ def load_config(
         ConfigError: The method or a setting is unknown, or a value is out of range; every mistake
             is listed.
     """
-    from medsgssl.config.loading import merge, nest, read_yaml
+    from medsgssl.config.loading import merge, nest, nested, read_yaml
     from medsgssl.methods.registry import configure
 
     layers = [read_yaml(Path(file)) if file is not None else {}]
-    for key, value in (settings or {}).items():
-        layers.append(nest(key, value))
+    layers.append(nested(settings or {}))
     if data is not None:
         layers.append(nest("data.root", str(Path(data).expanduser().absolute())))
     merged: SettingsTree = {}

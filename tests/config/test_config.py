@@ -8,10 +8,18 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from medsgssl.config.loading import build, dump, merge, nest, parse_overrides, read_yaml, to_yaml
+from medsgssl.config.loading import (
+    build,
+    dump,
+    flatten,
+    merge,
+    nest,
+    parse_overrides,
+    read_yaml,
+    to_yaml,
+)
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import all_methods, configure, find_method
-from medsgssl.runs.folder import flatten
 
 
 @pytest.mark.parametrize("name", all_methods())

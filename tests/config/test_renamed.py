@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from medsgssl.config.loading import dump, nest
+from medsgssl.config.loading import dump, flatten, nest
 from medsgssl.config.renamed import RENAMED, RenamedWarning, with_new_names
 from medsgssl.methods.registry import configure
 from medsgssl.pipeline import runner
-from medsgssl.runs.folder import deciding_settings, flatten
+from medsgssl.runs.folder import deciding_settings
 
 
 @pytest.mark.parametrize("rule", RENAMED)

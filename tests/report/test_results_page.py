@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from medsgssl.cli.app import app
 from medsgssl.cli.options import RunOptions
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import dump, flatten
 from medsgssl.report.results_page import command, write_results
-from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder
 from medsgssl.study.analysis import analyze
 from medsgssl.study.collect import collect_runs
 from medsgssl.study.planning import make_plan

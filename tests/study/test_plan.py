@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import dump, flatten
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.methods.registry import all_methods
-from medsgssl.runs.folder import flatten
 from medsgssl.study.matching import unlike, views_seen
 from medsgssl.study.plan import StudyPlan
 from medsgssl.study.planning import describe, make_ablation, make_plan, plan_table

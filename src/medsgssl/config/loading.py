@@ -62,6 +62,25 @@ def nest(dotted: str, value: Any) -> SettingsTree:
     return dict(value)
 
 
+def nested(flat: Mapping[str, Any]) -> SettingsTree:
+    """Turn ``{"a.b": 1, "a.c": 2}`` into ``{"a": {"b": 1, "c": 2}}``."""
+    tree: SettingsTree = {}
+    for dotted, value in flat.items():
+        tree = merge(tree, nest(dotted, value))
+    return tree
+
+
+def flatten(tree: SettingsTree, prefix: str = "") -> FlatSettings:
+    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``."""
+    flat: FlatSettings = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> SettingsTree:
     """Return ``base`` with the values of ``over`` laid on top, mapping by mapping."""
     merged = dict(base)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_args
 
 from medsgssl.config.encoder_names import encoder_name_problem, hub_source
-from medsgssl.config.loading import SettingsTree, build, merge, nest
+from medsgssl.config.loading import SettingsTree, build, merge, nested
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config, EncoderSettings, MaskControl, MaskSettings
 from medsgssl.errors import ConfigError
@@ -114,9 +114,7 @@ def layered(
     name: str, defaults: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], no_pretrain: bool
 ) -> SettingsTree:
     """Return the nested settings of a method: its defaults by dotted key, then each layer."""
-    tree: SettingsTree = {}
-    for key, value in defaults.items():
-        tree = merge(tree, nest(key, value))
+    tree = nested(defaults)
     for layer in layers:
         tree = merge(tree, layer)
     return merge(tree, {"method_name": name, "no_pretrain": no_pretrain})

@@ -8,10 +8,10 @@ Source: Collins et al., "TRIPOD+AI statement", BMJ 385, 2024.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from medsgssl.config.loading import FlatSettings
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.report.model_card import OPEN, UNKNOWN, pretrained_on, software, split_kind
 from medsgssl.runs.data_summary import CatalogSummary
@@ -132,7 +132,7 @@ def _budgets(analysis: Analysis) -> str:
     return "; ".join(texts)
 
 
-def _input(settings: dict[str, Any]) -> str:
+def _input(settings: FlatSettings) -> str:
     return (
         f"gray, {settings.get('data.img_size')} pixels square; 0.1 and 99.9 percentiles of deeper "
         "images to 8 bits; augmentation in `config.yaml`"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import dump, flatten
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import all_methods, configure
 from medsgssl.report import study_tables
 from medsgssl.report.tables import Column, Row, Table
 from medsgssl.report.verdict_rows import family_text
-from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder
 from medsgssl.runs.stage_files import read_stage_records
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.arms import Arm

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from medsgssl.config.cluster_settings import SlurmSettings, TrackingSettings
-from medsgssl.config.loading import FlatSettings, SettingsTree, dump, read_yaml, to_yaml
+from medsgssl.config.loading import FlatSettings, SettingsTree, dump, flatten, read_yaml, to_yaml
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
@@ -314,14 +314,3 @@ def by_name(flat: FlatSettings) -> FlatSettings:
     """
     named = [Path(str(folder)).name for folder in flat.get("data.extra_roots") or ()]
     return flat | {"data.extra_roots": named}
-
-
-def flatten(tree: SettingsTree, prefix: str = "") -> FlatSettings:
-    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``."""
-    flat: FlatSettings = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medsgssl.config.loading import FlatSettings
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
 from medsgssl.study.collect import FinishedRun
@@ -61,7 +62,7 @@ class Arm:
         return left_out(self.settings)
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> FlatSettings:
         """The configuration by dotted key, without seed and fold."""
         return self.runs[0].identity()
 
@@ -129,7 +130,7 @@ def _labels(first: Sequence[FinishedRun]) -> list[str]:
     return labels
 
 
-def _telling(like: Sequence[dict[str, Any]]) -> list[str]:
+def _telling(like: Sequence[FlatSettings]) -> list[str]:
     """Return the fewest settings that tell arms of the same name apart."""
     keys = differing(like)
     chosen = [key for key in TELLING if key in keys]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from medsgssl.config.loading import FlatSettings, flatten
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.predictions import Predictions, Split, differing_rows, label_columns
 from medsgssl.runs.data_summary import DataSummary, read_data_summary
-from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, flatten
+from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder
 from medsgssl.runs.metrics_file import Metrics, read_metrics
 from medsgssl.runs.study_files import read_failures
 from medsgssl.study.plan import PLAN_FILE, StudyPlan
@@ -37,7 +37,7 @@ class FinishedRun:
 
     name: str
     folder: RunFolder
-    settings: dict[str, Any]
+    settings: FlatSettings
     test: Split
     metrics: Metrics | None
     data: DataSummary | None
@@ -66,7 +66,7 @@ class FinishedRun:
         seen = self.data["masks"]["source"] if self.data else asked
         return "" if seen == "none" and asked != "none" else asked
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> FlatSettings:
         """Return the settings that make it what it is, seed and fold left out."""
         # Folders of one name may hold different images.
         extra = self.data.get("also", {}) if self.data else {}

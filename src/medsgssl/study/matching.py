@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import FlatSettings, dump, flatten, nested
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure, find_method, method_of
-from medsgssl.runs.folder import flatten
 
 Settings = Mapping[str, Any]
 
@@ -55,7 +54,7 @@ def views_seen(config: Config) -> int:
     return config.pretrain.epochs * len(method_of(config).pretrain_views())
 
 
-def matched_settings(config: Config, control: str) -> dict[str, Any]:
+def matched_settings(config: Config, control: str) -> FlatSettings:
     """Return the settings, by dotted key, that make another method comparable with a run's.
 
     Everything but the method itself is taken over; epochs of pretraining are those in which the
@@ -111,18 +110,7 @@ def _views_of(settings: Settings) -> int | None:
     name = str(settings.get("method_name"))
     method_settings = {key: value for key, value in settings.items() if key.startswith("method.")}
     try:
-        config = configure(name, _nested(method_settings | {"pretrain.epochs": epochs}))
+        config = configure(name, nested(method_settings | {"pretrain.epochs": epochs}))
     except ConfigError:
         return None
     return views_seen(config)
-
-
-def _nested(flat: Settings) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        below = tree
-        *parents, last = key.split(".")
-        for parent in parents:
-            below = below.setdefault(parent, {})
-        below[last] = value
-    return tree

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from medsgssl.config.loading import nest
+from medsgssl.config.loading import FlatSettings, SettingsTree, flatten, nested
 from medsgssl.config.schema import Config, StudySettings
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure
 from medsgssl.runs.artifact import read_artifact
-from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, by_name, flatten
+from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, by_name
 from medsgssl.runs.study_files import PlanRecord
 from medsgssl.study.variants import part_of
 from medsgssl.utils.io import fingerprint, read_json, write_json
@@ -53,7 +53,7 @@ class PlannedRun:
     pretrains: bool = False
     start: str | None = None
     fold: int | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: FlatSettings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class StudyPlan:
     """
 
     data: str
-    settings: dict[str, Any]
-    own_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: SettingsTree
+    own_settings: dict[str, SettingsTree] = field(default_factory=dict)
     runs: tuple[PlannedRun, ...] = ()
     family: tuple[PlannedComparison, ...] = ()
     margin: float = MARGIN
@@ -122,7 +122,7 @@ class StudyPlan:
         Raises:
             ConfigError: A setting is unknown to the method, or out of range.
         """
-        decided: dict[str, Any] = {
+        decided: SettingsTree = {
             "seed": run.seed,
             "data": {
                 "root": self.data,
@@ -134,9 +134,7 @@ class StudyPlan:
         }
         own = self.own_settings.get(run.method, {})
         less = part_of(run.method, run.without).settings() if run.without else {}
-        off = [nest(key, value) for key, value in less.items()]
-        matched = [nest(key, value) for key, value in run.overrides.items()]
-        layers = (self.settings, own, *matched, *off, decided)
+        layers = (self.settings, own, nested(run.overrides), nested(less), decided)
         config = configure(
             run.method, *layers, no_pretrain=run.no_pretrain, check_names=check_names
         )
@@ -238,7 +236,7 @@ def run_folder(folder: Path, name: str) -> RunFolder:
     return RunFolder(folder / "runs" / name)
 
 
-def _flat(plan: StudyPlan) -> dict[str, Any]:
+def _flat(plan: StudyPlan) -> FlatSettings:
     flat = by_name(flatten(plan.settings))
     for name, tree in plan.own_settings.items():
         flat |= {f"{name}:{key}": value for key, value in by_name(flatten(tree)).items()}

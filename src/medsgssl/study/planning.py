@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medsgssl.config.loading import merge, nest, parse_overrides
+from medsgssl.config.loading import SettingsTree, flatten, merge, nest, nested, parse_overrides
 from medsgssl.config.schema import Config
 from medsgssl.data.catalog import current_catalog
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.errors import ConfigError
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.methods.registry import configure
-from medsgssl.runs.folder import flatten
 from medsgssl.study.plan import PlannedComparison, PlannedRun, StudyPlan
 from medsgssl.study.tested_images import study_images
 from medsgssl.study.variants import (
@@ -140,7 +139,10 @@ def _design(
         for stem, variant in list(variants.items()):
             if variant.method == CONTROL:
                 config = configure(
-                    CONTROL, plan.settings, plan.own_settings.get(CONTROL, {}), *_nested(variant)
+                    CONTROL,
+                    plan.settings,
+                    plan.own_settings.get(CONTROL, {}),
+                    nested(variant.overrides),
                 )
                 baseline = matched_baseline(config, _configured(plan, "direct"), main)
                 judged.append(("baseline", stem, _add(variants, baseline, main)))
@@ -149,10 +151,6 @@ def _design(
 
 def _configured(plan: StudyPlan, name: str, *layers: Mapping[str, Any]) -> Config:
     return configure(name, plan.settings, plan.own_settings.get(name, {}), *layers)
-
-
-def _nested(variant: Variant) -> list[dict[str, Any]]:
-    return [nest(key, value) for key, value in variant.overrides.items()]
 
 
 def _add(variants: dict[str, Variant], variant: Variant, main: str) -> str:
@@ -216,7 +214,7 @@ def make_ablation(
     )
 
 
-def _absolute(settings: dict[str, Any]) -> dict[str, Any]:
+def _absolute(settings: SettingsTree) -> SettingsTree:
     """Return settings whose further data sets are found from any working directory."""
     extra = settings.get("data", {}).get("extra_roots")
     if not isinstance(extra, list | tuple):
@@ -248,7 +246,7 @@ def _check_lists(
 
 def _split_items(
     items: Sequence[str], methods: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+) -> tuple[SettingsTree, dict[str, SettingsTree]]:
     """Part ``METHOD:KEY=VALUE`` from ``KEY=VALUE``."""
     common: list[str] = []
     own: dict[str, list[str]] = {}

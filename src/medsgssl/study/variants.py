@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import FlatSettings, dump, flatten
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.methods.base import Component
 from medsgssl.methods.registry import find_method
-from medsgssl.runs.folder import flatten
 from medsgssl.study.matching import PRETRAINING, TELLING, matched_settings, unlike
 from medsgssl.utils.formatting import join_names
 
@@ -127,7 +126,7 @@ def matched_baseline(config: Config, usual: Config, main: str) -> Variant:
     return Variant("direct", True, main, overrides=_overrides(config, usual))
 
 
-def _overrides(config: Config, usual: Config) -> dict[str, Any]:
+def _overrides(config: Config, usual: Config) -> FlatSettings:
     """Return what has to change in a usual configuration; empty where it is comparable as is."""
     wanted, given = matched_settings(config, usual.method_name), flatten(dump(usual))
     if not unlike(wanted | _identity(usual), given):
@@ -140,7 +139,7 @@ def _overrides(config: Config, usual: Config) -> dict[str, Any]:
     }
 
 
-def _identity(config: Config) -> dict[str, Any]:
+def _identity(config: Config) -> FlatSettings:
     return {"method_name": config.method_name, "no_pretrain": config.no_pretrain}
 
 

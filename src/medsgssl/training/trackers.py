@@ -21,10 +21,9 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 
 from medsgssl.config.cluster_settings import TrackerName
-from medsgssl.config.loading import dump
+from medsgssl.config.loading import dump, flatten
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
-from medsgssl.runs.folder import flatten
 from medsgssl.utils.io import read_json, write_json
 
 _IDENTITIES = "trackers.json"

@@ -119,8 +119,8 @@ def require_no_leak(catalog: Catalog, weights: Path, *, any_split: bool = False)
             "validation or test patients: scores there would be too good",
             "use --set masks.recipe=anatomic, or teach a student on training images alone: "
             "medsgssl masks train DATA --out WEIGHTS (with the split, e.g. --set "
-            "data.split=official), then --set masks.weights=WEIGHTS; where no image of this folder will "
-            "be scored, --set data.split=train",
+            "data.split=official), then --set masks.weights=WEIGHTS; where no image of this folder "
+            "will be scored, --set data.split=train",
         )
 
 

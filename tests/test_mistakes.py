@@ -20,13 +20,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from medsgssl.config.schema import (
-    AugmentSettings,
-    Config,
-    EncoderSettings,
-    EvaluateSettings,
-    LoopSettings,
-)
+from medsgssl.config.schema import AugmentSettings, Config, EncoderSettings, EvaluateSettings
+from medsgssl.config.training_settings import LoopSettings
 from medsgssl.data.catalog import Catalog
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.image_cache import decode

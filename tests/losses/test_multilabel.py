@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from medsgssl.config.schema import FinetuneSettings
+from medsgssl.config.training_settings import FinetuneSettings
 from medsgssl.losses.multilabel import AsymmetricLoss, FocalLoss, WeightedBCE, build_loss
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -90,7 +90,7 @@ def test_reliability_pools_diseases_and_scaling_lowers_the_error(analysis: Analy
 
 
 def test_calibration_of_an_arm_is_the_mean_of_its_runs_files(analysis: Analysis) -> None:
-    rows = {row["arm"]: row for row in calibration(analysis, analysis.arms).rows}
+    rows = {row["arm"]: row for row in calibration(analysis).rows}
     for arm in analysis.arms:
         diseases = read_json(arm.runs[0].folder.metrics)["per_disease"].values()
         for key in ("brier_skill", "calibration_slope", "calibration_intercept"):

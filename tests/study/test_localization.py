@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medsgssl.report.study_tables import localization, localization_differences
+from medsgssl.report.localization_tables import localization, localization_differences
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.localization import arm_localization, difference, estimate
 from medsgssl.study.localize import BOXES_FILE, MEASURES

@@ -12,7 +12,8 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
-from medsgssl.config.schema import Config, FinetuneSettings, LoopSettings
+from medsgssl.config.schema import Config
+from medsgssl.config.training_settings import FinetuneSettings, LoopSettings
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medsgssl.config.schema import FinetuneSettings
+from medsgssl.config.training_settings import FinetuneSettings
 from medsgssl.losses.collectives import mean_over_ranks
 
 

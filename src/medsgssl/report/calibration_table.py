@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from medsgssl.report.subgroup_tables import ARM, LABELS
 from medsgssl.report.tables import Cell, Column, Row, Table
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.arms import Arm
 from medsgssl.study.calibration import MEASURES
 
 #: Errors of the run files, without intervals.
 _ERRORS = {"ece": "ECE as trained", "ece_calibrated": "ECE scaled"}
 
 
-def calibration(analysis: Analysis, arms: Sequence[Arm]) -> Table:
+def calibration(analysis: Analysis) -> Table:
     """Return ECE, Brier skill, slope, intercept and debiased error of each arm."""
     columns = (
         ARM,
@@ -26,7 +23,7 @@ def calibration(analysis: Analysis, arms: Sequence[Arm]) -> Table:
         ),
     )
     rows: list[Row] = []
-    for arm in arms:
+    for arm in analysis.ordered_arms():
         row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction}
         row |= {key: arm.metric_mean(key) for key in _ERRORS}
         row |= analysis.calibration[arm.key]

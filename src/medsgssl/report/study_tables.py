@@ -9,6 +9,7 @@ import numpy as np
 
 from medsgssl.evaluation.multiplicity import holm
 from medsgssl.report.calibration_table import calibration
+from medsgssl.report.localization_tables import localization, localization_differences
 from medsgssl.report.run_tables import metric_columns
 from medsgssl.report.subgroup_tables import (
     AGAINST,
@@ -22,13 +23,10 @@ from medsgssl.report.subgroup_tables import (
     subgroups,
 )
 from medsgssl.report.tables import Cell, Column, Row, Table
-from medsgssl.runs.study_files import read_localization
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import QUESTIONS, Comparison, DiseaseDifference
-from medsgssl.study.localization import difference, estimate
-from medsgssl.study.localize import MEASURES
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.variants import part_of
 from medsgssl.study.verdict import Verdict
@@ -45,7 +43,7 @@ def build_study_tables(analysis: Analysis) -> dict[str, Table]:
         subgroups(analysis),
         interactions(analysis),
         mask_quality(analysis),
-        calibration(analysis, ordered_arms(analysis)),
+        calibration(analysis),
         components(analysis),
         localization(analysis),
         localization_differences(analysis),
@@ -73,11 +71,6 @@ def unit(analysis: Analysis) -> str:
     return "folds" if analysis.bench.folds else "seeds"
 
 
-def ordered_arms(analysis: Analysis) -> list[Arm]:
-    """Return the arms as tables list them: by label fraction, the largest first."""
-    return sorted(analysis.arms, key=lambda arm: (-arm.fraction, arm.label))
-
-
 def means(analysis: Analysis) -> Table:
     """Return the means of every arm."""
     decisions, calibrated = metric_columns([run.metrics for run in _runs(analysis) if run.metrics])
@@ -98,7 +91,7 @@ def means(analysis: Analysis) -> Table:
         Column("runs", "runs", "text", page=False),
     )
     rows: list[Row] = []
-    for arm in ordered_arms(analysis):
+    for arm in analysis.ordered_arms():
         auc, ap = mean_of(analysis, arm, "auc"), mean_of(analysis, arm, "ap")
         row: dict[str, Cell] = {
             "arm": arm.label,
@@ -293,61 +286,6 @@ def _family(analysis: Analysis, family: Sequence[Comparison]) -> Iterator[Row]:
         }
 
 
-def localization(analysis: Analysis) -> Table:
-    """Return where the runs of each arm look; arms of which none was scored are left out."""
-    columns = (
-        ARM,
-        LABELS,
-        Column("runs", "runs", "count"),
-        Column("boxes", "boxes", "count", page=False),
-        Column("patients", "patients", "count", page=False),
-        Column("grid", "grid", "text"),
-        *(Column(name, heading, "estimate", digits=2) for name, heading in MEASURES.items()),
-    )
-    rows: list[Row] = []
-    for arm in ordered_arms(analysis):
-        localized = analysis.localized.get(arm.key)
-        if localized is None:
-            continue
-        read = [read_localization(run.folder.path) for run in arm.runs]
-        grid = next((one["grid"] for one in read if one is not None), ())
-        row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction}
-        row |= {"runs": len(localized.repeats), "boxes": localized.boxes}
-        row["patients"] = localized.patients
-        row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, grid))
-        row |= {name: estimate(localized, name, analysis.bench) for name in MEASURES}
-        rows.append(row)
-    caption = f"{rows[0]['boxes']} boxes of {rows[0]['patients']} patients" if rows else ""
-    source = "localization.csv, from localization.json of the runs"
-    return Table("localization", caption, columns, rows, source)
-
-
-#: Measures whose differences between methods mean something.
-_COMPARED = ("pointing", "iou_25", "iou_50", "energy", "lung_energy")
-
-
-def localization_differences(analysis: Analysis) -> Table:
-    """Return the paired differences of the comparisons with the control, on the same boxes."""
-    columns = (
-        ARM,
-        AGAINST,
-        LABELS,
-        Column("patients", "patients", "count"),
-        *(Column(name, MEASURES[name], "change", digits=2) for name in _COMPARED),
-    )
-    rows: list[Row] = []
-    for comparison in analysis.with_control():
-        localized = analysis.localized.get(comparison.arm.key)
-        if localized is None or comparison.against.key not in analysis.localized:
-            continue
-        row: dict[str, Cell] = {**sides(comparison), "patients": localized.patients}
-        row |= {name: difference(comparison, analysis.localized, name) for name in _COMPARED}
-        rows.append(row)
-    caption = "Differences on the same boxes"
-    source = "localization_differences.csv, from localization.parquet of the runs"
-    return Table("localization_differences", caption, columns, rows, source)
-
-
 def runs(analysis: Analysis) -> Table:
     """Return every run."""
     columns = (
@@ -370,7 +308,7 @@ def runs(analysis: Analysis) -> Table:
             "ap": drawn.mean_ap(head).value,
             "validation_auc": _validation_auc(run),
         }
-        for arm in ordered_arms(analysis)
+        for arm in analysis.ordered_arms()
         for run, drawn in zip(arm.runs, arm.jackknifed, strict=True)
     ]
     return Table("runs", "Every run", columns, rows, "runs.csv")

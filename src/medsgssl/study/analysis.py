@@ -75,6 +75,10 @@ class Analysis:
     calibration: dict[tuple[str, float], dict[str, PointEstimate]]
     warnings: list[tuple[str, str]]
 
+    def ordered_arms(self) -> list[Arm]:
+        """Return the arms as tables list them: by label fraction, the largest first."""
+        return sorted(self.arms, key=lambda arm: (-arm.fraction, arm.label))
+
     def with_control(self) -> list[Comparison]:
         """Return the comparisons with the control."""
         return [one for one in self.comparisons if one.kind == "control"]

@@ -23,7 +23,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
-from medsgssl.config.schema import LoopSettings
+from medsgssl.config.training_settings import LoopSettings
 from medsgssl.errors import MedsgsslError, ResourceError
 from medsgssl.utils.ranks import Processes, launched_processes
 

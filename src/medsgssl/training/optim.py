@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW
 
-from medsgssl.config.schema import LoopSettings
+from medsgssl.config.training_settings import LoopSettings
 from medsgssl.models.task import Task
 
 

@@ -10,7 +10,8 @@ from typing import TypedDict
 
 from lightning_fabric import Fabric
 
-from medsgssl.config.schema import Config, LoopSettings
+from medsgssl.config.schema import Config
+from medsgssl.config.training_settings import LoopSettings
 from medsgssl.data.dataset import BatchSource, ConcatDataset, ImageMaskDataset
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler

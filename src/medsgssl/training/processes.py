@@ -6,7 +6,8 @@ from typing import Literal, TypeVar
 
 import torch
 
-from medsgssl.config.schema import Config, LoopSettings
+from medsgssl.config.schema import Config
+from medsgssl.config.training_settings import LoopSettings
 from medsgssl.errors import ConfigError
 from medsgssl.utils.ranks import Processes, launched_processes
 

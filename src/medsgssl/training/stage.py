@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medsgssl.config.schema import Config, LoopSettings
+from medsgssl.config.schema import Config
+from medsgssl.config.training_settings import LoopSettings
 from medsgssl.runs.folder import RunFolder
 
 StageKind = Literal["pretrain", "finetune"]

@@ -12,7 +12,7 @@ from medsgssl.models.weights import read_header
 from medsgssl.report.study_page import write_study_report
 from medsgssl.study.analysis import analyze
 from medsgssl.study.collect import collect_runs, run_folders
-from medsgssl.study.localize import look_all
+from medsgssl.study.localize import localize_runs
 from medsgssl.study.plan import run_folder
 from medsgssl.study.planning import make_plan
 from medsgssl.study.runner import run_study
@@ -56,12 +56,12 @@ def test_a_study_from_phantoms_to_its_page(tmp_path: Path) -> None:
     # The mask store is found by its identity, so there are strata by quality.
     assert all(not quality.absent for _, quality in found.quality), found.quality
     assert collect_runs([folder]).missing == {}
-    looked = look_all(run_folders([folder]), console=quiet)
+    looked = localize_runs(run_folders([folder]), console=quiet)
     assert len(looked) == 8
     scores = read_json(looked[0])
     assert scores["boxes"] > 0
     assert 0 <= scores["measures"]["energy"]["value"] <= 1
-    assert look_all(run_folders([folder]), console=quiet) == []
+    assert localize_runs(run_folders([folder]), console=quiet) == []
     page = write_study_report([folder])
     assert f"{scores['boxes']} boxes" in page.read_text()
     assert (folder / "report" / "localization.csv").is_file()

@@ -83,9 +83,9 @@ def localize(
 ) -> None:
     """Score the classifiers' maps against boxes and lungs; `study report` then shows the scores."""
     from medsgssl.study.collect import run_folders
-    from medsgssl.study.localize import look_all
+    from medsgssl.study.localize import localize_runs
 
-    for path in look_all(run_folders(folders), boxes):
+    for path in localize_runs(run_folders(folders), boxes):
         typer.echo(f"Localization: {path}")
 
 

@@ -1,4 +1,8 @@
-"""Every setting: one typed, strict class per part of the tree."""
+"""Every setting and its default: one typed, strict class per part of the tree.
+
+Epochs, learning rates and losses stand in ``training_settings.py``, a method's own settings in its
+file in ``methods/``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Patients drawn with replacement, the same ones for everything that is compared."""
+"""The patient bootstrap: patients drawn with replacement, the same ones for all that is compared.
+
+It tells which epochs of fine-tuning are equal within noise. The intervals that are reported leave
+patients out in turn instead: ``intervals.py`` for a run, ``effects.py`` for a study.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Such a class is NaN, never 0.5, and is left out when the classes of a mean are c
 chosen the list is fixed: where one of them is undefined (in a resample, a subgroup or another run)
 the mean is undefined as well, because a mean over the remaining classes is another quantity.
 Unknown labels (NaN) count neither as positives nor as negatives.
+
+Metrics of your own are added beside these: ``metric_registry.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses for several binary labels at once, from logits and labels, both (B, C).
+"""Losses of the classifier: focal, binary cross-entropy and asymmetric, (B, C) labels.
 
 Labels are 0 or 1, or NaN where they are unknown. Every loss is the mean over the known ones, and 0
 where a batch has none.

@@ -1,4 +1,4 @@
-"""NT-Xent, the contrastive loss, with optional weights per image.
+"""NT-Xent (InfoNCE of SimCLR), the contrastive loss, with optional weights per image.
 
 Source: Chen et al., "A simple framework for contrastive learning of visual representations",
 ICML 2020, equation 1. The temperature is a setting, ``method.temperature``; its default stands in

@@ -1,4 +1,4 @@
-"""Contrast in the lung box: crops, the box itself, and lung zones pooled from the last map."""
+"""``anatomy-contrast``: contrast of crops, of the lung box, and of lung zones in the last map."""
 
 from __future__ import annotations
 

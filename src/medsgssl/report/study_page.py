@@ -1,4 +1,4 @@
-"""The report of a study: one self-contained page, its tables and figures as files.
+"""The report of a study, panel by panel: a self-contained page, its tables and figures as files.
 
 A panel of the page is a function that returns a ``Panel`` and a line in ``PANELS``, or an entry
 point ``medsgssl.study_panels`` of another package.

@@ -1,4 +1,4 @@
-"""What happens when a training stage is no longer finite: the last good state stays usable.
+"""A training stage that is no longer finite (NaN): its last good state stays usable.
 
 The stage leaves ``STAGE.diverged.json`` beside its checkpoint. It says which settings the stage ran
 with; the same command with a lower learning rate then goes on from the last good state (or from the

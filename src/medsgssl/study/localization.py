@@ -1,4 +1,4 @@
-"""Where the runs of a study look, arm by arm: means and paired differences over the same boxes."""
+"""Where the arms of a study look: means and paired differences over the boxes of their runs."""
 
 from __future__ import annotations
 

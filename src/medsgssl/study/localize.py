@@ -1,4 +1,4 @@
-"""Scores where the runs of a study look, and keeps the result in their folders."""
+"""`study localize`: scores where each run looks, and keeps the result in its folder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MEASURES = {
 }
 
 
-def look(run: RunFolder, boxes: Path | None = None, console: Console | None = None) -> Path:
+def localize_run(run: RunFolder, boxes: Path | None = None, console: Console | None = None) -> Path:
     """Score one run's classifier against boxes and lungs; needs its data and weights.
 
     Writes ``localization.json``, ``localization.parquet`` (one row per box) and
@@ -163,12 +163,12 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def look_all(
+def localize_runs(
     runs: Sequence[RunFolder], boxes: Path | None = None, console: Console | None = None
 ) -> list[Path]:
     """Score every run that has a classifier and has not been scored."""
     return [
-        look(run, boxes, console)
+        localize_run(run, boxes, console)
         for run in runs
         if run.classifier.is_file() and not (run.path / LOCALIZATION_FILE).is_file()
     ]

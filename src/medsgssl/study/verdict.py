@@ -1,4 +1,4 @@
-"""One honest sentence per method, by a rule that is fixed before any number is seen."""
+"""The verdict on each method: one honest sentence, by a rule fixed before any number is seen."""
 
 from __future__ import annotations
 

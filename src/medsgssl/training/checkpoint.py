@@ -1,4 +1,4 @@
-"""Checkpoints: the state that a stage is resumed from, and the choice of the weights to keep.
+"""Checkpoints: what a stage is resumed from; early stopping, and which weights are kept.
 
 A checkpoint holds the task, the optimizer, the gradient scaler, the step and the log. Data order,
 augmentation, drop-out and the learning rate are pure functions of seed and step, so nothing else

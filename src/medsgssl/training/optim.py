@@ -1,5 +1,6 @@
-"""AdamW over every parameter from the first step on, frozen or not.
+"""The optimizer, and what is frozen: AdamW, and BatchNorm of a frozen backbone in eval mode.
 
+The optimizer holds every parameter from the first step on, frozen or not.
 Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
 """
 

@@ -1,4 +1,4 @@
-"""What validation decides: which diseases are averaged, and which weights are kept.
+"""Model selection: which diseases validation averages, and which weights are kept.
 
 The AUC of a disease with a handful of positives is the rank of a few images. A mean over all
 diseases then follows them, and the "best" epoch is one in which a single image was ranked well.

@@ -1,4 +1,4 @@
-"""Photometric noise on one view: gray levels, blur and grain; geometry is never touched."""
+"""Photometric augmentation of one view: gray levels, blur and noise; geometry stays."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pandas as pd
 from medsgssl.config.schema import DataSettings
 from medsgssl.data.labels import NO_LABELS, LabelSet
 from medsgssl.data.readers.scan import Scan
-from medsgssl.data.readers.tables import read_header
+from medsgssl.data.readers.text_table import read_header
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medsgssl.config.schema import UncertainLabels
 from medsgssl.data.labels import LabelSet
 from medsgssl.data.readers.base import is_plain_name
-from medsgssl.data.readers.tables import TextTable, list_some
+from medsgssl.data.readers.text_table import TextTable, list_some
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import ColumnSummary
 

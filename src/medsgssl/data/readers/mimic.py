@@ -18,7 +18,7 @@ from medsgssl.data.readers.chexpert import observation_labels
 from medsgssl.data.readers.columns import check_names, describe_images
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import image_frame
-from medsgssl.data.readers.tables import TextTable, read_text_table
+from medsgssl.data.readers.text_table import TextTable, read_text_table
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash

@@ -15,7 +15,7 @@ from medsgssl.data.labels import NO_LABELS
 from medsgssl.data.paths import require_folder
 from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
 from medsgssl.data.readers.scan import Scan, scan_folder
-from medsgssl.data.readers.tables import KNOWN_COLUMNS, list_some, read_header
+from medsgssl.data.readers.text_table import KNOWN_COLUMNS, list_some, read_header
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
 

@@ -19,7 +19,7 @@ from medsgssl.data.readers.columns import (
 )
 from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
 from medsgssl.data.readers.scan import ImageFile, image_frame, path_id
-from medsgssl.data.readers.tables import KNOWN_COLUMNS, TextTable, list_some, read_text_table
+from medsgssl.data.readers.text_table import KNOWN_COLUMNS, TextTable, list_some, read_text_table
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash

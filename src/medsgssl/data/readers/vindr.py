@@ -17,7 +17,7 @@ from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
 from medsgssl.data.readers.columns import binary_labels
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import ImageFile, image_frame
-from medsgssl.data.readers.tables import read_header, read_text_table
+from medsgssl.data.readers.text_table import read_header, read_text_table
 from medsgssl.runs.data_summary import LabelsSummary
 from medsgssl.utils.io import file_hash
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medsgssl.errors import MaskError
 from medsgssl.images.intensity import to_gray8
 from medsgssl.masks.geometry import resize_mask
-from medsgssl.masks.recipes import threshold as classic
+from medsgssl.masks.recipes import classic
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
 from medsgssl.masks.recipes.distilled import recipe as distilled
 from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_card

@@ -1,4 +1,4 @@
-"""The simple recipe: one threshold and the two largest dark components near the center.
+"""The classic recipe: one threshold and the two largest dark components near the center.
 
 Kept as the base line that the anatomic recipe is compared with.
 """

@@ -84,7 +84,7 @@ def test_processes_that_cannot_live_are_no_items_fault() -> None:
     def crashed(number: int, name: str) -> int:
         raise AssertionError(f"{number} was blamed: {name}")
 
-    with pytest.raises(ResourceError, match="killed as soon as they start"):
+    with pytest.raises(ResourceError, match="die as soon as they start"):
         list(map_surviving(squares, in_pairs(4), crashed, 1, die))
 
 

@@ -53,6 +53,8 @@ def audit_catalog(
             "not_in_table_first": extra[:_SHOWN],
             "other_files": scan.others,
             "passed_over": {why: len(names) for why, names in scan.skipped.items()},
+            "links": len(scan.links),
+            "links_first": list(scan.links[:_SHOWN]),
             "formats": file_formats(checked),
             "set_aside": set_aside_reasons(checked),
             "rotation_tags": int(checked["rotated"].sum()),

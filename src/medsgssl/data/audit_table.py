@@ -86,6 +86,10 @@ def _understood(summary: CatalogSummary) -> dict[str, str]:
             rows["Columns not used"] = ", ".join(columns["not_used"])
     others = summary["files"].get("other_files", {})
     rows["Other files"] = ", ".join(f"{n:,} {suffix}" for suffix, n in others.items()) or "none"
+    if links := summary["files"].get("links", 0):
+        first = summary["files"].get("links_first", [])
+        more = f" and {links - len(first):,} more" if links > len(first) else ""
+        rows["Linked folders"] = ", ".join(first) + more
     return rows
 
 

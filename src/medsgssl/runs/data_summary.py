@@ -72,6 +72,8 @@ class FileCounts(TypedDict):
     not_in_table_first: list[str]
     other_files: NotRequired[dict[str, int]]  # files that are no image, by suffix
     passed_over: NotRequired[dict[str, int]]  # by reason
+    links: NotRequired[int]  # linked folders that were followed
+    links_first: NotRequired[list[str]]
     formats: NotRequired[list[FormatCount]]  # most frequent first
     set_aside: NotRequired[dict[str, int]]  # unreadable files by reason
     rotation_tags: NotRequired[int]  # images with a rotation tag, which is not followed

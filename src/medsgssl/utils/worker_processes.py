@@ -181,7 +181,9 @@ def _require_life(spare: SpareWorker) -> None:
     try:
         spare.call(int)
     except WorkerDiedError as error:
+        how = f" ({error})" if str(error) else ""
         raise ResourceError(
-            "worker processes are killed as soon as they start, most likely because memory ran out",
-            "close other programs, then give the same command again: what is done is kept",
+            f"worker processes die as soon as they start{how}, most likely because memory ran out",
+            "look at what they said above, or close other programs; then give the same command "
+            "again: what is done is kept",
         ) from error

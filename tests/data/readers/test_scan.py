@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from medsgssl.config.schema import DataSettings
+from medsgssl.data.audit_table import audit_view
 from medsgssl.data.catalog import build_catalog
 from medsgssl.data.readers import registry
 from medsgssl.data.readers.patients import patients_of_paths
@@ -32,6 +35,38 @@ def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
         "a link to a file that does not exist": ["broken.png"],
         "a link to a folder above it": ["here/up", "there/back"],
     }
+
+
+def test_no_folder_is_read_twice_and_the_catalog_names_the_links(tmp_path: Path) -> None:
+    write_images(tmp_path / "store", "a.png", "sub/b.png")
+    data = tmp_path / "data"
+    write_images(data, "real/c.png")
+    # By their names these come before what they lead to.
+    (data / "again").symlink_to(data / "real")
+    (data / "one").symlink_to(tmp_path / "store" / "sub")
+    (data / "three").symlink_to(tmp_path / "store")
+    (data / "two").symlink_to(tmp_path / "store")
+    found = scan_folder(data)
+    assert [file.path for file in found.images] == ["one/b.png", "real/c.png", "three/a.png"]
+    assert found.links == ("one", "three")
+    assert found.skipped == {
+        "a link to a folder that is read already": ["again", "two"],
+        "a folder that is read already": ["three/sub"],
+    }
+    summary = build_catalog(DataSettings(root=data, split="train")).summary
+    console = Console(record=True, width=200)
+    console.print(audit_view(summary))
+    assert re.search(r"Linked folders +one, three\s", console.export_text())
+    assert any("read already: again; two" in line for line in summary["warnings"])
+
+
+def test_links_upon_links_end(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png")
+    for level in range(12):
+        (tmp_path / f"f{level}").mkdir()
+        for side in "lr":
+            (tmp_path / f"f{level}" / side).symlink_to(tmp_path / f"f{(level + 1) % 12}")
+    assert [file.path for file in scan_folder(tmp_path).images] == ["a.png"]
 
 
 def test_content_decides_and_what_is_not_read_is_counted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,13 +39,15 @@ class Scan:
         images: The image files, sorted by path.
         others: How many other files there are, by suffix.
         skipped: Files and folders that were passed over and why: names that are not UTF-8, links
-            in a loop, folders that cannot be read.
+            in a loop or to what is read already, folders that cannot be read.
+        links: The links to folders that were followed.
     """
 
     root: Path
     images: tuple[ImageFile, ...] = field(repr=False)
     others: dict[str, int]
     skipped: dict[str, list[str]]
+    links: tuple[str, ...] = ()
 
     @cached_property
     def by_path(self) -> dict[str, ImageFile]:
@@ -79,12 +82,13 @@ class Scan:
 def scan_folder(root: Path) -> Scan:
     """List every file below a folder; hidden ones (``.x``, macOS ``._x``) take no part.
 
-    Links to folders are followed, but never into a folder that contains them.
+    Links to folders are followed after all other folders, and no folder is read twice, however
+    many links lead to it.
     """
     images: list[ImageFile] = []
     others: dict[str, int] = {}
-    skipped: dict[str, list[str]] = {}
-    for entry, path in _walk(root, "", skipped):
+    walk = _Walk(root)
+    for entry, path in walk.files():
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if suffix in IMAGE_SUFFIXES or (suffix not in EXPECTED_SUFFIXES and _is_image(entry.path)):
             status = entry.stat()
@@ -94,42 +98,85 @@ def scan_folder(root: Path) -> Scan:
         else:
             others[suffix or "no suffix"] = others.get(suffix or "no suffix", 0) + 1
     images.sort(key=lambda image: image.path)
-    return Scan(root, tuple(images), others, skipped)
+    return Scan(root, tuple(images), others, walk.skipped, tuple(walk.links))
 
 
-def _walk(
-    folder: Path | str, prefix: str, skipped: dict[str, list[str]]
-) -> Iterator[tuple[os.DirEntry[str], str]]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        skipped.setdefault(f"cannot be read ({error.strerror})", []).append(prefix or ".")
-        return
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        path = prefix + entry.name
+_FolderId = tuple[int, int]
+
+
+class _Walk:
+    """Goes through a data folder once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._read: set[_FolderId] = set()
+        self._waiting: deque[tuple[str, str, frozenset[_FolderId]]] = deque()
+        self.skipped: dict[str, list[str]] = {}
+        self.links: list[str] = []
+
+    def files(self) -> Iterator[tuple[os.DirEntry[str], str]]:
+        """Yield every file with its path below the root."""
+        above = frozenset(_folder_id(parent) for parent in self._root.absolute().parents)
+        yield from self._below(str(self._root), "", above)
+        while self._waiting:
+            folder, path, inside = self._waiting.popleft()
+            if _folder_id(folder) in inside:
+                self._skip("a link to a folder above it", path)
+            elif _folder_id(folder) in self._read:
+                self._skip("a link to a folder that is read already", path)
+            else:
+                self.links.append(path)
+                yield from self._below(folder, f"{path}/", inside)
+
+    def _below(
+        self, folder: str, prefix: str, inside: frozenset[_FolderId]
+    ) -> Iterator[tuple[os.DirEntry[str], str]]:
+        """Yield the files below a folder; links to folders are put off.
+
+        Args:
+            folder: The folder.
+            prefix: Its path below the root, with a slash at the end.
+            inside: The folders that it was reached through.
+        """
         try:
-            path.encode()
-        except UnicodeEncodeError:
-            printable = path.encode(errors="backslashreplace").decode()
-            skipped.setdefault("the name is not UTF-8", []).append(printable)
-            continue
-        if entry.is_dir():
-            if entry.is_symlink() and os.path.realpath(entry.path) in _ancestors(folder):
-                skipped.setdefault("a link to a folder above it", []).append(path)
+            here = _folder_id(folder)
+            # Without a link no folder comes twice, whatever a file system tells of its identity.
+            if here in self._read and self.links:
+                self._skip("a folder that is read already", prefix.rstrip("/"))
+                return
+            self._read.add(here)
+            inside |= {here}
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self._skip(f"cannot be read ({error.strerror})", prefix or ".")
+            return
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            yield from _walk(entry.path, path + "/", skipped)
-        elif entry.is_file():
-            yield entry, path
-        elif entry.is_symlink():
-            skipped.setdefault("a link to a file that does not exist", []).append(path)
+            path = prefix + entry.name
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                printable = path.encode(errors="backslashreplace").decode()
+                self._skip("the name is not UTF-8", printable)
+                continue
+            if entry.is_dir():
+                if entry.is_symlink():
+                    self._waiting.append((entry.path, path, inside))
+                else:
+                    yield from self._below(entry.path, f"{path}/", inside)
+            elif entry.is_file():
+                yield entry, path
+            elif entry.is_symlink():
+                self._skip("a link to a file that does not exist", path)
+
+    def _skip(self, why: str, path: str) -> None:
+        self.skipped.setdefault(why, []).append(path)
 
 
-def _ancestors(folder: Path | str) -> set[str]:
-    """Return the real paths of a folder and of every folder above it, as it was reached."""
-    current = Path(folder)
-    return {os.path.realpath(parent) for parent in (current, *current.parents)}
+def _folder_id(folder: Path | str) -> _FolderId:
+    status = os.stat(folder)  # noqa: PTH116
+    return status.st_dev, status.st_ino
 
 
 def _is_image(path: str) -> bool:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
@@ -152,9 +152,10 @@ def map_surviving(
 
 
 def _done(future: Future[list[R]] | None) -> list[R] | None:
-    if future is None or not future.done() or future.cancelled() or future.exception() is not None:
-        return None
-    return future.result()
+    # Whatever else became of it, the work is done again.
+    with suppress(Exception):
+        return None if future is None else future.result(timeout=0)
+    return None
 
 
 def _one_by_one(

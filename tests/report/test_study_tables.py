@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medsgssl.evaluation.calibration import reliability
-from medsgssl.report.calibration_panel import reliability_charts
+from medsgssl.report.calibration_curves import reliability_charts
 from medsgssl.report.calibration_table import calibration
 from medsgssl.report.pictures import localization_examples
 from medsgssl.report.study_tables import means

@@ -14,7 +14,7 @@ from pathlib import Path
 from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report import study_charts, study_tables, subgroup_tables
-from medsgssl.report.calibration_panel import calibration_panel
+from medsgssl.report.calibration_curves import calibration_panel
 from medsgssl.report.charts import write_figure
 from medsgssl.report.checklist import write_checklist
 from medsgssl.report.page import Block, Details, Panel, Text, write_page

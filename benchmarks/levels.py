@@ -344,11 +344,12 @@ def _localization(random: np.random.Generator) -> Iterator[Row]:
         yield _row(kind, "", change.value, change.interval, 0.0)
 
 
-def coverage(table: pd.DataFrame) -> dict[str, float]:
+def coverage(table: pd.DataFrame, fewest: int) -> dict[str, float]:
     """Return how often the intervals of each kind hold the truth.
 
     Args:
         table: The rows of ``one_sample`` with ``study``, ``interval_low`` and ``interval_high``.
+        fewest: Studies that a kind needs to be listed.
     """
     drawn = table[table["interval_low"].notna()].copy()
     # What has no known truth is compared with its mean over the studies.
@@ -358,4 +359,5 @@ def coverage(table: pd.DataFrame) -> dict[str, float]:
     return {
         f"95 % intervals cover: {kind} ({rows['study'].nunique()} studies)": rows["covers"].mean()
         for kind, rows in drawn.groupby("kind", sort=False)
+        if rows["study"].nunique() >= fewest
     }

@@ -213,7 +213,7 @@ def summarize(cells: Sequence[Cell | levels.Levels], folder: Path) -> list[str]:
         table = pd.concat([pd.read_parquet(path) for path in paths])
         if isinstance(cell, levels.Levels):
             count = int(table["study"].nunique())
-            values = levels.coverage(table)
+            values = levels.coverage(table, _FEWEST)
             lines += [
                 f"| {cell.name} | {count} | {name} | {one:.3f} |" for name, one in values.items()
             ]

@@ -276,13 +276,19 @@ def _truth_of_arm(
 ) -> dict[str, float]:
     """Average over the folds, the diseases and what training adds to the separation."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    diseases = [int(d) for d in np.flatnonzero(bench.judged_on)]
+    sd, pairs = TRAINING_SD, list(zip(population, tests, strict=True))
+    if bench.folds:
+        # Folds are pooled: what their trainings share stays, the rest averages out.
+        sd *= np.sqrt(1 / len(tests) + (1 - 1 / len(tests)) / len(tests))
+        pairs = [(Split.join(population), bench.test)]
     parts = [
         (weight / weights.sum(), true_values(prevalence[d], assumed[d], factor, shift, bins))
-        for one, test in zip(population, tests, strict=True)
+        for one, test in pairs
         for prevalence in (np.nanmean(one.labels, axis=0),)
-        for d in map(int, np.flatnonzero(bench.judged_on))
+        for d in diseases
         for bins in (bins_for(test.labels[:, d] == 1),)
-        for shift, weight in zip(TRAINING_SD * nodes, weights, strict=True)
+        for shift, weight in zip(sd * nodes, weights, strict=True)
     ]
     share = len(nodes) / len(parts)
     means = {

@@ -133,3 +133,13 @@ def test_many_patients_give_the_values_that_simulations_call_true(factor: float)
     ):
         assert one is not None
         assert one.value == pytest.approx(value, abs=0.06)
+
+
+def test_extreme_scores_have_an_intercept_too() -> None:
+    """Full Newton steps overshoot here: the fit must not give up."""
+    labels, scores, owner = drawn(300, 5, slope=0.2, shift=1.0)
+    found = summarize_calibration(labels, scores, owner)
+    assert found is not None
+    assert found.calibration_intercept is not None
+    at = expit(logit(np.clip(scores, 1e-7, 1 - 1e-7)) + found.calibration_intercept.value)
+    assert at.mean() == pytest.approx(labels.mean(), abs=1e-6)

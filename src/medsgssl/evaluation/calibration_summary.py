@@ -128,8 +128,18 @@ def _skill(truth: Floats, scores: Floats, codes: NDArray[np.intp]) -> Statistic:
 def _logistic(
     truth: Floats, columns: Floats, offset: Floats, codes: NDArray[np.intp]
 ) -> Statistic | None:
-    """Fit by Newton's method and return the last coefficient; None where classes are separated."""
+    """Fit by Newton's method and return the last coefficient; None where classes are separated.
+
+    A full step can overshoot where scores are extreme, so steps are halved until the likelihood
+    does not fall.
+    """
     beta = np.zeros(columns.shape[1])
+
+    def likelihood(at: Floats) -> float:
+        linear = columns @ at + offset
+        return float(truth @ linear - np.logaddexp(0, linear).sum())
+
+    reached = likelihood(beta)
     for _ in range(_STEPS):
         chance = special.expit(columns @ beta + offset)
         weights = chance * (1 - chance)
@@ -137,7 +147,11 @@ def _logistic(
         if not np.isfinite(information).all() or np.linalg.cond(information) > 1e12:
             return None
         step = np.linalg.solve(information, columns.T @ (truth - chance))
-        beta = beta + step
+        tried = likelihood(beta + step)
+        while not tried >= reached - 1e-9 and np.abs(step).max() > 1e-10:
+            step = step / 2
+            tried = likelihood(beta + step)
+        beta, reached = beta + step, tried
         if np.abs(step).max() < 1e-10:
             break
     else:

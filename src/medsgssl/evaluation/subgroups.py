@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medsgssl.config.schema import EvaluateSettings
 from medsgssl.evaluation.effects import average
-from medsgssl.evaluation.few_patients import enough_patients
+from medsgssl.evaluation.few_patients import MIN_PATIENTS, class_patients
 from medsgssl.evaluation.intervals import RunIntervals
 from medsgssl.evaluation.jackknife import JackknifedScores
 from medsgssl.evaluation.metrics import mean_over
@@ -158,9 +158,12 @@ def _predicted_by(split: Split, values: Floats, confidence: float) -> Shortcut:
     count = int(split.patients.max()) + 1
     intervals = JackknifedScores(split.labels[known], repeated, split.patients[known], count)
     aucs = [intervals.auc_of(d) for d in range(len(split.names))]
+    fewest = np.minimum(*class_patients(split, known))
     ends = [
-        average([one], difference=False).interval(1 - confidence) if kept else None
-        for one, kept in zip(aucs, enough_patients(split, rows=known), strict=True)
+        average([one], difference=False, max_patient_df=count - 1).interval(1 - confidence)
+        if count >= MIN_PATIENTS
+        else None
+        for one, count in zip(aucs, map(int, fewest), strict=True)
     ]
     return {
         "images": int(known.sum()),

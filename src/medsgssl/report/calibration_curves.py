@@ -47,6 +47,8 @@ def calibration_panel(analysis: Analysis, tables: Mapping[str, Table]) -> Panel:
         "high. Debiased error: the root mean square gap between score and frequency without what "
         "chance alone puts there."
     )
+    if analysis.bench.folds:
+        note += " Folds are pooled, and these intervals are over patients alone."
     blocks += [tables["calibration"], Text(note)]
     return Panel("calibration", "Calibration", tuple(blocks))
 

@@ -1,14 +1,16 @@
 """How well the scores of an arm are calibrated: means over diseases, seeds or folds.
 
 Each number is that of one run and one disease (``evaluation.calibration_summary``), averaged over
-the diseases that are judged on and over seeds or folds, with an interval over both sources of
-variance. Scores are those at the temperature that the run found on validation where every run and
-disease has one, else those of the network as trained.
+the diseases that are judged on and over seeds, with an interval over both sources of variance.
+Folds are pooled instead, each patient with the score of the run that was tested on them, and the
+interval is over patients: slope and skill are biased where a fold has few positives, and a mean
+over folds would keep that bias. Scores are those at the temperature that the run found on
+validation where every run and disease has one, else those of the network as trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,27 +87,33 @@ def arm_calibration(
     """
     among = [int(d) for d in np.flatnonzero(bench.judged_on)]
     enough = not (bench.judged_on & ~bench.frequent()).any()
-    by_run = {
-        run.repeat: [_summary(run, bench, d, scaled=scaled) for d in among] for run in arm.runs
+    parts: dict[int, list[CalibrationSummary | None]] = {
+        key: [_summary(runs, bench, d, scaled=scaled) for d in among]
+        for key, runs in _repeats(arm, bench).items()
     }
     found = {}
     for name in MEASURES:
         means = {
-            key: _mean([getattr(one, name, None) for one in parts], bench.patients)
-            for key, parts in by_run.items()
+            key: _mean([getattr(one, name, None) for one in summaries], bench.patients)
+            for key, summaries in parts.items()
         }
-        found[name] = _estimate(means, bench, squared=name == "ece_debiased")
+        found[name] = _estimate(means, bench, len(arm.runs), squared=name == "ece_debiased")
         if not enough:
             few = found[name].bare()
             found[name] = few if name == "brier_skill" else PointEstimate(None, repeats=few.repeats)
     return found
 
 
+def _repeats(arm: Arm, bench: ResampledTestSet) -> dict[int, tuple[FinishedRun, ...]]:
+    """Return the runs that are summarized together: each seed alone, all folds at once."""
+    return {0: arm.runs} if bench.folds else {run.repeat: (run,) for run in arm.runs}
+
+
 def _estimate(
-    repeats: Mapping[int, Statistic], bench: ResampledTestSet, *, squared: bool
+    repeats: Mapping[int, Statistic], bench: ResampledTestSet, count: int, *, squared: bool
 ) -> PointEstimate:
-    effect = average(list(repeats.values()), folds=bool(bench.folds), difference=False)
-    point = bench.point(effect, test=False)
+    effect = average(list(repeats.values()), difference=False)
+    point = replace(bench.point(effect, test=False), repeats=count)
     if not squared or point.value is None:
         return point
     ends = None
@@ -147,14 +155,18 @@ def _column(
 
 
 def _summary(
-    run: FinishedRun, bench: ResampledTestSet, d: int, *, scaled: bool
+    runs: Sequence[FinishedRun], bench: ResampledTestSet, d: int, *, scaled: bool
 ) -> CalibrationSummary | None:
-    """Summarize one disease of one run; patients without an image in it have no influence."""
-    column = _column(run, bench, d, scaled=scaled)
-    summary = None if column is None else summarize_calibration(*column)
-    if column is None or summary is None:
+    """Summarize one disease of runs; patients without an image in it have no influence."""
+    columns = [_column(run, bench, d, scaled=scaled) for run in runs]
+    known = [column for column in columns if column is not None]
+    if len(known) < len(columns):
         return None
-    present = np.unique(column[2])
+    labels, scores, patients = (np.concatenate(part) for part in zip(*known, strict=True))
+    summary = summarize_calibration(labels, scores, patients)
+    if summary is None:
+        return None
+    present = np.unique(patients)
 
     def spread(one: Statistic) -> Statistic:
         influences = np.zeros(bench.patients)

@@ -230,7 +230,13 @@ def _caveats(
 ) -> tuple[str, ...]:
     arm, caveats = parts[0].comparison.arm, []
     if parts[0].comparison.kind == "control" and arm.masks:
-        caveats.append(anatomy(parts[0], comparisons, bench, listed))
+        # Each share of the labels at which the method helps asks for its own tests.
+        for part in [one for one in parts if one.word == "helps"] or parts[:1]:
+            text = anatomy(part, comparisons, bench, listed)
+            if len(parts) > 1 and part.word == "helps":
+                share = percent(part.comparison.arm.fraction)
+                text = f"With {share} of the labels: {text[0].lower()}{text[1:]}"
+            caveats.append(text)
     if count > 1 and any(part.interval is not None for part in parts):
         caveats.append(f"The interval holds for all {count} comparisons of its family together.")
     tuned = sorted({key for part in parts for key in part.comparison.tuned_apart})

@@ -208,7 +208,7 @@ def test_attention_has_a_gradient_to_its_block_and_tokens() -> None:
     encoder = build()
     block = encoder.backbone.blocks[2]
     tokens = torch.randn(1, 17, encoder.backbone.embed_dim, requires_grad=True)
-    attention = cls_attention(block, tokens, 1)
+    attention = cls_attention(block, block.attn.qkv(block.norm1(tokens)), 1)
     attention[0, 3].backward()
     assert attention.sum().item() == pytest.approx(1)
     assert block.attn.qkv.weight.grad.norm() > 0

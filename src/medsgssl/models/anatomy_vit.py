@@ -60,7 +60,8 @@ class AnatomyViT(Encoder):
     """timm's vision transformer, block by block; nothing of it is patched or replaced.
 
     The bias enters through timm's own ``attn_mask``, so that fused attention stays in use
-    everywhere. Where attention is asked for, only the row of CLS is computed beside it.
+    everywhere. Where attention is asked for, only the row of CLS is computed beside it, from the
+    queries and keys that the block has computed anyway.
 
     Args:
         backbone: A timm ``VisionTransformer`` with a class token.
@@ -135,10 +136,14 @@ class AnatomyViT(Encoder):
             assert cover is not None
             biases = bias(cover.flatten(1), prefix)
         attention: list[Tensor] = []
+        projected: list[Tensor] = []
         for layer, block in enumerate(self.backbone.blocks):
-            if layer >= self.layers - align_layers:
-                attention.append(cls_attention(block, tokens, prefix))
-            tokens = block(tokens, attn_mask=biases[layer])
+            if layer < self.layers - align_layers:
+                tokens = block(tokens, attn_mask=biases[layer])
+                continue
+            with block.attn.qkv.register_forward_hook(lambda *call: projected.append(call[2])):
+                tokens = block(tokens, attn_mask=biases[layer])
+            attention.append(cls_attention(block, projected.pop(), prefix))
         last = self.backbone.norm(tokens)
         features = self.pool(last)
         features.extra["cls"] = last[:, 0]
@@ -158,28 +163,21 @@ class AnatomyViT(Encoder):
         return embedded
 
 
-def cls_attention(block: Block, tokens: Tensor, prefix: int) -> Tensor:
+def cls_attention(block: Block, projected: Tensor, prefix: int) -> Tensor:
     """Return where the class token looks in one block, (B, N) float32, summing to 1.
 
     The softmax runs over the patches alone: how much CLS looks at itself and at registers is not
     the anatomy's business. The anatomy bias plays no part, for it is 0 in the row of CLS.
 
     Args:
-        block: A timm block with ``norm1`` and ``attn``.
-        tokens: The block's input, (B, P + N, D).
+        block: A timm block.
+        projected: What its ``attn.qkv`` returned: queries, keys and values, (B, P + N, 3 D).
         prefix: Number P of prefix tokens.
     """
     layer: Any = block.attn
-    normed = block.norm1(tokens)
-    width = layer.num_heads * layer.head_dim
-    weight, offset = layer.qkv.weight, layer.qkv.bias
-    offsets = (None, None) if offset is None else (offset[:width], offset[width : 2 * width])
-    query = F.linear(normed[:, :1], weight[:width], offsets[0])
-    keys = F.linear(normed[:, prefix:], weight[width : 2 * width], offsets[1])
-    query, keys = (
-        part.view(*part.shape[:2], layer.num_heads, layer.head_dim).transpose(1, 2)
-        for part in (query, keys)
-    )
+    parts = projected.unflatten(2, (3, layer.num_heads, layer.head_dim))
+    query = parts[:, :1, 0].transpose(1, 2)
+    keys = parts[:, prefix:, 1].transpose(1, 2)
     logits: Tensor = layer.q_norm(query) @ layer.k_norm(keys).mT * layer.scale
     return logits[:, :, 0].float().softmax(dim=2).mean(dim=1)
 

@@ -77,11 +77,13 @@ def test_score_and_explain(data, tmp_path):
     assert "Template" in (tmp_path / "e.html").read_text()
 
 
-def test_a_shard_must_be_two_numbers(data, tmp_path):
+@pytest.mark.parametrize("option", ["--shard=2", "--shard=\u00b2/4", "--labels=\u00b2=right"])
+def test_numbers_must_be_numbers(data, tmp_path, option):
     result = CliRunner().invoke(
-        app, ["masks", "build", str(data), "--out", str(tmp_path), "--shard", "2"]
+        app, ["masks", "build", str(data), "--out", str(tmp_path / "store"), option]
     )
     assert result.exit_code == 2
+    assert "is not of the form" in result.output
 
 
 def test_help_imports_no_heavy_library():

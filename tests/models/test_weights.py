@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from medsgssl.errors import CheckpointError
-from medsgssl.models.weights import load_weights, save_weights
+from medsgssl.models.weights import load_weights, read_header, save_weights
 
 
 def test_weights_of_encoders_with_one_gray_channel_are_refused(tmp_path: Path) -> None:
@@ -19,6 +19,15 @@ def test_weights_of_encoders_with_one_gray_channel_are_refused(tmp_path: Path) -
     save_file({"weight": torch.ones(1, 1)}, path, metadata={"medsgssl": json.dumps({"a": 1})})
     with pytest.raises(CheckpointError, match=r"pretrained\.safetensors .*one gray channel"):
         load_weights(path, nn.Linear(1, 1, bias=False), {})
+
+
+@pytest.mark.parametrize("header", ["[]", "no JSON", '{"a":' * 5000, "[" * 100_000])
+def test_a_header_that_is_none_is_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "pretrained.safetensors"
+    metadata = {"medsgssl": header, "format": "2"}
+    save_file({"weight": torch.ones(1, 1)}, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match=r"pretrained\.safetensors is damaged or holds no"):
+        read_header(path)
 
 
 def test_weights_come_back_with_their_facts(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def train(
     from medsgssl.data.student import teach
     from medsgssl.masks.recipes.distilled.train import TrainSettings
 
-    if not all(part.strip().isdigit() for part in epochs.split(",")):
+    if not all(part.strip().isdecimal() for part in epochs.split(",")):
         raise typer.BadParameter(f"{epochs!r} is not of the form 4,4")
     settings = TrainSettings(seed=seed, epochs=tuple(int(part) for part in epochs.split(",")))
     card = teach(
@@ -311,7 +311,7 @@ def _labels(text: str | None) -> dict[int, str] | None:
         return None
     names = {"right", "left", "both", "outside"}
     pairs = [part.partition("=") for part in text.split(",")]
-    if not all(value.strip().isdigit() and name.strip() in names for value, _, name in pairs):
+    if not all(value.strip().isdecimal() and name.strip() in names for value, _, name in pairs):
         raise typer.BadParameter(f"{text!r} is not of the form 1=right,2=left (both, outside)")
     return {int(value): name.strip() for value, _, name in pairs}
 
@@ -334,7 +334,7 @@ def _default_store(settings: DataSettings, maker: Maker, items: list[Item]) -> P
 
 def _shard(text: str) -> tuple[int, int]:
     first, slash, second = text.partition("/")
-    if not (slash and first.isdigit() and second.isdigit()):
+    if not (slash and first.isdecimal() and second.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not of the form i/n, e.g. 1/4")
     return int(first), int(second)
 

@@ -50,7 +50,9 @@ def read_header(path: Path) -> WeightsHeader:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
         header: WeightsHeader = json.loads(metadata["medsgssl"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        if not isinstance(header, dict):
+            raise TypeError("no mapping")
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged or holds no weights of medsgssl", "give a file that a run wrote"
         ) from error

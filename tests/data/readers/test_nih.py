@@ -56,12 +56,13 @@ def test_trailing_empty_column_of_older_copies_is_harmless(tmp_path: Path) -> No
 
 
 def test_ages_in_dicom_form_are_read_and_impossible_ones_are_set_missing(tmp_path: Path) -> None:
-    ages = ["058Y", "009M", "414", "unknown", "", "120"]
+    # The last two are digits to Python, and no numbers to pandas.
+    ages = ["058Y", "009M", "414", "unknown", "", "120", "\u0665\u0668", "5\u00b2"]
     _write(tmp_path, *(f"a{i}.png,Mass,0,{i},{age},M,PA{REST}" for i, age in enumerate(ages)))
     rows = find_source(tmp_path).rows()
     assert rows.table["age"].dtype == "Int16"
-    assert rows.table["age"].fillna(-1).tolist() == [58, 0, -1, -1, -1, 120]
-    assert rows.summary["ages_set_missing"] == 2
+    assert rows.table["age"].fillna(-1).tolist() == [58, 0, -1, -1, -1, 120, -1, -1]
+    assert rows.summary["ages_set_missing"] == 4
 
 
 def test_no_finding_is_no_label(tmp_path: Path) -> None:

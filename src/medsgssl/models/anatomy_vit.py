@@ -175,7 +175,7 @@ def cls_attention(block: Block, projected: Tensor, prefix: int) -> Tensor:
         prefix: Number P of prefix tokens.
     """
     layer: Any = block.attn
-    parts = projected.unflatten(2, (3, layer.num_heads, layer.head_dim))
+    parts = projected.unflatten(2, (3, layer.num_heads, layer.head_dim))  # type: ignore[no-untyped-call]
     query = parts[:, :1, 0].transpose(1, 2)
     keys = parts[:, prefix:, 1].transpose(1, 2)
     logits: Tensor = layer.q_norm(query) @ layer.k_norm(keys).mT * layer.scale

@@ -8,14 +8,11 @@ a run or a study that lists metrics shows them.
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.metadata
-import pkgutil
 from collections.abc import Callable, Mapping
 
-from medsgssl.errors import ConfigError
 from medsgssl.evaluation.predictions import ClassColumn
 from medsgssl.runs.metrics_file import DiseaseMetrics
+from medsgssl.utils.plugins import import_files, load_entry_points, unusable
 
 GROUP = "medsgssl.metrics"
 
@@ -58,14 +55,9 @@ def registered_metrics() -> Mapping[str, Metric]:
 
 @functools.cache
 def _import_all() -> None:
-    package = importlib.import_module("medsgssl.evaluation")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry in importlib.metadata.entry_points(group=GROUP):
+    import_files("medsgssl.evaluation")
+    for name, metric in load_entry_points(GROUP):
         try:
-            _add(entry.name, entry.load())
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(
-                f"the metric {entry.name!r} of another package cannot be used: {error}",
-                "repair or uninstall the package that offers it",
-            ) from error
+            _add(name, metric)
+        except ValueError as error:
+            raise unusable(GROUP, name, error) from error

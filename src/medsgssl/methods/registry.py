@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.metadata
-import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +15,7 @@ from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config, EncoderSettings, MaskControl, MaskSettings
 from medsgssl.errors import ConfigError
 from medsgssl.utils.io import read_json
+from medsgssl.utils.plugins import import_files, load_entry_points
 
 if TYPE_CHECKING:
     # The classes import torch, and the index of methods does without it.
@@ -43,11 +42,9 @@ def register(method: M) -> M:
 
 @functools.cache
 def _import_all() -> None:
-    package = importlib.import_module("medsgssl.methods")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry in importlib.metadata.entry_points(group=_GROUP):
-        entry.load()
+    import_files("medsgssl.methods")
+    for _ in load_entry_points(_GROUP):
+        pass  # importing a method registers it
 
 
 def registered() -> list[str]:

@@ -6,7 +6,6 @@ point ``medsgssl.study_panels`` of another package.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import RULE, MethodVerdict
 from medsgssl.utils.formatting import join_names, percent, signed, words
+from medsgssl.utils.plugins import load_entry_points
 
 PAGE = "report.html"
 #: A longer table of tests is folded.
@@ -372,5 +372,4 @@ PANELS: tuple[Callable[[Analysis, Tables], Panel | None], ...] = (
 
 def all_panels() -> list[Callable[[Analysis, Tables], Panel | None]]:
     """Return the panels of this page, then those that other packages offer."""
-    others = importlib.metadata.entry_points(group="medsgssl.study_panels")
-    return [*PANELS, *(entry.load() for entry in others)]
+    return [*PANELS, *(panel for _, panel in load_entry_points("medsgssl.study_panels"))]

@@ -126,6 +126,16 @@ class Reader(ABC):
     def images(self) -> pd.DataFrame:
         """The image files, indexed by ``image_id``, with ``path``, ``size`` and ``changed``."""
 
+    def image_columns(self, image_ids: pd.Series, patients: pd.Series) -> pd.DataFrame:
+        """Return the columns that rows begin with: ``image_id``, ``path``, ``patient_id``.
+
+        Args:
+            image_ids: (N,) text; the path is ``""`` where the folder has no such image.
+            patients: (N,) text, with the same index.
+        """
+        paths = self.images["path"].reindex(image_ids).astype("str").fillna("").to_numpy()
+        return pd.DataFrame({"image_id": image_ids, "path": paths, "patient_id": patients})
+
     @abstractmethod
     def rows(self) -> SourceRows:
         """Read the tables.
@@ -133,6 +143,15 @@ class Reader(ABC):
         Raises:
             DataError: A table is malformed; the message names the line.
         """
+
+
+def unknown_description(index: pd.Index) -> pd.DataFrame:
+    """Return the columns that describe images, for a data set that does not: all of it unknown."""
+    unknown = pd.Series(pd.NA, index=index, dtype="Int16")
+    blank = pd.Series("", index=index, dtype="str")
+    return pd.DataFrame(
+        {"age": unknown, "sex": blank, "view_position": blank, "follow_up": unknown}
+    )
 
 
 def read_list(path: Path) -> ListFile:

@@ -96,13 +96,7 @@ class ChexpertReader(Reader):
             TextTable(self.inputs[0], text.assign(view_position=positions), table.lines),
             {"age": "Age", "sex": "Sex", "view_position": "view_position"},
         )
-        frame = pd.DataFrame(
-            {
-                "image_id": names,
-                "path": self.images["path"].reindex(names).astype("str").fillna("").to_numpy(),
-                "patient_id": patients,
-            }
-        )
+        frame = self.image_columns(names, patients)
         summary: LabelsSummary = {
             "label_revision": "none",
             "ages_set_missing": column_summary["not_understood"].get("age", 0),

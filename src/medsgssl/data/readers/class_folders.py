@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medsgssl.data.labels import LabelSet
-from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows, unknown_description
 from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
 from medsgssl.data.readers.scan import image_frame, path_id
 from medsgssl.errors import DataError
@@ -88,16 +88,9 @@ class ClassFolderReader(Reader):
         ids = patients.series()
         split = pd.Series([split for _, (split, _) in labeled], dtype="str")
         frame = pd.DataFrame(
-            {
-                "image_id": [path_id(path) for path in paths],
-                "path": paths,
-                "patient_id": ids,
-                "age": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
-                "sex": pd.Series("", index=ids.index, dtype="str"),
-                "view_position": pd.Series("", index=ids.index, dtype="str"),
-                "follow_up": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
-            }
+            {"image_id": [path_id(path) for path in paths], "path": paths, "patient_id": ids}
         )
+        frame = pd.concat([frame, unknown_description(ids.index)], axis=1)
         assigned = np.array([name for _, (_, name) in labeled])
         for name in classes:
             frame[name] = pd.Series((assigned == name).astype(np.int8), dtype="Int8")

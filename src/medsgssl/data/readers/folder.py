@@ -7,7 +7,7 @@ from typing import Self
 
 import pandas as pd
 
-from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows, unknown_description
 from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
 from medsgssl.data.readers.scan import image_frame, path_id
 from medsgssl.runs.data_summary import LabelsSummary
@@ -39,20 +39,9 @@ class FolderReader(Reader):
         """Give one row per image, without labels."""
         names = self.images.index.to_series().reset_index(drop=True)
         paths = self.images["path"].tolist()
-        blank = pd.Series("", index=names.index, dtype="str")
-        unknown = pd.Series(pd.NA, index=names.index, dtype="Int16")
         patients = patients_of_paths(paths, self.folder.settings.patient_pattern)
-        table = pd.DataFrame(
-            {
-                "image_id": names,
-                "path": paths,
-                "patient_id": patients.series(),
-                "age": unknown,
-                "sex": blank,
-                "view_position": blank,
-                "follow_up": unknown,
-            }
-        )
+        table = pd.DataFrame({"image_id": names, "path": paths, "patient_id": patients.series()})
+        table = pd.concat([table, unknown_description(names.index)], axis=1)
         patient_summary = summarize_patients(table["patient_id"], patients.rule, patients.example)
         facts: LabelsSummary = {"label_revision": "none", "patients": patient_summary}
         tables = sum(self.folder.scan.others.get(suffix, 0) for suffix in (".csv", ".tsv", ".xlsx"))

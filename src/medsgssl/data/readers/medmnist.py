@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from medsgssl.data.labels import NIH, NO_FINDING, LabelSet
 from medsgssl.data.paths import dataset_cache
-from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows, unknown_description
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
@@ -90,17 +90,7 @@ class MedmnistReader(Reader):
             ],
             dtype="str",
         )
-        frame = pd.DataFrame(
-            {
-                "image_id": ids,
-                "path": self.images["path"].reindex(ids).astype("str").fillna("").to_numpy(),
-                "patient_id": ids,
-                "age": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
-                "sex": pd.Series("", index=ids.index, dtype="str"),
-                "view_position": pd.Series("", index=ids.index, dtype="str"),
-                "follow_up": pd.Series(pd.NA, index=ids.index, dtype="Int16"),
-            }
-        )
+        frame = pd.concat([self.image_columns(ids, ids), unknown_description(ids.index)], axis=1)
         for index, name in enumerate(names):
             frame[name] = pd.Series(values[:, index].astype(np.int8), dtype="Int8")
         summary: LabelsSummary = {

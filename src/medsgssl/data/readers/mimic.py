@@ -89,13 +89,7 @@ class MimicReader(Reader):
             metadata, {"age": None, "sex": None, "view_position": metadata.column("view_position")}
         )
         patients = metadata.text["subject_id"]
-        frame = pd.DataFrame(
-            {
-                "image_id": names,
-                "path": self.images["path"].reindex(names).astype("str").fillna("").to_numpy(),
-                "patient_id": patients,
-            }
-        )
+        frame = self.image_columns(names, patients)
         matched = values.reindex(study_ids).reset_index(drop=True)
         summary: LabelsSummary = {
             "label_revision": f"{labels_path.name.split('-')[-1].split('.')[0]}, "

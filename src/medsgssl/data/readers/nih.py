@@ -90,13 +90,7 @@ class NihReader(Reader):
             kind: table.column(kind) for kind in ("age", "sex", "view_position", "follow_up")
         }
         described, column_summary = describe_images(table, columns)
-        frame = pd.DataFrame(
-            {
-                "image_id": names,
-                "path": self.images["path"].reindex(names).astype("str").fillna("").to_numpy(),
-                "patient_id": patients,
-            }
-        )
+        frame = self.image_columns(names, patients)
         labels = joined_labels(table.text["Finding Labels"], NIH, table)
         summary: LabelsSummary = {
             "label_revision": REVISIONS.get(self.labels.name, "other"),

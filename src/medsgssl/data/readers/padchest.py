@@ -77,13 +77,7 @@ class PadchestReader(Reader):
             TextTable(table.path, text, table.lines),
             {"age": "age", "sex": table.column("sex"), "view_position": "view_position"},
         )
-        frame = pd.DataFrame(
-            {
-                "image_id": names,
-                "path": self.images["path"].reindex(names).astype("str").fillna("").to_numpy(),
-                "patient_id": patients,
-            }
-        )
+        frame = self.image_columns(names, patients)
         summary: LabelsSummary = {
             "label_revision": "PadChest",
             "labels_file": self.inputs[0].name,

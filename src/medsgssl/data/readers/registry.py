@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.metadata
-import pkgutil
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +15,7 @@ from medsgssl.data.readers.scan import Scan, scan_folder
 from medsgssl.data.readers.text_table import KNOWN_COLUMNS, list_some, read_header
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
+from medsgssl.utils.plugins import import_files, load_entry_points, unusable
 
 GROUP = "medsgssl.readers"
 
@@ -32,17 +30,16 @@ def readers() -> tuple[type[Reader], ...]:
     """Return every reader in the order in which they are asked.
 
     Raises:
-        TypeError: An entry point is no reader.
+        ConfigError: An entry point is no reader.
     """
-    package = importlib.import_module("medsgssl.data.readers")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    known = {cls.name: cls for cls in Reader.__subclasses__() if cls.__module__.startswith(
-        f"{package.__name__}.")}  # fmt: skip
-    for entry in importlib.metadata.entry_points(group=GROUP):
-        cls = entry.load()
+    package = "medsgssl.data.readers"
+    import_files(package)
+    known = {
+        cls.name: cls for cls in Reader.__subclasses__() if cls.__module__.startswith(f"{package}.")
+    }
+    for name, cls in load_entry_points(GROUP):
         if not (isinstance(cls, type) and issubclass(cls, Reader)):
-            raise TypeError(f"the entry point {entry.name!r} of {GROUP} is no Reader class")
+            raise unusable(GROUP, name, f"{cls!r} is no Reader class")
         known[cls.name] = cls
     return tuple(sorted(known.values(), key=lambda cls: (cls.rank, cls.name)))
 

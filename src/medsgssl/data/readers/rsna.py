@@ -13,7 +13,7 @@ from typing import Self
 import pandas as pd
 
 from medsgssl.data.labels import LabelSet
-from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows, unknown_description
 from medsgssl.data.readers.columns import binary_labels
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import ImageFile, image_frame
@@ -62,18 +62,9 @@ class RsnaReader(Reader):
         target = binary_labels(table, ["Target"], "ignore")["Target"]
         labels = target.groupby(table.text["patientId"]).max()
         images = pd.Series(labels.index, dtype="str")
-        frame = pd.DataFrame(
-            {
-                "image_id": images,
-                "path": self.images["path"].reindex(images).astype("str").fillna("").to_numpy(),
-                "patient_id": images,
-                "age": pd.Series(pd.NA, index=images.index, dtype="Int16"),
-                "sex": pd.Series("", index=images.index, dtype="str"),
-                "view_position": pd.Series("", index=images.index, dtype="str"),
-                "follow_up": pd.Series(pd.NA, index=images.index, dtype="Int16"),
-                _CLASS: labels.reset_index(drop=True).astype("Int8"),
-            }
-        )
+        columns = self.image_columns(images, images), unknown_description(images.index)
+        label = labels.reset_index(drop=True).astype("Int8").rename(_CLASS)
+        frame = pd.concat([*columns, label], axis=1)
         summary: LabelsSummary = {
             "label_revision": self.inputs[0].stem,
             "labels_file": self.inputs[0].name,

@@ -13,7 +13,7 @@ from typing import Self
 import pandas as pd
 
 from medsgssl.data.labels import NO_FINDING, LabelSet
-from medsgssl.data.readers.base import DataFolder, Reader, SourceRows
+from medsgssl.data.readers.base import DataFolder, Reader, SourceRows, unknown_description
 from medsgssl.data.readers.columns import binary_labels
 from medsgssl.data.readers.patients import summarize_patients
 from medsgssl.data.readers.scan import ImageFile, image_frame
@@ -70,18 +70,8 @@ class VindrReader(Reader):
         labels = pd.concat(parts).reindex(columns=list(names))
         images = pd.Series(labels.index, dtype="str")
         patients = images.copy()
-        frame = pd.DataFrame(
-            {
-                "image_id": images,
-                "path": self.images["path"].reindex(images).astype("str").fillna("").to_numpy(),
-                "patient_id": patients,
-                "age": pd.Series(pd.NA, index=images.index, dtype="Int16"),
-                "sex": pd.Series("", index=images.index, dtype="str"),
-                "view_position": pd.Series("", index=images.index, dtype="str"),
-                "follow_up": pd.Series(pd.NA, index=images.index, dtype="Int16"),
-            }
-        )
-        frame = pd.concat([frame, labels.reset_index(drop=True).astype("Int8")], axis=1)
+        columns = self.image_columns(images, patients), unknown_description(images.index)
+        frame = pd.concat([*columns, labels.reset_index(drop=True).astype("Int8")], axis=1)
         summary: LabelsSummary = {
             "label_revision": "majority of radiologists",
             "labels_file": ", ".join(path.name for path in self.inputs),

@@ -64,7 +64,6 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks
 
 check: lint types test
 

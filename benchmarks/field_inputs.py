@@ -168,7 +168,7 @@ def _own_masks() -> None:
         labels = lungs.copy()
         labels[:, _SIDE // 2 :] *= 2
         black = np.zeros((_SIDE, _SIDE, 3), np.uint8)
-        written = {
+        written: dict[str, NDArray[np.uint8 | np.uint16]] = {
             "films": phantom.image,
             "gray": 255 * lungs,
             "deep": lungs.astype(np.uint16),

@@ -61,12 +61,13 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
 _HEAD = """# Kills, faults and hostile files
 
 Made by `make faults` (`python -m tests.faults.lab`, which also runs single groups): real command
-lines on {data}, killed, interrupted, given full disks, damaged caches and hostile files. A row is
-right where the result is that of a run without a fault, bit for bit (weights, metrics), or where
-the command ends in one message with a fix, as the kind of fault demands.
+lines on 48 synthetic images, killed, interrupted, given full disks, damaged caches and hostile
+files. A row is right where the result is that of a run without a fault, bit for bit (weights,
+metrics), or where the command ends in one message with a fix, as the kind of fault demands.
 
-{right} of {total} rows are right. {kills} kills cost {repeated} training steps; a checkpoint
-followed every step, so that each may cost one. Rows are from {days}.
+{right} of {total} rows are right. There were {kills} kills; those of single runs cost {repeated}
+training steps, and a checkpoint followed every step, so that each kill may cost one. Rows are from
+{days}.
 
 ## Counts
 
@@ -88,7 +89,6 @@ def page(records: Sequence[Record]) -> str:
     groups = list(dict.fromkeys(row.group for row in rows))
     days = sorted({record.day for record in records})
     return _HEAD.format(
-        data="48 synthetic images",
         right=sum(row.right for row in rows),
         total=len(rows),
         kills=sum(row.kills for row in rows),

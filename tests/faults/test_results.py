@@ -21,8 +21,9 @@ def test_rows_survive_their_file_and_are_counted_on_the_page(tmp_path: Path) -> 
     write_records(tmp_path / "rows.jsonl", ROWS)
     assert read_records(tmp_path / "rows.jsonl") == ROWS
     text = page(ROWS)
-    assert "2 of 3 rows are right. 4 kills cost 3 training steps" in text
-    assert "Rows are from 2026-01-30 to 2026-01-31." in text
+    flat = " ".join(text.split())
+    assert "2 of 3 rows are right. There were 4 kills; those of single runs cost 3" in flat
+    assert "Rows are from 2026-01-30 to 2026-01-31." in flat
     assert "| kill -9 | 2 | 1 | 4 | 3 |" in text
     assert "| kill -9 | 1 x | **no** | a / b &lt;c> |" in text
 

@@ -158,9 +158,20 @@ def _logistic(
         return None
     scores = (truth - chance)[:, None] * columns
     by_patient = np.stack([np.bincount(codes, weights=column) for column in scores.T], axis=1)
-    count = len(by_patient)
-    influences = np.linalg.solve(information, by_patient.T)[-1] * np.sqrt(count / (count - 1))
-    return Statistic(float(beta[-1]), influences)
+    # One Newton step without each patient: sandwich variances without it are too small where a few
+    # patients have many images.
+    own = np.stack(
+        [
+            [np.bincount(codes, weights=weights * left * right) for right in columns.T]
+            for left in columns.T
+        ]
+    ).transpose(2, 0, 1)
+    try:
+        steps = np.linalg.solve(information - own, by_patient[:, :, None])[:, -1, 0]
+    except np.linalg.LinAlgError:  # some patient alone tells the coefficients
+        return None
+    present = np.ones(len(by_patient), bool)
+    return Statistic(float(beta[-1]), influences_of(beta[-1] - steps, present))
 
 
 def _squared_error(truth: Floats, scores: Floats, codes: NDArray[np.intp], bins: int) -> Statistic:

@@ -48,7 +48,7 @@ def calibration_panel(analysis: Analysis, tables: Mapping[str, Table]) -> Panel:
         "chance alone puts there."
     )
     if analysis.bench.folds:
-        note += " Folds are pooled, and these intervals are over patients alone."
+        note += " Folds are pooled: intervals are over patients alone, and the slope has none."
     blocks += [tables["calibration"], Text(note)]
     return Panel("calibration", "Calibration", tuple(blocks))
 

@@ -83,7 +83,8 @@ def arm_calibration(
 
     Returns:
         ``MEASURES`` to numbers. Where a disease has too few patients, the skill alone, without an
-        interval; undefined where the classes of a disease are separated in some run.
+        interval; undefined where the classes of a disease are separated in some run. The slope of
+        folds has none either.
     """
     among = [int(d) for d in np.flatnonzero(bench.judged_on)]
     enough = not (bench.judged_on & ~bench.frequent()).any()
@@ -101,6 +102,9 @@ def arm_calibration(
         if not enough:
             few = found[name].bare()
             found[name] = few if name == "brier_skill" else PointEstimate(None, repeats=few.repeats)
+        elif bench.folds and name == "calibration_slope":
+            # Training moves the slope as much as patients do, and pooled folds do not show it.
+            found[name] = found[name].bare()
     return found
 
 

@@ -260,13 +260,19 @@ class Work:
         What the answer needs least comes first, fold by fold, then everything else, fold by fold.
         """
         folder = self.out / "decision"
-        runs = sorted(plan.runs, key=lambda run: (not is_needed_least(plan, run), -run.fraction))
+        runs = sorted(plan.runs, key=lambda run: _turn(plan, run))
         todo = []
         for planned in runs:
             if planned.pretrains or is_complete(run_folder(folder, planned.name), planned):
                 continue
             todo.append([*([planned.start] if planned.start else []), planned.name])
         return todo
+
+
+def _turn(plan: StudyPlan, run: PlannedRun) -> tuple[bool, float, bool]:
+    """Put the smallest answer first, then all labels before few, then pretrained arms of few."""
+    late = run.no_pretrain and run.fraction < 1
+    return not is_needed_least(plan, run), -run.fraction, late
 
 
 def is_needed_least(plan: StudyPlan, run: PlannedRun) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from medsgssl.config.loading import dump, flatten, nest
 from medsgssl.config.renamed import RENAMED, RenamedWarning, with_new_names
 from medsgssl.methods.registry import configure
-from medsgssl.pipeline import runner
+from medsgssl.pipeline import stages
 from medsgssl.runs.folder import deciding_settings
 
 
@@ -33,9 +33,9 @@ def test_an_old_name_of_one_method_is_no_setting_of_another() -> None:
 def test_the_keys_of_stages_are_those_of_the_old_names(monkeypatch: pytest.MonkeyPatch) -> None:
     data = SimpleNamespace(key="data", pretrain_key="images")
     config = configure("simclr")
-    now = runner._keys(config, data, None)
+    now = stages.stage_keys(config, data, None)
     older = deciding_settings(dump(config))
     older["method.reconstruction"] = older.pop("method.lambda_reconstruction")
-    monkeypatch.setattr(runner, "_NAMED_IN_KEYS", {})
-    monkeypatch.setattr(runner, "deciding_settings", lambda tree: older)
-    assert runner._keys(config, data, None) == now
+    monkeypatch.setattr(stages, "_NAMED_IN_KEYS", {})
+    monkeypatch.setattr(stages, "deciding_settings", lambda tree: older)
+    assert stages.stage_keys(config, data, None) == now

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medsgssl.errors import MedsgsslError
-from medsgssl.pipeline.runner import run_stage_if_needed
+from medsgssl.pipeline.stages import run_stage_if_needed
 from medsgssl.runs.folder import RunFolder
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,18 +14,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from medsgssl import __version__
-from medsgssl.config.loading import FlatSettings, dump, without_paths
+from medsgssl.config.loading import dump, without_paths
 from medsgssl.config.schema import Config
 from medsgssl.data.labels import label_array
 from medsgssl.data.prepare import PreparedData, prepare_data
-from medsgssl.errors import ConfigError, MedsgsslError
+from medsgssl.errors import ConfigError
 from medsgssl.evaluation.evaluate import evaluate_predictions
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.images.intensity import INTENSITY
 from medsgssl.inference.forward import predict_splits
 from medsgssl.methods.registry import method_of
 from medsgssl.models.hub import find_hub_model
-from medsgssl.models.weights import read_header, weights_identity
+from medsgssl.models.weights import weights_identity
 from medsgssl.pipeline.checks import (
     blank_warnings,
     check_apart,
@@ -34,13 +33,13 @@ from medsgssl.pipeline.checks import (
     folder_of_weights,
 )
 from medsgssl.pipeline.examples import write_examples, write_maps
+from medsgssl.pipeline.stages import run_stage_if_needed, stage_keys
 from medsgssl.runs.data_summary import LabelsUsed
-from medsgssl.runs.folder import RunFolder, StageName, deciding_settings
+from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import Metrics
 from medsgssl.runs.recovery import read_recovered
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.distributed import (
-    ALONE,
     Team,
     join_processes,
     open_fabric,
@@ -50,7 +49,7 @@ from medsgssl.training.finetuning import check_labels, finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
 from medsgssl.training.processes import resolve_processes
 from medsgssl.training.trackers import check_trackers
-from medsgssl.utils.io import atomic_path, fingerprint, write_json
+from medsgssl.utils.io import atomic_path, write_json
 from medsgssl.utils.locks import exclusive
 from medsgssl.utils.progress import new_console
 from medsgssl.utils.resources import clear_resource_errors
@@ -144,7 +143,7 @@ def _run(
     if pretrained is not None and not config.no_pretrain:
         caveats += team.first(lambda: check_apart(data, pretrained)) or []
     data.summary["warnings"] += [*caveats, *blank_warnings(data)]
-    keys = _keys(config, data, pretrained)
+    keys = stage_keys(config, data, pretrained)
 
     def begin() -> None:
         _say_warnings(config, data, console)
@@ -195,39 +194,6 @@ def evaluate_run(run: RunFolder, config: Config) -> Metrics:
     metrics = evaluate_predictions(Predictions.read(run.predictions), config.evaluate, config.seed)
     write_json(run.metrics, metrics)
     return metrics
-
-
-#: Settings that have another name since keys hold them, with the name that a key goes on giving
-#: them: what an earlier version completed stays complete.
-_NAMED_IN_KEYS = {"method.lambda_reconstruction": "method.reconstruction"}
-
-
-def _keys(config: Config, data: PreparedData, pretrained: Path | None) -> dict[str, str]:
-    settings = deciding_settings(dump(config))
-    flat = {_NAMED_IN_KEYS.get(key, key): value for key, value in settings.items()}
-
-    def part(*prefixes: str) -> FlatSettings:
-        return {key: value for key, value in flat.items() if key.startswith(prefixes)}
-
-    common = part(
-        "method_name", "seed", "encoder.", "method.", "data.img_size", "data.batch_size",
-        "data.render",
-    )  # fmt: skip
-    keys = {"data": data.key}
-    start = read_header(pretrained)["key"] if pretrained else None
-    keys["pretrain"] = fingerprint(
-        [data.pretrain_key, common, part("pretrain.", "views.pretrain."), start, __version__]
-    )
-    begin = "direct" if config.no_pretrain else keys["pretrain"]
-    keys["finetune"] = fingerprint(
-        [
-            data.key, common, begin, part("finetune.", "views.finetune.", "data.label_fraction"),
-            __version__,
-        ]
-    )  # fmt: skip
-    keys["predict"] = keys["finetune"]
-    keys["evaluate"] = fingerprint([keys["predict"], part("evaluate."), __version__])
-    return keys
 
 
 def _header(config: Config, run: RunFolder, data: PreparedData, key: str) -> WeightsHeader:
@@ -343,61 +309,3 @@ def _write_predictions(
         frame[f"label_{disease}"] = label_array(table, [disease])[:, 0]
         frame[f"score_{disease}"] = scores[:, number]
     Predictions(pd.DataFrame(frame)).write(run.predictions)
-
-
-def run_stage_if_needed(
-    run: RunFolder,
-    stage: StageName,
-    keys: dict[str, str],
-    work: Callable[[], Any],
-    console: Console | None = None,
-    team: Team = ALONE,
-) -> None:
-    """Do the work of a stage and mark it complete, unless it is complete and its files are intact.
-
-    The first process decides and marks; the work is everyone's.
-
-    Raises:
-        ConfigError: It is complete, but made from something else.
-        MedsgsslError: The work ended without one of its files.
-    """
-    needed = team.first(lambda: _is_needed(run, stage, keys, console))
-    if not team.gather(needed)[0]:
-        return
-    started = time.monotonic()
-    work()
-    # All have written what is theirs before the stage counts as complete.
-    team.gather(None)
-    team.first(lambda: _mark(run, stage, keys, time.monotonic() - started))
-
-
-def _is_needed(
-    run: RunFolder, stage: StageName, keys: dict[str, str], console: Console | None
-) -> bool:
-    key = run.key_of(stage)
-    if key == keys[stage]:
-        missing = run.missing_outputs(stage)
-        changed = f"{missing[0]} is gone" if missing else run.changed_output(stage)
-        if changed is None:
-            run.tidy(stage)
-            return False
-        if console is not None:
-            text = f"Warning: {changed}: the stage {stage} is run again"
-            console.print(text, style="yellow", highlight=False, markup=False)
-    elif key is not None and stage != "evaluate" and (stage != "data" or run.has_results()):
-        raise ConfigError(
-            f"{run.path} holds a complete stage {stage!r} made from other data, other pretrained "
-            "weights or another version of medsgssl",
-            "choose another --out folder",
-        )
-    return True
-
-
-def _mark(run: RunFolder, stage: StageName, keys: dict[str, str], seconds: float) -> None:
-    missing = run.missing_outputs(stage)
-    if missing:
-        raise MedsgsslError(
-            f"the stage {stage!r} of {run.path} ended without {', '.join(missing)}",
-            "run the same command again; if it ends here again, report it with the log",
-        )
-    run.mark(stage, keys[stage], seconds)

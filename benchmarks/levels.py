@@ -1,6 +1,6 @@
 """How often intervals of single numbers miss: calibration, one disease, shortcuts, localization.
 
-Part of `make simulations`, see `benchmarks/verdicts.py`. Patients are drawn anew for each study,
+Part of `make simulations`, see `benchmarks/verdicts.py`. Patients are redrawn for each study,
 with replacement from the real ones with their images and labels, because here the frequency of a
 disease is part of what is estimated. The score of an image with the disease is normal around the
 separation, that of one without it around 0, so the true probability of the disease is known and

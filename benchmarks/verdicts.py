@@ -278,7 +278,7 @@ if __name__ == "__main__":
         "of n studies is known to about the square root of p (1 - p) / n.",
         "",
         "Numbers that are no verdicts (calibration, reliability bands, one disease, average",
-        "precision, shortcuts, localization) are simulated with patients drawn anew, with",
+        "precision, shortcuts, localization) are simulated with patients redrawn, with",
         "replacement from the real ones, and scores whose true probabilities are known. The trend",
         "with mask quality is computed as the interaction with the view position is.",
         "",

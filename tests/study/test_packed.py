@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -112,6 +113,19 @@ def test_a_study_is_packed_piece_by_piece_but_not_over_another(study: Path, tmp_
     make_plan(tmp_path / "data", ["simclr"], seeds=4).save(other)
     with pytest.raises(DataError, match="another study"):
         pack_study(other, packed)
+
+
+def test_a_study_that_was_extended_is_packed_over_what_it_was(study: Path, tmp_path: Path) -> None:
+    packed, larger = tmp_path / "packed", tmp_path / "larger"
+    pack_study(study, packed)
+    shutil.copytree(study, larger)
+    plan = StudyPlan.load(larger)
+    more = make_plan(Path(plan.data), list(METHODS), seeds=3, fractions=(0.5, 1.0))
+    more.joined(larger).save(larger)
+    pack_study(larger, packed)
+    assert StudyPlan.load(packed).earlier == (plan.hash,)
+    with pytest.raises(DataError, match="another study"):
+        pack_study(study, packed)  # the smaller plan would take the larger one's place
 
 
 def test_a_damaged_file_is_named(study: Path, tmp_path: Path) -> None:

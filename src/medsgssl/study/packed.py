@@ -50,7 +50,8 @@ def pack_study(study: Path, out: Path) -> list[Path]:
     """
     plan = StudyPlan.load(study)
     packed = replace(plan, data=Path(plan.data).name)
-    if (out / PLAN_FILE).is_file() and StudyPlan.load(out).hash != plan.hash:
+    known = {plan.hash, *plan.earlier}  # a study may have been extended since
+    if (out / PLAN_FILE).is_file() and StudyPlan.load(out).hash not in known:
         raise DataError(
             f"{out} holds another study than {study}: the hashes of their plans differ",
             "choose another --out folder",

@@ -115,6 +115,22 @@ def test_a_study_is_packed_piece_by_piece_but_not_over_another(study: Path, tmp_
         pack_study(other, packed)
 
 
+def test_a_packed_plan_names_no_place_and_goes_on_from_another(tmp_path: Path) -> None:
+    def plan(place: str) -> StudyPlan:
+        items = [f"data.cache_dir={tmp_path / place}", f"encoder.weights={tmp_path / place / 'w'}"]
+        return make_plan(tmp_path / place, ["direct"], seeds=3, items=items)
+
+    first = plan("here")
+    first.save(tmp_path / "study")
+    pack_study(tmp_path / "study", tmp_path / "packed")
+    assert str(tmp_path) not in (tmp_path / "packed" / "study.json").read_text(encoding="utf-8")
+    assert StudyPlan.load(tmp_path / "packed").hash == first.hash
+    unpack_study(tmp_path / "packed", tmp_path / "again")
+    going_on = plan("there").joined(tmp_path / "again")
+    assert going_on.settings == plan("there").settings
+    assert going_on.hash == first.hash
+
+
 def test_a_study_that_was_extended_is_packed_over_what_it_was(study: Path, tmp_path: Path) -> None:
     packed, larger = tmp_path / "packed", tmp_path / "larger"
     pack_study(study, packed)

@@ -49,9 +49,14 @@ def pack_study(study: Path, out: Path) -> list[Path]:
         DataError: ``study`` holds no study, or ``out`` holds another one.
     """
     plan = StudyPlan.load(study)
-    packed = replace(plan, data=Path(plan.data).name)
-    known = {plan.hash, *plan.earlier}  # a study may have been extended since
-    if (out / PLAN_FILE).is_file() and StudyPlan.load(out).hash not in known:
+    packed = replace(
+        plan,
+        data=Path(plan.data).name,
+        settings=without_paths(plan.settings),
+        own_settings={name: without_paths(tree) for name, tree in plan.own_settings.items()},
+    )
+    lineage = {plan.hash, *plan.earlier}  # a study may have been extended since
+    if (out / PLAN_FILE).is_file() and StudyPlan.load(out).hash not in lineage:
         raise DataError(
             f"{out} holds another study than {study}: the hashes of their plans differ",
             "choose another --out folder",

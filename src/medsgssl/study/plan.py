@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from medsgssl.config.loading import FlatSettings, SettingsTree, flatten, nested
+from medsgssl.config.loading import FlatSettings, SettingsTree, flatten, nested, without_paths
 from medsgssl.config.schema import Config, StudySettings
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure
@@ -106,11 +106,17 @@ class StudyPlan:
 
     @property
     def hash(self) -> str:
-        """Fingerprint of everything that was fixed: comparisons, margin, means, runs, settings."""
+        """Fingerprint of everything that was fixed: comparisons, margin, means, runs, settings.
+
+        Places on a machine and settings that change no result are no part of it.
+        """
+        return fingerprint(self._fixed() | {"settings": _flat(self), "own_settings": {}})
+
+    def _fixed(self) -> dict[str, Any]:
         fixed = asdict(replace(self, data="", earlier=()))
         if self.mask_recipe is None:
             del fixed["mask_recipe"]
-        return fingerprint(fixed)
+        return fixed
 
     def config(self, run: PlannedRun, *, check_names: bool = False) -> Config:
         """Return the configuration of one run.
@@ -177,7 +183,8 @@ class StudyPlan:
             mask_recipe=stored.get("mask_recipe"),
             earlier=tuple(stored["earlier"]),
         )
-        if plan.hash != stored["hash"]:
+        # Earlier plans hashed the places on the machine too.
+        if stored["hash"] not in {plan.hash, fingerprint(plan._fixed())}:
             raise ConfigError(
                 f"{path} was changed after it was written: its hash is {plan.hash}, "
                 f"not {stored['hash']}",
@@ -220,11 +227,12 @@ class StudyPlan:
             )
         added = [run for run in self.runs if run.name not in {known.name for known in old.runs}]
         more = [one for one in self.family if one not in old.family]
+        # Places on a machine may differ.
+        here = replace(old, data=self.data, settings=self.settings, own_settings=self.own_settings)
         if not added and not more:
-            return replace(old, data=self.data)
+            return here
         return replace(
-            old,
-            data=self.data,
+            here,
             runs=(*old.runs, *added),
             family=(*old.family, *more),
             earlier=(*old.earlier, old.hash),
@@ -237,9 +245,10 @@ def run_folder(folder: Path, name: str) -> RunFolder:
 
 
 def _flat(plan: StudyPlan) -> FlatSettings:
-    flat = by_name(flatten(plan.settings))
+    flat = by_name(flatten(without_paths(plan.settings)))
     for name, tree in plan.own_settings.items():
-        flat |= {f"{name}:{key}": value for key, value in by_name(flatten(tree)).items()}
+        own = by_name(flatten(without_paths(tree)))
+        flat |= {f"{name}:{key}": value for key, value in own.items()}
     flat = {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
     return flat | {"study.margin": plan.margin, "data.folds": plan.folds}
 

@@ -22,7 +22,7 @@ from medsgssl.errors import ConfigError
 from medsgssl.masks.store import MaskStore
 from medsgssl.study import cluster, launcher
 from medsgssl.study import runner as study_run
-from medsgssl.study.cluster import ClusterJobs, SubmititLauncher, wait_for
+from medsgssl.study.cluster import _PATIENCE, ClusterJobs, SubmititLauncher, wait_for
 from medsgssl.study.launcher import log_path
 from medsgssl.study.planning import make_plan
 from medsgssl.study.runner import run_study
@@ -63,7 +63,10 @@ def test_a_preempted_job_saves_and_goes_back_into_the_queue(tmp_path: Path) -> N
         ["pgrep", "-f", f"^{sys.executable}.*{pattern}"], capture_output=True, text=True, check=True
     ).stdout.split()
     os.kill(int(number), signal.SIGUSR2)
+    warned = time.monotonic()
     assert wait_for([job]) == [0]
+    # It does not use up the time that Slurm leaves.
+    assert time.monotonic() - warned < _PATIENCE / 2
     assert [line for line in log.read_text().splitlines() if not line.startswith("---")] == [
         "waiting", "saved", "continued",
     ]  # fmt: skip

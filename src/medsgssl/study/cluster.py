@@ -24,6 +24,7 @@ Cluster = Literal["slurm", "local"]
 
 # Seconds that a command has for saving its state, less than Slurm's warning of two minutes.
 _PATIENCE = 100.0
+_ENDLESS = 1e9
 _POLL = 2.0
 
 
@@ -53,7 +54,8 @@ class Command:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return self._process.wait()
+        # Without a timeout `wait` would hold a lock that `checkpoint`, called by a signal, needs.
+        return self._process.wait(_ENDLESS)
 
     def checkpoint(self) -> Any:
         """Stop the command where it can continue, and return what goes back into the queue."""

@@ -252,15 +252,13 @@ KINDS = (
 @contextlib.contextmanager
 def place() -> Iterator[None]:
     """Work in a temporary folder with all inputs."""
-    here = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": folder, "COLUMNS": "200"}):
-                write_all()
-                yield
-        finally:
-            os.chdir(here)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, {"XDG_CACHE_HOME": folder, "COLUMNS": "200"}),
+    ):
+        write_all()
+        yield
 
 
 def answer(one: Try) -> str:

@@ -78,14 +78,9 @@ MISTAKES = [
 @contextlib.contextmanager
 def place() -> Iterator[None]:
     """Work in a temporary folder with the data sets that the mistakes name."""
-    here = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            _write_data()
-            yield
-        finally:
-            os.chdir(here)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        _write_data()
+        yield
 
 
 def _write_data() -> None:

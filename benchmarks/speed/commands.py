@@ -26,13 +26,23 @@ class Usage:
     memory: float
 
 
-def run(*arguments: str | Path, folder: Path) -> Usage:
-    """Run ``medsgssl`` with some arguments; its output goes to ``folder/output.log``.
+def sets(*items: str) -> list[str]:
+    """Return settings as options of a command."""
+    return [part for item in items for part in ("--set", item)]
+
+
+def run(words: str, *more: str | Path, folder: Path) -> Usage:
+    """Run a command of ``medsgssl``; its output goes to ``folder/output.log``.
+
+    Args:
+        words: Its words, separated by blanks.
+        more: Further arguments, e.g. paths.
+        folder: Where the log lies.
 
     Raises:
         SystemExit: It failed; the message ends with its last lines.
     """
-    command = [sys.executable, "-m", "medsgssl", *map(str, arguments)]
+    command = [sys.executable, "-m", "medsgssl", *words.split(), *map(str, more)]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output.log"
     started = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed.commands import run
+from benchmarks.speed.commands import run, sets
 from benchmarks.speed.figures import Figure
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.methods.registry import all_methods
@@ -24,19 +24,14 @@ def measure(quick: bool) -> list[Figure]:
     figures = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        generate_phantoms(root / "data", 60 if quick else 200)
+        generate_phantoms(root / "data", 160 if quick else 200)
         for name in names[:1] if quick else names:
-            command: list[str | Path] = [
-                "pretrain",
-                name,
-                "--data",
-                root / "data",
-                "--set",
-                "encoder.pretrained=false",
-            ]
-            command += ["--set", f"data.cache_dir={root / 'cache'}"]
-            run(*command, "--set", "pretrain.epochs=0", "--out", root / f"{name}-0", folder=root)
-            taken = run(*command, "--set", "pretrain.epochs=1", "--out", root / name, folder=root)
+            items = ("encoder.pretrained=false", f"data.cache_dir={root / 'cache'}")
+            words = f"pretrain {name} --data"
+            rest: list[str | Path] = [root / "data", *sets(*items)]
+            nothing, one = sets("pretrain.epochs=0"), sets("pretrain.epochs=1")
+            run(words, *rest, *nothing, "--out", root / f"{name}-0", folder=root)
+            taken = run(words, *rest, *one, "--out", root / name, folder=root)
             figures.append(Figure(f"epoch of {name}", taken.seconds, "s"))
             figures.append(Figure(f"memory of {name}", taken.memory, "MB"))
     return figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed.commands import run
+from benchmarks.speed.commands import run, sets
 from benchmarks.speed.figures import Figure
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.study.cost import estimate
@@ -38,29 +38,21 @@ def measure(quick: bool) -> list[Figure]:
     figures = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        generate_phantoms(root / "data", 60 if quick else 400, 128)
+        generate_phantoms(root / "data", 160 if quick else 400, 128)
         for number, (name, (methods, own)) in enumerate(STUDIES.items()):
             items = [
                 *own,
                 "encoder.pretrained=false",
                 "finetune.epochs=3",
                 "pretrain.warmup_epochs=1",
+                "finetune.warmup_epochs=1",
+                f"data.cache_dir={root / f'cache{number}'}",
             ]
-            items.append("finetune.warmup_epochs=1")
-            items.append(f"data.cache_dir={root / f'cache{number}'}")
             out = root / f"study{number}"
             plan = make_plan(root / "data", methods, seeds=1, items=items)
             predicted = estimate(plan, out)
-            command: list[str | Path] = [
-                "study",
-                "run",
-                "--data",
-                root / "data",
-                "--methods",
-                ",".join(methods),
-            ]
-            command += ["--seeds", "1", "--out", out]
-            taken = run(*command, *_sets(items), folder=root)
+            command = f"study run --methods {','.join(methods)} --seeds 1 --data"
+            taken = run(command, root / "data", "--out", out, *sets(*items), folder=root)
             left = _bytes(out) + _bytes(root / f"cache{number}")
             figures += [
                 _figure(f"time of {name}", predicted.seconds, taken.seconds, "s"),
@@ -74,10 +66,6 @@ def measure(quick: bool) -> list[Figure]:
 
 def _figure(name: str, predicted: float, true: float, unit: str) -> Figure:
     return Figure(name, predicted, unit, "what happened", true, predicted / true, "0.75 to 1.25")
-
-
-def _sets(items: list[str]) -> list[str]:
-    return [part for item in items for part in ("--set", item)]
 
 
 def _bytes(folder: Path) -> int:

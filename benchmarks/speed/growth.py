@@ -7,45 +7,38 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.commands import Usage, run
+from benchmarks.speed.commands import Usage, run, sets
 from benchmarks.speed.figures import Figure
 from medsgssl.data.synthetic.dataset import generate_phantoms
 
 NOTE = (
     "Phantoms of 128 x 128 pixels, 64-pixel views: the catalog with all files hashed; decoding "
-    "and masks (`anatomic`); one epoch of SimCLR from scratch. Wall time and largest memory of "
-    "the whole command. The lines of 112,120 and 1,000,000 images are a straight line through the "
-    "measured ones, as if files of the same size came from as fast a disk; real files of 1024 "
-    "pixels cost what the preparation above says."
+    "and masks (`anatomic`); one epoch of masked-contrastive from scratch. Wall time and "
+    "largest memory of the whole command. The lines of 112,120 and 1,000,000 images are a "
+    "straight line through the measured ones, as if files of the same size came from as fast a "
+    "disk; real files of 1024 pixels cost what the preparation above says."
 )
 COUNTS = (1000, 2000, 4000, 7000)
 PROJECTED = (112_120, 1_000_000)
+SETTINGS = ("data.img_size=64", "encoder.pretrained=false", "masks.recipe=anatomic")
 
 
 def measure(quick: bool) -> list[Figure]:
     """Return seconds and memory of each stage for each number of images."""
-    counts = (60, 120) if quick else COUNTS
+    counts = (160, 240) if quick else COUNTS
     used: dict[str, list[Usage]] = {"catalog": [], "prepare": [], "epoch": []}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         for count in counts:
             data = generate_phantoms(root / f"data{count}", count, 128, workers=2)
             cache = f"data.cache_dir={root / f'cache{count}'}"
-            command: list[str | Path] = [
-                "pretrain",
-                "masked-contrastive",
-                "--data",
-                data,
-                "--set",
-                cache,
-            ]
-            for item in ("data.img_size=64", "encoder.pretrained=false"):
-                command += ["--set", item]
-            used["catalog"].append(run("catalog", data, "--hash", "--set", cache, folder=root))
+            words = "pretrain masked-contrastive --data"
+            rest: list[str | Path] = [data, *sets(cache, *SETTINGS)]
+            used["catalog"].append(run("catalog --hash", data, *sets(cache), folder=root))
             for stage, epochs in (("prepare", 0), ("epoch", 1)):
                 out = root / f"{stage}{count}"
-                epoch = ("--set", f"pretrain.epochs={epochs}", "--out", out)
-                used[stage].append(run(*command, *epoch, folder=root))
+                epoch = sets(f"pretrain.epochs={epochs}")
+                used[stage].append(run(words, *rest, *epoch, "--out", out, folder=root))
     figures = []
     for stage, values in used.items():
         for unit, numbers in (

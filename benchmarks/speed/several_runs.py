@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed.commands import run
+from benchmarks.speed.commands import run, sets
 from benchmarks.speed.figures import Figure
 from medsgssl.data.synthetic.dataset import generate_phantoms
 
@@ -20,29 +20,20 @@ def measure(quick: bool) -> list[Figure]:
     """Return seconds of the study both ways."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        generate_phantoms(root / "data", 60 if quick else 1000, 128)
-        command: list[str | Path] = [
-            "study",
-            "run",
-            "--data",
-            root / "data",
-            "--methods",
-            "direct",
-            "--seeds",
-            "3",
-        ]
-        for item in (
+        generate_phantoms(root / "data", 160 if quick else 1000, 128)
+        items = (
             "data.img_size=64",
             "encoder.pretrained=false",
             "evaluate.bootstrap=100",
             f"finetune.epochs={1 if quick else 3}",
             "finetune.warmup_epochs=0",
             f"data.cache_dir={root / 'cache'}",
-        ):
-            command += ["--set", item]
-        run(*command, "--out", root / "first", folder=root)
-        one = run(*command, "--jobs", "1", "--out", root / "one", folder=root).seconds
-        three = run(*command, "--jobs", "3", "--out", root / "three", folder=root).seconds
+        )
+        words = "study run --methods direct --seeds 3 --data"
+        rest: list[str | Path] = [root / "data", *sets(*items)]
+        run(words, *rest, "--out", root / "first", folder=root)
+        one = run(words, *rest, "--jobs", "1", "--out", root / "one", folder=root).seconds
+        three = run(words, *rest, "--jobs", "3", "--out", root / "three", folder=root).seconds
     return [
         Figure(
             name="three runs at once",

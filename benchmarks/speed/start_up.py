@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.speed.commands import run
+from benchmarks.speed.commands import run, sets
 from benchmarks.speed.figures import Figure
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.runs.stage_files import read_stage_records
@@ -30,15 +30,13 @@ def measure(quick: bool) -> list[Figure]:
     rounds = 1 if quick else 3
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        generate_phantoms(root / "data", 60 if quick else 200)
-        items = [*SETTINGS, f"data.cache_dir={root / 'cache'}"]
-        given = [part for item in items for part in ("--set", item)]
+        generate_phantoms(root / "data", 160 if quick else 200)
+        given = sets(*SETTINGS, f"data.cache_dir={root / 'cache'}")
         whole, outside = [], []
         for number in range(rounds + 1):
             out = root / f"run{number}"
-            taken = run(
-                "run", "simclr", "--data", root / "data", "--out", out, *given, folder=root / "logs"
-            ).seconds
+            rest: list[str | Path] = [root / "data", "--out", out, *given]
+            taken = run("run simclr --data", *rest, folder=root / "logs").seconds
             stages = sum(
                 each["seconds"] for each in read_stage_records(out / "stages.json").values()
             )
@@ -51,8 +49,6 @@ def measure(quick: bool) -> list[Figure]:
         ]
         light = {"methods": [], "config simclr": [], "catalog": [str(root / "data")]}
         for name, more in light.items():
-            seconds = min(
-                run(*name.split(), *more, folder=root / "logs").seconds for _ in range(rounds)
-            )
+            seconds = min(run(name, *more, folder=root / "logs").seconds for _ in range(rounds))
             figures.append(Figure(f"medsgssl {name}", seconds, "s", wanted="below 1"))
     return figures

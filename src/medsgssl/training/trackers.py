@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import uuid
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,13 @@ class _Tracker(Logger):
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Do nothing: the settings are written when the run is opened."""
 
+    @abstractmethod
     def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """Show a picture, (H, W, 3) uint8."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table of texts."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Hand over what is still waiting to be written."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import shutil
 import statistics
 import time
 import zipfile
@@ -236,6 +237,14 @@ class Work:
         plan = fix_primary_diseases(replace(plan, runs=tuple(runs)))
         return plan.joined(self.out / "decision")
 
+    def take_encoders(self, plan: StudyPlan, other: Path) -> None:
+        """Copy the pretrained encoders of another place of work that the plan asks for, too."""
+        for planned in plan.runs:
+            source = run_folder(other / "decision", planned.name)
+            target = run_folder(self.out / "decision", planned.name).path
+            if planned.pretrains and is_complete(source, planned) and not target.exists():
+                shutil.copytree(source.path, target)
+
     def chain(self, names: Sequence[str]) -> str:
         """Do the runs of one arm in one fold, the pretraining first; return the last one's name."""
         folder = self.out / "decision"
@@ -294,7 +303,12 @@ def plan_frame(plan: StudyPlan, method: str) -> str:
 
 
 def run_all(
-    work: Work, options: Sequence[str], fractions: Sequence[float], jobs: int, deadline: float
+    work: Work,
+    options: Sequence[str],
+    fractions: Sequence[float],
+    jobs: int,
+    deadline: float,
+    encoders: Path | None,
 ) -> None:
     """Screen, choose and decide, ``jobs`` runs at a time; stop ``deadline`` seconds from now.
 
@@ -310,6 +324,8 @@ def run_all(
             print(f"{arm}: {gain:+.4f}", flush=True)
         plan = work.plan(options or work.chosen(), fractions)
         plan.save(work.out / "decision")
+        if encoders is not None:
+            work.take_encoders(plan, encoders)
         print(f"plan {plan.hash}: {len(plan.runs)} runs", flush=True)
         tasks = [pool.submit(work.chain, names) for names in work.chains(plan)]
         tasks += [pool.submit(work.screen, arm) for arm in last]
@@ -362,6 +378,7 @@ def main() -> None:
     one.add_argument("out", type=Path)
     one.add_argument("--options", nargs="*", default=[], help="decide on these, without a screen")
     one.add_argument("--fractions", nargs="*", type=float, default=[1.0], help="of the labels")
+    one.add_argument("--encoders", type=Path, help="OUT of another run, for its encoders")
     one.add_argument("--jobs", type=int, default=1)
     one.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     one.add_argument("--set", action="append", default=[])
@@ -372,7 +389,8 @@ def main() -> None:
         unpack(asked.archive, asked.data)
     else:
         work = Work(asked.data, asked.weights.absolute(), asked.out, asked.set)
-        run_all(work, asked.options, asked.fractions, asked.jobs, asked.seconds)
+        options, fractions = asked.options, asked.fractions
+        run_all(work, options, fractions, asked.jobs, asked.seconds, asked.encoders)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from benchmarks.speed.figures import Part, load, machine, write_part
 from benchmarks.speed.page import PARTS, write_page
 
@@ -22,7 +24,8 @@ from benchmarks.speed.page import PARTS, write_page
 def run(out: Path, names: list[str], quick: bool) -> None:
     """Measure every part whose file is not there."""
     for name in names or PARTS:
-        if (out / f"{name}.json").is_file():
+        without_gpu = name == "gpu" and not torch.cuda.is_available()
+        if without_gpu or (out / f"{name}.json").is_file():
             continue
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         command = [sys.executable, "-m", "benchmarks.speed", "part", str(out), name]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from pydantic import TypeAdapter
 
 from medsgssl.utils.io import write_text
@@ -90,6 +91,8 @@ def read_part(path: Path) -> Part:
 def machine() -> dict[str, str]:
     """Return what the figures depend on beside the code."""
     found = {"processor": _processor(), "cores": str(cpu_count()), "Python": _python()}
+    if torch.cuda.is_available():
+        found["GPU"] = torch.cuda.get_device_name()
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

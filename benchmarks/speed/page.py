@@ -16,6 +16,7 @@ from medsgssl.utils.io import write_text
 #: In the order of the page; the module of each part measures it.
 PARTS = {
     "steps": "Training steps",
+    "gpu": "On a GPU",
     "views": "Views",
     "preparation": "Preparing images",
     "bootstrap": "Intervals",
@@ -43,7 +44,9 @@ def write_page(results: Path, page: Path) -> None:
         for name in PARTS
         if (results / f"{name}.json").is_file()
     ]
-    text = [_HEAD, _machine(parts), _NO_GPU]
+    text = [_HEAD, _machine(parts)]
+    if all(part.name != "gpu" for part in parts):
+        text.append(_NO_GPU)
     for part in parts:
         text += [f"\n## {PARTS[part.name]}\n", f"{part.note}\n", _table(part.figures)]
         if part.name == "growth":

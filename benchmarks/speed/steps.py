@@ -33,6 +33,7 @@ NOTE = (
     "same views. lightly's SimCLR step has the same backbone, projector sizes and views; its "
     "layout of memory is the default one, and `channels_last`, which is its best."
 )
+CPU = torch.device("cpu")
 SIZE, BATCH, ROUNDS = 224, 16, 5
 BARE = "bare forward and backward"
 
@@ -46,15 +47,15 @@ def measure(quick: bool) -> list[Figure]:
         if not method.pretrains:
             continue
         config = without_initial_weights(configure(name, tree))
-        task, views = _task(config)
-        own = _our_step(task, views, config)
+        task, views = task_and_views(config, CPU)
+        own = our_step(task, views, config)
         wanted = "at most 1.3" if task.encoder.is_vit else "at most 1.25"
-        times = in_turn([own, _bare_step(config, views)], rounds)
+        times = in_turn([own, bare_step(config, views)], rounds)
         figures.append(_figure(name, times, batch, BARE, wanted))
     if importlib.util.find_spec("lightly") is not None:
         config = without_initial_weights(configure(CONTROL, tree))
-        task, views = _task(config)
-        own = _our_step(task, views, config)
+        task, views = task_and_views(config, CPU)
+        own = our_step(task, views, config)
         for layout in (torch.contiguous_format, torch.channels_last):
             times = in_turn([own, _lightly_step(config, views, layout)], rounds)
             label = "lightly" + ("" if layout is torch.contiguous_format else ", channels_last")
@@ -75,10 +76,10 @@ def _figure(name: str, times: list[list[float]], batch: int, beside: str, wanted
     )
 
 
-def _task(config: Config) -> tuple[Task, ViewBatch]:
+def task_and_views(config: Config, device: torch.device) -> tuple[Task, ViewBatch]:
     """Return the task as the training loop lays it out, and one batch of its views."""
     method, count = method_of(config), config.data.batch_size
-    task = method.task(method.encoder())
+    task = method.task(method.encoder()).to(device)
     if not task.encoder.is_vit:
         task.to(memory_format=torch.channels_last)
     order = EpochSampler(np.arange(count), count, 0)
@@ -90,41 +91,61 @@ def _task(config: Config) -> tuple[Task, ViewBatch]:
         0,
         masks=method.sees_masks,
     )
-    return task, steps[0].to_device(torch.device("cpu"))
+    return task, steps[0].to_device(device)
 
 
-def _our_step(task: Task, views: ViewBatch, config: Config) -> Callable[[], None]:
+def our_step(task: Task, views: ViewBatch, config: Config) -> Callable[[], None]:
+    """Return a step of pretraining on views that are on the device of the task."""
     optimizer = build_optimizer(task, config.pretrain)
     task.on_train_start(100)
     set_modes(task, frozen=False)
     parameters = [each for each in task.parameters() if each.requires_grad]
+    device = views.images.device
 
     def step() -> None:
-        task(views, 0.5).loss.backward()
+        with _precision(device):
+            loss = task(views, 0.5).loss
+        loss.backward()
         if config.pretrain.clip_grad is not None:
             nn.utils.clip_grad_norm_(parameters, config.pretrain.clip_grad)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         task.on_step_end(0.5)
+        _wait(device)
 
     return step
 
 
-def _bare_step(config: Config, views: ViewBatch) -> Callable[[], None]:
-    encoder = build_encoder(config.encoder, config.data.img_size)
+def bare_step(config: Config, views: ViewBatch) -> Callable[[], None]:
+    """Return a step of the backbone alone on as many views."""
+    device = views.images.device
+    encoder = build_encoder(config.encoder, config.data.img_size).to(device)
     backbone, count = encoder.backbone.train(), views.images.shape[:2].numel()
-    inputs = torch.rand(count, 3, config.data.img_size, config.data.img_size)
+    inputs = torch.rand(count, 3, config.data.img_size, config.data.img_size, device=device)
     if not encoder.is_vit:
         backbone.to(memory_format=torch.channels_last)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(backbone.parameters(), fused=True)
 
     def step() -> None:
-        backbone(inputs).square().mean().backward()
+        with _precision(device):
+            loss = backbone(inputs).float().square().mean()
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        _wait(device)
 
     return step
+
+
+def _precision(device: torch.device) -> torch.autocast:
+    """Return the precision of training: bf16 on a GPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _lightly_step(

@@ -138,3 +138,22 @@ def test_a_batch_carries_what_its_contract_says(view_source: ImageMaskDataset) -
     assert batch.affines.shape == (4, 2, 2, 3)
     assert batch.labels.shape == (4, len(view_source.label_set))
     assert torch.equal(batch.quality, torch.from_numpy(view_source.masks.quality[batch.rows]))
+
+
+def test_a_batch_without_masks_can_be_locked_in_memory(
+    view_source: ImageMaskDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(tensor: torch.Tensor) -> torch.Tensor:
+        # As torch does where there is a GPU: the elements of an expanded tensor share their place.
+        assert tensor.numel() < 2 or all(tensor.stride()), "shares one place in memory"
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lock)
+    order = EpochSampler(np.arange(12), 4, seed=0)
+    steps = BatchDataset(view_source, (SPEC, SPEC), order, 32, seed=0, masks=False)
+    batch = steps[0]
+    assert isinstance(batch, ViewBatch)
+    sent = batch.pin_memory().to_device(torch.device("cpu"))
+    assert_same(sent, batch.to_device(torch.device("cpu")))
+    assert sent.masks.shape == (4, 2, 32, 32)
+    assert sent.masks.all()

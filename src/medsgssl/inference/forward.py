@@ -33,6 +33,8 @@ from medsgssl.utils.system import loader_workers
 Floats = NDArray[np.float32]
 #: Significant digits of a score in ``predictions.parquet``.
 SCORE_DIGITS = 5
+#: A pass of fewer batches renders them in this process: starting a loader process takes longer.
+_BATCHES_PER_WORKER = 16
 
 
 @torch.inference_mode()
@@ -78,6 +80,7 @@ def run_inference(
     launched = launched_processes()
     here = fabric.world_size if launched is None else launched.local_size
     workers = loader_workers(config.data.num_workers, here)
+    workers = min(workers, len(steps) // _BATCHES_PER_WORKER)
     mine: list[tuple[NDArray[np.int64], Floats]] = []
     pin = config.data.pin_memory and fabric.device.type == "cuda"
     for batch in load_batches(steps, 0, len(steps), workers=workers, pin_memory=pin):

@@ -55,11 +55,11 @@ class ViewBatch:
 
     def pin_memory(self) -> ViewBatch:
         """Return the batch in page-locked memory; called by the loader."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self._map(lambda tensor: tensor if _is_one_value(tensor) else tensor.pin_memory())
 
     def to_device(self, device: torch.device) -> ViewBatch:
         """Return the batch on ``device`` with images as floats in [0, 1]."""
-        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        moved = self._map(lambda tensor: _send(tensor, device))
         return replace(moved, images=moved.images.float() / 255)
 
     def view(self, number: int) -> tuple[Tensor, Tensor]:
@@ -74,6 +74,17 @@ class ViewBatch:
         return ViewBatch(
             **{field.name: change(getattr(self, field.name)) for field in fields(self)}
         )
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    if _is_one_value(tensor):
+        return tensor[(0,) * tensor.ndim].to(device).expand(tensor.shape)
+    return tensor.to(device, non_blocking=True)
+
+
+def _is_one_value(tensor: Tensor) -> bool:
+    """Tell whether all elements are one place in memory, which torch cannot lock."""
+    return tensor.numel() > 1 and not any(tensor.stride())
 
 
 def views_first(values: Tensor) -> Tensor:

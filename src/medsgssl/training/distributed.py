@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -28,6 +29,9 @@ from medsgssl.errors import MedsgsslError, ResourceError
 from medsgssl.utils.ranks import Processes, launched_processes
 
 ResultT = TypeVar("ResultT")
+
+# Fabric's own lines, e.g. hints about GPUs, would stand between those of the progress.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 # How long the processes of a launcher wait for each other at the start. Where Slurm has reserved
 # several tasks and srun was forgotten, the others never come.

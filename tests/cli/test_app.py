@@ -12,14 +12,15 @@ import yaml
 
 from medsgssl.cli.app import main
 from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.methods.index import method_index
 from medsgssl.methods.registry import measured_costs
 
 
-def medsgssl(*arguments: str) -> int:
+def medsgssl(*arguments: str, columns: int = 200) -> int:
     """Run the command line in this process and return its exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["medsgssl", *arguments])
-        patch.setenv("COLUMNS", "200")
+        patch.setenv("COLUMNS", str(columns))
         with pytest.raises(SystemExit) as end:
             main()
     return int(end.value.code or 0)
@@ -62,6 +63,21 @@ def test_methods_lists_every_method_with_its_source(capsys: pytest.CaptureFixtur
     costs, _ = measured_costs()
     for cost in costs.values():
         assert f"{cost:.1f} x" in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_list_of_methods_breaks_no_word_and_fits_the_terminal(
+    capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    assert medsgssl("methods", columns=columns) == 0
+    shown = capsys.readouterr().out
+    for name, entry in method_index().items():
+        head = next(line for line in shown.splitlines() if line.startswith(f"{name} "))
+        assert entry.backbone in head.split()
+        for text in (entry.summary, entry.citation):
+            assert text in " ".join(shown.split())
+    prose = [line for line in shown.splitlines() if line.startswith("  ")]
+    assert max(map(len, prose)) <= columns
 
 
 @pytest.mark.parametrize("command", ["run", "pretrain"])

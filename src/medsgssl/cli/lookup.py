@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,14 +18,18 @@ from medsgssl.cli.options import (
 )
 from medsgssl.cli.output import print_json
 
+if TYPE_CHECKING:
+    from medsgssl.methods.index import MethodEntry
+
+
+# Longer lines are hard to read, however wide the terminal is.
+_WIDEST = 100
+
 
 def methods(as_json: AsJson = False) -> None:
     """List the methods: what each computes, its source, its default backbone and its cost."""
-    from rich.table import Table
-
     from medsgssl.methods.index import method_index
     from medsgssl.methods.registry import measured_costs
-    from medsgssl.utils.progress import new_console
 
     costs, basis = measured_costs()
     index = method_index()
@@ -43,15 +48,34 @@ def methods(as_json: AsJson = False) -> None:
         ]
         print_json({"methods": rows, "cost": basis})
         return
-    table = Table(show_lines=True, caption=f"cost: {basis}")
-    table.add_column("method", no_wrap=True, min_width=max(map(len, index)))
-    for name in ("what it computes", "backbone", "cost", "source"):
-        table.add_column(name, overflow="fold")
+    _print_methods(index, costs, basis)
+
+
+def _print_methods(
+    index: Mapping[str, MethodEntry], costs: Mapping[str, float], basis: str
+) -> None:
+    """Print each method as a line of columns, with its summary and its source indented below."""
+    import textwrap
+
+    from rich.markup import escape
+
+    from medsgssl.utils.progress import new_console
+
+    console = new_console(always=True)
+    width = min(console.width, _WIDEST)
+    longest = max(map(len, index))
+    backbone = max(len(entry.backbone) for entry in index.values())
     for name, entry in index.items():
         # Methods of other packages have not been measured, and `direct` does not pretrain.
-        cost = f"{costs[name]:.1f} x" if name in costs else "-"
-        table.add_row(name, entry.summary, entry.backbone, cost, entry.citation)
-    new_console(always=True).print(table)
+        cost = f"cost {costs[name]:.1f} x" if name in costs else ""
+        masks = "lung masks" if entry.uses_masks else "no masks"
+        columns = f"{entry.backbone:{backbone}}  {cost:10}  {masks}"
+        lines = [f"[bold cyan]{escape(f'{name:{longest}}')}[/]  {escape(columns)}"]
+        for text in (entry.summary, f"Source: {entry.citation}"):
+            wrapped = textwrap.wrap(text, width - 2, break_on_hyphens=False)
+            lines += [f"  {escape(line)}" for line in wrapped]
+        console.print("\n".join(lines), highlight=False, soft_wrap=True, end="\n\n")
+    typer.echo(textwrap.fill(f"cost: {basis}", width, break_on_hyphens=False))
 
 
 @with_run_options

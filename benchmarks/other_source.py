@@ -1,7 +1,7 @@
 """Scores another hospital's images with every complete run of a study, and describes the result.
 
-    python benchmarks/other_source.py score STUDY IMAGES OUT.parquet --jobs 12
-    python benchmarks/other_source.py page OUT.parquet PAGE.md
+    python -m benchmarks.other_source score STUDY IMAGES OUT.parquet --jobs 12
+    python -m benchmarks.other_source page OUT.parquet PAGE.md
 
 The images are those of the Shenzhen set: the last character of a file's name is 1 where the patient
 has tuberculosis. The score of an image is the probability of any finding: one minus the product of
@@ -72,7 +72,7 @@ def page(scores: Path, out: Path) -> None:
     lines = [
         "# Another hospital: tuberculosis in the Shenzhen set",
         "",
-        f"`python benchmarks/other_source.py` scored {len(images)} images ({sick} with "
+        f"`python -m benchmarks.other_source` scored {len(images)} images ({sick} with "
         "tuberculosis) with networks that never saw this hospital, and wrote this page. The score "
         "is the probability of any finding. This describes; it is no test, and no verdict rests "
         "on it: networks of different folds share most of their training patients.",

@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -34,12 +35,13 @@ import torch
 from safetensors.torch import load_file
 
 # Imported here, so that no trial has to: the command line imports them late.
-import medsgssl.pipeline.runner
 import medsgssl.report.run_page
 import medsgssl.report.study_page
 import medsgssl.study.runner  # noqa: F401
 from medsgssl.cli.app import main as command_line
 from medsgssl.data.synthetic.dataset import generate_phantoms
+from medsgssl.pipeline import runner as pipeline
+from medsgssl.runs.folder import RunFolder
 from medsgssl.training.trainer import Trainer
 from tests.faults.results import Outcome, Record, page, read_records, write_records
 from tests.images.crashing import CRASH, python_path
@@ -157,20 +159,41 @@ class Lab:
         return out
 
 
-def count_steps(path: Path) -> Callable[[], None]:
-    """Return what makes a new process add one byte to a file after each training step."""
+def count_steps(path: Path, kill: tuple[str | None, float] | None = None) -> Callable[[], None]:
+    """Return what makes a new process add one byte to a file after each training step.
+
+    Args:
+        path: The file.
+        kill: Also kill the process so many seconds after it has come to a stage; None for the
+            stage means its start. How busy the machine is hardly matters then.
+    """
 
     def patch() -> None:
-        step = Trainer._train_step
+        step, run_stage = Trainer._train_step, pipeline.run_stage_if_needed
 
         def counted(self: Trainer[Any], *arguments: Any) -> None:
             step(self, *arguments)
             with path.open("ab") as file:
                 file.write(b".")
 
+        def aimed(run: RunFolder, stage: str, *arguments: Any) -> None:
+            if kill is not None and kill[0] == stage:
+                kill_later(kill[1])
+            run_stage(run, stage, *arguments)  # type: ignore[arg-type]
+
         Trainer._train_step = counted  # type: ignore[method-assign]
+        pipeline.run_stage_if_needed = aimed  # type: ignore[assignment]
+        if kill is not None and kill[0] is None:
+            kill_later(kill[1])
 
     return patch
+
+
+def kill_later(seconds: float) -> None:
+    """Kill this process after some seconds."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
 
 
 def log_memory(path: Path) -> Callable[[], None]:
@@ -202,18 +225,20 @@ def same_results(one: Path, two: Path) -> bool:
 
 def kills(lab: Lab, count: int) -> Iterator[Outcome]:
     """Kill runs at random moments of all stages until ``count`` kills hit; compare at the end."""
-    whole, hits, trial = lab.whole(), 0, 0
+    whole, hits = lab.whole(), 0
+    stages = json.loads((whole / "stages.json").read_text())
     while hits < count:
-        trial += 1
         out, cache, killed = lab.path("killed"), lab.path("cache"), []
         steps = lab.path("steps")
-        for _ in range(int(lab.rng.integers(1, 5))):
-            command = lab.start(out, cache=cache, before=count_steps(steps))
-            time.sleep(float(lab.rng.uniform(0.02, 0.9)) * lab.seconds)
-            command.signal(signal.SIGKILL)
+        for number in sorted(lab.rng.integers(-1, len(stages), lab.rng.integers(1, 5)).tolist()):
+            # -1: while the data are prepared, before the first stage.
+            stage = list(stages)[number] if number >= 0 else None
+            lasts = stages[stage]["seconds"] if stage else lab.seconds / 3
+            delay = float(lab.rng.uniform(0, 1)) * max(lasts, 0.1)
+            command = lab.start(out, cache=cache, before=count_steps(steps, kill=(stage, delay)))
             if command.wait() == -9:
-                stages = out / "stages.json"
-                done = json.loads(stages.read_text()) if stages.is_file() else {}
+                file = out / "stages.json"
+                done = json.loads(file.read_text()) if file.is_file() else {}
                 killed.append(f"after {list(done)[-1]}" if done else "before data")
                 hits += 1
         command = lab.start(out, cache=cache, before=count_steps(steps))

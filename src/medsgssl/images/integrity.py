@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import ImageError
+from medsgssl.images import tiff
 from medsgssl.images.intensity import SMALLEST_SIDE
 from medsgssl.images.jpeg import JpegError, read_jpeg_structure
 
@@ -39,9 +39,6 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 _TAIL_BYTES = 1024
-_TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-# Pillow warns of damaged tags with no word of the file.
-warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 _ORIENTATION_TAG = 0x0112
 _FETCH_AGAIN = "fetch the file again from its source, or take it out of the set"
@@ -82,7 +79,7 @@ def image_kind(head: bytes) -> Kind | None:
         "png": head.startswith(_PNG_START),
         "jpeg": head.startswith(b"\xff\xd8\xff"),
         "dicom": head[128:132] == b"DICM" or _is_bare_dicom(head),
-        "tiff": head.startswith(_TIFF_STARTS),
+        "tiff": head.startswith(tiff.STARTS),
         # A BMP's two letters alone would make images of text files; its reserved bytes are 0.
         "bmp": head.startswith(b"BM") and head[6:10] == b"\0\0\0\0" and len(head) > 30,
         "webp": head.startswith(b"RIFF") and head[8:12] == b"WEBP",
@@ -182,21 +179,6 @@ def orientation_of(exif: bytes) -> int:
     return value if 1 <= value <= 8 else 1
 
 
-def upright_tiff(content: bytes) -> bytes:
-    """Return a TIFF file whose orientation tag says upright: OpenCV would follow the tag."""
-    order = "<" if content[:2] == b"II" else ">"
-    if len(content) < 8 or content[2:4] not in (b"*\0", b"\0*"):
-        return content
-    (first,) = struct.unpack_from(f"{order}I", content, 4)
-    if first + 2 > len(content):
-        return content
-    (count,) = struct.unpack_from(f"{order}H", content, first)
-    for entry in range(first + 2, min(first + 2 + 12 * count, len(content) - 12), 12):
-        if struct.unpack_from(f"{order}H", content, entry)[0] == _ORIENTATION_TAG:
-            return content[: entry + 8] + struct.pack(f"{order}H", 1) + content[entry + 10 :]
-    return content
-
-
 def _check(path: Path, stream: BinaryIO, max_pixels: int, *, whole: bool) -> ImageHeader:
     head = stream.read(HEAD_BYTES)
     if not head:
@@ -208,7 +190,7 @@ def _check(path: Path, stream: BinaryIO, max_pixels: int, *, whole: bool) -> Ima
         )
     if kind == "dicom":
         return ImageHeader("dicom")
-    read = {"png": _png_header, "jpeg": _jpeg_header}.get(kind, _other_header)
+    read = {"png": _png_header, "jpeg": _jpeg_header, "tiff": _tiff_header}.get(kind, _other_header)
     header = read(path, stream, kind, whole)
     require_size(path, header.width, header.height, max_pixels)
     return header
@@ -265,8 +247,22 @@ def _jpeg_header(path: Path, stream: BinaryIO, kind: Kind, whole: bool) -> Image
     return ImageHeader(kind, jpeg.width, jpeg.height, orientation, jpeg.common)
 
 
+def _tiff_header(path: Path, stream: BinaryIO, kind: Kind, whole: bool) -> ImageHeader:
+    del whole
+    try:
+        header = tiff.read_tiff_header(stream)
+    except tiff.TiffError as error:
+        raise damaged(path, f"is a truncated or damaged TIFF: {error}") from error
+    if header.pages > 1:
+        raise ImageError(
+            f"{path} holds {header.pages} pages",
+            "save the page that is the radiograph as a file of its own",
+        )
+    return ImageHeader(kind, header.width, header.height, header.orientation)
+
+
 def _other_header(path: Path, stream: BinaryIO, kind: Kind, whole: bool) -> ImageHeader:
-    # TIFF, BMP and WebP are rare here: Pillow reads their headers, and only these.
+    # BMP and WebP are rare here: Pillow reads their headers, and only these.
     del whole
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)

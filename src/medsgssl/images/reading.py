@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +24,13 @@ from medsgssl.images.integrity import (
     damaged,
     kind_of_file,
     read_checked,
-    upright_tiff,
 )
 from medsgssl.images.intensity import to_gray8
+from medsgssl.images.tiff import black_is_zero, read_tiff_header, upright_tiff
+
+# OpenCV writes of damaged files to the terminal, with no word of which; the errors name them.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class ImageWarning(UserWarning):
@@ -171,9 +177,8 @@ def _gray(
     content: bytes, kind: Kind, path: Path, max_pixels: int
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     if kind != "dicom":
-        if kind == "tiff":
-            content = upright_tiff(content)
-        return to_gray8(_decoded(content, path), str(path)), ()
+        decoded = _tiff(content, path) if kind == "tiff" else _decoded(content, path)
+        return to_gray8(decoded, str(path)), ()
     # pydicom takes a noticeable part of a second to import, and most data sets are PNG.
     from medsgssl.images.dicom import read_dicom
 
@@ -186,6 +191,20 @@ def _check_dicom(content: bytes, path: Path, max_pixels: int) -> str:
     from medsgssl.images.dicom import check_header, read_header
 
     return check_header(read_header(content, path), path, max_pixels)
+
+
+def _tiff(content: bytes, path: Path) -> NDArray[Any]:
+    header = read_tiff_header(io.BytesIO(content))
+    try:
+        pixels = _decoded(upright_tiff(content), path)
+    except ImageError as error:
+        if not header.compression:
+            raise
+        raise ImageError(
+            f"{path} cannot be decoded: its compression is {header.compression}",
+            "save it without compression, or with LZW or Deflate",
+        ) from error
+    return black_is_zero(pixels, header)
 
 
 def _decoded(content: bytes, path: Path) -> NDArray[Any]:

@@ -266,6 +266,50 @@ def test_signed_pixels_are_read_as_such_also_where_the_header_says_unsigned(
     assert notes == ("its pixels are read as signed, though its header says unsigned",)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_stored_bits_above_others_are_found_by_their_high_bit(tmp_path: Path, signed: bool) -> None:
+    values = DEEP.astype(np.int16) - 2048 if signed else DEEP
+    tags = {"BitsStored": 12, "HighBit": 15, "PixelRepresentation": int(signed)}
+    path = write_dicom(tmp_path / "a.dcm", np.left_shift(values, 4) | 5, **tags)
+    image, notes = read_with_notes(path)
+    np.testing.assert_array_equal(image, to_gray8(values))
+    assert notes == ("the 4 bits below its stored bits are not used",)
+    # A high bit that is wrong: the pixels do not reach it.
+    path = write_dicom(tmp_path / "b.dcm", DEEP, BitsStored=12, HighBit=15)
+    image, notes = read_with_notes(path)
+    np.testing.assert_array_equal(image, to_gray8(DEEP))
+    assert not notes
+
+
+@pytest.mark.parametrize("bits", [1, 4, 7])
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_fewer_than_8_bits_fill_the_range_of_gray(tmp_path: Path, bits: int, kind: str) -> None:
+    values = (DEEP >> (12 - bits)).astype(np.uint8)
+    path = write_dicom(
+        tmp_path / "a.dcm", values, BitsStored=bits, HighBit=bits - 1,
+        PhotometricInterpretation=kind,
+    )  # fmt: skip
+    spread = np.rint(values / (2**bits - 1) * 255).astype(np.uint8)
+    expected = 255 - spread if kind == "MONOCHROME1" else spread
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("tags", "noted"),
+    [
+        ({"PixelAspectRatio": [2, 1]}, True),
+        ({"ImagerPixelSpacing": [0.2, 0.1]}, True),
+        ({"PixelSpacing": [0.139, 0.139]}, False),
+        ({"PixelAspectRatio": [0, 0], "PixelSpacing": [0.1, 0.1]}, False),
+    ],
+)
+def test_pixels_that_are_not_square_are_noted(
+    tmp_path: Path, tags: dict[str, Any], noted: bool
+) -> None:
+    path = write_dicom(tmp_path / "a.dcm", DEEP, **tags)
+    assert any("not square" in note for note in read_with_notes(path)[1]) is noted
+
+
 def test_a_white_border_stays_white(tmp_path: Path) -> None:
     # Read as signed, its steps would be smaller.
     for border in (65535 - DEEP // 64, np.full_like(DEEP, 40_000)):

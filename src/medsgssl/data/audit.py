@@ -127,8 +127,8 @@ def _warnings(
     if files["missing"]:
         some = _some(table.loc[table["status"] == "missing", "image_id"].tolist())
         warnings.append(
-            f"{files['missing']:,} of {total:,} images are missing: {some}: no file of that name "
-            "lies anywhere below the data folder"
+            f"{files['missing']:,} of {total:,} images are missing: {some}: no file of that "
+            "name or path lies below the data folder"
         )
     if files["unreadable"]:
         some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())

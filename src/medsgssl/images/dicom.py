@@ -30,6 +30,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MOST_INFLATED = 1 << 30
 # A window or LUT that leaves fewer levels than this is a left-over of another image.
 _FEWEST_LEVELS = 16
+_NEARLY_SQUARE = 0.01
 
 
 @dataclass
@@ -67,15 +68,16 @@ def read_dicom(content: bytes, path: Path, max_pixels: int) -> Radiograph:
     """
     dataset = read_header(content, path)
     check_header(dataset, path, max_pixels)
-    pixels = _decode(dataset, path)
+    notes: list[str] = []
+    pixels = _decode(dataset, path, notes)
+    _note_shape(dataset, notes)
     if pixels.ndim == 3 and pixels.shape[2] == 3:
-        return Radiograph(pixels)
+        return Radiograph(pixels, notes=notes)
     photometric = _text(dataset, "PhotometricInterpretation")
     if not photometric.startswith("MONOCHROME"):
         raise ImageError(
             f"{path} has the color model {photometric or '(none)'}", "convert it to gray PNG"
         )
-    notes: list[str] = []
     if _text(dataset, "PresentationLUTShape") == "INVERSE" and photometric != "MONOCHROME1":
         notes.append(f"its presentation LUT shape INVERSE contradicts {photometric}: not followed")
     pixels = _stored_bits(pixels, dataset, notes)
@@ -83,6 +85,8 @@ def read_dicom(content: bytes, path: Path, max_pixels: int) -> Radiograph:
     tissue = ... if padding is None else ~padding
     values = _apply("modality LUT", modality_values, pixels, dataset, tissue, notes)
     values = _apply("window", voi_values, values, dataset, tissue, notes)
+    if values.dtype == np.uint8:
+        values = _whole_range(values, int(_number(dataset, "BitsStored") or 8))
     if photometric == "MONOCHROME1":
         if values.dtype == np.uint8:
             values = 255 - values
@@ -145,7 +149,7 @@ def _not_decoded(path: Path, error: BaseException) -> ImageError:
     return ImageError(f"{path} cannot be decoded as DICOM: {reason}", _FETCH)
 
 
-def _decode(dataset: pydicom.Dataset, path: Path) -> NDArray[Any]:
+def _decode(dataset: pydicom.Dataset, path: Path, notes: list[str]) -> NDArray[Any]:
     try:
         if not getattr(dataset, "file_meta", None):
             dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -158,9 +162,49 @@ def _decode(dataset: pydicom.Dataset, path: Path) -> NDArray[Any]:
                 if little
                 else pydicom.uid.ExplicitVRBigEndian
             )
-        return np.asarray(dataset.pixel_array)
+        stored, shift = _number(dataset, "BitsStored"), _unused_low_bits(dataset)
+        if not shift:
+            return np.asarray(dataset.pixel_array)
+        # pydicom takes the stored bits for the lowest ones, whatever the header says.
+        dataset.BitsStored = int(stored or 0) + shift
+        pixels = np.asarray(dataset.pixel_array)
+        dataset.BitsStored = int(stored or 0)
     except Exception as error:
         raise _not_decoded(path, error) from error
+    if pixels.view(f"u{pixels.dtype.itemsize}").max() < 1 << dataset.BitsStored:
+        return pixels  # they are the lowest ones all the same
+    notes.append(f"the {shift} bits below its stored bits are not used")
+    return np.asarray(pixels >> shift)
+
+
+def _unused_low_bits(dataset: pydicom.Dataset) -> int:
+    """Return how many bits lie below the stored ones of an uncompressed file: 0 in most files."""
+    stored, high, allocated = (
+        int(_number(dataset, name) or 0) for name in ("BitsStored", "HighBit", "BitsAllocated")
+    )
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
+        return 0
+    return high + 1 - stored if 0 < stored <= high < allocated in (8, 16, 32) else 0
+
+
+def _whole_range(pixels: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Spread pixels of fewer than 8 bits over 0 to 255, as decoders of PNG do."""
+    if not 0 < bits < 8 or pixels.max() >= 1 << bits:
+        return pixels
+    return np.asarray(np.rint(pixels * (255 / ((1 << bits) - 1))), np.uint8)
+
+
+def _note_shape(dataset: pydicom.Dataset, notes: list[str]) -> None:
+    """Note pixels that are not square: the picture is read as it is stored, so distorted."""
+    for name in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+        try:
+            rows, columns = (float(value) for value in dataset.get(name))
+            square = abs(rows / columns - 1) < _NEARLY_SQUARE
+        except Exception:  # noqa: BLE001 - absent, or no two numbers
+            continue
+        if not square:
+            notes.append(f"its pixels are not square ({rows:g} : {columns:g}): not resampled")
+        return
 
 
 def _stored_bits(pixels: NDArray[Any], dataset: pydicom.Dataset, notes: list[str]) -> NDArray[Any]:

@@ -135,7 +135,7 @@ def test_broken_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no rows"):
         _table(tmp_path)
     (tmp_path / NAME).write_bytes(b"\xff\xfe\x00garbage")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is in UTF-16"):
         find_source(tmp_path).rows()
 
 

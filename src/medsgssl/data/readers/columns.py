@@ -154,7 +154,7 @@ def _frontal(table: TextTable, columns: Mapping[str, str | None], kind: str) -> 
 
 
 def age_column(ages: pd.Series) -> tuple[pd.Series, int]:
-    """Turn ages as text into years: ``58``, ``058Y``, ``009M`` (under one year: 0).
+    """Turn ages as text into years: ``58``, ``58.5``, ``058Y``, ``009M`` (under one year: 0).
 
     Args:
         ages: Text, ``N`` rows.
@@ -164,7 +164,7 @@ def age_column(ages: pd.Series) -> tuple[pd.Series, int]:
         they are above 120 or no age.
     """
     text = ages.astype("str").str.strip()
-    parts = text.str.extract(r"^([0-9]{1,4})(?:\.0*)?([YMWD]?)$")
+    parts = text.str.extract(r"^([0-9]{1,4}(?:\.[0-9]*)?)([YMWD]?)$")
     years = pd.to_numeric(parts[0]) / parts[1].map(_PER_YEAR)
     kept = years.where(years <= OLDEST)
     lost = int((kept.isna() & (text != "")).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,25 @@ class Scan:
             stems.setdefault(PurePosixPath(name).stem, []).extend(images)
         return stems
 
+    @cached_property
+    def _by_folded_name(self) -> dict[str, list[ImageFile]]:
+        folded: dict[str, list[ImageFile]] = {}
+        for name, images in self.by_name.items():
+            folded.setdefault(_folded(name), []).extend(images)
+        return folded
+
+    def named(self, name: str) -> list[ImageFile]:
+        """Return the files of a name, written as it is, without suffix, or in other letters.
+
+        Letters differ where a suffix is capital in one place (``.PNG``), or where one program
+        wrote an umlaut as one character and another one (macOS) as two.
+        """
+        return (
+            self.by_name.get(name)
+            or self.by_stem.get(name)
+            or self._by_folded_name.get(_folded(name), [])
+        )
+
     def folders(self) -> dict[str, int]:
         """Count the images by the folder that they lie in, ``.`` for the data folder itself."""
         counts: dict[str, int] = {}
@@ -99,6 +119,10 @@ def scan_folder(root: Path) -> Scan:
             others[suffix or "no suffix"] = others.get(suffix or "no suffix", 0) + 1
     images.sort(key=lambda image: image.path)
     return Scan(root, tuple(images), others, walk.skipped, tuple(walk.links))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 _FolderId = tuple[int, int]

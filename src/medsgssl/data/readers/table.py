@@ -160,18 +160,20 @@ class TableReader(Reader):
         """Return the image file that a cell names."""
         scan = self.folder.scan
         name = _relative(value)
-        if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
+        base = name.rpartition("/")[2]
+        if not base or ".." in PurePosixPath(name).parts:
             raise DataError(
                 f"{table.where(row)}: {value!r} is no image below the data folder",
                 "write the file name, or the path relative to the data folder",
             )
         if name in scan.by_path:
             return scan.by_path[name]
-        base = name.rpartition("/")[2]
-        files = scan.by_name.get(base) or scan.by_stem.get(base) or []
+        files = scan.named(base)
         if "/" in name:
-            # Tables often begin their paths with the name of the release.
-            files = [f for f in files if name.endswith("/" + f.path) or f.path.endswith("/" + name)]
+            # Tables often begin their paths with the name of the release, or with the folder that
+            # the set had on another machine: what lies below the data folder decides.
+            parts = _parts(name)
+            files = [f for f in files if _ends_alike(parts, _parts(f.path))]
         if len(files) > 1:
             files = [f for f in files if not _MASK_FOLDER.search(f.path)] or files
         if len(files) > 1:
@@ -185,6 +187,16 @@ class TableReader(Reader):
 
 def _relative(value: str) -> str:
     return value.replace("\\", "/").removeprefix("./")
+
+
+def _parts(path: str) -> list[str]:
+    """Return the folders of a path from the file up, without an empty first one."""
+    return [part for part in path.split("/")[-2::-1] if part]
+
+
+def _ends_alike(one: list[str], other: list[str]) -> bool:
+    """Whether the shorter one of two lists of folders is the beginning of the longer one."""
+    return all(a == b for a, b in zip(one, other, strict=False))
 
 
 def _require_classes(table: TextTable, classes: tuple[str, ...]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Mapping
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,12 @@ KNOWN_COLUMNS: dict[str, tuple[str, ...]] = {
     "split": ("split", "subset", "partition"),
 }  # fmt: skip
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATOR_LINE = re.compile(r'"?sep=."?\s*$')
+_LINE_END = re.compile(r"\s*[\r\n]\s*")
+_NO_TEXT = {
+    b"PK\x03\x04": "an Excel workbook", b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\xff\xfe": "in UTF-16", b"\xfe\xff": "in UTF-16",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,10 @@ def list_some(names: Iterable[str], most: int = 12) -> str:
 
 
 def read_header(path: Path) -> list[str]:
-    """Return the cells of a table's first line; empty where it cannot be read as text."""
+    """Return the cells of a table's first row; empty where it cannot be read as text."""
     try:
         with _open(path) as stream:
-            return _header(stream, path)[0]
+            return _Rows(stream, path).header
     except (OSError, UnicodeDecodeError, EOFError, csv.Error):
         return []
 
@@ -100,14 +108,16 @@ def read_text_table(path: Path, positions: Mapping[str, int] | None = None) -> T
         positions: Columns to take and where they stand; by default all of the header.
 
     Raises:
-        DataError: It cannot be read, has no rows, is separated by something else than commas, or
-            a row has more cells than the header.
+        DataError: It cannot be read, has no rows, is separated by something else than commas,
+            leaves a quote open, or a row has more cells than the header.
     """
     try:
         with _open(path) as stream:
-            header, delimiter, before = _header(stream, path)
-            rows, lines = _rows(stream, delimiter, before)
-    except (OSError, UnicodeDecodeError, EOFError, csv.Error) as error:
+            table = _Rows(stream, path)
+            header, (rows, lines) = table.header, table.rest()
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except (OSError, EOFError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read as a table: {error}", "give a CSV file in UTF-8"
         ) from error
@@ -141,32 +151,86 @@ def _open(path: Path) -> io.TextIOBase:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _header(stream: io.TextIOBase, path: Path) -> tuple[list[str], str, int]:
-    """Return the cells of the header, the separator, and how many lines were read."""
-    line, count = stream.readline(), 1
-    while line and not line.strip():
-        line, count = stream.readline(), count + 1
-    tabs = path.name.removesuffix(".gz").endswith((".tsv", ".tab"))
-    delimiter = "\t" if tabs else ","
-    cells = next(csv.reader([line], delimiter=delimiter), [])
-    if len(cells) == 1 and not tabs:
-        for separator, name in _SEPARATORS.items():
-            if separator in line:
-                raise DataError(
-                    f"{path} separates its columns by {name}, not by commas",
-                    "save it as CSV with commas between the columns",
-                )
-    return [cell.strip() for cell in cells], delimiter, count
+def _not_utf8(path: Path) -> DataError:
+    """Return the error for a table that is no UTF-8: what it is, and where that shows."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        content = stream.read()
+    fix = 'save it as CSV in UTF-8 (in Excel: "CSV UTF-8")'
+    for start, name in _NO_TEXT.items():
+        if content.startswith(start):
+            return DataError(f"{path} is {name}, not a CSV file in UTF-8", fix)
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            there = line[max(0, error.start - 20) : error.start + 20].decode("cp1252", "replace")
+            return DataError(
+                f"{path}, line {number} is not UTF-8; as Windows-1252 it reads {there!r}",
+                f"{fix}, or convert it: iconv -f WINDOWS-1252 -t UTF-8",
+            )
+    return DataError(f"{path} is not a CSV file in UTF-8", fix)
 
 
-def _rows(stream: io.TextIOBase, delimiter: str, before: int) -> tuple[list[list[str]], list[int]]:
-    rows, lines = [], []
-    reader = csv.reader(stream, delimiter=delimiter)
-    for row in reader:
-        if any(cell.strip() for cell in row):
-            rows.append(row)
-            lines.append(before + reader.line_num)
-    return rows, lines
+class _Rows:
+    """The rows of an open table.
+
+    Attributes:
+        header: The cells of the first row.
+    """
+
+    def __init__(self, stream: io.TextIOBase, path: Path) -> None:
+        self._path, self._stream = path, stream
+        self._skipped, self._read_lines = 0, list[str]()
+        line = stream.readline()
+        # Excel takes the separator from such a line.
+        while line and (not line.strip() or _SEPARATOR_LINE.match(line)):
+            line, self._skipped = stream.readline(), self._skipped + 1
+        tabs = path.name.removesuffix(".gz").endswith((".tsv", ".tab"))
+        self._delimiter = "\t" if tabs else ","
+        self._reader = csv.reader(self._lines(line), delimiter=self._delimiter)
+        self.header = [_LINE_END.sub(" ", cell.strip()) for cell in next(self._reader, [])]
+        self._check_quotes()
+        if len(self.header) == 1 and not tabs:
+            for separator, name in _SEPARATORS.items():
+                if separator in line:
+                    raise DataError(
+                        f"{path} separates its columns by {name}, not by commas",
+                        "save it as CSV with commas between the columns",
+                    )
+
+    def rest(self) -> tuple[list[list[str]], list[int]]:
+        """Return the rows below the header that are not blank, and the line where each ends."""
+        rows, lines = [], []
+        try:
+            for row in self._reader:
+                self._check_quotes()
+                if any(cell.strip() for cell in row):
+                    rows.append(row)
+                    lines.append(self._skipped + self._reader.line_num)
+        except csv.Error:
+            self._check_quotes()  # a cell too large is a quote left open in a large table
+            raise
+        return rows, lines
+
+    def _lines(self, first: str) -> Iterator[str]:
+        for line in itertools.chain([first] if first else [], self._stream):
+            self._read_lines.append(line)
+            yield line
+
+    def _check_quotes(self) -> None:
+        """Check a row of several lines: a quote that is never closed makes one row of many."""
+        lines, self._read_lines = self._read_lines, []
+        if len(lines) == 1:
+            return
+        try:
+            list(csv.reader(lines, delimiter=self._delimiter, strict=True))
+        except csv.Error:
+            first = self._skipped + self._reader.line_num - len(lines) + 1
+            raise DataError(
+                f"{self._path}, line {first}: a quote is opened and not closed before line "
+                f"{first + len(lines) - 1}",
+                "close it, or remove it",
+            ) from None
 
 
 def _joined(name: str) -> str:

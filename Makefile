@@ -7,10 +7,11 @@ TORCH_INDEX ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-# The lower bound of every dependency of the package and of its extras, one `name==version` a line.
+# The lower bound of every dependency of the package and of its extras, one `name==version` a line;
+# the tools of test and dev are pinned by nothing here.
 LOWEST := import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-    x = p["optional-dependencies"]; print(*(re.sub(r">=", "==", each) for each in \
-    [*p["dependencies"], *x["onnx"], *x["dicom"]]), sep="\n")
+    x = p["optional-dependencies"]; print(*(re.sub(r"(\[.*\])?>=", "==", each) for each in \
+    [*p["dependencies"], *(y for n in x if n not in ("dev", "test") for y in x[n])]), sep="\n")
 
 BENCH := build/bench/bin
 
@@ -98,12 +99,12 @@ transcript: $(STAMP)
 lowest:
 	mkdir -p build && $(PYTHON) -c '$(LOWEST)' > build/lowest.txt
 	$(PYTHON) -m venv build/lowest
-	build/lowest/bin/pip install --quiet --constraint build/lowest.txt --editable '.[test]'
+	build/lowest/bin/pip install --quiet --constraint build/lowest.txt --editable '.[docs,test]'
 	build/lowest/bin/python -m pytest -n 2 --dist loadgroup
 
 install: $(STAMP)
 
-# torch goes first, so that pip takes one pinned build instead of resolving anew.
+# torch goes first, so that pip takes one pinned build and does not choose another later.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@if [ -z "$(TORCH_INDEX)" ] && ! command -v nvidia-smi >/dev/null; then \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,11 +97,18 @@ def settings_page() -> str:
     for key, value, entry in _leaves(dump(config), schema["properties"], schema.get("$defs", {})):
         if not key.startswith("method."):
             group = key.rpartition(".")[0] or "top level"
-            row = (f"`{key}`", _value(value), describe_range(entry), entry.get("description", ""))
-            groups.setdefault(group, []).append(row)
+            groups.setdefault(group, []).append(_setting(key, value, entry))
     for group, rows in groups.items():
-        text += f"\n## {group}\n\n" + table(("setting", "default", "range", "meaning"), iter(rows))
+        text += f"\n## {group}\n\n" + table(_SETTING_HEAD, iter(rows))
     return text
+
+
+# The meaning comes first: a phone shows the first two columns.
+_SETTING_HEAD = ("setting", "meaning", "default", "range")
+
+
+def _setting(key: str, value: object, entry: Schema) -> tuple[str, ...]:
+    return f"`{key}`", entry.get("description", ""), _value(value), describe_range(entry)
 
 
 def _leaves(
@@ -162,7 +170,7 @@ def method_page(method: type[Method]) -> str:
         "One synthetic X-ray with its lung mask in blue, then what the network is given. "
         "[How masks are drawn](../masks.md).\n\n"
     )
-    text += f"## The loss\n\n{mathml(method.formula)}\n\n{method.symbols}\n\n"
+    text += f"## The loss\n\n{mathml(method.formula)}\n\n{symbol_list(method)}\n\n"
     facts = [
         ("source", method.citation),
         ("default backbone", f"`{config.encoder.name}`"),
@@ -184,11 +192,8 @@ def method_page(method: type[Method]) -> str:
     schema = method.settings.model_json_schema()
     own = list(_leaves(config.method.model_dump(mode="json"), schema.get("properties", {}), {}))
     if own:
-        rows = (
-            (f"`method.{key}`", _value(value), describe_range(entry), entry.get("description", ""))
-            for key, value, entry in own
-        )
-        text += "\n## Settings\n\n" + table(("setting", "default", "range", "meaning"), rows)
+        rows = (_setting(f"method.{key}", value, entry) for key, value, entry in own)
+        text += "\n## Settings\n\n" + table(_SETTING_HEAD, rows)
     text += f"\n## Run it\n\n```bash\nmedsgssl run {method.name} --data DATA --out RUN\n"
     if method.pretrains:
         text += f"medsgssl run {method.name} --data DATA --out BASELINE --no-pretrain\n"
@@ -198,6 +203,22 @@ def method_page(method: type[Method]) -> str:
 def mathml(formula: str) -> str:
     """Return a formula in LaTeX as MathML, which browsers draw without any script."""
     return f'<div class="formula">{convert(formula, display="block")}</div>'
+
+
+def symbol_list(method: type[Method]) -> str:
+    """Return the symbols of a method's loss as a list, with indices lowered and raised.
+
+    Args:
+        method: Its class; ``symbols`` is ``"z_1, z^(r): meaning; T: meaning."``.
+    """
+    keys = method.settings.model_fields
+    items = []
+    for entry in method.symbols.rstrip(".").split("; "):
+        names, _, meaning = entry.partition(": ")
+        names = re.sub(r"(\w+)_(\w+)", r"\1<sub>\2</sub>", names)
+        names = re.sub(r"(\w+)\^\((\w)\)", r"\1<sup>(\2)</sup>", names).replace("tau", "τ")
+        items.append(f"- *{names}*: {f'`method.{meaning}`' if meaning in keys else meaning}")
+    return "\n".join(items)
 
 
 # The run folder.
@@ -260,9 +281,11 @@ def api_page() -> str:
     """Return the directives that mkdocstrings fills in for every public name."""
     text = (
         "# Python API\n\n`import medsgssl` offers these names; each is imported when it is first "
-        "used. Everything else is internal and may change.\n"
+        "used. Everything else is internal and may change. Every key of `Config` is on "
+        "[Settings](settings.md), every file of `RunFolder` on [Run folder](run-folder.md).\n"
     )
-    for name in medsgssl.__all__:
+    # Functions before classes: what to call, then what comes back.
+    for name in sorted(medsgssl.__all__, key=lambda name: (not name.islower(), name)):
         module = medsgssl._MODULES[name]
         text += f"\n## {name}\n\n::: {module}.{name}\n"
     return text

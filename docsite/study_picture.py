@@ -1,7 +1,6 @@
-"""Runs a small study on phantoms and takes a picture of its page with Chromium.
+"""Takes a picture of a study's verdicts and differences, as its page shows them, with Chromium.
 
-``python -m docsite.study_picture docs/images/study.png [FOLDER]``: data and study are kept where a
-folder is named, so that an interrupted call continues.
+``python -m docsite.study_picture docs/results/STUDY docs/images/study.png``
 """
 
 from __future__ import annotations
@@ -12,60 +11,55 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 import medsgssl
-from medsgssl.data.synthetic.dataset import generate_phantoms
 
-WIDTH, HEIGHT = 1240, 960
-SETTINGS = (
-    "data.img_size=32", "data.batch_size=32", "data.num_workers=0", "encoder.pretrained=false",
-    "encoder.name=test_efficientnet", "pretrain.epochs=4", "finetune.epochs=6", "finetune.lr=0.001",
-    "views.pretrain.brightness=0.05", "views.pretrain.contrast=0.1", "views.pretrain.gamma=0.1",
-)  # fmt: skip
-
-
-def write_study(folder: Path) -> Path:
-    """Run three seeds of guided-crop, its control with shuffled masks and simclr; return the page.
-
-    Args:
-        folder: Of data, cache and study.
-    """
-    data = generate_phantoms(folder / "data", 500, size=64)
-    medsgssl.run_study(
-        data,
-        folder / "study",
-        ["direct", "simclr", "guided-crop"],
-        seeds=3,
-        controls=["shuffled"],
-        settings=[*SETTINGS, f"data.cache_dir={folder / 'cache'}"],
-        quiet=True,
-    )
-    return medsgssl.report_study(folder / "study")
+WIDTH, HEIGHT = 1240, 1600
+# Warnings and what follows the differences: a picture has no room to scroll.
+HIDDEN = "<style>section.warnings, #difference ~ section { display: none }</style>"
 
 
 def photograph(page: Path, target: Path) -> None:
-    """Take a picture of the first screen of a page.
+    """Take a picture of the first two panels of a page, and cut off what is empty below them.
 
     Args:
-        page: An HTML file.
+        page: The page of a study.
         target: The PNG file.
     """
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         raise SystemExit("Chromium is needed to take the picture")
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory() as name:
+        short, screen = Path(name) / "page.html", Path(name) / "screen.png"
+        text = page.read_text(encoding="utf-8")
+        short.write_text(text.replace("</head>", f"{HIDDEN}</head>"), encoding="utf-8")
         subprocess.run(
             [
                 browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                f"--user-data-dir={profile}", f"--window-size={WIDTH},{HEIGHT}",
-                f"--screenshot={target.absolute()}", page.absolute().as_uri(),
+                f"--user-data-dir={name}/profile", f"--window-size={WIDTH},{HEIGHT}",
+                f"--screenshot={screen}", short.as_uri(),
             ],
             check=True, capture_output=True, timeout=120,
         )  # fmt: skip
+        picture = Image.open(screen).convert("RGB")
+    rows = np.ptp(np.asarray(picture), axis=1).any(axis=1)
+    end = int(rows.nonzero()[0][-1]) + 20
+    few = picture.crop((0, 0, WIDTH, end)).quantize(256, Image.Quantize.MAXCOVERAGE)
+    few.save(target, optimize=True)
+
+
+def main(study: Path, target: Path) -> None:
+    """Write the page of a study into a temporary folder and take its picture.
+
+    Args:
+        study: A study, packed or not.
+        target: The PNG file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        photograph(medsgssl.report_study(study, out=Path(folder) / "report"), target)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        photograph(write_study(Path(sys.argv[2])), Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as name:
-            photograph(write_study(Path(name)), Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,4 +1,7 @@
-"""The notebooks run from the first cell to the last, for every method."""
+"""The notebooks run from the first cell to the last, for every method.
+
+The default test runs their cells in its own process; the slow ones start a kernel.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ def backbone(method: str) -> str:
     return "test_vit" if method == "anatomy-masked-attention" else "test_efficientnet"
 
 
-def execute(name: str, folder: Path, parameters: dict[str, Any]) -> list[Any]:
-    """Run a notebook in a folder with other parameters; return its code cells."""
+def notebook_with(name: str, parameters: dict[str, Any]) -> Any:
+    """Return a notebook with a cell of other parameters below its own."""
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "committed with outputs"
     (place,) = (
@@ -39,6 +42,21 @@ def execute(name: str, folder: Path, parameters: dict[str, Any]) -> list[Any]:
     )
     lines = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(lines))
+    return notebook
+
+
+def run_cells(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run the code cells in this process and folder; return their names."""
+    scope: dict[str, Any] = {}
+    for cell in notebook_with(name, parameters).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), scope)
+    return scope
+
+
+def execute(name: str, folder: Path, parameters: dict[str, Any]) -> list[Any]:
+    """Run a notebook in a folder with other parameters; return its code cells."""
+    notebook = notebook_with(name, parameters)
     source = str(Path(medsgssl.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": source, "MPLBACKEND": "agg"}
     client = NotebookClient(
@@ -50,6 +68,21 @@ def execute(name: str, folder: Path, parameters: dict[str, Any]) -> list[Any]:
 
 def shown(cell: Any) -> str:
     return "".join(str(output.get("text", "")) for output in cell.outputs)
+
+
+def test_the_cells_of_both_notebooks_run(
+    phantom_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    settings = {**SETTINGS, "encoder.name": backbone("simclr")}
+    for method in ("direct", "simclr"):
+        parameters = {"METHOD": method, "DATA": str(phantom_set), "SETTINGS": settings}
+        scope = run_cells("one-method", {**parameters, "OUT": "runs"})
+        assert scope["run"].report.is_file()
+    scope = run_cells("two-runs", {"RUNS": ["runs/direct", "runs/simclr"]})
+    assert len(scope["tables"]) > 0
+    assert scope["page"].is_file()
 
 
 @pytest.mark.slow

@@ -187,8 +187,8 @@ class AnatomyContrast(Method[AnatomyContrastSettings]):
     )
     symbols = (
         "C: NT-Xent between two views; z_1, z_2: projections of the crops; z_F: of the whole "
-        "frame; z^(r): of zone r, pooled from the last feature map; C with a bar: its mean over "
-        "pairs of views; R: zones that are present."
+        "frame; z^(r): projection of zone r, pooled from the last feature map; C with a bar: its "
+        "mean over pairs of views; R: zones that are present."
     )
     settings = AnatomyContrastSettings
     uses_feature_map = True

@@ -17,5 +17,8 @@ class Direct(Method):
         r"L = \frac{1}{|K|} \sum_{(b, c) \in K} "
         r"\text{loss}(s_{bc}, y_{bc})"
     )
-    symbols = "K: known labels of the batch; s: scores, y: labels; loss: finetune.loss."
+    symbols = (
+        "K: known labels of the batch; s: scores; y: labels; loss: the one that `finetune.loss` "
+        "names."
+    )
     uses_masks = False

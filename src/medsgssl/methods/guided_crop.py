@@ -105,7 +105,9 @@ class GuidedCrop(Method[GuidedCropSettings]):
         r"L = \lambda_{\text{crops}} \text{NT-Xent}(z_1, z_2) + \frac{\lambda_{\text{global}}}{2} "
         r"\left( \text{NT-Xent}(z_1, z_{\text{box}}) + \text{NT-Xent}(z_2, z_{\text{box}}) \right)"
     )
-    symbols = "z_1, z_2: projections of the two lung-containing crops; z_box: of the lung box."
+    symbols = (
+        "z_1, z_2: projections of the two lung-containing crops; z_box: projection of the lung box."
+    )
     settings = GuidedCropSettings
     defaults: ClassVar[FlatSettings] = {"views.frame": "lung-box"}
     components: ClassVar[dict[str, Component]] = {

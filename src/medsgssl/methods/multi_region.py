@@ -130,8 +130,8 @@ class MultiRegion(Method[MultiRegionSettings]):
         r"\lambda_{\text{regions}} \frac{1}{R} \sum_{r=1}^{R} \text{NT-Xent}(z^{(r)})"
     )
     symbols = (
-        "z: projections of the whole views; z^(r): of region r, pooled from the last feature "
-        "map; R: regions that are present in both views."
+        "z: projections of the whole views; z^(r): projections of region r, pooled from the last "
+        "feature map; R: regions that are present in both views."
     )
     settings = MultiRegionSettings
     uses_feature_map = True

@@ -163,7 +163,7 @@ def method_page(method: type[Method]) -> str:
     """
     config, costs = configure(method.name), measured_costs()[0]
     control = "none: it is the control" if method.name == "simclr" else "`simclr`"
-    masks = "pretraining, fine-tuning or test look at lung masks" if method.uses_masks else "none"
+    masks = "needed" if method.uses_masks else "none: they change nothing"
     text = f"# {method.name}\n\n{method.summary}\n\n"
     text += f"![What the network sees of one image](../images/methods/{method.name}.png)\n\n"
     text += (

@@ -95,6 +95,17 @@ def test_the_api_page_has_every_public_name(pages: dict[str, str]) -> None:
     assert named[-len(classes) :] == classes
 
 
+def test_what_public_functions_return_is_not_taken_for_a_type() -> None:
+    objects = [getattr(medsgssl, name) for name in medsgssl.__all__]
+    members = [m for kind in objects if isinstance(kind, type) for m in vars(kind).values()]
+    for each in [*objects, *members]:
+        # In this style of docstrings a colon ends the name of a type.
+        for line in re.findall(
+            r"^ *Returns:\n +([^\n]*)", getattr(each, "__doc__", "") or "", re.M
+        ):
+            assert ": " not in line, line
+
+
 def test_generated_command_lines_are_right(pages: dict[str, str]) -> None:
     lines = [
         line

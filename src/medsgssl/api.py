@@ -83,7 +83,7 @@ def run(
         quiet: Show no progress.
 
     Returns:
-        The run folder, with the paths of all results: ``metrics``, ``report``, ``predictions``.
+        The run folder, with the path of each result (``metrics``, ``report``, ``predictions``).
 
     Raises:
         MedsgsslError: Anything the user can fix.
@@ -186,7 +186,7 @@ def load_catalog(data: AnyPath, settings: Mapping[str, Any] | None = None) -> Ca
         settings: Settings below ``data.``, e.g. ``{"split": "random"}``.
 
     Returns:
-        The catalog: ``table`` has one row per image, ``summary`` the audit.
+        The catalog; its ``table`` has one row per image, its ``summary`` is the audit.
 
     Raises:
         DataError: Tables or lists are malformed, or no image was found.

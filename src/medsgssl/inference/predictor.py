@@ -122,7 +122,7 @@ class Predictor:
             files: Paths of images; folders are not looked into.
 
         Returns:
-            One row per file, in the order given: ``file``, ``status``, ``problem``,
+            One row per file, in the order given, with ``file``, ``status``, ``problem``,
             ``mask_quality`` and ``mask_status`` (empty where no mask is used), then for each class
             ``CLASS`` (calibrated probability), ``CLASS_score`` (before calibration) and
             ``CLASS_positive`` (whether the validation threshold is reached; empty without one),

@@ -28,11 +28,9 @@ class GuidedCropSettings(ContrastiveSettings):
 
     required_weights: ClassVar[tuple[str, ...]] = ("lambda_crops", "lambda_global")
 
-    min_lung_fraction: float = Field(
-        0.4, gt=0, le=0.9, description="tau: smallest lung share of a crop"
-    )
+    min_lung_fraction: float = Field(0.4, gt=0, le=0.9, description="smallest lung share of a crop")
     cover_of: Literal["crop", "lungs"] = Field(
-        "crop", description="tau is a share of the crop's area or of the lungs' area"
+        "crop", description="the lung share is one of the crop's area or of the lungs' area"
     )
     context: Annotated[
         tuple[Annotated[float, Field(ge=0, le=0.5)], Annotated[float, Field(ge=0, le=0.5)]],

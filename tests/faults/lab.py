@@ -126,6 +126,19 @@ class Lab:
         generate_phantoms(self.data, count, size=64)
         self._number = 0
 
+    def workers(self, seconds: float = 5) -> int:
+        """Return how many worker processes of dead commands still live after some seconds."""
+        mark = f"XDG_CACHE_HOME={self.folder / 'user-cache'}".encode()
+        ends = time.monotonic() + seconds
+        while True:
+            found = 0
+            for file in Path("/proc").glob("[0-9]*/environ"):
+                with contextlib.suppress(OSError):
+                    found += mark in file.read_bytes()
+            if not found or time.monotonic() > ends:
+                return found
+            time.sleep(0.2)
+
     def path(self, name: str) -> Path:
         """Return a new path below the folder."""
         self._number += 1
@@ -224,7 +237,10 @@ def same_results(one: Path, two: Path) -> bool:
 
 
 def kills(lab: Lab, count: int) -> Iterator[Outcome]:
-    """Kill runs at random moments of all stages until ``count`` kills hit; compare at the end."""
+    """Kill runs at random moments of all stages until ``count`` kills hit; compare at the end.
+
+    No worker process may outlive its command either.
+    """
     whole, hits = lab.whole(), 0
     stages = json.loads((whole / "stages.json").read_text())
     while hits < count:
@@ -246,6 +262,7 @@ def kills(lab: Lab, count: int) -> Iterator[Outcome]:
         # A checkpoint follows every step here, so a kill may cost the step after the last one.
         repeated = steps.stat().st_size - lab.steps
         right = status == 0 and same_results(whole, out) and 0 <= repeated <= len(killed)
+        right = right and not lab.workers()
         fault = f"{len(killed)} x: {', '.join(killed)}; {repeated} steps repeated"
         yield Outcome("kill -9", fault, command.last_line, right, len(killed), repeated)
         shutil.rmtree(cache, ignore_errors=True)
@@ -289,7 +306,7 @@ def study_kills(lab: Lab, count: int) -> Iterator[Outcome]:
     command = start(out, cache)
     status = command.wait()
     runs = [path.parent.relative_to(whole) for path in whole.rglob("classifier.safetensors")]
-    right = status == 0 and bool(runs)
+    right = status == 0 and bool(runs) and not lab.workers()
     for run in runs:
         a, b = (load_file(folder / run / "classifier.safetensors") for folder in (whole, out))
         right = right and all(torch.equal(a[key], b[key]) for key in a)

@@ -40,15 +40,15 @@ def test_inside_deferred_the_first_signal_waits_and_the_second_does_not() -> Non
     check()
 
 
-def _worker(pid: object) -> None:
-    exit_with_parent()
+def _worker(pid: object, parent: int) -> None:
+    exit_with_parent(parent)
     pid.value = os.getpid()  # type: ignore[attr-defined]
     time.sleep(60)
 
 
 def _parent(pid: object) -> None:
     context = multiprocessing.get_context("fork")
-    context.Process(target=_worker, args=(pid,)).start()
+    context.Process(target=_worker, args=(pid, os.getpid())).start()
     time.sleep(60)
 
 
@@ -65,6 +65,22 @@ def test_a_worker_ends_when_its_parent_is_killed() -> None:
     while _runs(pid.value) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _runs(pid.value)
+
+
+def _late_worker(parent: int) -> None:
+    exit_with_parent(parent)
+    time.sleep(60)
+
+
+def test_a_worker_whose_parent_was_killed_while_it_started_ends() -> None:
+    context = multiprocessing.get_context("fork")
+    gone = context.Process(target=time.sleep, args=(0,))
+    gone.start()
+    gone.join()
+    worker = context.Process(target=_late_worker, args=(gone.pid,))
+    worker.start()
+    worker.join(30)
+    assert worker.exitcode == 1
 
 
 def _runs(pid: int) -> bool:

@@ -206,7 +206,7 @@ def one(
     from medsgssl.utils.interrupts import END_WITH_PARENT, exit_with_parent
 
     if END_WITH_PARENT in os.environ:
-        exit_with_parent()
+        exit_with_parent(int(os.environ[END_WITH_PARENT]))
     done = do_run(folder, name, on_run_end=write_report)
     typer.echo(f"Run: {done.path}")
 

@@ -8,7 +8,9 @@ workers changes nothing: resume is exact by construction.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from functools import partial
 
 import cv2
 import numpy as np
@@ -191,8 +193,8 @@ def _repeat_seed(image_seed: int, repeat: int) -> int:
     return image_seed ^ stable_hash("turn", repeat) if repeat else image_seed
 
 
-def _start_loader_worker(_number: int) -> None:
-    start_worker()
+def _start_loader_worker(parent: int, _number: int) -> None:
+    start_worker(parent)
 
 
 def load_batches(
@@ -220,7 +222,7 @@ def load_batches(
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_loader_worker if workers else None,
+        worker_init_fn=partial(_start_loader_worker, os.getpid()) if workers else None,
         timeout=_TIMEOUT_SECONDS if workers else 0,
     )
     yield from loader

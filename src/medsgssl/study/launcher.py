@@ -88,7 +88,7 @@ class LocalLauncher:
             CPU_SHARE: str(share),
             "OMP_NUM_THREADS": str(threads),
             "COLUMNS": "160",
-            END_WITH_PARENT: "1",
+            END_WITH_PARENT: str(os.getpid()),
         }
         config = plan.config(run)
         several = {config.pretrain.devices, config.finetune.devices} - {"auto", 1}

@@ -102,16 +102,20 @@ def check() -> None:
         raise StopRequested(_state.number)
 
 
-def start_worker() -> None:
+def start_worker(parent: int) -> None:
     """Prepare a worker process: Ctrl-C is its parent's to handle, and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    exit_with_parent()
+    exit_with_parent(parent)
 
 
-def exit_with_parent() -> None:
-    """End this process within a second after its parent has ended, however that ended."""
-    parent = os.getppid()
+def exit_with_parent(parent: int) -> None:
+    """End this process within a second after its parent has ended, however that ended.
+
+    Args:
+        parent: Process id of the parent, from the parent itself: it may have ended while this
+            process was still starting, and then nothing here tells who it was.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

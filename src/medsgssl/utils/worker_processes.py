@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,12 +42,14 @@ def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> 
         The pool; its processes end with this one. A process that is killed raises
         ``BrokenProcessPool`` in whoever waits for it.
     """
-    executor: Executor = ProcessPoolExecutor(workers, initializer=_start, initargs=(initializer,))
+    executor: Executor = ProcessPoolExecutor(
+        workers, initializer=_start, initargs=(os.getpid(), initializer)
+    )
     return executor
 
 
-def _start(initializer: Callable[[], None] | None) -> None:
-    start_worker()
+def _start(parent: int, initializer: Callable[[], None] | None) -> None:
+    start_worker(parent)
     if initializer is not None:
         initializer()
 

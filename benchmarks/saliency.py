@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from medsgssl.evaluation.bootstrap import patient_counts
 from medsgssl.evaluation.metrics import auc
+from medsgssl.evaluation.resampled_auc import patient_counts
 from medsgssl.masks import segment_lungs
 from medsgssl.models.lung_norms import MEASURES, LungNorms
 

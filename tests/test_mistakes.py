@@ -657,7 +657,7 @@ def test_12_the_monitor_sees_features_that_no_batch_norm_has_spread() -> None:
 def test_13_the_report_shows_what_the_runs_files_say_and_nothing_else(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     config = Config(method_name="simclr", evaluate=EvaluateSettings(bootstrap=0))
-    run.claim(config)
+    run.initialize(config)
     empty = words_of(write_report(run))
     predictions = Predictions(table_of())
     predictions.write(run.predictions)
@@ -674,7 +674,7 @@ def test_13_the_report_shows_what_the_runs_files_say_and_nothing_else(tmp_path: 
 def test_13_figures_are_gone_with_the_file_they_are_drawn_from(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     config = Config(method_name="simclr", evaluate=EvaluateSettings(bootstrap=0))
-    run.claim(config)
+    run.initialize(config)
     predictions = Predictions(table_of())
     predictions.write(run.predictions)
     write_json(run.metrics, evaluate_predictions(predictions, config.evaluate, seed=0))

@@ -8,8 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.speed.figures import Figure, in_turn, median_ratio
-from medsgssl.evaluation.bootstrap import patient_counts
-from medsgssl.evaluation.resampled_auc import RankedScores
+from medsgssl.evaluation.resampled_auc import RankedScores, patient_counts
 
 NOTE = (
     "Both on the same made-up predictions of the size of the NIH test list. The loop is timed on "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medsgssl.evaluation.bootstrap import patient_counts
 from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.intervals import RunIntervals
+from medsgssl.evaluation.resampled_auc import patient_counts
 from tests.evaluation.simulate import study, true_auc
 
 

@@ -36,5 +36,5 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def bare(tmp_path: Path) -> RunFolder:
     """A run that has just begun: configuration and environment alone."""
     run = RunFolder(tmp_path / "run")
-    run.claim(Config(method_name="simclr"))
+    run.initialize(Config(method_name="simclr"))
     return run

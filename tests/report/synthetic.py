@@ -56,7 +56,7 @@ def write_run(
     config = Config(
         method_name="simclr", no_pretrain=no_pretrain, evaluate=EvaluateSettings(bootstrap=60)
     )
-    run.claim(config)
+    run.initialize(config)
     found = predictions(images)
     found.write(run.predictions)
     write_json(run.metrics, evaluate_predictions(found, config.evaluate, seed=0))

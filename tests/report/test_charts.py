@@ -10,7 +10,16 @@ from medsgssl.report.charts import Chart, series_style, write_figure
 from medsgssl.report.pictures import examples, outline
 from medsgssl.report.run_charts import join_bins, thin, wilson
 from medsgssl.report.theme import COLORS, FIRST, SERIES, follow_theme
-from medsgssl.utils.formatting import NONE, count, duration, join_names, number, percent, size, span
+from medsgssl.utils.formatting import (
+    NONE,
+    count,
+    duration,
+    format_interval,
+    join_names,
+    number,
+    percent,
+    size,
+)
 
 SERIES_NAMES = [name for name, (light, _) in COLORS.items() if light in SERIES]
 
@@ -137,8 +146,8 @@ def test_hidden_blocks_are_outlined_in_the_prepared_view() -> None:
 
 def test_how_numbers_are_written() -> None:
     assert (number(0.12345), number(None), number(float("nan"))) == ("0.123", NONE, NONE)
-    assert (span([0.1, 0.25]), span(None)) == (f"0.100{NONE}0.250", NONE)
-    assert span([-0.1, 0.25]) == "\N{MINUS SIGN}0.100 to 0.250"
+    assert (format_interval([0.1, 0.25]), format_interval(None)) == (f"0.100{NONE}0.250", NONE)
+    assert format_interval([-0.1, 0.25]) == "\N{MINUS SIGN}0.100 to 0.250"
     assert (count(25596), percent(0.07), percent(0.995)) == (
         "25\u202f596",
         "7\u202f%",

@@ -17,7 +17,7 @@ from medsgssl.report.charts import Chart
 from medsgssl.report.run_page import write_report
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.stage_files import KeptEpoch
-from medsgssl.utils.formatting import count, number, span
+from medsgssl.utils.formatting import count, format_interval, number
 from medsgssl.utils.io import read_json, write_json
 from tests.report.page_reader import Page
 from tests.report.synthetic import RARE, UNDEFINED, write_logs, write_run
@@ -38,11 +38,11 @@ def test_table_shows_the_numbers_of_metrics_json(finished: RunFolder, page: Page
             continue
         ap = number(found["ap"])
         if found["ap_interval"]:
-            ap += f" ({span(found['ap_interval'])})"
+            ap += f" ({format_interval(found['ap_interval'])})"
         cells = page.rows[name.replace("_", " ")]
         assert cells[0] == count(found["positives"])
         assert cells[1].startswith(number(found["auc"]))
-        assert not found["auc_interval"] or span(found["auc_interval"]) in cells[1]
+        assert not found["auc_interval"] or format_interval(found["auc_interval"]) in cells[1]
         assert cells[2] == ap
         keys = ("threshold", "f1", "precision", "recall", "specificity", "ece", "ece_calibrated")
         assert cells[3:10] == [number(found[key]) for key in keys]
@@ -67,7 +67,7 @@ def test_a_metric_that_the_evaluation_adds_appears_by_itself(
 
 def test_numbers_inside_figures_are_not_shortened(finished: RunFolder, page: Page) -> None:
     found = read_json(finished.metrics)["per_disease"]["Edema"]
-    assert f"{number(found['auc'])} ({span(found['auc_interval'])})" in page.text
+    assert f"{number(found['auc'])} ({format_interval(found['auc_interval'])})" in page.text
 
 
 def test_splits_are_counted(page: Page) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from medsgssl.evaluation.calibration import reliability
-from medsgssl.report.calibration_curves import reliability_charts
-from medsgssl.report.calibration_table import calibration
+from medsgssl.report.calibration_section import arm_calibration_table, reliability_charts
 from medsgssl.report.pictures import localization_examples
 from medsgssl.report.study_tables import means
 from medsgssl.study.analysis import Analysis, analyze
@@ -90,7 +89,7 @@ def test_reliability_pools_diseases_and_scaling_lowers_the_error(analysis: Analy
 
 
 def test_calibration_of_an_arm_is_the_mean_of_its_runs_files(analysis: Analysis) -> None:
-    rows = {row["arm"]: row for row in calibration(analysis).rows}
+    rows = {row["arm"]: row for row in arm_calibration_table(analysis).rows}
     for arm in analysis.arms:
         diseases = read_json(arm.runs[0].folder.metrics)["per_disease"].values()
         for key in ("brier_skill", "calibration_slope", "calibration_intercept"):

@@ -86,7 +86,7 @@ def write_run(
         "evaluate": {"bootstrap": 0},
     }  # fmt: skip
     config = configure(method, merge(tree, settings or {}), no_pretrain=no_pretrain)
-    run.claim(config)
+    run.initialize(config)
     found = Predictions(scored(cohort() if table is None else table, skill, seed, noise))
     found.write(run.predictions)
     write_json(run.metrics, evaluate_predictions(found, config.evaluate, seed))

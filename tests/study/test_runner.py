@@ -30,7 +30,7 @@ class Pipeline:
         if out.name == self.failing:
             raise RuntimeError("the card fell out")
         run = RunFolder(out)
-        run.claim(config)
+        run.initialize(config)
         if asked["until"] == "pretrain":
             write_text(run.pretrained, "weights")
             run.mark("pretrain", "key", 10.0)

@@ -185,7 +185,7 @@ def train(
     that split alone. A call that was interrupted goes on when given again: its state lies in
     OUT.work.
     """
-    from medsgssl.data.student import teach
+    from medsgssl.data.mask_student import teach
     from medsgssl.masks.recipes.distilled.train import TrainSettings
 
     if not all(part.strip().isdecimal() for part in epochs.split(",")):

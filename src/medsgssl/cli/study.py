@@ -144,9 +144,9 @@ def carry_out(
     from medsgssl.report.run_page import write_report
     from medsgssl.report.study_page import write_study_report
     from medsgssl.study.cost import estimate
+    from medsgssl.study.mask_students import fix_masks
     from medsgssl.study.planning import fix_primary_diseases
     from medsgssl.study.runner import run_study
-    from medsgssl.study.students import fix_masks
     from medsgssl.utils.progress import new_console
 
     if dry_run:
@@ -280,7 +280,7 @@ def power(
     from medsgssl.data.catalog import current_catalog
     from medsgssl.errors import ConfigError
     from medsgssl.study.power import SEED_SD, describe_power, study_power
-    from medsgssl.study.score_model import ScoreModel
+    from medsgssl.study.simulation import ScoreModel
     from medsgssl.study.tested_images import study_images
 
     if (seeds is None) == (folds is None):

@@ -1,4 +1,7 @@
-"""Catalog, decoded images and masks brought together: what every loader of a run draws from."""
+"""Catalog, decoded images and masks brought together: what every loader of a run draws from.
+
+Rows are NumPy arrays of training size; ``loader.py`` makes tensors of views of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Looks at every image file once: is it there, is it whole, what is its content hash."""
+"""Checks every image file once, and sets aside what is missing, corrupt or cannot be decoded.
+
+``images/integrity.py`` decides what is wrong with a file. Here it becomes the ``status`` and the
+``problem`` of the file's row in the catalog: no row is dropped, ``Catalog.usable()`` leaves these
+out, and ``audit.py`` counts them. What shows only when ``image_cache.py`` decodes is set aside
+there.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +21,7 @@ import pandas as pd
 
 from medsgssl.config.schema import MAX_PIXELS
 from medsgssl.errors import ImageError, printable
-from medsgssl.images.apart import CrashCount
+from medsgssl.images.isolated_reading import CrashCount
 from medsgssl.images.reading import FileCheck, check_file, check_structure
 from medsgssl.runs.data_summary import FormatCount
 from medsgssl.utils.system import cpu_count

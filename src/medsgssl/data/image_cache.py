@@ -37,8 +37,8 @@ from medsgssl.data.cache_rows import (
 from medsgssl.data.catalog import Catalog
 from medsgssl.data.letterbox import Letterbox
 from medsgssl.errors import DataError, ImageError
-from medsgssl.images.apart import ApartReader, CrashCount
 from medsgssl.images.intensity import INTENSITY
+from medsgssl.images.isolated_reading import CrashCount, IsolatedReader
 from medsgssl.images.reading import read_with_notes
 from medsgssl.utils.io import (
     fingerprint,
@@ -252,12 +252,12 @@ def _problems(
 ) -> dict[str, str]:
     """Return why each row is not used; what an earlier, killed build set aside is read again."""
     rows, problems = np.flatnonzero(state == UNUSABLE), {}
-    with ApartReader() as apart:
+    with IsolatedReader() as reader:
         for row, image in zip(rows, catalog.table.iloc[rows].itertuples(index=False), strict=True):
             reason = reasons.get(int(row)) or str(image.problem or image.status)
             if reason == "ok":
                 try:
-                    apart.read_in_worker(catalog.root / str(image.path), _max_pixels(catalog))
+                    reader.read_in_worker(catalog.root / str(image.path), _max_pixels(catalog))
                 except ImageError as error:
                     reason = error.problem
             problems[str(image.image_id)] = reason.replace(f"{catalog.root}/", "")

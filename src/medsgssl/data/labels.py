@@ -2,6 +2,9 @@
 
 Labels are 0, 1 or unknown. An unknown label (uncertain, blank, not looked at) is NaN in arrays and
 missing in tables: it adds nothing to a loss, an AUC or a threshold, and it is counted.
+
+Each reader gives the labels of its data set. Those of a table of your own (``data.labels``) are
+read by ``readers/table.py``, those of folders by class by ``readers/class_folders.py``.
 """
 
 from __future__ import annotations

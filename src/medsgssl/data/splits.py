@@ -1,4 +1,8 @@
-"""Train, validation and test: by patient, with a leak check on every build and load."""
+"""Train, validation and test: by patient, with a leak check on every build and load.
+
+Who the patient of an image is, a data set's reader says; ``readers/patients.py`` finds patients by
+paths where no table names them. ``stratify.py`` draws so that rare diseases are in every part.
+"""
 
 from __future__ import annotations
 

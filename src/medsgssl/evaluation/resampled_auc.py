@@ -4,6 +4,10 @@ The scores of a disease are sorted once. A resample only changes how often each 
 counts, so both statistics become sparse products: positives per cluster at each distinct positive
 score, and negatives per cluster between neighboring ones. Work and memory follow the number of
 positives, which is small for most diseases, and not the number of images.
+
+The patient bootstrap tells which epochs of fine-tuning are equal within noise. The intervals that
+are reported leave patients out in turn instead: ``intervals.py`` for a run, ``effects.py`` for a
+study.
 """
 
 from __future__ import annotations
@@ -15,10 +19,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from medsgssl.utils.rng import generator
+
 Floats = NDArray[np.float64]
 
 # Resamples handled together: wide enough for the inner loops, narrow enough for the cache.
 _BLOCK = 32
+
+
+def patient_counts(
+    patients: int, resamples: int, seed: int, purpose: str = "evaluation.bootstrap"
+) -> NDArray[np.uint16]:
+    """Draw how often each patient occurs in each resample of the patient bootstrap.
+
+    Resample ``r`` depends on (seed, purpose, r) alone, so asking for more resamples keeps the
+    first ones, and two runs on the same patients are resampled alike.
+
+    Returns:
+        ``(resamples, patients)`` uint16; each row sums to ``patients``.
+    """
+    counts = np.empty((resamples, patients), dtype=np.uint16)
+    for r in range(resamples):
+        drawn = generator(seed, purpose, r).integers(patients, size=patients)
+        counts[r] = np.bincount(drawn, minlength=patients)
+    return counts
 
 
 @dataclass(frozen=True)

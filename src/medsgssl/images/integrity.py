@@ -4,6 +4,9 @@ OpenCV decodes a truncated PNG or JPEG without a word and leaves the rest gray o
 file's structure is followed up to its end mark. What comes after the end mark is ignored. The
 number of pixels is read from the header, so that a small file that claims a huge image is refused
 before any memory is taken.
+
+Each problem is an ``ImageError``. ``data/file_checks.py`` catches it and sets the file aside;
+``data/audit.py`` counts and names such files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exports a trained encoder or classifier: plain timm, TorchScript, ONNX, or a hub folder.
 
 Every export is checked against the original on images before it is called done; the largest
-difference is returned.
+difference is returned. The command is `medsgssl export RUN --to timm --out FOLDER`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from medsgssl.data.letterbox import Letterbox
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.errors import CheckpointError, ImageError
 from medsgssl.evaluation.calibration import apply_temperature
-from medsgssl.images.apart import ApartReader
+from medsgssl.images.isolated_reading import IsolatedReader
 from medsgssl.inference.bundle import Bundle, read_bundle
 from medsgssl.inference.forward import round_scores
 from medsgssl.inference.maps import saliency, to_image
@@ -159,7 +159,7 @@ class Predictor:
         differently for batches of different sizes.
         """
         batch: list[Path] = []
-        with ApartReader() as reader:
+        with IsolatedReader() as reader:
             for file in files:
                 batch.append(Path(file))
                 if len(batch) == self.bundle.config.data.batch_size:
@@ -208,7 +208,7 @@ class Predictor:
         side, size = self.bundle.config.data.img_size, scored.image.shape[0]
         return to_image(regions, batch.affines[0, 0].cpu().numpy(), side, size)
 
-    def _score(self, files: Sequence[Path], reader: ApartReader) -> Iterator[ScoredImage]:
+    def _score(self, files: Sequence[Path], reader: IsolatedReader) -> Iterator[ScoredImage]:
         read = [self._read(path, reader) for path in files]
         usable = [one for one in read if one.image is not None]
         outputs: Iterator[tuple[Floats, ...]] = iter(())
@@ -253,7 +253,7 @@ class Predictor:
                 values[number] = apply_temperature(values[number : number + 1], temperature)[0]
         return values.astype(np.float32)
 
-    def _read(self, path: Path, reader: ApartReader) -> ScoredImage:
+    def _read(self, path: Path, reader: IsolatedReader) -> ScoredImage:
         config = self.bundle.config
         nothing = np.full(len(self.classes), np.nan, np.float32)
         width = int(self._classifier.encoder.num_features)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.errors import DataError, ImageError, MaskError
-from medsgssl.images.apart import CrashCount
+from medsgssl.images.isolated_reading import CrashCount
 from medsgssl.images.reading import read_hashed
 from medsgssl.masks.sources import DEFAULT_GRID, ImageMaker, Maker, RecipeMaker, unreadable_row
 from medsgssl.masks.store import (

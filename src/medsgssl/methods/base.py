@@ -3,6 +3,10 @@
 A method is one file in this package: a settings class, a ``Task`` that turns a batch of views into
 loss terms, and a ``Method`` that says which views it wants, which encoder it needs and which task
 pretrains it. The training loop knows nothing about any of them.
+
+To add one: a file here whose class has ``@register`` (``simclr.py`` is the shortest), or the entry
+point ``medsgssl.methods`` of another package. ``python -m medsgssl.methods.index`` then updates the
+index from which look-ups answer without importing torch; until then the class itself is imported.
 """
 
 from __future__ import annotations

@@ -102,17 +102,17 @@ def _claimed(
     """
     with contextlib.ExitStack() as held:
 
-        def claim() -> list[str]:
+        def initialize() -> list[str]:
             run.check_place()
             held.enter_context(exclusive(run.path, "the run folder"))
             check_trackers(config)
             found = check_before_work(
                 config, pretrained, fine_tunes=get_args(Until).index(until) >= 2
             )
-            run.claim(config)
+            run.initialize(config)
             return found
 
-        yield team.first(claim) or []
+        yield team.first(initialize) or []
 
 
 def _until(config: Config, until: Until, pretrained: Path | None) -> Until:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Plot
 from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
-from medsgssl.images.apart import ApartReader
+from medsgssl.images.isolated_reading import IsolatedReader
 from medsgssl.images.reading import read_image
 from medsgssl.masks.benchmark import GOOD_DICE, Scores, find_pairs, scored_images
 from medsgssl.masks.overlay import (
@@ -120,13 +120,13 @@ def _histogram(summary: pd.DataFrame) -> Figure:
 def _figures(
     store: MaskStore, paths: Mapping[str, Path], ids: list[str], rules: bool = False
 ) -> Iterator[Figure]:
-    with ApartReader() as apart:
+    with IsolatedReader() as reader:
         for image_id, lungs in zip(ids, store.read(ids), strict=True):
             path = paths[image_id]
             try:
                 # A mask may have failed because the decoder crashed.
                 failed = lungs.status == "failed"
-                gray = apart.read_in_worker(path)[0] if failed else read_image(path)
+                gray = reader.read_in_worker(path)[0] if failed else read_image(path)
                 reference = draw(gray).mask if rules else None
                 picture = draw_overlay(gray, lungs.mask, reference)
             except ImageError:

@@ -15,7 +15,7 @@ from medsgssl.report.run_files import Results
 from medsgssl.report.run_tables import disease_table, subgroup_tables
 from medsgssl.runs.data_summary import CatalogSummary
 from medsgssl.runs.folder import RunFolder
-from medsgssl.utils.formatting import number, percent, span, words
+from medsgssl.utils.formatting import format_interval, number, percent, words
 from medsgssl.utils.io import write_text
 
 CARD_FILE = "model_card.md"
@@ -124,8 +124,8 @@ def _performance(results: Results) -> str:
     level = percent(metrics["bootstrap"]["confidence"])
     lines = [
         f"Test split: {metrics['images']} images of {metrics['patients']} patients. Mean AUC "
-        f"{number(metrics['mean_auc'])} ({level} interval {span(metrics['mean_auc_interval'])}, "
-        "over patients). From `metrics.json`.",
+        f"{number(metrics['mean_auc'])} ({level} interval "
+        f"{format_interval(metrics['mean_auc_interval'])}, over patients). From `metrics.json`.",
         "",
         disease_table(metrics)
         .select("disease", "positives", "auc", "ap", "ece_calibrated")

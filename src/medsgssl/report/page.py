@@ -24,7 +24,16 @@ from medsgssl.report.charts import Chart
 from medsgssl.report.prose import to_prose
 from medsgssl.report.tables import Table
 from medsgssl.report.theme import variables
-from medsgssl.utils.formatting import count, counted, duration, number, percent, size, span, words
+from medsgssl.utils.formatting import (
+    count,
+    counted,
+    duration,
+    format_interval,
+    number,
+    percent,
+    size,
+    words,
+)
 from medsgssl.utils.io import write_text
 
 
@@ -160,7 +169,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, span, count, counted, percent, duration, size, words)
+    filters = (number, format_interval, count, counted, percent, duration, size, words)
     environment.filters |= {function.__name__: function for function in filters}
     environment.filters |= {"kind": _kind, "prose": _prose}
     environment.globals |= {"light": variables(dark=False), "dark": variables(dark=True)}

@@ -15,7 +15,7 @@ from medsgssl.evaluation.predictions import Split
 from medsgssl.report.charts import Chart, ForestRow, chart_name, forest_chart
 from medsgssl.report.theme import FIRST, FOURTH, INK, MUTED, SECOND
 from medsgssl.runs.metrics_file import Metrics, ReliabilityBins
-from medsgssl.utils.formatting import number, percent, span, words
+from medsgssl.utils.formatting import format_interval, number, percent, words
 
 Floats = NDArray[np.float64]
 # More corners than this cannot be seen in a panel of this size.
@@ -67,7 +67,7 @@ def forest(metrics: Metrics, confidence: float) -> Chart:
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, otherwise: str) -> str:
-    return f"{number(value)}  ({span(interval) if interval else otherwise})"
+    return f"{number(value)}  ({format_interval(interval) if interval else otherwise})"
 
 
 def roc_charts(test: Split, metrics: Metrics | None) -> dict[str, Chart]:

@@ -1,4 +1,8 @@
-"""The report of one run: one page, made from the files of its folder alone."""
+"""The report of one run: one page, made from the files of its folder alone.
+
+Here its contents are gathered; ``templates/run.html.jinja`` lays them out. The page of a study is
+``study_page.py``.
+"""
 
 from __future__ import annotations
 

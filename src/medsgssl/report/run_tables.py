@@ -9,7 +9,15 @@ from medsgssl.report.run_files import Results
 from medsgssl.report.tables import Cell, Column, Measured, Row, Table, text_table
 from medsgssl.runs.data_summary import SplitCounts
 from medsgssl.runs.metrics_file import Metrics
-from medsgssl.utils.formatting import NONE, count, join_names, number, percent, span, words
+from medsgssl.utils.formatting import (
+    NONE,
+    count,
+    format_interval,
+    join_names,
+    number,
+    percent,
+    words,
+)
 
 _SPLITS = ("train", "val", "test")
 
@@ -282,12 +290,12 @@ def subgroup_tables(metrics: Metrics) -> list[Table]:
 def _mean_cells(
     mean: float | None, interval: Sequence[float] | None, diseases: Sequence[str]
 ) -> list[str]:
-    return [number(mean), span(interval), count(len(diseases))]
+    return [number(mean), format_interval(interval), count(len(diseases))]
 
 
 def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
     text = number(value, 2)
-    return text if interval is None else f"{text} ({span(interval, 2)})"
+    return text if interval is None else f"{text} ({format_interval(interval, 2)})"
 
 
 def shortcut_table(metrics: Metrics) -> Table | None:

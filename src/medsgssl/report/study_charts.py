@@ -11,7 +11,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report.charts import Chart, ForestRow, forest_chart, series_style, text_width
 from medsgssl.report.study_tables import mean_of
-from medsgssl.report.tables import format_interval
 from medsgssl.report.theme import MUTED
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
@@ -19,7 +18,7 @@ from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.strata import Stratum
 from medsgssl.study.verdict import excludes_zero
-from medsgssl.utils.formatting import number, percent, signed, words
+from medsgssl.utils.formatting import number, percent, signed, signed_interval, words
 
 #: With more arms than this, intervals of a line chart hide each other; a table holds them.
 MOST_BARS = 3
@@ -28,7 +27,7 @@ MOST_BARS = 3
 def _row(name: str, estimate: PointEstimate) -> ForestRow:
     interval = estimate.interval
     judged = estimate.repeats >= MIN_REPEATS and excludes_zero(estimate)
-    text = f"{signed(estimate.value)}  ({format_interval(interval, sign=True)})"
+    text = f"{signed(estimate.value)}  ({signed_interval(interval)})"
     return ForestRow(name, estimate.value, interval, text, filled=judged)
 
 

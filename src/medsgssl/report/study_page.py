@@ -13,20 +13,20 @@ from pathlib import Path
 from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report import study_charts, study_tables, subgroup_tables
-from medsgssl.report.calibration_curves import calibration_panel
+from medsgssl.report.calibration_section import calibration_panel
 from medsgssl.report.charts import write_figure
 from medsgssl.report.checklist import write_checklist
 from medsgssl.report.page import Block, Details, Panel, Text, write_page
 from medsgssl.report.pictures import localization_examples
 from medsgssl.report.prose import merge_warnings
-from medsgssl.report.tables import Table, format_interval, p_text, write_tables
+from medsgssl.report.tables import Table, p_text, write_tables
 from medsgssl.report.verdict_rows import build_verdict_rows, family_text
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.packed import opened_studies
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import RULE, MethodVerdict
-from medsgssl.utils.formatting import join_names, percent, signed, words
+from medsgssl.utils.formatting import join_names, percent, signed, signed_interval, words
 from medsgssl.utils.plugins import load_entry_points
 
 PAGE = "report.html"
@@ -188,7 +188,7 @@ def diseases_panel(analysis: Analysis, tables: Tables) -> Panel:
                 Text(
                     f"Mean of {len(_mean_diseases(analysis))} diseases: "
                     f"{signed(comparison.mean.value)} "
-                    f"({format_interval(comparison.mean.interval, sign=True)}"
+                    f"({signed_interval(comparison.mean.interval)}"
                     f", p {p_text(comparison.mean.p)}); mean AP {signed(comparison.mean_ap.value)}."
                 ),
             ),

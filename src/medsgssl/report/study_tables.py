@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medsgssl.evaluation.multiplicity import holm
-from medsgssl.report.calibration_table import calibration
+from medsgssl.report.calibration_section import arm_calibration_table
 from medsgssl.report.localization_tables import localization, localization_differences
 from medsgssl.report.run_tables import metric_columns
 from medsgssl.report.subgroup_tables import (
@@ -43,7 +43,7 @@ def build_study_tables(analysis: Analysis) -> dict[str, Table]:
         subgroups(analysis),
         interactions(analysis),
         mask_quality(analysis),
-        calibration(analysis),
+        arm_calibration_table(analysis),
         components(analysis),
         localization(analysis),
         localization_differences(analysis),

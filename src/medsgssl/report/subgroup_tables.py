@@ -5,12 +5,12 @@ The columns and cells that say what a row compares are those of all tables of a 
 
 from __future__ import annotations
 
-from medsgssl.report.tables import Cell, Column, Measured, Row, Table, format_interval
+from medsgssl.report.tables import Cell, Column, Measured, Row, Table
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.strata import QualityStrata, Stratum
-from medsgssl.utils.formatting import join_names, percent, signed, words
+from medsgssl.utils.formatting import join_names, percent, signed, signed_interval, words
 
 ARM = Column("arm", "arm", "text", "Method")
 AGAINST = Column("against", "against", "text", "Against")
@@ -137,7 +137,7 @@ def quality_trend(quality: QualityStrata) -> str:
         meaning = "guidance does less where masks are good"
     else:
         meaning = "no dependence on mask quality is shown"
-    gap = f"{signed(trend.value)} ({format_interval(interval, sign=True)})"
+    gap = f"{signed(trend.value)} ({signed_interval(interval)})"
     return f"Gain in the high third minus gain in the low third: {gap}; {meaning}."
 
 

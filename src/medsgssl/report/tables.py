@@ -15,7 +15,16 @@ from typing import Literal, Protocol, runtime_checkable
 
 import pandas as pd
 
-from medsgssl.utils.formatting import NONE, count, number, percent, signed, span, words
+from medsgssl.utils.formatting import (
+    NONE,
+    count,
+    format_interval,
+    number,
+    percent,
+    signed,
+    signed_interval,
+    words,
+)
 from medsgssl.utils.io import csv_text, write_text
 
 Kind = Literal["text", "name", "count", "percent", "number", "signed", "p", "estimate", "change"]
@@ -77,9 +86,9 @@ class Column:
     def text(self, cell: Cell) -> str:
         """Write a value for people."""
         if isinstance(cell, Estimate):
-            write = signed if self.kind == "change" else number
-            text = write(cell.value, self.digits)
-            ends = format_interval(cell.interval, self.digits, sign=self.kind == "change")
+            change = self.kind == "change"
+            text = (signed if change else number)(cell.value, self.digits)
+            ends = (signed_interval if change else format_interval)(cell.interval, self.digits)
             return f"{text} ({ends})" if cell.interval and cell.value is not None else text
         if isinstance(cell, str):
             return words(cell) if self.kind == "name" else cell
@@ -231,17 +240,6 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
             else:
                 path.unlink(missing_ok=True)  # of an earlier report
     return written
-
-
-def format_interval(
-    interval: tuple[float, float] | None, digits: int = 3, *, sign: bool = False
-) -> str:
-    """Write an interval; that of a difference with signs."""
-    if interval is None:
-        return "no interval"
-    if not sign:
-        return span(interval, digits)
-    return f"{signed(interval[0], digits)} to {signed(interval[1], digits)}"
 
 
 def p_text(value: float | None) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from medsgssl.report.study_tables import judged_interval
-from medsgssl.report.tables import format_interval, p_text
+from medsgssl.report.tables import p_text
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.verdict import Verdict
-from medsgssl.utils.formatting import number, percent, signed
+from medsgssl.utils.formatting import number, percent, signed, signed_interval
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _verdict_row(part: Verdict, ends: tuple[float, float], margin: float) -> Ver
         labels=percent(comparison.arm.fraction),
         seeds=" and ".join(map(str, dict.fromkeys(sides))),
         difference=signed(comparison.mean.value),
-        interval=format_interval(interval, sign=True),
+        interval=signed_interval(interval),
         note=_note(part),
         p=p_text(part.p_holm),
         bar=_bar(comparison.mean.value, interval, ends, margin),

@@ -163,7 +163,7 @@ class RunFolder:
                 f"{self.path} is not empty and holds no run", "choose another --out folder"
             )
 
-    def claim(self, config: Config) -> None:
+    def initialize(self, config: Config) -> None:
         """Make this the folder of ``config``; a folder of another configuration is refused.
 
         Raises:

@@ -15,7 +15,7 @@ from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import PointEstimate, ResampledTestSet
-from medsgssl.utils.formatting import join_names, percent, signed
+from medsgssl.utils.formatting import join_names, percent, signed, signed_interval
 
 #: Masks of other patients still overlap the own lungs by half (IoU 0.47 on NIH ChestX-ray14).
 STRICTEST_CONTROL = "random-blob"
@@ -203,17 +203,10 @@ def _part(part: Verdict, bench: ResampledTestSet, first: bool) -> str:
     less = " (by less than the margin)" if part.within_margin else ""
     word = f"{part.word}{less if part.word in ('helps', 'hurts') else ''}"
     name = f"simultaneous {percent(bench.confidence)} interval " if first else ""
-    text = f"{word} {where}, mean AUC {signed(mean.value)} ({name}{format_interval(part.interval)})"
+    text = f"{word} {where}, mean AUC {signed(mean.value)} ({name}{signed_interval(part.interval)})"
     if part.word == "undecided" and part.detectable is not None:
         text += f"; this study could have found {signed(part.detectable)} or more"
     return text
-
-
-def format_interval(interval: Interval | None, digits: int = 3) -> str:
-    """Write the interval of a difference."""
-    if interval is None:
-        return "no interval"
-    return f"{signed(interval[0], digits)} to {signed(interval[1], digits)}"
 
 
 def excludes_zero(estimate: PointEstimate) -> bool:
@@ -275,7 +268,7 @@ def anatomy(
         )
     gains = ", ".join(
         f"{_controls(item.against)} {signed(item.mean.value)} "
-        f"({format_interval(item.mean.interval)})"
+        f"({signed_interval(item.mean.interval)})"
         for item in tests
     )
     beaten = all(

@@ -21,9 +21,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medsgssl.config.schema import Config
 from medsgssl.data.dataset import ImageMaskDataset
 from medsgssl.errors import CheckpointError
-from medsgssl.evaluation.bootstrap import patient_counts
 from medsgssl.evaluation.metrics import mean_auc, mean_over
-from medsgssl.evaluation.resampled_auc import RankedScores
+from medsgssl.evaluation.resampled_auc import RankedScores, patient_counts
 from medsgssl.inference.forward import run_inference
 from medsgssl.models.classifier import Classifier
 from medsgssl.models.weights import save_weights

@@ -1,5 +1,8 @@
 """The learning rate as a pure function of the step: nothing to save, nothing to forget.
 
+Linear warm-up, then half a cosine, once per optimizer step of ``trainer.py``. The settings are
+``pretrain|finetune.lr`` (the peak) and ``.warmup_epochs``, in ``config/training_settings.py``.
+
 Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017
 (cosine, no restarts); Goyal et al., "Accurate, large minibatch SGD", 2017 (linear warm-up).
 """

@@ -99,7 +99,7 @@ def render_image(image: UInt8, drawn: DrawnView, size: int, out: UInt8 | None = 
         image: Cached image, uint8, (H, H).
         drawn: The view.
         size: Side S in pixels.
-        out: Where to write it; new memory, which is dear, when not given.
+        out: Where to write it; allocated when not given, which costs time.
     """
     warped = warp_image(image, drawn.affine, size, out)
     return warped if drawn.tone is None else apply_tone(warped, drawn.tone)

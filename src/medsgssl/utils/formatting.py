@@ -16,7 +16,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return NONE if value is None or not math.isfinite(value) else _fixed(value, digits)
 
 
-def span(pair: Sequence[float] | None, digits: int = 3) -> str:
+def format_interval(pair: Sequence[float] | None, digits: int = 3) -> str:
     """Write an interval as ``0.71-0.74`` with an en dash; a dash where there is none.
 
     Where an end is negative, ``to`` stands between them: a dash would look like a second minus.
@@ -80,6 +80,13 @@ def signed(value: float | None, digits: int = 3) -> str:
         return NONE
     text = _fixed(value, digits)
     return text if text.startswith(MINUS) or not float(text) else f"+{text}"
+
+
+def signed_interval(pair: Sequence[float] | None, digits: int = 3) -> str:
+    """Write the interval of a difference, both ends with their signs."""
+    if pair is None:
+        return "no interval"
+    return f"{signed(pair[0], digits)} to {signed(pair[1], digits)}"
 
 
 def _fixed(value: float, digits: int) -> str:

@@ -1,4 +1,8 @@
-"""Worker processes that do not run the caller's script again, and whose deaths cost one item."""
+"""Worker processes that do not run the caller's script again, and whose deaths cost one item.
+
+They check and decode files and draw masks; the workers of training batches are those of
+``data/loader.py``. Neither kind draws from a state of its own: see ``rng.py``.
+"""
 
 from __future__ import annotations
 

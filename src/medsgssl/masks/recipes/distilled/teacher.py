@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
-from medsgssl.images.apart import CrashCount
+from medsgssl.images.isolated_reading import CrashCount
 from medsgssl.images.reading import read_image
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
 from medsgssl.masks.recipes.distilled.pixels import SIDE, to_square

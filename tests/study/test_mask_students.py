@@ -11,9 +11,9 @@ from medsgssl.errors import ConfigError, MaskError
 from medsgssl.masks.recipes.distilled.network import Student
 from medsgssl.masks.recipes.distilled.weights import StudentCard, save_student
 from medsgssl.methods.registry import method_of
-from medsgssl.study import students
+from medsgssl.study import mask_students
+from medsgssl.study.mask_students import fix_masks, student_of_fold
 from medsgssl.study.planning import describe, make_plan
-from medsgssl.study.students import fix_masks, student_of_fold
 
 CARD = StudentCard("phantoms", 1, 1, "anything else", "anatomic, version 3", 7, {}, [])
 
@@ -72,7 +72,7 @@ def test_with_folds_a_named_student_is_taught_once_per_fold(folder, tmp_path, mo
         DataSettings(root=folder / "data", split="train", cache_dir=folder / "cache")
     ).table["patient_id"]
     shipped = save(tmp_path / "shipped.safetensors", [f"nih {int(p):08d}" for p in everyone])
-    monkeypatch.setattr(students, "SHIPPED", shipped)
+    monkeypatch.setattr(mask_students, "SHIPPED", shipped)
     plan = fix_masks(planned(folder, "masks.recipe=distilled", folds=5))
     taught = []
 
@@ -80,7 +80,7 @@ def test_with_folds_a_named_student_is_taught_once_per_fold(folder, tmp_path, mo
         taught.append(data.fold)
         save(out, [])
 
-    monkeypatch.setattr("medsgssl.data.student.teach", teach)
+    monkeypatch.setattr("medsgssl.data.mask_student.teach", teach)
     weights = set()
     for run in plan.runs:
         config = student_of_fold(plan.config(run), tmp_path / "study", lambda line: None)

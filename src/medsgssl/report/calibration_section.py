@@ -1,4 +1,4 @@
-"""The section on calibration of a study's page: errors, and one reliability curve per arm."""
+"""The section on calibration of a study's page: errors, one curve per arm, and their table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from matplotlib.axes import Axes
 
 from medsgssl.report.charts import Chart, chart_name, text_width
 from medsgssl.report.page import Block, Grid, Panel, Text
-from medsgssl.report.tables import Table
+from medsgssl.report.subgroup_tables import ARM, LABELS
+from medsgssl.report.tables import Cell, Column, Row, Table
 from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.calibration import Band, arm_reliability
+from medsgssl.study.calibration import MEASURES, Band, arm_reliability
 from medsgssl.utils.formatting import number, percent
+
+#: Errors of the run files, without intervals.
+_ERRORS = {"ece": "ECE as trained", "ece_calibrated": "ECE scaled"}
 
 
 def calibration_panel(analysis: Analysis, tables: Mapping[str, Table]) -> Panel:
@@ -126,3 +130,26 @@ def _reliability_chart(label: str, band: Band, before: Band | None, top: float) 
         text += f", {number(before.curve.error())} as trained"
     name = chart_name("reliability", label)
     return Chart(name, label, text, draw, (2.6, 2.4), (0.52, 0.42, 0.1, 0.08))
+
+
+def arm_calibration_table(analysis: Analysis) -> Table:
+    """Return ECE, Brier skill, slope, intercept and debiased error of each arm."""
+    columns = (
+        ARM,
+        LABELS,
+        *(Column(key, heading) for key, heading in _ERRORS.items()),
+        *(
+            Column(key, words, "estimate", words.capitalize(), digits=2)
+            for key, words in MEASURES.items()
+        ),
+    )
+    rows: list[Row] = []
+    for arm in analysis.ordered_arms():
+        row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction}
+        row |= {key: arm.metric_mean(key) for key in _ERRORS}
+        row |= analysis.calibration[arm.key]
+        rows.append(row)
+    when = "at the temperature from validation" if analysis.scaled else "as trained"
+    caption = f"Means over diseases; skill, slope, intercept and debiased error {when}"
+    source = "calibration.csv, from predictions.parquet and metrics.json of the runs"
+    return Table("calibration", caption, columns, rows, source)

@@ -87,7 +87,7 @@ def student_of_fold(config: Config, folder: Path, say: Callable[[str], object] =
     # Runs of one fold may begin together: one teaches, the others wait.
     with shared_work(weights.with_suffix(".work")):
         if not weights.is_file():
-            from medsgssl.data.student import teach  # noqa: PLC0415 - imports torch
+            from medsgssl.data.mask_student import teach  # noqa: PLC0415 - imports torch
             from medsgssl.masks.recipes.distilled.train import TrainSettings  # noqa: PLC0415
 
             say(f"teaching the mask student of fold {config.data.fold}: {weights}")

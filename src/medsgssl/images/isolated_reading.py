@@ -1,4 +1,4 @@
-"""Reading in a process of its own what a decoder may crash on: a crash costs that file alone."""
+"""Reads in a process of its own what a decoder may crash on: a crash costs that file alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CrashCount:
         )
 
 
-class ApartReader:
+class IsolatedReader:
     """Reads image files one by one, to be used in a ``with`` block.
 
     PNG and common JPEG files, whose structure is followed to the end before they are decoded, are
@@ -58,7 +58,7 @@ class ApartReader:
     def __init__(self) -> None:
         self._worker, self._crashes = SpareWorker(), CrashCount()
 
-    def __enter__(self) -> ApartReader:
+    def __enter__(self) -> IsolatedReader:
         return self
 
     def __exit__(self, *_: object) -> None:

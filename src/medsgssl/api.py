@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medsgssl.config.schema import Config
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medsgssl.config.loading import SettingsTree
+    from medsgssl.config.loading import Settings, SettingsTree
     from medsgssl.data.catalog import Catalog
     from medsgssl.methods.index import MethodEntry
     from medsgssl.pipeline.runner import Until
@@ -29,7 +29,7 @@ def load_config(
     *,
     data: AnyPath | None = None,
     file: AnyPath | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     no_pretrain: bool = False,
 ) -> Config:
     """Build the configuration of a run and check it.
@@ -178,7 +178,7 @@ def report_study(*folders: AnyPath, out: AnyPath | None = None, control: str = "
     return write_study_report(paths, Path(out) if out is not None else None, control=control)
 
 
-def load_catalog(data: AnyPath, settings: Mapping[str, Any] | None = None) -> Catalog:
+def load_catalog(data: AnyPath, settings: Settings | None = None) -> Catalog:
     """Read and check a data set: images, labels, patients, splits.
 
     Args:

@@ -19,6 +19,8 @@ from medsgssl.errors import ConfigError
 SettingsTree = dict[str, Any]
 #: The same by dotted key, e.g. ``data.img_size``.
 FlatSettings = dict[str, Any]
+#: Either of them where it is only read.
+Settings = Mapping[str, Any]
 
 
 def parse_overrides(items: Sequence[str]) -> SettingsTree:
@@ -62,7 +64,7 @@ def nest(dotted: str, value: Any) -> SettingsTree:
     return dict(value)
 
 
-def nested(flat: Mapping[str, Any]) -> SettingsTree:
+def nested(flat: Settings) -> SettingsTree:
     """Turn ``{"a.b": 1, "a.c": 2}`` into ``{"a": {"b": 1, "c": 2}}``."""
     tree: SettingsTree = {}
     for dotted, value in flat.items():
@@ -81,7 +83,7 @@ def flatten(tree: SettingsTree, prefix: str = "") -> FlatSettings:
     return flat
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> SettingsTree:
+def merge(base: Settings, over: Settings) -> SettingsTree:
     """Return ``base`` with the values of ``over`` laid on top, mapping by mapping."""
     merged = dict(base)
     for key, value in over.items():
@@ -113,7 +115,7 @@ def read_yaml(path: Path) -> SettingsTree:
 
 
 def build(
-    tree: Mapping[str, Any],
+    tree: Settings,
     method_settings: type[MethodSettings],
     other_problems: Sequence[str] = (),
 ) -> Config:
@@ -189,7 +191,7 @@ def dump(config: Config) -> SettingsTree:
 _PATHS = ("data.root", "data.cache_dir", "data.extra_roots", "encoder.weights", "masks.source")
 
 
-def without_paths(tree: Mapping[str, Any]) -> SettingsTree:
+def without_paths(tree: Settings) -> SettingsTree:
     """Return a dumped configuration in which places on this machine are names of files and folders.
 
     Args:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
-from medsgssl.config.loading import SettingsTree
+from medsgssl.config.loading import Settings, SettingsTree
 
 
 class RenamedWarning(FutureWarning):
@@ -35,7 +34,7 @@ RENAMED = {
 }
 
 
-def with_new_names(tree: Mapping[str, Any]) -> SettingsTree:
+def with_new_names(tree: Settings) -> SettingsTree:
     """Return a nested configuration in which old names are replaced by the new ones.
 
     Args:

@@ -9,9 +9,9 @@ read by ``readers/table.py``, those of folders by class by ``readers/class_folde
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ class LabelSet:
         }
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> LabelSet:
+    def from_json(cls, stored: LabelSetRecord) -> LabelSet:
         """Read the form of ``to_json``.
 
         Raises:

@@ -6,10 +6,9 @@ It is read from a run folder, from a folder that `medsgssl export --to hf` wrote
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from medsgssl.config.schema import Config
 from medsgssl.errors import CheckpointError
@@ -23,6 +22,7 @@ from medsgssl.models.weights import (
     weights_identity,
     without_initial_weights,
 )
+from medsgssl.runs.data_summary import MaskSummary
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import read_metrics
 from medsgssl.utils.io import read_json
@@ -120,7 +120,7 @@ def _bundle(weights: Path, settings: BundleSettings) -> Bundle:
     )
 
 
-def _mask_recipe(settings: BundleSettings, masks: Mapping[str, Any], config: Config) -> str:
+def _mask_recipe(settings: BundleSettings, masks: MaskSummary, config: Config) -> str:
     """Name the recipe of the training masks; masks of a user's folder have none for new images."""
     name = settings.get("mask_recipe") or masks.get("recipe") or config.masks.recipe
     return config.masks.recipe if name == FolderMaker.name else str(name)

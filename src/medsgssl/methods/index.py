@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import pkgutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Union
 
 from pydantic import AfterValidator, Field, create_model
 
 from medsgssl import methods as package
-from medsgssl.config.loading import FlatSettings, SettingsTree, build
+from medsgssl.config.describe import Schema
+from medsgssl.config.loading import FlatSettings, Settings, SettingsTree, build
 from medsgssl.config.method_settings import MethodSettings, ordered
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config
@@ -62,7 +62,7 @@ class MethodEntry:
     pretrains: bool
     defaults: FlatSettings
     settings: SettingsTree
-    settings_schema: dict[str, Any]
+    settings_schema: Schema
     required_weights: tuple[str, ...] = ()
 
     @classmethod
@@ -83,12 +83,19 @@ class MethodEntry:
         )
 
 
+class IndexFile(TypedDict):
+    """What ``index.json`` holds."""
+
+    files: list[str]  # modules of this package, by which a new one is noticed
+    methods: dict[str, SettingsTree]  # fields of ``MethodEntry`` by method
+
+
 def method_index() -> dict[str, MethodEntry]:
     """Return every known method by name, sorted.
 
     Where a file of this package or an entry point is not in the index, the methods are imported.
     """
-    stored = read_json(INDEX)
+    stored: IndexFile = read_json(INDEX)
     index = {name: MethodEntry(**entry) for name, entry in stored["methods"].items()}
     if stored["files"] != _files() or (plugin_names() | set(registered())) - index.keys():
         others = {name: method for name, method in all_methods().items() if name not in index}
@@ -108,9 +115,7 @@ def find_entry(name: str) -> MethodEntry:
     return index[name]
 
 
-def configure_from_index(
-    name: str, *layers: Mapping[str, Any], no_pretrain: bool = False
-) -> Config:
+def configure_from_index(name: str, *layers: Settings, no_pretrain: bool = False) -> Config:
     """Build the configuration of a method to look at it, as ``configure`` does to run it.
 
     The settings below ``method.`` are checked by their JSON schema, so torch is not imported; only
@@ -152,7 +157,7 @@ _PLAIN = {"number": float, "integer": int, "boolean": bool, "string": str}
 _LIMITS = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt"}
 
 
-def _annotation(schema: Mapping[str, Any]) -> Any:
+def _annotation(schema: Schema) -> Any:
     """Return the type that a part of a JSON schema describes, its limits included."""
     if "anyOf" in schema:
         return Union[tuple(_annotation(part) for part in schema["anyOf"])]  # noqa: UP007 - built
@@ -172,7 +177,7 @@ def _files() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def current_index() -> dict[str, Any]:
+def current_index() -> IndexFile:
     """Return what ``index.json`` should hold, from the classes of this package."""
     own = {
         name: asdict(MethodEntry.of(method))

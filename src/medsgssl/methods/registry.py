@@ -7,10 +7,10 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_args
+from typing import TYPE_CHECKING, TypedDict, TypeVar, get_args
 
 from medsgssl.config.encoder_names import encoder_name_problem, hub_source
-from medsgssl.config.loading import SettingsTree, build, merge, nested
+from medsgssl.config.loading import Settings, SettingsTree, build, merge, nested
 from medsgssl.config.renamed import with_new_names
 from medsgssl.config.schema import Config, EncoderSettings, MaskControl, MaskSettings
 from medsgssl.errors import ConfigError
@@ -85,7 +85,7 @@ def unknown_method(name: str, known: Iterable[str]) -> ConfigError:
 
 def configure(
     name: str,
-    *layers: Mapping[str, Any],
+    *layers: Settings,
     no_pretrain: bool = False,
     check_names: bool = False,
 ) -> Config:
@@ -108,7 +108,7 @@ def configure(
 
 
 def layered(
-    name: str, defaults: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], no_pretrain: bool
+    name: str, defaults: Settings, layers: Sequence[Settings], no_pretrain: bool
 ) -> SettingsTree:
     """Return the nested settings of a method: its defaults by dotted key, then each layer."""
     tree = nested(defaults)
@@ -150,7 +150,7 @@ def measured_costs() -> tuple[dict[str, float], str]:
     return costs["ratios"], text
 
 
-def name_problems(tree: Mapping[str, Any]) -> list[str]:
+def name_problems(tree: Settings) -> list[str]:
     """Return what is wrong with the backbone, the mask recipe and the mask source of a run.
 
     Args:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 import timm
@@ -20,6 +18,7 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from medsgssl.config.encoder_names import LOCAL_PREFIX, hub_source, portable_encoder_name
 from medsgssl.errors import ConfigError
+from medsgssl.runs.weights_header import HubModelRecord
 
 _CONFIG = "config.json"
 #: Names of weights files in a folder or repository, the best first.
@@ -47,7 +46,7 @@ class HubModel:
     pretrained_cfg: dict[str, object]
     model_args: dict[str, object]
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> HubModelRecord:
         """Return it as JSON-like values, for the header of weights."""
         return {
             "architecture": self.architecture,
@@ -59,7 +58,7 @@ class HubModel:
 _KNOWN: dict[str, HubModel] = {}
 
 
-def remember(name: str, described: Mapping[str, Any]) -> None:
+def remember(name: str, described: HubModelRecord) -> None:
     """Take a hub model from the header of weights, so that it need not be fetched again.
 
     Args:

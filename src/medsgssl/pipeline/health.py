@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from medsgssl.config.schema import DataSettings
 from medsgssl.errors import MedsgsslError
@@ -94,6 +94,16 @@ def _versions() -> Iterator[Check]:
         )
 
 
+class _TorchAnswer(TypedDict):
+    """What ``_ASK_TORCH`` prints."""
+
+    version: str
+    cuda: str | None
+    gpus: list[str]
+    works: bool
+    threads: int
+
+
 def _devices() -> Check:
     # In a process of its own: a broken driver can hang or kill the process that asks.
     try:
@@ -104,7 +114,7 @@ def _devices() -> Check:
             timeout=_TORCH_SECONDS,
             check=True,
         )
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        answer: _TorchAnswer = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return Check(
             "devices",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -63,7 +62,7 @@ def run_stage_if_needed(
     run: RunFolder,
     stage: StageName,
     keys: dict[str, str],
-    work: Callable[[], Any],
+    work: Callable[[], object],
     console: Console | None = None,
     team: Team = ALONE,
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
@@ -117,7 +117,18 @@ def text_width(text: str, size: float = 8.5) -> float:
     return float(TextPath((0, 0), text, size=size).get_extents().x1) / 72
 
 
-def series_style(index: int) -> dict[str, Any]:
+class SeriesStyle(TypedDict):
+    """How the line of a series looks, in matplotlib's words."""
+
+    color: str
+    marker: str
+    markersize: float
+    markeredgewidth: float
+    markeredgecolor: str
+    dashes: tuple[float | None, float | None]
+
+
+def series_style(index: int) -> SeriesStyle:
     """Return color and marker of the line at that place; the first twelve all differ in both."""
     n = index % len(SERIES)
     return {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeGuard
 
 from medsgssl.report.run_files import Results
 from medsgssl.report.tables import Cell, Column, Measured, Row, Table, text_table
 from medsgssl.runs.data_summary import SplitCounts
-from medsgssl.runs.metrics_file import Metrics
+from medsgssl.runs.metrics_file import Metrics, disease_interval, disease_metric
 from medsgssl.utils.formatting import (
     NONE,
     count,
@@ -110,7 +110,7 @@ def data_tables(results: Results) -> list[Table]:
     ]
 
 
-def summary_tables(tree: Mapping[str, Any], source: str, caption: str) -> list[Table]:
+def summary_tables(tree: Mapping[str, object], source: str, caption: str) -> list[Table]:
     """Turn nested facts into tables: one of the plain values, one per mapping below."""
     plain = [[words(key), _text(value)] for key, value in tree.items() if not _nested(value)]
     tables = [text_table(caption, ["", ""], plain, source)] if plain else []
@@ -125,19 +125,20 @@ def summary_tables(tree: Mapping[str, Any], source: str, caption: str) -> list[T
     return tables
 
 
-def _crossed(tree: Mapping[str, Mapping[str, Any]], source: str, caption: str) -> Table:
+def _crossed(tree: Mapping[str, object], source: str, caption: str) -> Table:
     """Lay mappings of the same keys side by side: one row each, one column per key."""
-    keys = dict.fromkeys(key for row in tree.values() for key in row)
-    plain = [key for key in keys if not any(_nested(row.get(key)) for row in tree.values())]
-    rows = [[words(name), *(_text(row.get(key)) for key in plain)] for name, row in tree.items()]
+    below = {name: row for name, row in tree.items() if _nested(row)}
+    keys = dict.fromkeys(key for row in below.values() for key in row)
+    plain = [key for key in keys if not any(_nested(row.get(key)) for row in below.values())]
+    rows = [[words(name), *(_text(row.get(key)) for key in plain)] for name, row in below.items()]
     return text_table(caption, ["", *map(words, plain)], rows, source)
 
 
-def _nested(value: Any) -> bool:
+def _nested(value: object) -> TypeGuard[Mapping[str, object]]:
     return isinstance(value, Mapping) and bool(value)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -195,8 +196,9 @@ def disease_table(metrics: Metrics) -> Table:
     )
     rows: list[Row] = []
     for name, disease in metrics["per_disease"].items():
-        values: Mapping[str, Any] = disease
-        row: dict[str, Cell] = {c.key: values.get(c.key) for c in (*decisions, *calibration)}
+        row: dict[str, Cell] = {
+            c.key: disease_metric(disease, c.key) for c in (*decisions, *calibration)
+        }
         row |= {"disease": name, "positives": disease["positives"]}
         row["auc"] = Measured.of(disease["auc"], disease["auc_interval"])
         row["ap"] = Measured.of(disease["ap"], disease["ap_interval"])
@@ -239,12 +241,12 @@ def calibration_table(metrics: Metrics) -> Table | None:
     )
     rows: list[Row] = []
     for disease, result in metrics["per_disease"].items():
-        values: Mapping[str, Any] = result
-        if values.get(f"brier_skill{end}") is None:
+        if disease_metric(result, f"brier_skill{end}") is None:
             continue
         row: dict[str, Cell] = {"disease": disease}
         for name in _SUMMARIES:
-            row[name] = Measured.of(values.get(f"{name}{end}"), values.get(f"{name}{end}_interval"))
+            interval = disease_interval(result, f"{name}{end}")
+            row[name] = Measured.of(disease_metric(result, f"{name}{end}"), interval)
         rows.append(row)
     if not rows:
         return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from medsgssl.config.loading import Settings
 from medsgssl.evaluation.multiplicity import holm
 from medsgssl.report.calibration_section import arm_calibration_table
 from medsgssl.report.localization_tables import localization, localization_differences
@@ -118,7 +119,7 @@ def decisions_view(analysis: Analysis, table: Table) -> Table:
     return table.select("arm", "labels", *(column.key for column in columns), caption=caption)
 
 
-def threshold_rule(settings: Mapping[str, Any]) -> str:
+def threshold_rule(settings: Settings) -> str:
     """Describe how thresholds were chosen."""
     aim = str(settings.get("evaluate.threshold", "f1"))
     return "highest F1" if aim == "f1" else f"{aim} {settings.get('evaluate.target')}"

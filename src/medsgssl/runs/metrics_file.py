@@ -164,5 +164,25 @@ def read_metrics(path: Path) -> Metrics | None:
     return metrics
 
 
+def disease_metric(result: DiseaseMetrics, name: str) -> float | None:
+    """Return a metric of one disease by its name, those of other packages included.
+
+    Args:
+        result: The disease.
+        name: The metric.
+
+    Returns:
+        The number; None where it is not defined or the file has no such metric.
+    """
+    value = result.get(name)
+    return value if isinstance(value, int | float) else None
+
+
+def disease_interval(result: DiseaseMetrics, name: str) -> list[float] | None:
+    """Return the interval of a metric of one disease; None where it has none."""
+    ends = result.get(f"{name}_interval")
+    return ends if isinstance(ends, list) else None
+
+
 def _renamed(values: dict[str, Value]) -> dict[str, Value]:
     return {"view_position" if key == "view" else key: value for key, value in values.items()}

@@ -10,6 +10,14 @@ from medsgssl.runs.data_summary import MaskSummary
 from medsgssl.runs.recovery import Recovery
 
 
+class HubModelRecord(TypedDict):
+    """What the ``config.json`` of a hub model says of its network and input, in timm's words."""
+
+    architecture: str
+    pretrained_cfg: dict[str, object]
+    model_args: dict[str, object]
+
+
 class WeightsIdentity(TypedDict):
     """In what weights and configuration must agree."""
 
@@ -33,7 +41,7 @@ class WeightsHeader(ClassifierIdentity):
     masks: MaskSummary
     data: str  # fingerprint of the data
     config: dict[str, object]
-    backbone: NotRequired[dict[str, object]]  # of a hub model: what its config.json says
+    backbone: NotRequired[HubModelRecord]  # of a hub model
     recovered: NotRequired[list[Recovery]]  # settings changed after a stage was not finite
     version: str
     key: str  # fingerprint of all that decided the weights

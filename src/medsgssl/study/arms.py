@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from medsgssl.config.loading import FlatSettings
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
+from medsgssl.runs.metrics_file import disease_metric
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.matching import TELLING, differing
 from medsgssl.study.statistics import PointEstimate, ResampledTestSet
@@ -70,10 +71,10 @@ class Arm:
         """Mean of a metric of ``metrics.json`` over runs and the diseases with both classes."""
         values: list[float] = []
         for run in self.runs:
-            per_disease: Mapping[str, Any] = run.metrics["per_disease"] if run.metrics else {}
-            for disease in per_disease.values():
-                if disease["auc"] is not None and disease.get(key) is not None:
-                    values.append(float(disease[key]))
+            for disease in run.metrics["per_disease"].values() if run.metrics else ():
+                value = disease_metric(disease, key)
+                if disease["auc"] is not None and value is not None:
+                    values.append(float(value))
         return float(np.mean(values)) if values else None
 
     def each(self, pick: Callable[[JackknifedScores], Statistic]) -> dict[int, Statistic]:

@@ -6,15 +6,12 @@ frame, labels, fine-tuning and the number of views that pretraining sees must be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from medsgssl.config.loading import FlatSettings, dump, flatten, nested
+from medsgssl.config.loading import FlatSettings, Settings, dump, flatten, nested
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure, find_method, method_of
-
-Settings = Mapping[str, Any]
 
 # What an arm is: no question of likeness.
 _IDENTITY: tuple[str, ...] = (

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from medsgssl.config.loading import FlatSettings, SettingsTree, flatten, nested, without_paths
+from medsgssl.config.loading import (
+    FlatSettings,
+    Settings,
+    SettingsTree,
+    flatten,
+    nested,
+    without_paths,
+)
 from medsgssl.config.schema import Config, StudySettings
 from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure
@@ -112,7 +119,7 @@ class StudyPlan:
         """
         return fingerprint(self._fixed() | {"settings": _flat(self), "own_settings": {}})
 
-    def _fixed(self) -> dict[str, Any]:
+    def _fixed(self) -> dict[str, object]:
         fixed = asdict(replace(self, data="", earlier=()))
         if self.mask_recipe is None:
             del fixed["mask_recipe"]
@@ -253,7 +260,7 @@ def _flat(plan: StudyPlan) -> FlatSettings:
     return flat | {"study.margin": plan.margin, "data.folds": plan.folds}
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _changes(old: Settings, new: Settings) -> Iterator[tuple[str, object, object]]:
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield key, old.get(key), new.get(key)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from medsgssl.config.loading import SettingsTree, flatten, merge, nest, nested, parse_overrides
+from medsgssl.config.loading import (
+    Settings,
+    SettingsTree,
+    flatten,
+    merge,
+    nest,
+    nested,
+    parse_overrides,
+)
 from medsgssl.config.schema import Config
 from medsgssl.data.catalog import current_catalog
 from medsgssl.data.mask_cache import CONTROLS
@@ -49,7 +57,7 @@ def make_plan(
     baselines: bool = False,
     ablate: str | None = None,
     items: Sequence[str] = (),
-    file: Mapping[str, Any] | None = None,
+    file: Settings | None = None,
 ) -> StudyPlan:
     """Plan a study, every configuration checked.
 
@@ -149,7 +157,7 @@ def _design(
     return variants, judged
 
 
-def _configured(plan: StudyPlan, name: str, *layers: Mapping[str, Any]) -> Config:
+def _configured(plan: StudyPlan, name: str, *layers: Settings) -> Config:
     return configure(name, plan.settings, plan.own_settings.get(name, {}), *layers)
 
 
@@ -186,7 +194,7 @@ def make_ablation(
     folds: int | None = None,
     fractions: Sequence[float] = (1.0,),
     items: Sequence[str] = (),
-    file: Mapping[str, Any] | None = None,
+    file: Settings | None = None,
 ) -> StudyPlan:
     """Plan the leave-one-out study of a method, beside ``simclr`` with the method's network.
 
@@ -264,7 +272,7 @@ def _split_items(
     return parse_overrides(common), {name: parse_overrides(given) for name, given in own.items()}
 
 
-def _refuse_decided(tree: Mapping[str, Any]) -> None:
+def _refuse_decided(tree: Settings) -> None:
     given = [key for key in flatten(dict(tree)) if key in _DECIDED]
     if given:
         raise ConfigError(
@@ -277,21 +285,22 @@ def _runs(
     arm: str, variant: Variant, repeat: int, fractions: Sequence[float], folds: bool
 ) -> Iterator[PlannedRun]:
     name = f"{arm}-{'k' if folds else 's'}{repeat}"
-    common: dict[str, Any] = {
-        "arm": arm,
-        "method": variant.method,
-        "no_pretrain": variant.no_pretrain,
-        "masks": variant.masks,
-        "seed": repeat,
-        "without": variant.without,
-        "fold": repeat if folds else None,
-        "overrides": dict(variant.overrides),
-    }
+    planned = functools.partial(
+        PlannedRun,
+        arm=arm,
+        method=variant.method,
+        no_pretrain=variant.no_pretrain,
+        masks=variant.masks,
+        seed=repeat,
+        without=variant.without,
+        fold=repeat if folds else None,
+        overrides=dict(variant.overrides),
+    )
     start = None if variant.no_pretrain else f"{name}-pretrain"
     if start is not None:
-        yield PlannedRun(start, fraction=1.0, pretrains=True, **common)
+        yield planned(start, fraction=1.0, pretrains=True)
     for share in fractions:
-        yield PlannedRun(f"{name}-f{share:g}", fraction=share, start=start, **common)
+        yield planned(f"{name}-f{share:g}", fraction=share, start=start)
 
 
 def plan_table(plan: StudyPlan) -> list[str]:

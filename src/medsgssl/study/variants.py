@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsgssl.config.loading import FlatSettings, dump, flatten
+from medsgssl.config.loading import FlatSettings, Settings, dump, flatten
 from medsgssl.config.schema import Config
 from medsgssl.errors import ConfigError
 from medsgssl.methods.base import Component
@@ -34,7 +34,7 @@ class Variant:
     no_pretrain: bool
     masks: str
     without: str = ""
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Settings = field(default_factory=dict)
 
     def stem(self, main: str) -> str:
         """Return what its runs are called; ``main`` is the mask source that goes unsaid."""
@@ -161,7 +161,7 @@ def variants_without(config: Config, main: str) -> list[Variant]:
     return [Variant(config.method_name, False, main, name) for name in on]
 
 
-def left_out(settings: Mapping[str, Any]) -> str:
+def left_out(settings: Settings) -> str:
     """Return the name of the one part that a run's settings leave out, else an empty string.
 
     Args:
@@ -175,11 +175,11 @@ def left_out(settings: Mapping[str, Any]) -> str:
     return off[0] if len(off) == 1 else ""
 
 
-def _acting_parts(name: str, settings: Mapping[str, Any]) -> dict[str, Component]:
+def _acting_parts(name: str, settings: Settings) -> dict[str, Component]:
     several = bool(settings.get("data.extra_roots"))
     parts = find_method(name).components
     return {key: part for key, part in parts.items() if several or not part.several_sets}
 
 
-def _is_off(part: Component, settings: Mapping[str, Any]) -> bool:
+def _is_off(part: Component, settings: Settings) -> bool:
     return all(settings.get(key) == value for key, value in part.settings().items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -46,11 +46,32 @@ class TrainState:
     log: list[EpochLog] = field(default_factory=list)
 
 
+class EpochLogRecord(TypedDict):
+    """An ``EpochLog`` as plain values."""
+
+    round: int
+    epoch: int
+    images: int
+    loss: float
+    agreement: float
+    stability: float
+
+
+class TrainStateRecord(TypedDict):
+    """A ``TrainState`` as plain values."""
+
+    round: int
+    epoch: int
+    losses: NotRequired[list[float]]
+    best: float
+    log: list[EpochLogRecord]
+
+
 class Checkpoint(TypedDict):
     """What the file holds."""
 
     key: str
-    state: dict[str, Any]  # of TrainState, as plain values
+    state: TrainStateRecord
     student: dict[str, Tensor]
     averaged: dict[str, Tensor]
     optimizer: dict[str, Any]  # as torch gives it
@@ -79,7 +100,7 @@ def save(
     """
     values: Checkpoint = {
         "key": key,
-        "state": {**asdict(state), "log": [asdict(log) for log in state.log]},
+        "state": cast("TrainStateRecord", asdict(state)),
         "student": student.state_dict(),
         "averaged": averaged.state_dict(),
         "optimizer": optimizer.state_dict(),

@@ -95,6 +95,19 @@ def test_every_path_in_the_architecture_page_exists() -> None:
     assert not absent, absent
 
 
+def test_the_first_lines_of_files_lead_to_the_answers_that_the_architecture_page_lists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    ways = [re.findall(r"`([^`]+)`", line) for line in page.splitlines() if " → " in line]
+    assert len(ways) > 6
+    for way in ways:
+        known = ""
+        for file in way:
+            assert (SOURCE / file).exists(), file
+            assert not known or Path(file).name in known, f"{way[0]} does not lead to {file}"
+            if file.endswith(".py"):
+                known += ast.get_docstring(ast.parse((SOURCE / file).read_text())) or ""
+
+
 def commands() -> Iterator[tuple[str, str]]:
     """Yield (document, command line) for every `medsgssl ...` in the documents."""
     for path in DOCUMENTS:

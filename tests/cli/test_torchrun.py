@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.runs.folder import RunFolder
+from tests.scenes import record, shown
 
 TINY = [
     "data.img_size=32", "data.num_workers=0", "data.batch_size=8", "encoder.pretrained=false",
@@ -84,8 +85,11 @@ def largest_difference(one: Path, other: Path) -> float:
 
 def test_torchrun_trains_one_model_from_data_to_report(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    ((status, output),) = finish(start(torchrun(arguments(data, out))))
+    words = torchrun(arguments(data, out))
+    ((status, output),) = finish(start(words))
     assert status == 0, output
+    # A deprecated call of torch's would be told once per process.
+    assert "FutureWarning" not in output
     run = RunFolder(out)
     assert run.report.is_file()
     # One process speaks for both.
@@ -97,6 +101,14 @@ def test_torchrun_trains_one_model_from_data_to_report(data: Path, tmp_path: Pat
     assert predictions["image_id"].is_unique
     assert len(predictions) == scored
     assert len(pd.read_csv(run.pretrain_log)) == 1
+    record(
+        "torchrun", "Two processes, from data to report",
+        "Both processes train one model; the first one speaks.", shown(words, status, output),
+        figures={
+            "images of validation and test": f"{scored}",
+            "rows of predictions": f"{len(predictions)}",
+        },
+    )  # fmt: skip
 
 
 def test_a_number_that_contradicts_the_launcher_ends_before_any_work(
@@ -108,6 +120,11 @@ def test_a_number_that_contradicts_the_launcher_ends_before_any_work(
     assert status == 2
     assert "pretrain.devices=3 asks for 3 processes, but srun has started 1" in output
     assert not (tmp_path / "run").exists()
+    record(
+        "contradiction", "A number that contradicts the launcher",
+        "A Slurm job of one task, whose run asks for three processes. Nothing is written.",
+        shown([sys.executable, *words], status, output),
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -118,11 +135,12 @@ def test_two_processes_are_one_with_the_doubled_batch(
     name = f"encoder.name={encoder}"
     one = ("pretrain.devices=1", "data.batch_size=16")
     two = ("pretrain.devices=2", "finetune.devices=2")
-    ends = finish(
-        start(torchrun(arguments(data, tmp_path / "torchrun", name))),
-        start([sys.executable, *arguments(data, tmp_path / "spawned", name, *two)]),
-        start([sys.executable, *arguments(data, tmp_path / "one", name, *one)]),
+    commands = (
+        torchrun(arguments(data, tmp_path / "torchrun", name)),
+        [sys.executable, *arguments(data, tmp_path / "spawned", name, *two)],
+        [sys.executable, *arguments(data, tmp_path / "one", name, *one)],
     )
+    ends = finish(*map(start, commands))
     assert [status for status, _ in ends] == [0, 0, 0], ends
     assert largest_difference(tmp_path / "torchrun", tmp_path / "spawned") == 0
     logs = [
@@ -136,7 +154,20 @@ def test_two_processes_are_one_with_the_doubled_batch(
         pd.read_parquet(RunFolder(tmp_path / folder).predictions).filter(like="score_")
         for folder in ("torchrun", "one")
     ]
-    assert float((scores[0] - scores[1]).abs().max().max()) < 1e-4
+    apart = float((scores[0] - scores[1]).abs().max().max())
+    assert apart < 1e-4
+    weights = largest_difference(tmp_path / "torchrun", tmp_path / "one")
+    record(
+        f"same-{encoder}", f"Two processes and one with the doubled batch: `{encoder}`",
+        "The same run under torchrun, with two spawned processes, and in one process.",
+        *(shown(words, status) for words, (status, _) in zip(commands, ends, strict=True)),
+        figures={
+            "torchrun and devices=2: largest difference of any weight": "0",
+            "torchrun and one process: largest difference of any weight": f"{weights:.1e}",
+            "the same: largest difference of any predicted probability": f"{apart:.1e}",
+            "the same: difference of the pretraining loss": f"{abs(logs[0] - logs[1]).max():.1e}",
+        },
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -146,13 +177,87 @@ def test_two_machines_of_one_process_are_one_of_two(data: Path, tmp_path: Path) 
         "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d",
         "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test",
     )  # fmt: skip
-    words = arguments(data, tmp_path / "nodes")
-    ends = finish(start(torchrun(words, *options)), start(torchrun(words, *options)))
+    words = torchrun(arguments(data, tmp_path / "nodes"), *options)
+    ends = finish(start(words), start(words))
     assert [status for status, _ in ends] == [0, 0], ends
     assert sum(output.count("Report:") for _, output in ends) == 1
     ((status, output),) = finish(start(torchrun(arguments(data, tmp_path / "one"))))
     assert status == 0, output
     assert largest_difference(tmp_path / "nodes", tmp_path / "one") == 0
+    record(
+        "two-machines", "Two machines of one process",
+        "The same command twice, as on two machines that share a disk.",
+        *(shown(words, status, output) for status, output in ends),
+        figures={"two machines of one and one of two: largest difference of any weight": "0"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_machines_that_see_different_data_are_told_so(data: Path, tmp_path: Path) -> None:
+    other = generate_phantoms(tmp_path / "other", 59, 64)
+    port = str(free_port())
+    commands = [[sys.executable, *arguments(folder, tmp_path / "run")] for folder in (data, other)]
+    tasks = [
+        start(
+            words, RANK=str(n), WORLD_SIZE="2", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1",
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+        )
+        for n, words in enumerate(commands)
+    ]  # fmt: skip
+    ends = finish(*tasks)
+    assert [status for status, _ in ends] == [2, 2], ends
+    together = "".join(output for _, output in ends)
+    assert together.count("Error:") == 1, together
+    assert "see different data" in together
+    assert "60 images" in together
+    assert "59 images" in together
+    assert "Traceback" not in together
+    record(
+        "other-data", "Two machines see different data",
+        "One of them lacks an image.",
+        *(shown(words, *end) for words, end in zip(commands, ends, strict=True)),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_job_of_two_tasks_without_srun_ends_after_a_minute(data: Path, tmp_path: Path) -> None:
+    words = [sys.executable, *arguments(data, tmp_path / "run")]
+    env = {
+        "SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_LOCALID": "0",
+        "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port()), "SLURM_NODEID": "0",
+    }  # fmt: skip
+    ((status, output),) = finish(start(words, **env))
+    assert status == 2
+    assert output.count("Error:") == 1, output
+    assert "start the command with `srun" in " ".join(output.split())
+    assert "Traceback" not in output
+    record(
+        "no-srun", "A job of two tasks without srun", "The second process never comes.",
+        shown(words, status, output),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_both_and_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
+    words = torchrun(arguments(data, tmp_path / "run", "pretrain.epochs=30"))
+    task = start(words)
+    checkpoint = RunFolder(tmp_path / "run").checkpoint("pretrain")
+    for _ in wait_for(checkpoint.is_file, task):
+        pass
+    os.kill(task.pid, signal.SIGINT)
+    ((status, output),) = finish(task, timeout=MINUTE)
+    assert status != 0
+    assert output.count("Stopped by Ctrl-C") == 1, output
+    ours = output.partition("Traceback")[0]
+    assert "Error:" not in ours
+    again = torchrun(arguments(data, tmp_path / "run", "pretrain.epochs=30"))
+    ((status_again, output_again),) = finish(start(again))
+    assert status_again == 0, output_again
+    assert "pretrain continues at step" in output_again
+    record(
+        "ctrl-c", "Ctrl-C", "The traceback at the end is torchrun's own.",
+        shown(words, status, output), shown(again, status_again, output_again),
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -202,6 +307,7 @@ def test_a_killed_rank_ends_the_others_and_the_same_command_goes_on_bit_for_bit(
     assert output.count("Error:") == 1, output
     assert "another process of this command has ended" in output
     assert "Traceback" not in output
+    seconds, message, died = time.monotonic() - killed, output, status
     finish(tasks[rank])
     ((status, output),) = finish(start(torchrun(words)))
     assert status == 0, output
@@ -209,6 +315,15 @@ def test_a_killed_rank_ends_the_others_and_the_same_command_goes_on_bit_for_bit(
     assert largest_difference(tmp_path / "whole", tmp_path / "killed") == 0
     a, b = (pd.read_parquet(RunFolder(tmp_path / n).predictions) for n in ("whole", "killed"))
     pd.testing.assert_frame_equal(a, b, check_exact=True)
+    record(
+        f"killed-rank-{rank}", f"Process {rank} of two is killed",
+        "As under Slurm, no agent ends the other one. What it prints, and the same command again:",
+        shown(f"kill -9 $RANK_{rank}", died, message), shown(torchrun(words), status, output),
+        figures={
+            "the other one has ended after": f"{seconds:.0f} s",
+            "weights and predictions against an undisturbed run: largest difference": "0",
+        },
+    )  # fmt: skip
 
 
 def wait_for(condition, process: subprocess.Popen[str]) -> Iterator[None]:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from medsgssl.config.schema import DataSettings
-from medsgssl.data.audit_table import audit_view
+from medsgssl.data.audit_table import audit_view, list_problems
 from medsgssl.data.catalog import (
     CATALOG_FILE,
     FORMAT,
@@ -104,6 +104,22 @@ def test_copies_across_splits_are_found_by_content(make_set: MakeSet) -> None:
     assert summary["duplicates"]["groups_across_patients"] == 1
     assert summary["duplicates"]["across_splits_first"] == ["00000001_000.png = 00000030_000.png"]
     assert any(line.startswith("LEAK") for line in summary["warnings"])
+
+
+def test_many_images_of_one_content_are_counted_not_all_named() -> None:
+    # Blank images are many in large sets: a list of all in the row of each is quadratic.
+    count = 2000
+    names = [f"{number:05d}" for number in range(count)]
+    table = pd.DataFrame({"image_id": names, "path": names, "status": "ok", "problem": ""})
+    table["patient_id"], table["split"] = names, "train"
+    table["content_hash"] = "the same"
+    catalog = Catalog(Path(), table, {})  # type: ignore[typeddict-item]
+    problems = list_problems(catalog)
+    assert len(problems) == count
+    (reason,) = set(problems["reason"])
+    shown = reason.partition(" and ")[0].split(" = ")
+    assert reason == f"{' = '.join(names[: len(shown)])} and {count - len(shown):,} more"
+    assert len(reason) < 200
 
 
 def test_saved_catalog_comes_back_equal(make_set: MakeSet, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ def learn(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 def half(rank: int, init: str, answer: Path) -> None:
     torch.set_num_threads(1)
+    # Every process of every run would show it.
+    warnings.simplefilter("error", FutureWarning)
     dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
     model = network()
     synchronize_batch_norm(model, cpu=True)

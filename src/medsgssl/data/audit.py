@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from medsgssl.data.file_checks import file_formats, note_warnings, set_aside_reasons
@@ -114,8 +116,8 @@ def _duplicates(table: pd.DataFrame, label_set: LabelSet) -> DuplicateCounts | N
         "groups_across_patients": int((patients > 1).sum()),
         "groups_across_splits": len(across),
         "groups_of_other_labels": len(differing),
-        "across_splits_first": [" = ".join(sorted(same)) for same in across.iloc[:_SHOWN]],
-        "other_labels_first": [" = ".join(sorted(same)) for same in differing.iloc[:_SHOWN]],
+        "across_splits_first": [same_images(same) for same in across.iloc[:_SHOWN]],
+        "other_labels_first": [same_images(same) for same in differing.iloc[:_SHOWN]],
     }
 
 
@@ -210,6 +212,13 @@ def _rare(table: pd.DataFrame, label_set: LabelSet) -> list[str]:
         for split in SPLITS
         if (absent := [name for name in label_set.names if not counts.loc[split, name]])
     ]
+
+
+def same_images(names: Iterable[str]) -> str:
+    """Name the images of one content; of many, e.g. all blank ones of a set, some and the count."""
+    listed = sorted(names)
+    rest = len(listed) - _SHOWN
+    return " = ".join(listed[:_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _some(names: list[str], total: int | None = None) -> str:

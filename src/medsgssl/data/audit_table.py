@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from medsgssl.data.audit import same_images
 from medsgssl.data.catalog import Catalog
 from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts, FileCounts
 from medsgssl.utils.io import atomic_path, csv_text
@@ -134,8 +135,9 @@ def list_problems(catalog: Catalog) -> pd.DataFrame:
         what=lambda rows: rows["status"], reason=lambda rows: rows["problem"]
     )
     hashed = table[table["content_hash"] != ""]
-    same_content = hashed.groupby("content_hash")["image_id"].agg(" = ".join)
-    twice = hashed[hashed["content_hash"].duplicated(keep=False)].assign(
+    repeated = hashed[hashed["content_hash"].duplicated(keep=False)]
+    same_content = repeated.groupby("content_hash")["image_id"].agg(same_images)
+    twice = repeated.assign(
         what="duplicate", reason=lambda rows: rows["content_hash"].map(same_content)
     )
     return pd.concat([unused, twice])[PROBLEM_COLUMNS].reset_index(drop=True)

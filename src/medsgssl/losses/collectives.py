@@ -31,6 +31,12 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return sum_over_ranks(values) / world_size()
 
 
+def total_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of a tensor of any shape over all processes, with gradient."""
+    total: Tensor = _Total.apply(values) if world_size() > 1 else values
+    return total
+
+
 def gather_views(local: Tensor) -> tuple[Tensor, int]:
     """Return the rows of all ranks in order, with gradient, and where this rank's begin."""
     if world_size() == 1:
@@ -55,3 +61,19 @@ class _Gather(torch.autograd.Function):
         torch.distributed.all_reduce(summed)
         first = torch.distributed.get_rank() * ctx.rows
         return summed[first : first + ctx.rows]
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all ranks; what each rank's loss says of it goes back to every rank."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total

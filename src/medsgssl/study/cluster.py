@@ -2,11 +2,14 @@
 
 A job runs one command of this package. When Slurm is about to end it (time, preemption), submitit
 is told two minutes before: the command is asked to save and stop, and the job goes back into the
-queue, where the same command continues from its checkpoint.
+queue, where the same command continues from its checkpoint. Where Slurm preempts without that
+warning, its SIGTERM does the same.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -25,7 +28,13 @@ Cluster = Literal["slurm", "local"]
 # Seconds that a command has for saving its state, less than Slurm's warning of two minutes.
 _PATIENCE = 100.0
 _ENDLESS = 1e9
+# Statuses of a command that SIGTERM has stopped, saved or not.
+_STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)
 _POLL = 2.0
+# Seconds between two looks into the queue, and after which a job that is not there is gone: its
+# result may reach this machine late.
+_QUEUE_POLL = 20.0
+_GONE = 60.0
 
 
 class Command:
@@ -55,7 +64,10 @@ class Command:
                 start_new_session=True,
             )
         # Without a timeout `wait` would hold a lock that `checkpoint`, called by a signal, needs.
-        return self._process.wait(_ENDLESS)
+        status = self._process.wait(_ENDLESS)
+        if status in _STOPPED and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+            _leave_job()
+        return status
 
     def checkpoint(self) -> Any:
         """Stop the command where it can continue, and return what goes back into the queue."""
@@ -68,6 +80,22 @@ class Command:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         return DelayedSubmission(Command(self._words, self._log))
+
+
+def _leave_job() -> None:
+    """End a job whose command Slurm has asked to stop, without a result: it is to be continued.
+
+    Slurm preempts with SIGTERM to every process of a job, which submitit passes over. A job that
+    has time of grace left goes back into the queue as after submitit's own signal. Without grace
+    Slurm requeues it, or it was canceled: then it is about to be killed.
+    """
+    import submitit  # noqa: PLC0415 - an extra
+
+    words = ["squeue", "--noheader", "--jobs", os.environ["SLURM_JOB_ID"], "--format", "%T"]
+    state = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    if state.stdout.strip() == "RUNNING":
+        os.kill(os.getpid(), submitit.JobEnvironment()._usr_sig())
+    time.sleep(_PATIENCE)
 
 
 class ClusterJobs:
@@ -91,6 +119,7 @@ class ClusterJobs:
                 "install it with `pip install medsgssl[slurm]`",
             ) from error
         self._folder, self._cluster, self._settings = folder, cluster, settings
+        self._queue = _Queue()
         limit: dict[str, Any] = {f"{cluster}_max_num_timeout": settings.resubmit}
         try:
             self._executor = submitit.AutoExecutor(folder / "submitit", cluster=cluster, **limit)
@@ -119,7 +148,7 @@ class ClusterJobs:
             jobs[name] = job
             known[name] = str(job.job_id)
         write_json(self._folder / "submitit" / "jobs.json", known)
-        return [_ClusterJob(jobs[name], self._cluster) for name in names]
+        return [_ClusterJob(jobs[name], self._cluster, self._queue) for name in names]
 
     def _known(self) -> dict[str, str]:
         path = self._folder / "submitit" / "jobs.json"
@@ -131,12 +160,7 @@ class ClusterJobs:
             return None
         from submitit import SlurmJob  # noqa: PLC0415 - an extra
 
-        job: Any = SlurmJob(self._folder / "submitit", job_id)
-        job.watcher.register_job(job_id)
-        alive = job.watcher.get_state(job_id, mode="force") in {
-            "PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "CONFIGURING", "COMPLETING",
-        }  # fmt: skip
-        return job if alive else None
+        return SlurmJob(self._folder / "submitit", job_id) if self._queue.has(job_id) else None
 
     def _parameters(self) -> dict[str, Any]:
         settings = self._settings
@@ -169,18 +193,43 @@ def wait_for(jobs: Sequence[Job]) -> list[int]:
     return [job.poll() or 0 for job in jobs]
 
 
+class _Queue:
+    """The jobs that Slurm still has, by squeue: submitit asks sacct, which needs accounting."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._asked = -_ENDLESS
+
+    def has(self, job_id: str) -> bool:
+        """Return whether a job waits or runs; True where Slurm does not answer."""
+        if time.monotonic() - self._asked > _QUEUE_POLL:
+            words = ["squeue", "--me", "--noheader", "--array", "--format", "%i"]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return True
+            self._ids, self._asked = set(done.stdout.split()), time.monotonic()
+        return job_id in self._ids
+
+
 class _ClusterJob:
     """A job that was submitted."""
 
-    def __init__(self, job: Any, cluster: Cluster) -> None:
-        self._job, self._cluster = job, cluster
+    def __init__(self, job: Any, cluster: Cluster, queue: _Queue) -> None:
+        self._job, self._cluster, self._queue = job, cluster, queue
+        self._seen = time.monotonic()
 
     def poll(self) -> int | None:
         if not self._job.done():
-            return None
+            return None if self._alive() else 1
         error = self._job.exception()
         # The job itself failed: canceled, out of memory, timed out too often.
         return 1 if error is not None else max(abs(status) for status in self._job.results())
+
+    def _alive(self) -> bool:
+        """Return False for a job that Slurm no longer has and that has left no result."""
+        if self._cluster == "local" or self._queue.has(str(self._job.job_id)):
+            self._seen = time.monotonic()
+        return time.monotonic() - self._seen < _GONE
 
     def ask_to_stop(self) -> None:
         # Slurm's jobs go on without this process; the same command follows them again.

@@ -2,7 +2,7 @@
 
 Each process normalizing its own share is another network than one process with the whole batch, and
 in contrastive learning one that can cheat. torch synchronizes on GPUs; on CPUs its SyncBatchNorm
-refuses, so that the same statistics are summed here with torch's differentiable all-reduce.
+refuses, so that the same statistics are summed here, with gradient.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from medsgssl.losses.collectives import total_over_ranks
 
 
 def synchronize_batch_norm(module: nn.Module, *, cpu: bool) -> None:
@@ -63,19 +64,13 @@ def _normalize(layer: _BatchNorm, x: Tensor) -> Tensor:
     count = torch.tensor(float(x.numel() // x.shape[1]))
     dist.all_reduce(count)
     # Two sums one after the other: the mean of squares minus the square of the mean loses digits.
-    mean = _total(x.sum(axes)) / count
+    mean = total_over_ranks(x.sum(axes)) / count
     centered = x - mean.view(shape)
-    variance = _total(centered.square().sum(axes)) / count
+    variance = total_over_ranks(centered.square().sum(axes)) / count
     if layer.track_running_stats:
         _follow(layer, mean.detach(), variance.detach() * count / (count - 1))
     y: Tensor = centered * (variance + layer.eps).rsqrt().view(shape)
     return y * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else y
-
-
-def _total(values: Tensor) -> Tensor:
-    """Sum over the processes, with gradient."""
-    summed: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
-    return summed
 
 
 @torch.no_grad()

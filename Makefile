@@ -15,7 +15,7 @@ LOWEST := import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["pr
 
 BENCH := build/bench/bin
 
-.PHONY: bench demo test slow simulations faults fuzz mutants lint types check docs pictures package transcript lowest install clean
+.PHONY: bench demo test slow simulations cluster faults fuzz mutants lint types check docs pictures package transcript lowest install clean
 
 demo: $(STAMP)
 	$(BIN)/medsgssl demo --out demo
@@ -29,6 +29,14 @@ slow: $(STAMP)
 # How often verdicts are wrong, and what they can find; about an hour of one core.
 simulations: $(STAMP)
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.verdicts --out simulations
+
+# torchrun, two machines, killed processes, a Slurm of its own where slurm-wlm and munge are installed
+# (as root), catalogs up to a million rows: docs/results/cluster.md.
+cluster: $(STAMP)
+	MEDSGSSL_SCENES=docs/results/cluster $(BIN)/python -m pytest -m "slow or not slow" \
+	  tests/cli/test_torchrun.py tests/study/test_cluster.py tests/study/test_slurm.py
+	$(BIN)/python -m benchmarks.catalog_size docs/results/cluster/catalog.jsonl --work build/catalog
+	$(BIN)/python -m tests.scenes docs/results/cluster docs/results/cluster.md
 
 # Kills, signals, full disks, damaged files, fuzzed headers: one table, and docs/results/faults.md.
 # Half an hour on two cores; FAULTS="kills study" runs some groups and keeps the rows of the others.

@@ -102,6 +102,8 @@ def one_machine_slurm(folder: Path, grace: int = 60) -> Iterator[dict[str, str]]
         yield env
     finally:
         subprocess.run(["scancel", "--user=root"], env=env, check=False, timeout=60)
+        with contextlib.suppress(TimeoutError):
+            _wait(lambda: not _ask(env, "squeue", "-h"))
         for daemon in reversed(started):
             daemon.terminate()
         for daemon in started:
@@ -112,9 +114,12 @@ def one_machine_slurm(folder: Path, grace: int = 60) -> Iterator[dict[str, str]]
 
 
 def _idle(env: dict[str, str]) -> int:
-    words = ["sinfo", "-h", "-N", "-p", "low", "-o", "%t"]
+    return _ask(env, "sinfo", "-h", "-N", "-p", "low", "-o", "%t").count("idle")
+
+
+def _ask(env: dict[str, str], *words: str) -> list[str]:
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout.split().count("idle")
+    return done.stdout.split()
 
 
 def _wait(condition) -> None:  # type: ignore[no-untyped-def]

@@ -60,13 +60,16 @@ def start(command: list[str], **env: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(*processes: subprocess.Popen[str], timeout: float = 300) -> list[tuple[int, str]]:
+def finish(*processes: subprocess.Popen[str], timeout: float = 600) -> list[tuple[int, str]]:
     """Wait for all; return exit status and output of each."""
     ends = []
     for process in processes:
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
+            # torchrun's processes have sessions of their own: it ends them when it is asked to.
+            os.killpg(process.pid, signal.SIGTERM)
+            time.sleep(40)
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             raise AssertionError(f"it did not end:\n{output}") from None

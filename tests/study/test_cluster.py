@@ -26,6 +26,7 @@ from medsgssl.study.cluster import _PATIENCE, ClusterJobs, SubmititLauncher, wai
 from medsgssl.study.launcher import log_path
 from medsgssl.study.planning import make_plan
 from medsgssl.study.runner import run_study
+from tests.scenes import record, shown
 from tests.study.test_launcher import WORK
 
 pytest.importorskip("submitit")
@@ -108,6 +109,11 @@ def test_masks_are_drawn_by_shards_and_merged(
     store = MaskStore.open(tmp_path / "store")
     assert (len(store), store.complete) == (12, True)
     assert "12 masks in" in done.output
+    record(
+        "shards", "Masks by shards",
+        "Each shard is a job; here on submitit's local executor.",
+        shown(["medsgssl", *words], done.exit_code, done.output),
+    )  # fmt: skip
 
 
 def test_a_shard_is_this_command_without_what_launches_it() -> None:

@@ -91,8 +91,26 @@ def _typed(words: Sequence[str]) -> str:
 def _tidy(text: str) -> str:
     # Temporary folders are machine places.
     text = re.sub(r"/tmp/[^\s:,'\"]*/", "", text).replace(str(Path.cwd()) + "/", "")
+    text = text.replace(sys.prefix + "/", "")
     lines = [line.rstrip() for line in text.splitlines()]
     return "\n".join(line for line in lines if line and not _DULL.match(line))
+
+
+def _shorten(output: str) -> str:
+    """Leave out the middle of a traceback, and epochs between the first two and the last."""
+    output = re.sub(
+        r"^(Traceback .*)\n(?:\s.*\n)+",
+        r"\1\n  [torchrun's own calls]\n",
+        output,
+        flags=re.MULTILINE,
+    )
+    lines = output.splitlines()
+    epochs = [
+        n for n, line in enumerate(lines) if re.match(r"(pre|fine)?t(rain|une) \d+/\d+ ", line)
+    ]
+    hidden = set(epochs[2:-2])
+    kept = ["..." if n in hidden else line for n, line in enumerate(lines)]
+    return "\n".join(line for n, line in enumerate(kept) if line != "..." or kept[n - 1] != "...")
 
 
 def page(folder: Path) -> str:
@@ -119,7 +137,7 @@ def page(folder: Path) -> str:
 
 def _block(step: Shown) -> str:
     lines = [f"$ {step['typed']}"] if step["typed"] else []
-    lines += [step["output"]] if step["output"] else []
+    lines += [_shorten(step["output"])] if step["output"] else []
     if step["status"] is not None:
         lines.append(f"[exit {step['status']}]")
     return "\n".join(["```console", *lines, "```"])

@@ -115,8 +115,11 @@ def test_the_sbatch_file_of_the_docs_is_stopped_in_time_and_continues(
             number = ask(*submit).strip()
             if stopped:
                 until(run.checkpoint("pretrain").is_file)
-                # Its time is over in two minutes, when it is warned.
-                ask("scontrol", "update", f"jobid={number}", "timelimit=2")
+                # Its time is over in two to three minutes; two before, it is warned.
+                job = ask("scontrol", "show", "job", "--oneliner", number)
+                ((hours, minutes),) = re.findall(r"RunTime=(\d+):(\d+):", job)
+                limit = 60 * int(hours) + int(minutes) + 3
+                ask("scontrol", "update", f"jobid={number}", f"timelimit={limit}")
             until(lambda n=number: "EndTime" in ended(n), 600)  # type: ignore[misc]
             states.append(re.findall(r"(?:JobState|ExitCode)=(\S+)", ended(number)))
             outputs.append((tmp_path / f"slurm-{number}.out").read_text())

@@ -22,7 +22,7 @@ from medsgssl.cli.run import demo, evaluate, finetune, pretrain, report, run_com
 from medsgssl.cli.study import study_app
 from medsgssl.errors import MedsgsslError
 from medsgssl.utils.interrupts import StopRequested, catch_signals
-from medsgssl.utils.ranks import rank
+from medsgssl.utils.ranks import launched_processes, rank
 from medsgssl.utils.resources import clear_resource_errors
 
 
@@ -124,6 +124,9 @@ def _root(
 def main() -> None:
     """Run the command line; a user's error exits with status 2 and one message."""
     show_warnings_in_one_line()
+    if launched_processes() is not None:
+        # Where the first process dies, torch prints a trace of its C++ for every lost connection.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if rank() > 0:
         # The first of a launcher's processes speaks for all; errors are another matter.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as it lives

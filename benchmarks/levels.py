@@ -33,7 +33,8 @@ from medsgssl.study.arms import Arm, gather_arms
 from medsgssl.study.calibration import MEASURES, arm_calibration, arm_reliability
 from medsgssl.study.comparisons import Comparison, compare_arms
 from medsgssl.study.localization import ArmLocalization, difference, estimate
-from medsgssl.study.simulation import ScoreModel, simulate_study
+from medsgssl.study.score_model import ScoreModel
+from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import ResampledTestSet
 
 Row = dict[str, Any]

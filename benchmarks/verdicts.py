@@ -27,7 +27,8 @@ from medsgssl.evaluation.multiplicity import holm
 from medsgssl.evaluation.predictions import Split
 from medsgssl.study.arms import gather_arms
 from medsgssl.study.comparisons import Comparison, compare_arms
-from medsgssl.study.simulation import ScoreModel, simulate_study, unscored
+from medsgssl.study.score_model import ScoreModel, unscored
+from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import ResampledTestSet
 from medsgssl.study.strata import Strata
 from medsgssl.study.verdict import judge

@@ -15,7 +15,7 @@ from medsgssl.errors import ConfigError, DataError
 from medsgssl.evaluation.jackknife import Statistic
 from medsgssl.evaluation.spread import pooled_spread
 from medsgssl.study.power import SEED_SD, describe_power, study_power
-from medsgssl.study.simulation import ScoreModel, draw_runs, unscored
+from medsgssl.study.score_model import ScoreModel, draw_runs, unscored
 from medsgssl.study.statistics import ResampledTestSet, paired
 from medsgssl.study.tested_images import StudyImages
 

@@ -280,7 +280,7 @@ def power(
     from medsgssl.data.catalog import current_catalog
     from medsgssl.errors import ConfigError
     from medsgssl.study.power import SEED_SD, describe_power, study_power
-    from medsgssl.study.simulation import ScoreModel
+    from medsgssl.study.score_model import ScoreModel
     from medsgssl.study.tested_images import study_images
 
     if (seeds is None) == (folds is None):

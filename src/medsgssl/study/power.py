@@ -17,7 +17,7 @@ from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.jackknife import Statistic
 from medsgssl.evaluation.multiplicity import simultaneous_level
 from medsgssl.evaluation.spread import MIN_REPEATS
-from medsgssl.study.simulation import ScoreModel, draw_runs, unscored
+from medsgssl.study.score_model import ScoreModel, draw_runs, unscored
 from medsgssl.study.statistics import ResampledTestSet, paired
 from medsgssl.study.tested_images import StudyImages
 from medsgssl.utils.formatting import words

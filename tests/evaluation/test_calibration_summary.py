@@ -53,7 +53,9 @@ def test_calibrated_scores_have_no_debiased_error_and_others_have() -> None:
         debiased.append(found.ece_debiased.value)
         plain.append(reliability(labels, scores, bins_for(labels)).error())
     assert np.mean(plain) > 0.03, "chance alone"
-    assert abs(np.mean(debiased)) < 4e-4
+    error = np.std(debiased) / np.sqrt(len(debiased))
+    assert abs(np.mean(debiased)) < 3 * error
+    assert 6 * error < np.mean(np.square(plain)), "the test sees what is subtracted"
     labels, scores, owner = drawn(4000, 0, shift=1.0)
     found = summarize_calibration(labels, scores, owner)
     assert found is not None
@@ -82,6 +84,24 @@ def test_intervals_hold_with_patients_as_clusters() -> None:
         assert 0.9 <= count / 200 <= 0.985, name
 
 
+def test_interval_of_the_debiased_error_misses_on_neither_side() -> None:
+    labels, scores, owner = drawn(50_000, 10**6, slope=0.6, shift=0.5)
+    large = summarize_calibration(labels, scores, owner)
+    assert large is not None
+    truth, below, above, shows = np.sqrt(large.ece_debiased.value), 0, 0, 0
+    for seed in range(200):
+        found = summarize_calibration(*drawn(60, seed, slope=0.6, shift=0.5))
+        assert found is not None
+        ends = found.values(0.95, intervals=True)["ece_debiased_interval"]
+        assert isinstance(ends, list)
+        below += ends[1] < truth
+        above += ends[0] > truth
+        shows += ends[0] > 0
+    assert below + above <= 20
+    assert below <= 10, "an interval from the observed square alone ends too low"
+    assert shows > 150
+
+
 def test_few_patients_get_no_interval() -> None:
     labels, scores, owner = drawn(30, 0)
     found = summarize_calibration(labels, scores, owner)
@@ -101,9 +121,9 @@ def test_separated_classes_have_no_slope_and_one_class_nothing() -> None:
 
 def test_copies_of_an_image_do_not_narrow_the_band() -> None:
     labels, scores, owner = drawn(200, 0)
-    once = frequency_band(labels, scores, owner, 5, 1.96)
+    once = frequency_band(labels, scores, owner, 5, 0.95)
     copied = frequency_band(
-        np.repeat(labels, 4), np.repeat(scores, 4), np.repeat(owner, 4), 5, 1.96
+        np.repeat(labels, 4), np.repeat(scores, 4), np.repeat(owner, 4), 5, 0.95
     )
     np.testing.assert_allclose(once, copied, atol=0.02)
     curve = reliability(labels, scores, 5)

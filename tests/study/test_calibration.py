@@ -84,7 +84,7 @@ def test_seeds_repeat_the_same_patients_and_folds_do_not() -> None:
     scores = np.concatenate([run.test.scores.T.ravel() for run in arm.runs])
     # As if every run had patients of its own.
     patients = np.concatenate([np.tile(bench.test.patients, 2) + 1000 * n for n in range(3)])
-    naive = frequency_band(labels, scores, patients, len(band.low), 1.96)
+    naive = frequency_band(labels, scores, patients, len(band.low), 0.95)
     assert _width(band.low, band.high) > 1.1 * _width(*map(np.array, naive))
     folds, apart = _arm(3)
     band = arm_reliability(folds, apart, scaled=False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,7 +206,10 @@ def test_the_plan_is_printed_with_one_whole_line_per_run() -> None:
     # Arms of one method and encoder, such as two frames, are told apart by the run's name.
     assert len({line.split()[-1] for line in lines}) == len(lines)
     assert any(line.split()[5] == "shuffled" for line in lines)
+    told = describe(replace(plan, primary_diseases=("Pleural_Thickening",)))
     assert any(plan.hash in line for line in describe(plan))
+    assert told[0].startswith(f"{len(plan.runs)} runs in all")
+    assert any(line.endswith("1 diseases: Pleural Thickening") for line in told)
 
 
 @pytest.mark.parametrize(

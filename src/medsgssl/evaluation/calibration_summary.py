@@ -7,6 +7,9 @@ Sources:
     Kumar, Liang and Ma, "Verified uncertainty calibration", NeurIPS 2019 (debiased error).
     Huber, "The behavior of maximum likelihood estimates under nonstandard conditions", 1967
     (variances with patients as clusters).
+    Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22, 1927 (shares; an interval holds the values whose own
+    variance explains what was observed).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from medsgssl.evaluation.calibration import bin_of, logit
-from medsgssl.evaluation.effects import average
+from medsgssl.evaluation.effects import average, effective_patients
 from medsgssl.evaluation.jackknife import Statistic, influences_of
 from medsgssl.evaluation.resampled_auc import Floats
 
@@ -28,6 +31,35 @@ _MOST_BINS = 15
 _STEPS = 50
 #: Names to numbers and their intervals, as ``metrics.json`` holds them.
 Values = dict[str, float | list[float] | None]
+
+
+@dataclass(frozen=True)
+class SquaredGap(Statistic):
+    """Mean square gap between score and frequency, the part that is chance subtracted.
+
+    The variance of such a square grows with it: ``at_zero + slope * square``. An interval from the
+    observed square alone ends too low where the square came out small, and covered 91 %.
+
+    Attributes:
+        at_zero: Variance where scores are frequencies.
+        slope: By how much it grows with the square.
+        max_df: Upper limit of the degrees of freedom.
+    """
+
+    at_zero: float
+    slope: float
+    max_df: float
+
+    def interval(self, level: float) -> tuple[float, float] | None:
+        """Return the squares that a test at ``level`` does not reject, as Wilson's for a share."""
+        df = min(effective_patients(self.influences), self.max_df)
+        if not np.isfinite([self.value, self.at_zero, self.slope, df]).all():
+            return None
+        squared_t = float(special.stdtrit(max(df, 1.0), 1 - level / 2)) ** 2
+        middle = self.value + squared_t * self.slope / 2
+        product = self.value**2 - squared_t * self.at_zero
+        reach = float(np.sqrt(max(0.0, middle**2 - product)))
+        return max(0.0, middle - reach), max(0.0, middle + reach)
 
 
 @dataclass(frozen=True)
@@ -41,14 +73,14 @@ class CalibrationSummary:
             right, below 1 the scores are too extreme.
         calibration_intercept: Of the same with the slope held at 1; 0 is right, below 0 the scores
             are too high.
-        ece_debiased: Root mean square gap between score and frequency of the bins, what chance
-            alone puts there subtracted.
+        ece_debiased: Square of the root mean square gap between score and frequency of the bins,
+            what chance alone puts there subtracted.
     """
 
     brier_skill: Statistic
     calibration_slope: Statistic | None
     calibration_intercept: Statistic | None
-    ece_debiased: Statistic
+    ece_debiased: SquaredGap
 
     def values(self, confidence: float, *, intervals: bool) -> Values:
         """Return each number and its interval, ``NAME`` and ``NAME_interval``.
@@ -63,7 +95,8 @@ class CalibrationSummary:
             told = one is not None and (intervals or name == "brier_skill")
             ends = None
             if told and intervals and one is not None:
-                ends = average([one], difference=False).interval(1 - confidence)
+                whole = one if isinstance(one, SquaredGap) else average([one], difference=False)
+                ends = whole.interval(1 - confidence)
             value = one.value if told and one is not None else None
             if name == "ece_debiased" and value is not None:  # until here the square
                 value = float(np.sqrt(max(0.0, value)))
@@ -174,44 +207,57 @@ def _logistic(
     return Statistic(float(beta[-1]), influences_of(beta[-1] - steps, present))
 
 
-def _squared_error(truth: Floats, scores: Floats, codes: NDArray[np.intp], bins: int) -> Statistic:
-    index = bin_of(scores, bins)
-    size = int(index.max()) + 1
-    count = int(codes.max()) + 1
+def _squared_error(truth: Floats, scores: Floats, codes: NDArray[np.intp], bins: int) -> SquaredGap:
+    numbers, index = np.unique(bin_of(scores, bins), return_inverse=True)
+    size, count = len(numbers), int(codes.max()) + 1
     cells = codes * size + index
-    parts = [np.ones_like(truth), truth, scores]
     own = np.stack(
-        [np.bincount(cells, weights=part, minlength=count * size) for part in parts]
-    ).reshape(3, count, size)
-    total = own.sum(axis=1, keepdims=True)
+        [
+            np.bincount(cells, weights=part, minlength=count * size).reshape(count, size)
+            for part in (np.ones_like(truth), scores - truth)
+        ]
+    )
+    images, sums = own.sum(axis=1)
+    weight, gap = images / images.sum(), sums / images
 
-    def error(sums: Floats) -> Floats:
-        n, positive, score = sums
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = positive / n
-            square = (score / n - share) ** 2 - share * (1 - share) / (n - 1)
-        square = np.where(n > 1, square, 0.0)
-        values: Floats = (n * square).sum(axis=1) / n.sum(axis=1)
-        return values
+    # Chance moves the gaps of bins by what patients add to them, images of one together.
+    moves = (own[1] - own[0] * gap) / images
+    noise = moves.T @ moves * (count / max(1, count - 1))
+    weighted = weight[:, None] * noise
+    raw = float(weight @ gap**2)
+    linear = 4 * float((weight * gap) @ noise @ (weight * gap))
 
-    left_out = error(total - own)
-    return Statistic(float(error(total)[0]), influences_of(left_out, np.ones(count, bool)))
+    rest = own.sum(axis=1, keepdims=True) - own
+    squares = np.divide(rest[1] ** 2, rest[0], out=np.zeros_like(rest[0]), where=rest[0] > 0)
+    left_out = squares.sum(axis=1) / rest[0].sum(axis=1)
+    patients = [len(np.unique(codes[truth == one])) for one in (0, 1)]
+    return SquaredGap(
+        value=raw - float(np.trace(weighted)),
+        influences=influences_of(left_out, np.ones(count, bool)),
+        at_zero=2 * float((weighted * weighted.T).sum()),
+        slope=linear / raw if raw > 0 else 0.0,
+        max_df=min(patients) - 1,
+    )
 
 
 def frequency_band(
-    labels: NDArray[np.bool_], scores: Floats, patients: NDArray[np.int64], bins: int, z: float
+    labels: NDArray[np.bool_],
+    scores: Floats,
+    patients: NDArray[np.int64],
+    bins: int,
+    confidence: float,
 ) -> tuple[list[float], list[float]]:
     """Return the band of the share of positives in each bin of ``reliability``.
 
     Wilson's interval with as many images as would be as uncertain if they were of different
-    patients.
+    patients, and Student's t for as many patients as decide it.
 
     Args:
         labels: ``(N,)`` bool.
         scores: ``(N,)`` probabilities.
         patients: ``(N,)`` codes.
         bins: How many bins at most.
-        z: Normal quantile of the band.
+        confidence: Nominal coverage of each bin's part of the band.
     """
     index = bin_of(scores, bins)
     low, high = [], []
@@ -222,6 +268,8 @@ def frequency_band(
         share, count = float(truth.mean()), float(len(truth))
         residuals = np.bincount(codes, weights=truth - share)
         variance = float((residuals**2).sum()) / count**2
+        df = max(1.0, min(float(codes.max()), effective_patients(residuals)))
+        z = float(special.stdtrit(df, (1 + confidence) / 2))
         if variance > 0:
             count = min(count, share * (1 - share) / variance)
         else:

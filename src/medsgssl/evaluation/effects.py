@@ -17,6 +17,7 @@ false verdict. For the same reason ``T`` is not taken to be as well known as ``s
 Sources:
     Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics
     Bulletin 2, 1946 (degrees of freedom).
+    Kish, "Survey sampling", 1965 (effective number).
     Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52, 2003 (folds).
     Schuirmann, "A comparison of the two one-sided tests procedure", Journal of Pharmacokinetics
     and Biopharmaceutics 15, 1987 (equivalence).
@@ -170,6 +171,16 @@ class Effect:
 
 def _tail(t: float, df: float) -> float:
     return float(special.ndtr(-t)) if not np.isfinite(df) else float(special.stdtr(df, -t))
+
+
+def effective_patients(influences: Floats) -> float:
+    """Return how many patients of equal influence would be as uncertain (Kish, 1965).
+
+    A cautious number of degrees of freedom where influences are far from normal. Infinity where
+    nobody has any influence.
+    """
+    fourth = float((influences**4).sum())
+    return float((influences**2).sum()) ** 2 / fourth if fourth > 0 else float("inf")
 
 
 def average(

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from medsgssl.config.schema import EvaluateSettings
 from medsgssl.evaluation import calibration
@@ -159,7 +158,7 @@ def _calibration(
         return _not_calibrated(temperature)
     bins = bins_for(labels)
     curve = calibration.reliability(labels, scores, bins)
-    low, high = frequency_band(labels, scores, owners, bins, special.ndtri((1 + confidence) / 2))
+    low, high = frequency_band(labels, scores, owners, bins, confidence)
     block: CalibrationMetrics = {
         "ece": curve.error(),
         "ece_width": calibration.expected_calibration_error(labels, scores, bins, binning="width"),

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import EvaluateSettings
-from medsgssl.evaluation.effects import average
+from medsgssl.evaluation.effects import average, effective_patients
 from medsgssl.evaluation.few_patients import MIN_PATIENTS, class_patients
 from medsgssl.evaluation.intervals import RunIntervals
 from medsgssl.evaluation.jackknife import JackknifedScores
@@ -159,11 +159,16 @@ def _predicted_by(split: Split, values: Floats, confidence: float) -> Shortcut:
     intervals = JackknifedScores(split.labels[known], repeated, split.patients[known], count)
     aucs = [intervals.auc_of(d) for d in range(len(split.names))]
     fewest = np.minimum(*class_patients(split, known))
+    # A fact such as the view position has few values: one patient with many images can decide.
+    limits = [
+        max(1.0, min(count - 1, effective_patients(one.influences)))
+        for one, count in zip(aucs, map(int, fewest), strict=True)
+    ]
     ends = [
-        average([one], difference=False, max_patient_df=count - 1).interval(1 - confidence)
+        average([one], difference=False, max_patient_df=limit).interval(1 - confidence)
         if count >= MIN_PATIENTS
         else None
-        for one, count in zip(aucs, map(int, fewest), strict=True)
+        for one, count, limit in zip(aucs, map(int, fewest), limits, strict=True)
     ]
     return {
         "images": int(known.sum()),

@@ -151,5 +151,5 @@ def arm_calibration_table(analysis: Analysis) -> Table:
         rows.append(row)
     when = "at the temperature from validation" if analysis.scaled else "as trained"
     caption = f"Means over diseases; skill, slope, intercept and debiased error {when}"
-    source = "calibration.csv, from predictions.parquet and metrics.json of the runs"
+    source = "calibration.csv, computed from predictions.parquet and metrics.json of the runs"
     return Table("calibration", caption, columns, rows, source)

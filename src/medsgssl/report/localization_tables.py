@@ -35,7 +35,7 @@ def localization(analysis: Analysis) -> Table:
         row |= {name: estimate(localized, name, analysis.bench) for name in MEASURES}
         rows.append(row)
     caption = f"{rows[0]['boxes']} boxes of {rows[0]['patients']} patients" if rows else ""
-    source = "localization.csv, from localization.json of the runs"
+    source = "localization.csv, computed from localization.json of the runs"
     return Table("localization", caption, columns, rows, source)
 
 
@@ -61,5 +61,5 @@ def localization_differences(analysis: Analysis) -> Table:
         row |= {name: difference(comparison, analysis.localized, name) for name in _COMPARED}
         rows.append(row)
     caption = "Differences on the same boxes"
-    source = "localization_differences.csv, from localization.parquet of the runs"
+    source = "localization_differences.csv, computed from localization.parquet of the runs"
     return Table("localization_differences", caption, columns, rows, source)

@@ -107,7 +107,7 @@ def means(analysis: Analysis) -> Table:
         }
         row |= {c.key: arm.metric_mean(c.key) for c in (*decisions, *calibrated)}
         rows.append(row)
-    source = "means.csv, from predictions.parquet and metrics.json of the runs"
+    source = "means.csv, computed from predictions.parquet and metrics.json of the runs"
     return Table("means", "Every arm", columns, rows, source)
 
 

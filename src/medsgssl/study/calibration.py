@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from medsgssl.evaluation.calibration import Reliability, apply_temperature, reliability
 from medsgssl.evaluation.calibration_summary import (
@@ -209,6 +208,5 @@ def arm_reliability(arm: Arm, bench: ResampledTestSet, *, scaled: bool) -> Band 
     # Seeds show the same positives again; folds show others.
     positives = int(labels.sum()) // (1 if bench.folds else len(arm.runs))
     bins = min(_MOST_BINS, max(1, positives // _POSITIVES_PER_BIN))
-    z = float(special.ndtri((1 + bench.confidence) / 2))
-    low, high = frequency_band(labels, scores, patients, bins, z)
+    low, high = frequency_band(labels, scores, patients, bins, bench.confidence)
     return Band(reliability(labels, scores, bins), np.array(low), np.array(high))

@@ -32,6 +32,7 @@ from medsgssl.study.variants import (
     variants_of,
     variants_without,
 )
+from medsgssl.utils.formatting import words
 
 # What a plan decides run by run; a setting for all runs would contradict it.
 _DECIDED: tuple[str, ...] = (
@@ -338,13 +339,19 @@ def plan_table(plan: StudyPlan) -> list[str]:
 def describe(plan: StudyPlan) -> list[str]:
     """Say what a plan fixes before anything runs."""
     family = [one for one in plan.family if one.kind == "control"]
-    lines = [f"Primary comparisons ({len(family)}), each by its difference in mean AUC:"]
+    lines = []
+    if shared := sum(run.pretrains for run in plan.runs):
+        lines.append(
+            f"{len(plan.runs)} runs in all: those above, and {shared} that pretrain once for all "
+            "label fractions of a method."
+        )
+    lines += [f"Primary comparisons ({len(family)}), each by its difference in mean AUC:"]
     lines += [
         f"  {one.arm} against {one.against}, {100 * one.fraction:g} % of the labels"
         for one in family
     ]
     if plan.primary_diseases is not None:
-        names = ", ".join(plan.primary_diseases) or "none: nothing will be judged"
+        names = ", ".join(map(words, plan.primary_diseases)) or "none: nothing will be judged"
         lines.append(f"Primary mean over {len(plan.primary_diseases)} diseases: {names}")
     lines.append(f"Margin of equivalence: {plan.margin:g}. Hash of the plan: {plan.hash}")
     if plan.mask_recipe is not None:

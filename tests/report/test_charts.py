@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from medsgssl.report.charts import Chart, series_style, write_figure
 from medsgssl.report.pictures import examples, outline
 from medsgssl.report.run_charts import join_bins, thin, wilson
+from medsgssl.report.study_charts import subgroup_chart
 from medsgssl.report.theme import COLORS, FIRST, SERIES, follow_theme
+from medsgssl.study.statistics import PointEstimate
 from medsgssl.utils.formatting import (
     NONE,
     count,
@@ -28,6 +33,26 @@ def test_twelve_lines_differ_in_color_and_marker() -> None:
     styles = [series_style(n) for n in range(12)]
     assert len({style["color"] for style in styles}) == 12
     assert len({style["marker"] for style in styles}) == 12
+
+
+def test_legend_of_many_arms_and_groups_is_not_cut() -> None:
+    point = PointEstimate(0.01, (-0.01, 0.03))
+    parts = [SimpleNamespace(kind="age", name=f"band {n}", difference=point) for n in range(9)]
+    labels = [f"simclr (resnet50, lung-box, {n} epochs)" for n in range(12)]
+    named = [SimpleNamespace(arm=SimpleNamespace(label=label)) for label in labels]
+    chart = subgroup_chart([(one, parts) for one in named], "simclr")  # type: ignore[misc]
+    assert chart is not None
+    drawn: list[Axes] = []
+    replace(chart, draw=lambda axes: (drawn.append(axes), chart.draw(axes))[1]).svg()
+    legend = drawn[0].get_legend()
+    figure = drawn[0].get_figure()
+    assert legend is not None
+    assert figure is not None
+    inside, outside = legend.get_window_extent(), figure.bbox
+    assert len(legend.get_texts()) == len(labels)
+    assert outside.y0 <= inside.y0
+    assert inside.y1 <= outside.y1
+    assert inside.x1 <= outside.x1
 
 
 def test_joined_bins_keep_images_and_positives() -> None:

@@ -116,7 +116,7 @@ def _legend(axes: Axes, labels: Sequence[str]) -> None:
     if pairs:
         axes.legend(
             [handle for handle, _ in pairs], [name for _, name in pairs],
-            loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0,
+            loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0,
         )  # fmt: skip
 
 

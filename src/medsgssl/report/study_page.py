@@ -26,7 +26,7 @@ from medsgssl.study.packed import opened_studies
 from medsgssl.study.plan import PLAN_FILE
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import RULE, MethodVerdict
-from medsgssl.utils.formatting import join_names, percent, signed, signed_interval, words
+from medsgssl.utils.formatting import percent, signed, signed_interval, words
 from medsgssl.utils.plugins import load_entry_points
 
 PAGE = "report.html"
@@ -89,7 +89,7 @@ def _write(analysis: Analysis, folder: Path) -> Path:
         "patients": bench.patients,
         "folds": len(bench.folds),
         "runs": len(analysis.collected.runs),
-        "fractions": join_names([percent(share) for share in fractions]),
+        "fractions": " and ".join(map(percent, fractions)),
         "verdicts": build_verdict_rows(analysis),
         "sentences": [(one.sentence, one.caveats) for one in _every_verdict(analysis)],
         "family": family_text(analysis),

@@ -350,7 +350,7 @@ def _shortcuts(population: Split, random: np.random.Generator) -> Iterator[Row]:
         for one in (whole, redraw(whole, random))
     )
     for fact, called in _FACTS.items():
-        for name, value in found[fact]["auc"].items():  # type: ignore[misc]
+        for name, value in found[fact]["auc"].items():
             truth, ends = known[fact]["auc"][name], found[fact]["auc_interval"][name]
             yield _row(f"AUC of the {called} alone", name, value, ends, truth)
 

@@ -268,7 +268,7 @@ def frequency_band(
         share, count = float(truth.mean()), float(len(truth))
         residuals = np.bincount(codes, weights=truth - share)
         variance = float((residuals**2).sum()) / count**2
-        df = max(1.0, min(float(codes.max()), effective_patients(residuals)))
+        df = max(1.0, min(float(codes.max()), effective_patients(residuals.astype(float))))
         z = float(special.stdtrit(df, (1 + confidence) / 2))
         if variance > 0:
             count = min(count, share * (1 - share) / variance)

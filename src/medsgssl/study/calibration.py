@@ -177,11 +177,12 @@ def _summary(
         return Statistic(one.value, influences)
 
     slope, intercept = summary.calibration_slope, summary.calibration_intercept
+    error = summary.ece_debiased
     return CalibrationSummary(
         brier_skill=spread(summary.brier_skill),
         calibration_slope=None if slope is None else spread(slope),
         calibration_intercept=None if intercept is None else spread(intercept),
-        ece_debiased=spread(summary.ece_debiased),
+        ece_debiased=replace(error, influences=spread(error).influences),
     )
 
 

@@ -18,11 +18,11 @@ def print_json(value: Any) -> None:
 
 
 def show_warnings_in_one_line() -> None:
-    """Print the warnings about renamed settings without file name and source line."""
+    """Print the package's own warnings (renamed settings, notes on images) without source line."""
     usual = warnings.showwarning
 
     def show(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
-        if issubclass(category, RenamedWarning):
+        if category.__module__.partition(".")[0] == "medsgssl":
             typer.echo(f"Warning: {message}", err=True)
         else:
             usual(message, category, filename, lineno, file, line)

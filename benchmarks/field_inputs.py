@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEGExtended12Bit
 
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
@@ -77,6 +77,14 @@ def _dicom_headers() -> None:
     comma = Path("headers/p8.dcm")
     write_dicom(comma, deep(8), WindowCenter="2047", WindowWidth="4095")
     comma.write_bytes(comma.read_bytes().replace(b"4095", b"4,95"))
+    for number in range(4):
+        path = Path(f"nodecoder/p{number}.dcm")
+        write_dicom(path, deep(number), BitsStored=12, HighBit=11)
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+        dataset.PixelData = pydicom.encaps.encapsulate([bytes(100)])
+        dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+        dataset.save_as(path, enforce_file_format=True)
     write_dicom(Path("lut/plain.dcm"), np.minimum(deep(0) * 1.1, 4095).astype(np.uint16))
     write_dicom(Path("lut/lut8.dcm"), deep(0), VOILUTSequence=lut(8))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medsgssl.data import prepare
 from medsgssl.data.prepare import store_folder
 from medsgssl.errors import MaskError
 from medsgssl.masks.build import build_store, merge_shards
@@ -130,6 +131,13 @@ def test_masks_of_another_recipe_are_never_mixed(tmp_path):
         with pytest.raises(MaskError, match="other masks") as caught:
             build_store(folder, listed(count), other)
         assert "another folder" in caught.value.fix
+
+
+def test_masks_of_images_that_were_read_in_another_way_are_drawn_again(tmp_path, monkeypatch):
+    maker = Marker(tmp_path / "log")
+    place = store_folder(tmp_path, maker, listed(3))
+    monkeypatch.setattr(prepare, "INTENSITY", "another")
+    assert store_folder(tmp_path, maker, listed(3)) != place
 
 
 def test_masks_of_another_opencv_are_never_mixed(tmp_path, monkeypatch):

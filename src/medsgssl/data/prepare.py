@@ -321,7 +321,7 @@ def mask_store(
 def store_folder(folder: Path, maker: Maker, items: Sequence[tuple[str, Path]]) -> Path:
     """Return where the masks of a maker lie below the data set's place."""
     names = [name for name, _ in items]
-    made_by = [FORMAT_VERSION, maker.version, maker.parameter_hash, cv2.__version__]
+    made_by = [FORMAT_VERSION, INTENSITY, maker.version, maker.parameter_hash, cv2.__version__]
     identity = fingerprint([*made_by, names])
     return folder / "masks" / f"{maker.name}-{identity}"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medsgssl.errors import ImageError
 
-INTENSITY = "gray8-v3"
+INTENSITY = "gray8-v4"
 """Name of the contract; it changes whenever ``to_gray8`` or ``Letterbox`` gives other values."""
 
 PERCENTILES = (0.1, 99.9)

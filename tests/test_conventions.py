@@ -37,6 +37,10 @@ BRITISH = re.compile(
 )  # fmt: skip
 
 
+# A module of the first version, in what docs/field.md shows of that.
+OLD_MODULE = "medsgssl.localisation"
+
+
 @pytest.mark.parametrize("word", ["colour", "normalise", "greyscale grey", "unlabelled", "analyse"])
 def test_the_word_list_finds_british_spelling(word: str) -> None:
     assert BRITISH.search(word)
@@ -48,7 +52,7 @@ def test_spelling_is_american() -> None:
         for path in [*PYTHON, *DOCUMENTS]
         if path not in (Path(__file__), SOURCE / "config" / "renamed.py")  # the old names
         for number, line in enumerate(path.read_text().splitlines(), start=1)
-        for match in BRITISH.finditer(line)
+        for match in BRITISH.finditer(line.replace(OLD_MODULE, ""))
     ]
     assert not found, "\n".join(found)
 

@@ -90,14 +90,14 @@ def run(
     """
     from medsgssl.pipeline.runner import run_method
     from medsgssl.report.run_page import write_report
-    from medsgssl.utils.progress import set_quiet
+    from medsgssl.utils.progress import quietly
     from medsgssl.utils.ranks import rank
 
-    set_quiet(quiet)
     start = Path(pretrained) if pretrained is not None else None
-    done = run_method(config, Path(out), until=until, pretrained=start)
-    if until == "evaluate" and rank() == 0:
-        write_report(done)
+    with quietly(quiet):
+        done = run_method(config, Path(out), until=until, pretrained=start)
+        if until == "evaluate" and rank() == 0:
+            write_report(done)
     return done
 
 
@@ -141,9 +141,8 @@ def run_study(
     from medsgssl.study.launcher import LocalLauncher
     from medsgssl.study.planning import make_plan
     from medsgssl.study.runner import run_study as run_plan
-    from medsgssl.utils.progress import set_quiet
+    from medsgssl.utils.progress import quietly
 
-    set_quiet(quiet)
     plan = make_plan(
         Path(data),
         methods,
@@ -155,7 +154,8 @@ def run_study(
         items=settings,
     )
     launcher = LocalLauncher(jobs) if jobs > 1 else None
-    return run_plan(plan, Path(out), on_run_end=write_report, launcher=launcher)
+    with quietly(quiet):
+        return run_plan(plan, Path(out), on_run_end=write_report, launcher=launcher)
 
 
 def report_study(*folders: AnyPath, out: AnyPath | None = None, control: str = "simclr") -> Path:

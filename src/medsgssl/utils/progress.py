@@ -24,6 +24,17 @@ def set_quiet(quiet: bool) -> bool:
     return quiet
 
 
+@contextlib.contextmanager
+def quietly(quiet: bool) -> Iterator[None]:
+    """Show no progress within the context, or show it where ``quiet`` is False."""
+    before = _Verbosity.quiet
+    set_quiet(quiet)
+    try:
+        yield
+    finally:
+        set_quiet(before)
+
+
 def new_console(*, stderr: bool = False, always: bool = False, mute: bool = False) -> Console:
     """Return the console that progress and tables are printed on.
 

@@ -7,14 +7,12 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.speed.figures import Figure, in_turn, median_ratio
-from benchmarks.speed.steps import bare_step, our_step, task_and_views
+from benchmarks.speed.figures import Figure, in_turn
+from benchmarks.speed.steps import beside_bare
 from benchmarks.speed.views import source_of
 from medsgssl.config.schema import AugmentSettings
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.sampler import EpochSampler
-from medsgssl.methods.registry import all_methods, configure
-from medsgssl.models.weights import without_initial_weights
 from medsgssl.transforms.crops import RandomCrop
 from medsgssl.transforms.device_views import DrawnBatch
 from medsgssl.transforms.view_spec import ViewSpec
@@ -35,26 +33,7 @@ def measure(quick: bool) -> list[Figure]:
         raise SystemExit("this part needs a GPU")
     device = torch.device("cuda")
     size, batch, rounds = (64, 4, 1) if quick else (SIZE, BATCH, ROUNDS)
-    tree = {"data": {"img_size": size, "batch_size": batch, "cache_size": size}}
-    figures = []
-    for name, method in all_methods().items():
-        if not method.pretrains:
-            continue
-        config = without_initial_weights(configure(name, tree))
-        task, views = task_and_views(config, device)
-        steps = [our_step(task, views, config), bare_step(config, views)]
-        own, other = in_turn(steps, rounds)
-        figures.append(
-            Figure(
-                name=f"step of {name}",
-                value=1000 * float(np.median(own)) / batch,
-                unit="ms an image",
-                beside="bare forward and backward",
-                other=1000 * float(np.median(other)) / batch,
-                ratio=median_ratio(own, other),
-            )
-        )
-    return figures + _rendering(device, size, batch, rounds)
+    return beside_bare(device, size, batch, rounds) + _rendering(device, size, batch, rounds)
 
 
 def _rendering(device: torch.device, size: int, batch: int, rounds: int) -> list[Figure]:

@@ -41,19 +41,9 @@ BARE = "bare forward and backward"
 def measure(quick: bool) -> list[Figure]:
     """Return milliseconds per image of every method's step."""
     size, batch, rounds = (64, 4, 1) if quick else (SIZE, BATCH, ROUNDS)
-    tree = {"data": {"img_size": size, "batch_size": batch, "cache_size": size}}
-    figures = []
-    for name, method in all_methods().items():
-        if not method.pretrains:
-            continue
-        config = without_initial_weights(configure(name, tree))
-        task, views = task_and_views(config, CPU)
-        own = our_step(task, views, config)
-        wanted = "at most 1.3" if task.encoder.is_vit else "at most 1.25"
-        times = in_turn([own, bare_step(config, views)], rounds)
-        figures.append(_figure(name, times, batch, BARE, wanted))
+    figures = beside_bare(CPU, size, batch, rounds)
     if importlib.util.find_spec("lightly") is not None:
-        config = without_initial_weights(configure(CONTROL, tree))
+        config = config_of(CONTROL, size, batch)
         task, views = task_and_views(config, CPU)
         own = our_step(task, views, config)
         for layout in (torch.contiguous_format, torch.channels_last):
@@ -61,6 +51,26 @@ def measure(quick: bool) -> list[Figure]:
             label = "lightly" + ("" if layout is torch.contiguous_format else ", channels_last")
             figures.append(_figure(CONTROL, times, batch, label, "at most 1"))
     return figures
+
+
+def beside_bare(device: torch.device, size: int, batch: int, rounds: int) -> list[Figure]:
+    """Return milliseconds per image of every method's step, in turn with the bare network's."""
+    figures = []
+    for name, method in all_methods().items():
+        if not method.pretrains:
+            continue
+        config = config_of(name, size, batch)
+        task, views = task_and_views(config, device)
+        wanted = "at most 1.3" if task.encoder.is_vit else "at most 1.25"
+        times = in_turn([our_step(task, views, config), bare_step(config, views)], rounds)
+        figures.append(_figure(name, times, batch, BARE, wanted))
+    return figures
+
+
+def config_of(name: str, size: int, batch: int) -> Config:
+    """Return the configuration of a method from scratch at a size and a batch."""
+    tree = {"data": {"img_size": size, "batch_size": batch, "cache_size": size}}
+    return without_initial_weights(configure(name, tree))
 
 
 def _figure(name: str, times: list[list[float]], batch: int, beside: str, wanted: str) -> Figure:

@@ -37,7 +37,7 @@ from medsgssl.methods.registry import configure
 from medsgssl.pipeline.runner import run_method
 from medsgssl.study.packed import pack_study
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
-from medsgssl.study.planning import fix_primary_diseases, make_plan
+from medsgssl.study.plan_builder import fix_primary_diseases, make_plan
 from medsgssl.study.runner import is_complete
 from medsgssl.utils.io import write_text
 

@@ -31,12 +31,12 @@ from medsgssl.evaluation.jackknife import JackknifedScores, mean_by_patient
 from medsgssl.evaluation.predictions import Split
 from medsgssl.evaluation.subgroups import shortcut_audit, subgroup_results
 from medsgssl.study.arms import Arm, gather_arms
-from medsgssl.study.calibration import MEASURES, arm_calibration, arm_reliability
 from medsgssl.study.comparisons import Comparison, compare_arms
-from medsgssl.study.localization import ArmLocalization, difference, estimate
 from medsgssl.study.score_model import ScoreModel
 from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import ResampledTestSet
+from medsgssl.study.study_calibration import MEASURES, arm_calibration, arm_reliability
+from medsgssl.study.study_localization import ArmLocalization, difference, estimate
 from medsgssl.utils.formatting import words
 
 Row = dict[str, Any]

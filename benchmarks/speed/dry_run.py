@@ -9,7 +9,7 @@ from benchmarks.speed.commands import run, sets
 from benchmarks.speed.figures import Figure
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.study.cost import estimate
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 
 NOTE = (
     "Three studies of one seed each on 400 phantoms: the seconds that the plan predicts from a "

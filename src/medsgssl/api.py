@@ -139,7 +139,7 @@ def run_study(
     """
     from medsgssl.report.run_page import write_report
     from medsgssl.study.launcher import LocalLauncher
-    from medsgssl.study.planning import make_plan
+    from medsgssl.study.plan_builder import make_plan
     from medsgssl.study.runner import run_study as run_plan
     from medsgssl.utils.progress import quietly
 

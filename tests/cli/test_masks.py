@@ -13,7 +13,7 @@ from medsgssl.cli.app import app
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks.recipes.distilled.recipe import SHIPPED
-from medsgssl.masks.recipes.distilled.weights import read_seen
+from medsgssl.masks.recipes.distilled.student_weights import read_seen
 from medsgssl.masks.store import MaskStore
 
 

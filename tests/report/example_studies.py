@@ -14,7 +14,7 @@ from typing import Any
 
 from medsgssl.config.loading import merge, nest
 from medsgssl.report.study_page import write_study_report
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from tests.study.synthetic import cohort, write_run
 
 #: Skill over the control, and where the noise of the scores comes from: equal noise, equal scores.

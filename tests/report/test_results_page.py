@@ -16,7 +16,7 @@ from medsgssl.report.results_page import command, write_results
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder
 from medsgssl.study.analysis import analyze
 from medsgssl.study.collect import collect_runs
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.utils.io import write_json
 from tests.study.synthetic import write_run
 

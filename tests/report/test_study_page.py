@@ -17,7 +17,7 @@ from medsgssl.report.page import Panel, Text
 from medsgssl.report.study_page import report_folder, write_study_report
 from medsgssl.report.tables import Table
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.utils.formatting import signed
 from tests.report.page_reader import Page
 from tests.report.test_browser import CHROMIUM, FLAGS

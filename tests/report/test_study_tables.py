@@ -13,7 +13,7 @@ from medsgssl.report.calibration_section import arm_calibration_table, reliabili
 from medsgssl.report.pictures import localization_examples
 from medsgssl.report.study_tables import means
 from medsgssl.study.analysis import Analysis, analyze
-from medsgssl.study.localize import EXAMPLES_FILE
+from medsgssl.study.run_localization import EXAMPLES_FILE
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.utils.formatting import number
 from medsgssl.utils.io import read_json

@@ -17,7 +17,7 @@ from medsgssl.report.verdict_rows import family_text
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.plan import StudyPlan
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.study.verdict import anatomy
 from medsgssl.utils.io import write_json
 from tests.study.synthetic import RARE, cohort, write_run

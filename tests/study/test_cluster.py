@@ -24,7 +24,7 @@ from medsgssl.study import cluster, launcher
 from medsgssl.study import runner as study_run
 from medsgssl.study.cluster import _PATIENCE, ClusterJobs, SubmititLauncher, wait_for
 from medsgssl.study.launcher import log_path
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.study.runner import run_study
 from tests.scenes import record, shown
 from tests.study.test_launcher import WORK

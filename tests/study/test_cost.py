@@ -10,7 +10,7 @@ from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.cost import estimate
 from medsgssl.study.plan import StudyPlan
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.study.status import seconds_of_runs_like
 
 ITEMS = [

@@ -16,7 +16,7 @@ from medsgssl.study import launcher as launching
 from medsgssl.study import runner as study_run
 from medsgssl.study.launcher import STARTED, LocalLauncher, last_lines, log_path
 from medsgssl.study.plan import StudyPlan, run_folder
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.study.runner import run_study
 from medsgssl.study.status import study_status
 from medsgssl.utils.interrupts import StopRequested

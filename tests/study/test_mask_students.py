@@ -9,11 +9,12 @@ from medsgssl.data.catalog import load_or_build
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.errors import ConfigError, MaskError
 from medsgssl.masks.recipes.distilled.network import Student
-from medsgssl.masks.recipes.distilled.weights import StudentCard, save_student
+from medsgssl.masks.recipes.distilled.student_weights import StudentCard, save_student
 from medsgssl.methods.registry import method_of
 from medsgssl.study import mask_students
 from medsgssl.study.mask_students import fix_masks, student_of_fold
-from medsgssl.study.planning import describe, make_plan
+from medsgssl.study.plan_builder import make_plan
+from medsgssl.study.plan_summary import describe_plan
 
 CARD = StudentCard("phantoms", 1, 1, "anything else", "anatomic, version 3", 7, {}, [])
 
@@ -49,7 +50,7 @@ def test_auto_stands_for_one_recipe_in_all_runs(folder, tmp_path, saw, recipe):
     plan = planned(folder, f"masks.weights={weights}", seeds=2)
     fixed = fix_masks(plan)
     assert {fixed.config(run).masks.recipe for run in fixed.runs} == {recipe}
-    assert any(recipe in line for line in describe(fixed))
+    assert any(recipe in line for line in describe_plan(fixed))
     assert fixed.hash != plan.hash
     assert fix_masks(fixed) == fixed
 

@@ -16,7 +16,7 @@ from medsgssl.report.study_page import write_study_report
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study.packed import is_packed, pack_study, unpack_study
 from medsgssl.study.plan import StudyPlan, run_folder
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.study.runner import is_complete
 from medsgssl.utils.io import write_json, write_text
 from tests.study.synthetic import write_run

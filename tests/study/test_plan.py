@@ -10,7 +10,8 @@ from medsgssl.errors import ConfigError, DataError
 from medsgssl.methods.registry import all_methods
 from medsgssl.study.matching import unlike, views_seen
 from medsgssl.study.plan import StudyPlan
-from medsgssl.study.planning import describe, make_ablation, make_plan, plan_table
+from medsgssl.study.plan_builder import make_ablation, make_plan
+from medsgssl.study.plan_summary import describe_plan, plan_table
 from medsgssl.study.variants import left_out
 from medsgssl.utils.io import read_json, write_json
 
@@ -206,8 +207,8 @@ def test_the_plan_is_printed_with_one_whole_line_per_run() -> None:
     # Arms of one method and encoder, such as two frames, are told apart by the run's name.
     assert len({line.split()[-1] for line in lines}) == len(lines)
     assert any(line.split()[5] == "shuffled" for line in lines)
-    told = describe(replace(plan, primary_diseases=("Pleural_Thickening",)))
-    assert any(plan.hash in line for line in describe(plan))
+    told = describe_plan(replace(plan, primary_diseases=("Pleural_Thickening",)))
+    assert any(plan.hash in line for line in describe_plan(plan))
     assert told[0].startswith(f"{len(plan.runs)} runs in all")
     assert any(line.endswith("1 diseases: Pleural Thickening") for line in told)
 

@@ -12,9 +12,9 @@ from medsgssl.models.weights import read_header
 from medsgssl.report.study_page import write_study_report
 from medsgssl.study.analysis import analyze
 from medsgssl.study.collect import collect_runs, run_folders
-from medsgssl.study.localize import localize_runs
 from medsgssl.study.plan import run_folder
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
+from medsgssl.study.run_localization import localize_runs
 from medsgssl.study.runner import run_study
 from medsgssl.utils.io import read_json
 

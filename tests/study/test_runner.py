@@ -11,7 +11,7 @@ from medsgssl.errors import DataError
 from medsgssl.runs.folder import RunFolder
 from medsgssl.study import runner as study_run
 from medsgssl.study.plan import StudyPlan
-from medsgssl.study.planning import make_plan
+from medsgssl.study.plan_builder import make_plan
 from medsgssl.study.runner import run_study
 from medsgssl.utils.io import read_json, write_json, write_text
 

@@ -99,7 +99,7 @@ def run(
     A run that fails is recorded, the others continue, and the exit status is 1.
     """
     from medsgssl.config.loading import read_yaml
-    from medsgssl.study.planning import make_plan
+    from medsgssl.study.plan_builder import make_plan
     from medsgssl.study.variants import without_controls
 
     plan = make_plan(
@@ -145,7 +145,7 @@ def carry_out(
     from medsgssl.report.study_page import write_study_report
     from medsgssl.study.cost import estimate
     from medsgssl.study.mask_students import fix_masks
-    from medsgssl.study.planning import fix_primary_diseases
+    from medsgssl.study.plan_builder import fix_primary_diseases
     from medsgssl.study.runner import run_study
     from medsgssl.utils.progress import new_console
 
@@ -322,7 +322,7 @@ def ablate(
     the method without each of its components. `medsgssl study report` then shows their effects.
     """
     from medsgssl.config.loading import read_yaml
-    from medsgssl.study.planning import make_ablation
+    from medsgssl.study.plan_builder import make_ablation
 
     plan = make_ablation(
         data,
@@ -350,12 +350,12 @@ def numbers(text: str) -> list[float]:
 
 
 def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
-    from medsgssl.study.planning import describe, plan_table
+    from medsgssl.study.plan_summary import describe_plan, plan_table
     from medsgssl.utils.formatting import duration, size
     from medsgssl.utils.progress import new_console
 
     # Plain text, one line per run: neither a narrow terminal nor a pipe cuts any of it.
-    for line in (*plan_table(plan), "", *describe(plan)):
+    for line in (*plan_table(plan), "", *describe_plan(plan)):
         typer.echo(line)
     console = new_console(always=True)
     splits = ", ".join(f"{count} {name}" for name, count in needs.images.items())

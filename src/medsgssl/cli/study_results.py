@@ -83,7 +83,7 @@ def localize(
 ) -> None:
     """Score the classifiers' maps against boxes and lungs; `study report` then shows the scores."""
     from medsgssl.study.collect import run_folders
-    from medsgssl.study.localize import localize_runs
+    from medsgssl.study.run_localization import localize_runs
 
     for path in localize_runs(run_folders(folders), boxes):
         typer.echo(f"Localization: {path}")

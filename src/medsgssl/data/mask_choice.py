@@ -10,7 +10,7 @@ from medsgssl.data.catalog import Catalog
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.data.overlap import held_out_rows
 from medsgssl.errors import ConfigError, MaskError
-from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_seen
+from medsgssl.masks.recipes.distilled.student_weights import SHIPPED, read_seen
 from medsgssl.masks.recipes.registry import AUTO, DISTILLED
 from medsgssl.masks.sources import FolderMaker, Maker, RecipeMaker
 from medsgssl.masks.store import StoreHeader

@@ -12,11 +12,10 @@ from medsgssl.data.catalog import load_or_build
 from medsgssl.data.overlap import image_identity_keys
 from medsgssl.errors import DataError
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
-from medsgssl.masks.recipes.distilled.weights import StudentCard, save_student
+from medsgssl.masks.recipes.distilled.student_weights import StudentCard, StudentEpoch, save_student
 from medsgssl.utils.system import cpu_count
 
 if TYPE_CHECKING:
-    from medsgssl.masks.recipes.distilled.checkpoint import EpochLog
     from medsgssl.masks.recipes.distilled.train import TrainSettings
 
 
@@ -75,7 +74,7 @@ def teach(
     work = out.with_suffix(".work")
     kept = image_identity_keys(table)
 
-    def card_of(log: list[EpochLog]) -> StudentCard:
+    def card_of(log: list[StudentEpoch]) -> StudentCard:
         return StudentCard(
             data=f"{catalog.summary['source']}, {len(table)} of {len(catalog.table)} images",
             images=len(table),
@@ -84,7 +83,7 @@ def teach(
             teacher=f"anatomic, version {anatomic.VERSION}",
             seed=settings.seed,
             settings=asdict(settings),
-            log=[asdict(line) for line in log],
+            log=log,
         )
 
     weights, log = train_student(
@@ -95,8 +94,8 @@ def teach(
         device=device,
         workers=workers or cpu_count(),
         on_epoch=lambda line: say(
-            f"round {line.round}, epoch {line.epoch}: loss {line.loss:.3f}, agreement "
-            f"{line.agreement:.3f}, stability {line.stability:.3f}"
+            f"round {line['round']}, epoch {line['epoch']}: loss {line['loss']:.3f}, agreement "
+            f"{line['agreement']:.3f}, stability {line['stability']:.3f}"
         ),
         on_round=lambda number, best, log: save_student(
             work / f"round-{number}.safetensors", best, card_of(log), kept

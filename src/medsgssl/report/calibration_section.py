@@ -12,7 +12,7 @@ from medsgssl.report.subgroup_tables import ARM, LABELS
 from medsgssl.report.tables import Cell, Column, Row, Table
 from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.calibration import MEASURES, Band, arm_reliability
+from medsgssl.study.study_calibration import MEASURES, Band, arm_reliability
 from medsgssl.utils.formatting import number, percent
 
 #: Errors of the run files, without intervals.

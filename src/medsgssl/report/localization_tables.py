@@ -6,8 +6,8 @@ from medsgssl.report.subgroup_tables import AGAINST, ARM, LABELS, sides
 from medsgssl.report.tables import Cell, Column, Row, Table
 from medsgssl.runs.study_files import read_localization
 from medsgssl.study.analysis import Analysis
-from medsgssl.study.localization import difference, estimate
-from medsgssl.study.localize import MEASURES
+from medsgssl.study.run_localization import MEASURES
+from medsgssl.study.study_localization import difference, estimate
 
 
 def localization(analysis: Analysis) -> Table:

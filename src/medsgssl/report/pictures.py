@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medsgssl.masks.overlay import overlay_heatmap
 from medsgssl.report.page import Example, Picture, png_uri
 from medsgssl.study.arms import Arm
-from medsgssl.study.localize import examples_file
+from medsgssl.study.run_localization import examples_file
 from medsgssl.utils.formatting import number, words
 
 _SIDE = 160

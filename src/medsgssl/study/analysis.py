@@ -11,13 +11,13 @@ import numpy as np
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.arms import Arm, ArmMeans, arm_means, gather_arms
-from medsgssl.study.calibration import arm_calibration, is_scaled
 from medsgssl.study.collect import Collected, FinishedRun, collect_runs
 from medsgssl.study.comparisons import Comparison, compare_arms, unmatched
-from medsgssl.study.localization import ArmLocalization, arm_localization
 from medsgssl.study.plan import MARGIN, PlannedComparison, StudyPlan
 from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 from medsgssl.study.strata import QualityStrata, Strata, SubgroupTests
+from medsgssl.study.study_calibration import arm_calibration, is_scaled
+from medsgssl.study.study_localization import ArmLocalization, arm_localization
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import MethodVerdict, Verdict, judge, method_verdicts
 from medsgssl.utils.formatting import counted, join_names, words

@@ -10,7 +10,7 @@ from medsgssl.config.schema import Config
 from medsgssl.data.catalog import Catalog, current_catalog, load_or_build
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.data.mask_choice import ANATOMIC, count_leaked, require_no_leak
-from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_card
+from medsgssl.masks.recipes.distilled.student_weights import SHIPPED, read_card
 from medsgssl.masks.recipes.registry import AUTO, DISTILLED
 from medsgssl.methods.registry import method_of
 from medsgssl.study.plan import StudyPlan

@@ -1,4 +1,7 @@
-"""The plan of a study: which runs it needs, what is compared, and in which order."""
+"""The plan of a study: which runs it needs, what is compared, and in which order.
+
+``plan_builder.py`` makes one from what a user asks for.
+"""
 
 from __future__ import annotations
 

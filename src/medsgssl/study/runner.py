@@ -18,7 +18,7 @@ from medsgssl.runs.study_files import FAILURES_FILE, Failure, read_failures
 from medsgssl.study.launcher import Job, Launcher, last_lines, log_path
 from medsgssl.study.mask_students import fix_masks, student_of_fold
 from medsgssl.study.plan import PlannedRun, StudyPlan, run_folder
-from medsgssl.study.planning import fix_primary_diseases
+from medsgssl.study.plan_builder import fix_primary_diseases
 from medsgssl.training.distributed import PeerError, launched_size
 from medsgssl.utils.formatting import duration
 from medsgssl.utils.interrupts import check

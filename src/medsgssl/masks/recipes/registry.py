@@ -19,7 +19,7 @@ from medsgssl.masks.geometry import resize_mask
 from medsgssl.masks.recipes import classic
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
 from medsgssl.masks.recipes.distilled import recipe as distilled
-from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_card
+from medsgssl.masks.recipes.distilled.student_weights import SHIPPED, read_card
 from medsgssl.masks.types import Gray, LungMask
 from medsgssl.utils.io import file_hash, fingerprint
 

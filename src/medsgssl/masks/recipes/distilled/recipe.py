@@ -23,7 +23,7 @@ from medsgssl.masks.recipes.anatomic.frame import reduce_image
 from medsgssl.masks.recipes.anatomic.recipe import PARAMETERS as RULES
 from medsgssl.masks.recipes.anatomic.recipe import Analysis, analyze
 from medsgssl.masks.recipes.distilled.pixels import FloatImage, student_input, to_square
-from medsgssl.masks.recipes.distilled.weights import SHIPPED, read_card
+from medsgssl.masks.recipes.distilled.student_weights import SHIPPED, read_card
 from medsgssl.masks.types import Gray, LungMask, Mask, Status
 
 if TYPE_CHECKING:

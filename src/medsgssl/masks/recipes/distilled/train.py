@@ -27,10 +27,11 @@ from torch import Tensor
 from medsgssl.errors import MaskError
 from medsgssl.masks.recipes.anatomic import recipe as anatomic
 from medsgssl.masks.recipes.distilled.augment import affine, augment_pair
-from medsgssl.masks.recipes.distilled.checkpoint import EpochLog, resume, save
 from medsgssl.masks.recipes.distilled.network import Student, fused
 from medsgssl.masks.recipes.distilled.pixels import SIDE, FloatImage, student_input
+from medsgssl.masks.recipes.distilled.student_weights import StudentEpoch
 from medsgssl.masks.recipes.distilled.teacher import Item, Lessons, Progress, prepare_lessons
+from medsgssl.masks.recipes.distilled.train_state import resume, save
 from medsgssl.utils.io import atomic_path, fingerprint
 from medsgssl.utils.rng import generator, stable_hash
 
@@ -74,9 +75,9 @@ def train_student(
     device: str = "cpu",
     workers: int = 1,
     drawing: Progress | None = None,
-    on_epoch: Callable[[EpochLog], object] | None = None,
-    on_round: Callable[[int, dict[str, Tensor], list[EpochLog]], None] | None = None,
-) -> tuple[dict[str, Tensor], list[EpochLog]]:
+    on_epoch: Callable[[StudentEpoch], object] | None = None,
+    on_round: Callable[[int, dict[str, Tensor], list[StudentEpoch]], None] | None = None,
+) -> tuple[dict[str, Tensor], list[StudentEpoch]]:
     """Teach a student on unlabeled images.
 
     Args:
@@ -117,45 +118,47 @@ def train_student(
     best = {} if saved is None else saved["best_weights"]
     optimizer_state = None if saved is None else saved["optimizer"]
     saved_at = time.monotonic()
-    for number in range(state.round, len(s.epochs)):
+    for number in range(state["round"], len(s.epochs)):
         rows, labels = _curriculum(number, lessons, held, best, work, s, device)
         steps = math.ceil(len(rows) / s.batch_size)
         optimizer = torch.optim.AdamW(student.parameters(), weight_decay=s.weight_decay)
         if optimizer_state is not None:
             optimizer.load_state_dict(optimizer_state)
             optimizer_state = None
-        for epoch in range(state.epoch, s.epochs[number]):
+        for epoch in range(state["epoch"], s.epochs[number]):
             order = generator(s.seed, "student order", number, epoch).permutation(len(rows))
-            for step in range(len(state.losses), steps):
+            for step in range(len(state["losses"]), steps):
                 chosen = order[step * s.batch_size : (step + 1) * s.batch_size]
                 rate = _rate(epoch * steps + step, s.epochs[number] * steps, s.learning_rate)
                 batch = _batch(lessons.images, labels, rows[chosen], s.seed, (number, epoch))
-                state.losses.append(_step(student, averaged, optimizer, batch, rate, s, device))
+                state["losses"].append(_step(student, averaged, optimizer, batch, rate, s, device))
                 if time.monotonic() - saved_at > SAVE_SECONDS:
                     save(work / "student.ckpt", key, state, student, averaged, optimizer, best)
                     saved_at = time.monotonic()
-            log = EpochLog(
-                number + 1,
-                epoch + 1,
-                len(rows),
-                float(np.mean(state.losses)),
-                *_examine(averaged, lessons, exam, s.seed, device),
-            )
-            state.log.append(log)
-            if log.agreement + log.stability > state.best:
-                state.best = log.agreement + log.stability
+            agreement, stability = _examine(averaged, lessons, exam, s.seed, device)
+            done: StudentEpoch = {
+                "round": number + 1,
+                "epoch": epoch + 1,
+                "images": len(rows),
+                "loss": float(np.mean(state["losses"])),
+                "agreement": agreement,
+                "stability": stability,
+            }
+            state["log"].append(done)
+            if agreement + stability > state["best"]:
+                state["best"] = agreement + stability
                 best = {k: v.detach().cpu().clone() for k, v in averaged.state_dict().items()}
-            state.epoch, state.losses = epoch + 1, []
+            state["epoch"], state["losses"] = epoch + 1, []
             save(work / "student.ckpt", key, state, student, averaged, optimizer, best)
             if on_epoch is not None:
-                on_epoch(log)
+                on_epoch(done)
         if on_round is not None:
-            on_round(number + 1, best, list(state.log))
+            on_round(number + 1, best, list(state["log"]))
         # The next round starts from the best weights of this one.
-        state.round, state.epoch, state.best = number + 1, 0, -math.inf
+        state["round"], state["epoch"], state["best"] = number + 1, 0, -math.inf
         student.load_state_dict(best)
         averaged.load_state_dict(best)
-    return best, state.log
+    return best, state["log"]
 
 
 def _lessons(items: Sequence[Item], work: Path, workers: int, drawing: Progress | None) -> Lessons:

@@ -11,10 +11,10 @@ from scipy.special import expit
 
 from medsgssl.evaluation.calibration_summary import frequency_band, summarize_calibration
 from medsgssl.study.arms import Arm, gather_arms
-from medsgssl.study.calibration import MEASURES, arm_calibration, arm_reliability, is_scaled
 from medsgssl.study.score_model import ScoreModel, unscored
 from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import ResampledTestSet
+from medsgssl.study.study_calibration import MEASURES, arm_calibration, arm_reliability, is_scaled
 
 
 def _arm(folds: int = 0, unknown: bool = False) -> tuple[Arm, ResampledTestSet]:

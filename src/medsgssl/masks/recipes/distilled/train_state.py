@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from medsgssl.errors import MaskError
 from medsgssl.masks.recipes.distilled.network import Student
+from medsgssl.masks.recipes.distilled.student_weights import StudentEpoch
 from medsgssl.utils.io import atomic_path
 
 
-@dataclass(frozen=True)
-class EpochLog:
-    """What one epoch came to: mean loss, agreement and stability (Dice) on the held-out images."""
-
-    round: int
-    epoch: int
-    images: int
-    loss: float
-    agreement: float
-    stability: float
-
-
-@dataclass
-class TrainState:
+class TrainState(TypedDict):
     """What a training needs to continue, and what is left of it at the end.
 
     Attributes:
@@ -39,39 +26,18 @@ class TrainState:
         log: All epochs so far.
     """
 
-    round: int = 0
-    epoch: int = 0
-    losses: list[float] = field(default_factory=list)
-    best: float = -math.inf
-    log: list[EpochLog] = field(default_factory=list)
-
-
-class EpochLogRecord(TypedDict):
-    """An ``EpochLog`` as plain values."""
-
     round: int
     epoch: int
-    images: int
-    loss: float
-    agreement: float
-    stability: float
-
-
-class TrainStateRecord(TypedDict):
-    """A ``TrainState`` as plain values."""
-
-    round: int
-    epoch: int
-    losses: NotRequired[list[float]]
+    losses: list[float]
     best: float
-    log: list[EpochLogRecord]
+    log: list[StudentEpoch]
 
 
 class Checkpoint(TypedDict):
     """What the file holds."""
 
     key: str
-    state: TrainStateRecord
+    state: TrainState
     student: dict[str, Tensor]
     averaged: dict[str, Tensor]
     optimizer: dict[str, Any]  # as torch gives it
@@ -100,7 +66,7 @@ def save(
     """
     values: Checkpoint = {
         "key": key,
-        "state": cast("TrainStateRecord", asdict(state)),
+        "state": state,
         "student": student.state_dict(),
         "averaged": averaged.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -119,7 +85,8 @@ def resume(
         MaskError: The checkpoint belongs to another training.
     """
     if not path.is_file():
-        return TrainState(), None
+        start: TrainState = {"round": 0, "epoch": 0, "losses": [], "best": -math.inf, "log": []}
+        return start, None
     values: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if values["key"] != key:
         raise MaskError(
@@ -128,7 +95,5 @@ def resume(
         )
     student.load_state_dict(values["student"])
     averaged.load_state_dict(values["averaged"])
-    held = values["state"]
-    log = [EpochLog(**line) for line in held["log"]]
-    losses = held.get("losses", [])
-    return TrainState(held["round"], held["epoch"], losses, held["best"], log), values
+    values["state"].setdefault("losses", [])  # checkpoints of 0.1.0 have none
+    return values["state"], values

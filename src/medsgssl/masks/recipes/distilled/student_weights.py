@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import pandas as pd
 from safetensors import SafetensorError, safe_open
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
 SHIPPED = Path(str(files("medsgssl.masks.recipes.distilled") / "student.safetensors"))
 KIND = "medsgssl lung mask student"
 SEEN_COLUMNS = ("name", "patient", "source")
+
+
+class StudentEpoch(TypedDict):
+    """What one epoch of a student came to: its mean loss, agreement and stability (Dice)."""
+
+    round: int
+    epoch: int
+    images: int
+    loss: float
+    agreement: float
+    stability: float
 
 
 @dataclass(frozen=True)
@@ -51,19 +63,20 @@ class StudentCard:
     teacher: str
     seed: int
     settings: dict[str, object]
-    log: list[dict[str, float]]
+    log: list[StudentEpoch]
 
     def as_text(self) -> str:
         """Return the card for people, one fact a line."""
-        last = self.log[-1] if self.log else {}
+        agreement = self.log[-1]["agreement"] if self.log else math.nan
+        stability = self.log[-1]["stability"] if self.log else math.nan
         return "\n".join(
             [
                 f"data       {self.data}: {self.images} images, {self.patients} patients",
                 f"never saw  {self.never_saw}",
                 f"teacher    {self.teacher}; no label and no mask drawn by a person",
                 f"seed       {self.seed}",
-                f"agreement  {last.get('agreement', float('nan')):.3f} (Dice with held-out masks "
-                f"of the teacher), stability {last.get('stability', float('nan')):.3f}",
+                f"agreement  {agreement:.3f} (Dice with held-out masks of the teacher), "
+                f"stability {stability:.3f}",
             ]
         )
 

@@ -10,8 +10,8 @@ import pytest
 
 from medsgssl.report.localization_tables import localization, localization_differences
 from medsgssl.study.analysis import Analysis, analyze
-from medsgssl.study.localization import arm_localization, difference, estimate
-from medsgssl.study.localize import BOXES_FILE, MEASURES
+from medsgssl.study.run_localization import BOXES_FILE, MEASURES
+from medsgssl.study.study_localization import arm_localization, difference, estimate
 from tests.study.synthetic import cohort, write_run
 
 

@@ -13,7 +13,7 @@ from medsgssl.evaluation.jackknife import Statistic, mean_by_patient
 from medsgssl.study.arms import Arm
 from medsgssl.study.collect import FinishedRun
 from medsgssl.study.comparisons import Comparison
-from medsgssl.study.localize import BOXES_FILE, MEASURES
+from medsgssl.study.run_localization import BOXES_FILE, MEASURES
 from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 
 

@@ -59,17 +59,17 @@ MISTAKES = [
     Mistake("a label table that was not named", "catalog own"),
     Mistake("a label table that is not there", "catalog own --set data.labels=lables.csv"),
     Mistake("semicolons between columns", "catalog semicolons --set data.labels=labels.csv"),
-    Mistake("a label that is none", "catalog words --set data.labels=labels.csv"),
+    Mistake("an invalid label", "catalog words --set data.labels=labels.csv"),
     Mistake("a class without a column", "catalog own --set data.labels=labels.csv "
             "--set data.classes=[Tube,Mas]"),
-    Mistake("a pattern that is none", "catalog plain --set data.patient_pattern=(p"),
+    Mistake("an invalid pattern", "catalog plain --set data.patient_pattern=(p"),
     Mistake("patches that do not fill the image", "run simclr --data nih --out run "
             "--set encoder.pretrained=false --set encoder.name=vit_tiny_patch16_224 "
             "--set data.img_size=104 --set data.cache_dir=cache"),
     Mistake("weights that are not there", "run direct --data nih --out run "
             "--set encoder.weights=w.safetensors --set data.cache_dir=cache"),
     Mistake("masks of other images", "masks build nih --masks-dir plain --out store"),
-    Mistake("a run folder that is none", "predict plain plain --out scores.csv"),
+    Mistake("a folder that is not a run", "predict plain plain --out scores.csv"),
     Mistake("an unknown target", "export run --to onx --out model"),
     Mistake("a report before the run", "report plain"),
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 from PIL import Image
 
+from docsite.badges import write_badges
 from medsgssl.config.schema import Config
 from medsgssl.data.loader import BatchDataset
 from medsgssl.data.prepare import PreparedData, prepare_data
@@ -250,6 +251,7 @@ def main(target: Path) -> None:
     for method, panels in rows.items():
         draw_methods({method: panels}, target / "methods" / f"{method}.png")
     draw_masks(target / "mask-status.png")
+    write_badges(target / "badges")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from docsite import hooks, reference
+from docsite.badges import badges
 from typer.main import get_command
 
 import medsgssl
@@ -86,6 +87,17 @@ def test_the_page_of_the_run_folder_names_every_file_and_key(pages: dict[str, st
             assert f"`{getattr(folder, name).name}`" in text
     for kind in (Metrics, DataSummary, StageRecord, KeptEpoch):
         assert all(f"| `{key}` |" in text for key in kind.__annotations__), kind
+
+
+def test_the_badges_of_the_readme_say_what_the_project_file_says() -> None:
+    folder = ROOT / "docs" / "images" / "badges"
+    drawn = badges()
+    assert drawn.keys() == {path.name for path in folder.iterdir()}
+    for name, text in drawn.items():
+        assert (folder / name).read_text(encoding="utf-8") == text, f"{name}: run `make pictures`"
+        said = re.findall(r'aria-label="([^"]+)"', text)[0]
+        shown = f"![{said}](docs/images/badges/{name})"
+        assert shown in (ROOT / "README.md").read_text(encoding="utf-8"), shown
 
 
 def test_the_api_page_has_every_public_name(pages: dict[str, str]) -> None:

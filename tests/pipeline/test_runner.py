@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,25 @@ def test_the_audit_tells_mask_quality_and_how_many_labels_are_used(
     assert written["labels_used"]["images"] >= written["labels_used"]["patients"]
     usable = len(split) - written["masks"]["whole_image_instead"]
     assert sum(written["masks"]["quality_of_usable"].values()) == usable
+
+
+def test_images_that_are_set_aside_are_counted_in_the_warning_and_all_listed_in_a_file(
+    tmp_path: Path, small_run: Build, phantom_set: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(phantom_set, root)
+    images = sorted((root / "images").glob("*.png"))
+    for path in images[:5]:
+        path.write_bytes(path.read_bytes()[:200])
+    config = small_run("simclr", data={"root": str(root)})
+    run = run_method(config, tmp_path / "run", until="data")
+    listed = pd.read_csv(run.set_aside)
+    assert listed["image_id"].tolist() == [path.name for path in images[:5]]
+    assert (listed["data_set"] == "data").all()
+    assert listed["reason"].str.len().min() > 0
+    (text,) = (t for t in json.loads(run.data.read_text())["warnings"] if "set aside" in t)
+    assert text.startswith(f"5 images set aside, listed in {run.set_aside.name}: ")
+    assert sum(path.name in text for path in images[:5]) < 5
 
 
 def test_a_complete_run_is_left_as_it_is(tmp_path: Path, small_run: Build) -> None:

@@ -37,7 +37,7 @@ def encoder_name_problem(name: str) -> str | None:
     if source == LOCAL_PREFIX:
         folder = Path(name.removeprefix(LOCAL_PREFIX)).expanduser()
         right = (folder / "config.json").is_file()
-        return None if right else f"{folder} is no folder with a config.json of timm's format"
+        return None if right else f"{folder} is not a folder with a config.json in timm's format"
     if ":" in name:
         return f"use a timm model, {HUB_PREFIX}USER/NAME or {LOCAL_PREFIX}FOLDER"
     if "/" not in name:

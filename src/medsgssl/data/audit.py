@@ -13,6 +13,7 @@ from medsgssl.data.readers.patients import patient_warning
 from medsgssl.data.readers.scan import EXPECTED_SUFFIXES, Scan
 from medsgssl.data.splits import SPLITS
 from medsgssl.runs.data_summary import Audit, CatalogOrigin, DuplicateCounts, SplitCounts
+from medsgssl.utils.formatting import join_names
 
 _SHOWN = 5
 
@@ -198,7 +199,9 @@ def _reading_warnings(total: int, scan: Scan, origin: CatalogOrigin) -> list[str
     unknown = {s: n for s, n in scan.others.items() if s not in EXPECTED_SUFFIXES}
     if unknown:
         listed = _some([f"{count:,} {suffix}" for suffix, count in sorted(unknown.items())])
-        warnings.append(f"{sum(unknown.values()):,} files are no images and are not read: {listed}")
+        warnings.append(
+            f"{sum(unknown.values()):,} files are not images and are not read: {listed}"
+        )
     return warnings
 
 
@@ -208,7 +211,7 @@ def _rare(table: pd.DataFrame, label_set: LabelSet) -> list[str]:
         usable.groupby("split")[list(label_set.names)].sum().reindex(list(SPLITS), fill_value=0)
     )
     return [
-        f"no usable {split} image shows {', '.join(absent)}: no figure can be given there"
+        f"no usable {split} image shows {join_names(absent)}: no figure can be given there"
         for split in SPLITS
         if (absent := [name for name in label_set.names if not counts.loc[split, name]])
     ]

@@ -13,6 +13,7 @@ from rich.text import Text
 from medsgssl.data.audit import same_images
 from medsgssl.data.catalog import Catalog
 from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts, FileCounts
+from medsgssl.utils.formatting import join_names
 from medsgssl.utils.io import atomic_path, csv_text
 
 #: Reasons that are listed by name.
@@ -84,7 +85,7 @@ def _understood(summary: CatalogSummary) -> dict[str, str]:
         rows["Columns"] = ", ".join(f"{kind}: {name}" for kind, name in columns["found"].items())
         rows["No column for"] = ", ".join(columns["absent"]) or "nothing"
         if columns["not_used"]:
-            rows["Columns not used"] = ", ".join(columns["not_used"])
+            rows["Columns not used"] = join_names(columns["not_used"])
     others = summary["files"].get("other_files", {})
     rows["Other files"] = ", ".join(f"{n:,} {suffix}" for suffix, n in others.items()) or "none"
     if links := summary["files"].get("links", 0):

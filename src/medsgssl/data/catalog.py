@@ -157,7 +157,7 @@ class Catalog:
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist", "run `medsgssl catalog DATA`") from error
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise DataError(f"{path} is no catalog: {error}", _REBUILD) from error
+            raise DataError(f"{path} is not a catalog: {error}", _REBUILD) from error
         if version != FORMAT:
             raise DataError(f"{path} has format {version}, not {FORMAT}", _REBUILD)
         table = typed(stored.to_pandas(), label_set, path)

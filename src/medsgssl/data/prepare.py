@@ -33,6 +33,7 @@ from medsgssl.runs.data_summary import (
     MaskSummary,
     Overlap,
 )
+from medsgssl.utils.formatting import counted
 from medsgssl.utils.io import fingerprint
 from medsgssl.utils.progress import counting
 from medsgssl.utils.system import cpu_count
@@ -54,6 +55,8 @@ class PreparedData:
         more: Further data sets to pretrain on.
         pretrained_on: ``image_identity_keys`` of every image that pretraining sees.
         pretrain_key: Fingerprint of all data sets that pretraining draws from.
+        set_aside: ``data_set`` (folder), ``image_id`` and ``reason`` of every image that is not
+            used.
     """
 
     catalog: Catalog
@@ -63,6 +66,7 @@ class PreparedData:
     more: tuple[ImageMaskDataset, ...]
     pretrained_on: pd.DataFrame
     pretrain_key: str
+    set_aside: pd.DataFrame
 
     def split_table(self) -> pd.DataFrame:
         """Return image id, patient id and split of every image."""
@@ -106,6 +110,14 @@ def prepare_data(config: Config, console: Console, *, needs_masks: bool) -> Prep
         more=tuple(other.source for other in more),
         pretrained_on=pd.concat([_trained_on(part) for part in (first, *more)]),
         pretrain_key=fingerprint([part.key for part in (first, *more)]) if more else first.key,
+        set_aside=pd.DataFrame(
+            [
+                (part.catalog.root.name, image_id, reason)
+                for part in (first, *more)
+                for image_id, reason in part.set_aside.items()
+            ],
+            columns=["data_set", "image_id", "reason"],
+        ),
     )
 
 
@@ -166,6 +178,7 @@ class _PreparedSet:
     source: ImageMaskDataset
     key: str
     summary: DataSummary
+    set_aside: dict[str, str]  # image id: reason
 
 
 def _prepare_set(config: Config, console: Console, first: Catalog | None = None) -> _PreparedSet:
@@ -220,7 +233,8 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
             "set aside"
         )
     key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_summary["identity"]])
-    return _PreparedSet(catalog, ImageMaskDataset.of(catalog, cache, masks), key, summary)
+    source = ImageMaskDataset.of(catalog, cache, masks)
+    return _PreparedSet(catalog, source, key, summary, cache.problems)
 
 
 def _further(config: Config, data: DataSettings) -> Config:
@@ -344,7 +358,10 @@ def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:
 def _warnings(catalog: CatalogSummary, masks: MaskSummary, problems: dict[str, str]) -> list[str]:
     warnings = list(catalog["warnings"])
     if problems:
-        warnings.append(f"{len(problems)} images were set aside: {_some(problems)}")
+        warnings.append(
+            f"{counted(len(problems), 'image')} set aside, listed in set_aside.csv: "
+            f"{_some(problems)}"
+        )
     counts = masks.get("counts", {})
     failed, total = counts.get("failed", 0), sum(counts.values())
     if total and failed / total > _MANY_FAILED:

@@ -148,7 +148,7 @@ def _value(dataset: pydicom.Dataset, name: str, default: float | None = None) ->
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise UnusableLutError(f"{name} is no number") from None
+        raise UnusableLutError(f"{name} is not a number") from None
     if not math.isfinite(number):
         raise UnusableLutError(f"{name} is not finite")
     return number

@@ -25,6 +25,7 @@ from medsgssl.masks.store import (
     read_whole_part,
     write_part,
 )
+from medsgssl.utils.formatting import join_names
 from medsgssl.utils.interrupts import check
 from medsgssl.utils.io import atomic_path, file_hash, fingerprint, read_json, write_json
 from medsgssl.utils.locks import shared_work
@@ -349,7 +350,7 @@ def _check_all_present(stores: Sequence[MaskStore]) -> None:
     expected = [(i, count) for i in range(1, count + 1)]
     if given != expected:
         missing = [f"{i}/{n}" for i, n in expected if (i, n) not in given]
-        problem = f"missing: {', '.join(missing)}" if missing else "a shard is given twice"
+        problem = f"missing: {join_names(missing)}" if missing else "a shard is given twice"
         raise MaskError(
             f"the {len(stores)} folders are not the {count} shards of one data set ({problem})",
             "name the folder of every shard exactly once",

@@ -140,7 +140,7 @@ def _require_whole_patches(model: Any, img_size: int) -> None:
     patch = patch_size if isinstance(patch_size, int) else patch_size[0]
     if img_size % patch:
         raise ConfigError(
-            f"images of {img_size} pixels are no whole number of patches of {patch}",
+            f"images of {img_size} pixels cannot be divided into patches of {patch}",
             f"set data.img_size to a multiple of {patch}, or encoder.patch_size",
         )
 

@@ -49,7 +49,7 @@ from medsgssl.training.finetuning import check_labels, finetune, labeled_rows
 from medsgssl.training.pretraining import pretrain
 from medsgssl.training.processes import resolve_processes
 from medsgssl.training.trackers import check_trackers
-from medsgssl.utils.io import atomic_path, write_json
+from medsgssl.utils.io import atomic_path, csv_text, write_json, write_text
 from medsgssl.utils.locks import exclusive
 from medsgssl.utils.progress import new_console
 from medsgssl.utils.resources import clear_resource_errors
@@ -234,6 +234,10 @@ def _write_data(
         write_json(run.data, {**data.summary, "labels_used": _labels_used(config, data)})
         with atomic_path(run.split) as temporary:
             data.split_table().to_parquet(temporary, index=False)
+        if data.set_aside.empty:
+            run.set_aside.unlink(missing_ok=True)
+        else:
+            write_text(run.set_aside, csv_text(data.set_aside))
         write_examples(run.examples, config, data)
 
     run_stage_if_needed(run, "data", keys, write, console)

@@ -88,7 +88,7 @@ class Chart:
     def __post_init__(self) -> None:
         # The name goes into the page unescaped, as part of ids.
         if not re.fullmatch(r"[\w-]+", self.name):
-            raise ValueError(f"{self.name!r} is no name of a chart")
+            raise ValueError(f"{self.name!r} is not the name of a chart")
 
     def svg(self) -> Markup:
         """Return the panel as SVG for the inside of a page; its colors follow the theme."""

@@ -84,6 +84,11 @@ class RunFolder:
         return self.path / "data.json"
 
     @property
+    def set_aside(self) -> Path:
+        """Data set, image id and reason of every image that is not used, CSV; absent where none."""
+        return self.path / "set_aside.csv"
+
+    @property
     def split(self) -> Path:
         """Image id, patient id and split of every image, parquet."""
         return self.path / "split.parquet"

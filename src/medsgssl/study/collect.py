@@ -16,6 +16,7 @@ from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder
 from medsgssl.runs.metrics_file import Metrics, read_metrics
 from medsgssl.runs.study_files import read_failures
 from medsgssl.study.plan import PLAN_FILE, StudyPlan
+from medsgssl.utils.formatting import join_names
 from medsgssl.utils.io import read_json
 
 _FIX = "compare runs of the same images, split and labels: run them from one catalog"
@@ -173,7 +174,7 @@ def _require_comparable_tests(runs: Sequence[FinishedRun]) -> None:
         _require_same_images(first.setdefault(run.fold, run), run)
     if len(first) > 1 and None in first:
         raise DataError(
-            f"{first[None].folder.path} is no fold of a cross-validation, other runs are", _FIX
+            f"{first[None].folder.path} is not a fold of a cross-validation, other runs are", _FIX
         )
     owners: dict[str, FinishedRun] = {}
     for run in first.values():
@@ -200,7 +201,8 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
         )
     if a.test.names != b.test.names:
         raise DataError(
-            f"{both} score other classes: {', '.join(a.test.names)} and {', '.join(b.test.names)}",
+            f"{both} score other classes: {join_names(a.test.names)}, and "
+            f"{join_names(b.test.names)}",
             _FIX,
         )
     for column in ("patient_id", *label_columns(a.test.names)):
@@ -231,7 +233,7 @@ def _require_different_runs(runs: Sequence[FinishedRun]) -> None:
             raise DataError(
                 f"{seen[key].folder.path} and {run.folder.path} are the same configuration with "
                 "the same seed",
-                "name one of them: a repeated run is no further seed",
+                "name one of them: a repeated run does not count as another seed",
             )
         seen[key] = run
 

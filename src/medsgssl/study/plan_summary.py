@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.study.plan import StudyPlan
-from medsgssl.utils.formatting import words
+from medsgssl.utils.formatting import join_names, words
 
 
 def plan_table(plan: StudyPlan) -> list[str]:
@@ -54,7 +54,9 @@ def describe_plan(plan: StudyPlan) -> list[str]:
         for one in family
     ]
     if plan.primary_diseases is not None:
-        names = ", ".join(map(words, plan.primary_diseases)) or "none: nothing will be judged"
+        names = (
+            join_names(list(map(words, plan.primary_diseases))) or "none: nothing will be judged"
+        )
         lines.append(f"Primary mean over {len(plan.primary_diseases)} diseases: {names}")
     lines.append(f"Margin of equivalence: {plan.margin:g}. Hash of the plan: {plan.hash}")
     if plan.mask_recipe is not None:

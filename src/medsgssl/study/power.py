@@ -20,7 +20,7 @@ from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.score_model import ScoreModel, draw_runs, unscored
 from medsgssl.study.statistics import ResampledTestSet, paired
 from medsgssl.study.tested_images import StudyImages
-from medsgssl.utils.formatting import words
+from medsgssl.utils.formatting import join_names, words
 from medsgssl.utils.rng import generator
 
 #: Standard deviation of the mean AUC between seeds of one arm, from ``docs/defaults.md``: nine
@@ -171,7 +171,7 @@ def _margin(effect: Effect, level: float) -> float:
 def describe_power(power: StudyPower) -> list[str]:
     """Return the lines that say what a study could find."""
     unit = "folds" if power.folds else "seeds"
-    names = ", ".join(map(words, power.diseases))
+    names = join_names(list(map(words, power.diseases)))
     rows = [("comparisons", "standard error", "smallest gain found", "margin for equivalence")]
     rows += [
         (

@@ -85,7 +85,7 @@ def test_content_decides_and_what_is_not_read_is_counted(tmp_path: Path) -> None
     ]
     assert found.others == {".doc": 1, ".txt": 1}
     warnings = build_catalog(DataSettings(root=tmp_path, split="train")).summary["warnings"]
-    assert warnings == ["1 files are no images and are not read: 1 .doc"]
+    assert warnings == ["1 files are not images and are not read: 1 .doc"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are not UTF-8")

@@ -148,7 +148,7 @@ def _path_parts(table: TextTable, row: int) -> tuple[str, ...]:
     parts = _from_part(name)
     if parts is None:
         raise DataError(
-            f"{table.where(row)}: {name!r} is no path like train/patient00001/study1/view1.jpg",
+            f"{table.where(row)}: {name!r} is not a path like train/patient00001/study1/view1.jpg",
             "give the table as CheXpert released it; images may not lie outside the data folder",
         )
     return parts

@@ -60,7 +60,7 @@ def joined_labels(labels: pd.Series, label_set: LabelSet, table: TextTable) -> p
             if name != negative and name not in known:
                 raise DataError(
                     f"{where}: unknown label {name!r}",
-                    f"write one of: {', '.join((*label_set.names, negative))}",
+                    f"write one of: {list_some((*label_set.names, negative), 20)}",
                 )
             if name in known:
                 vectors[row, known[name]] = 1
@@ -105,8 +105,8 @@ def binary_labels(
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(
-                f"{table.where(row)}: {table.text[name].iloc[row]!r} in the column {name!r} is no "
-                "label",
+                f"{table.where(row)}: {table.text[name].iloc[row]!r} in the column {name!r} is "
+                "not a label",
                 "write 0, 1, or leave the cell blank (or -1, uncertain) where it is unknown; or "
                 "name the label columns with data.classes",
             )
@@ -241,8 +241,8 @@ def label_table_columns(table: TextTable, taken: Sequence[str]) -> tuple[list[st
         if good.sum() > 0.9 * given.sum():
             row = int(np.argmax(given & ~good))
             raise DataError(
-                f"{table.where(row)}: {table.text[name].iloc[row]!r} in the column {name!r} is no "
-                "label",
+                f"{table.where(row)}: {table.text[name].iloc[row]!r} in the column {name!r} is "
+                "not a label",
                 "write 0, 1, or leave the cell blank where it is unknown; or name the label "
                 f"columns with data.classes (this table has {list_some(table.text.columns)})",
             )

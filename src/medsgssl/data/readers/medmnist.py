@@ -110,7 +110,7 @@ class MedmnistReader(Reader):
         width = values.shape[1] if values.ndim == 2 else 0
         if not width or not np.isin(values, (0, 1)).all():
             raise DataError(
-                f"{self.inputs[0]}: labels are no columns of 0 and 1",
+                f"{self.inputs[0]}: labels are not columns of 0 and 1",
                 "give an archive with binary labels, such as chestmnist or pneumoniamnist",
             )
         if wanted and len(wanted) == width:

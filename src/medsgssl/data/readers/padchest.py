@@ -122,7 +122,7 @@ def _names(table: TextTable, row: int) -> set[str]:
         return {str(name).strip() for name in names}
     except (ValueError, SyntaxError, TypeError) as error:
         raise DataError(
-            f"{table.where(row)}: {cell!r} is no list like ['normal', 'pleural effusion']",
+            f"{table.where(row)}: {cell!r} is not a list like ['normal', 'pleural effusion']",
             "give the table as PadChest released it",
         ) from error
 

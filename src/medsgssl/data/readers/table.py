@@ -163,7 +163,7 @@ class TableReader(Reader):
         base = name.rpartition("/")[2]
         if not base or ".." in PurePosixPath(name).parts:
             raise DataError(
-                f"{table.where(row)}: {value!r} is no image below the data folder",
+                f"{table.where(row)}: {value!r} is not an image below the data folder",
                 "write the file name, or the path relative to the data folder",
             )
         if name in scan.by_path:

@@ -151,7 +151,9 @@ def _judged(steps: Trace, turn: Turn, p: AnatomicParameters) -> LungMask:
     mask = turn.undo(steps.frame.uncut(steps.mask))
     appraisal = steps.appraisal
     if not p.appraise.areas[0] <= appraisal.area <= p.appraise.areas[1]:
-        return LungMask.failed((mask.shape[0], mask.shape[1]), "the lungs found are no likely size")
+        return LungMask.failed(
+            (mask.shape[0], mask.shape[1]), "the lungs found have an unlikely size"
+        )
     if appraisal.midline < p.appraise.least_midline:
         reason = "no dense midline between two lungs: a lateral view or no chest"
         return LungMask.failed((mask.shape[0], mask.shape[1]), reason)

@@ -64,7 +64,7 @@ def _commands(command: Any, path: str) -> Iterator[str]:
 
 
 def _command(command: Any, context: Any, path: str) -> str:
-    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    usage = " ".join([path, *map(_plain, command.collect_usage_pieces(context))])
     text = f"### {path}\n\n{command.help or ''}\n\n```text\n{usage}\n```\n\n"
     rows = list(_parameters(command, context))
     return text + (table(("argument or option", "meaning"), iter(rows)) if rows else "")
@@ -76,7 +76,21 @@ def _parameters(command: Any, context: Any) -> Iterator[tuple[str, str]]:
             continue
         record = parameter.get_help_record(context)
         if record is not None:
-            yield f"`{record[0]}`", record[1]
+            yield f"`{_plain(record[0])}`", record[1]
+
+
+# How people write what the command line calls by the names of Python's types.
+_TYPES = {"path": "PATH", "str": "TEXT", "int range": "INTEGER", "float range": "NUMBER"}
+
+
+def _plain(text: str) -> str:
+    """Return an option or argument without the marks of types: ``{DATA...}...`` is ``DATA...``."""
+    if not text.startswith("-"):
+        text = re.sub(r" <.*>$", "", text)
+        text = re.sub(r"^\{(.*?)(?: ?\.\.\.)?\}(\.\.\.)?$", r"\1\2", text)
+        text = text.replace("[[", "[").replace("]]", "]")
+        return text.upper() if text.islower() else text
+    return re.sub(r"<(?:list\[)?([^\]>]+)\]?>", lambda m: _TYPES.get(m[1].lower(), m[1]), text)
 
 
 # Settings.

@@ -27,7 +27,7 @@ def predict(
     model: Model,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="FILES_OR_FOLDERS...", help="Images, or folders of them."),
+        typer.Argument(metavar="FILES_OR_FOLDERS", help="Images, or folders of them."),
     ],
     out: Annotated[Path, typer.Option("--out", help="The CSV file to write.")],
     overlays: Annotated[
@@ -61,7 +61,7 @@ def predict(
 def embed(
     model: Model,
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="DATA...", help="Images, or folders of them.")
+        list[Path], typer.Argument(metavar="DATA", help="Images, or folders of them.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")],
     quiet: Quiet = False,

@@ -171,18 +171,18 @@ def train(
     ] = None,
     without: Annotated[
         list[Path] | None,
-        typer.Option("--without-patients", help="Text files of patient ids that are kept away."),
+        typer.Option("--without-patients", help="Text files of patient ids to leave out."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Where every draw comes from.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the training.", min=0)] = 0,
     epochs: Annotated[str, typer.Option(help="Passes in each round.")] = "4,4",
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
     data_settings: DataOnlySettings = None,
 ) -> None:
-    """Teach a mask student from the rules' own good masks; no label takes part.
+    """Train a mask student on the good masks of the rules; no labels are used.
 
     With `--set data.split=...` (or data.folds and data.fold) it learns from the training images of
-    that split alone. A call that was interrupted goes on when given again: its state lies in
+    that split alone. The same command continues an interrupted training: its state is in
     OUT.work.
     """
     from medsgssl.data.mask_student import teach

@@ -52,7 +52,7 @@ def run_command(
 def pretrain(options: RunOptions, out: RunOut, quiet: Quiet = False) -> None:
     """Run a method up to its pretrained encoder; `run` continues from there.
 
-    With --set pretrain.epochs=0 catalog, decoded images and masks are prepared, and no more.
+    With --set pretrain.epochs=0 it prepares catalog, decoded images and masks, and stops.
     """
     resolved = options.resolve()
     from medsgssl.pipeline.runner import run_method

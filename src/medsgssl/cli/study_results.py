@@ -12,7 +12,7 @@ from medsgssl.cli.study import StudyFolder
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
+        list[Path], typer.Argument(metavar="STUDY | RUN", help="A study, or run folders.")
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; STUDY/report or ./comparison by default.")
@@ -59,7 +59,7 @@ def unpack(
 
 def table(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
+        list[Path], typer.Argument(metavar="STUDY | RUN", help="A study, or run folders.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The Markdown file.")],
     control: Annotated[str, typer.Option(help="The arm to compare with.")] = "simclr",
@@ -75,7 +75,7 @@ def table(
 
 def localize(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="STUDY | RUN RUN ...", help="A study, or run folders.")
+        list[Path], typer.Argument(metavar="STUDY | RUN", help="A study, or run folders.")
     ],
     boxes: Annotated[
         Path | None, typer.Option(help="Box list; BBox_List_2017.csv of the data by default.")

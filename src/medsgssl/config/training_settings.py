@@ -40,7 +40,7 @@ class LoopSettings(Settings):
     precision: Precision = Field("auto", description="auto: bf16 or fp16 on GPUs, fp32 on CPUs")
     compile: bool = Field(
         False,
-        description="let torch.compile translate the backbone: minutes first, then faster steps",
+        description="compile the backbone with torch.compile: takes minutes, then steps are faster",
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(
         "auto", description="device type; auto: a GPU where there is one"

@@ -144,7 +144,7 @@ def test_damaged_catalog_is_named_on_load_and_replaced_on_build(make_set: MakeSe
     path = dataset_cache(settings) / CATALOG_FILE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PAR1 no more")
-    with pytest.raises(DataError, match="is no catalog") as caught:
+    with pytest.raises(DataError, match="is not a catalog") as caught:
         Catalog.load(path)
     assert str(path) in caught.value.problem
     load_or_build(settings)

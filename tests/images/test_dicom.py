@@ -175,7 +175,7 @@ def test_slips_in_the_display_header_cost_the_window_and_not_the_image(tmp_path:
     path.write_bytes(path.read_bytes().replace(b"4095", b"4,95"))
     image, notes = read_with_notes(path)
     np.testing.assert_array_equal(image, to_gray8(DEEP))
-    assert "WindowWidth is no number" in notes[0]
+    assert "WindowWidth is not a number" in notes[0]
 
 
 def test_the_check_of_a_file_says_what_reading_it_will_say(tmp_path: Path) -> None:

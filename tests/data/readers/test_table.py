@@ -103,7 +103,7 @@ def test_without_a_patient_column_the_rule_is_told_and_can_be_set(tmp_path: Path
         ("image;patient;TB\na.png;1;1\n", "separates its columns by semicolons"),
         ("image,patient,TB\n\na.png,1,1\n\n\na.png,1,1\n", "line 6: 'a.png' occurs a second time"),
         ("image,patient,TB\na.png,,1\n", "line 2: no patient"),
-        ("image,patient,TB\n../a.png,1,1\n", "line 2: '../a.png' is no image below"),
+        ("image,patient,TB\n../a.png,1,1\n", "line 2: '../a.png' is not an image below"),
         ("image,patient,TB\na.png,1,1,7\n", "line 2: 4 cells under 3 columns"),
         ("name,patient,TB\na.png,1,1\n", "no column of images; it has name, patient, TB"),
         ("image,patient,note\na.png,1,fine\n", "no column of labels"),

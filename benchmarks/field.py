@@ -211,7 +211,7 @@ KINDS = (
     ),
     Kind(
         "Rollout",
-        "Attention computed anew is wrong for rotary and relative positions (EVA-02, DINOv3) and "
+        "Recomputed attention is wrong for rotary and relative positions (EVA-02, DINOv3) and "
         "fails on BEiT, CaiT, MViTv2.",
         "maps off by up to 0.86 of the peak, in silence; raw errors",
         (Try(_ROLLOUT),),

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from safetensors.torch import save_file
 
+import medsgssl
 from medsgssl.config.schema import Config, EncoderSettings
 from medsgssl.inference.export import export_model
 from medsgssl.inference.predictor import Predictor, check_views
@@ -91,6 +93,15 @@ def test_the_methods_of_the_readme_are_those_of_the_package() -> None:
         name for name in known if known[name].__module__.startswith("medsgssl.")
     )
     assert all(find_method(name) for name in table)
+
+
+def test_the_readme_cites_what_the_citation_file_and_the_package_say() -> None:
+    entry = (ROOT / "README.md").read_text().split("```bibtex\n")[1].split("```")[0]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert f"title = {{{cited['title']}}}," in entry
+    assert f"author = {{{{{cited['authors'][0]['name']}}}}}," in entry
+    assert f"version = {{{cited['version']}}}," in entry
+    assert cited["version"] == medsgssl.__version__
 
 
 def test_every_file_that_a_document_names_exists() -> None:

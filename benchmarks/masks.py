@@ -3,13 +3,14 @@
 `speed` decodes and segments the same PNG files in turn in this process on one core, then builds a
 store on all cores. `quality` spoils images that have reference masks (opacities, effusions, veils
 and noise, crops, frames, turns of up to 10 degrees and zoom) and asks how well the quality score
-tells which masks have a Dice below 0.85. `halves` scores both halves of a set apart. `stored`
-scores the half that chose no constants turned and inverted, and phantoms by finding.
+tells which masks have a Dice below 0.85. `halves` scores both halves of every set apart. `stored`
+scores the half that chose no constants turned and inverted, and phantoms by finding. A SET is a
+folder with `images` and `masks` of the same names.
 
 Run: python benchmarks/masks.py speed FOLDER_OF_1024_PNG
-     python benchmarks/masks.py quality IMAGES REFERENCES
-     python benchmarks/masks.py halves IMAGES REFERENCES
-     python benchmarks/masks.py stored IMAGES REFERENCES
+     python benchmarks/masks.py quality SET...
+     python benchmarks/masks.py halves SET...
+     python benchmarks/masks.py stored SET...
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import hashlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -148,13 +149,21 @@ def cropped(lungs: np.ndarray, random: np.random.Generator) -> np.ndarray:
 SPOILERS = {"opacities": opacities, "effusion": effusion, "veil": veiled, "frame": framed}
 
 
-def quality(images: Path, references: Path, recipe: str, half: int | None) -> None:
+def pairs_of(sets: Sequence[Path], half: int | None) -> list[tuple[Path, Path]]:
+    """Return image and reference of one half of the sets; of all where it is None."""
+    return [
+        (path, reference)
+        for folder in sets
+        for image_id, path, reference in find_pairs(folder / "images", folder / "masks")
+        if half in (None, half_of(image_id))
+    ]
+
+
+def quality(sets: Sequence[Path], recipe: str, half: int | None) -> None:
     one_torch_thread(recipe)
     draw = find_recipe(recipe).draw
-    rows: list[tuple[str, float, float]] = []
-    for number, (image_id, path, reference) in enumerate(find_pairs(images, references)):
-        if half is not None and half_of(image_id) != half:
-            continue
+    rows: list[tuple[str, float, LungMask]] = []
+    for number, (path, reference) in enumerate(pairs_of(sets, half)):
         lungs = read_mask(reference)
         image = cv2.resize(read_image(path), lungs.shape[::-1], interpolation=cv2.INTER_AREA)
         made = [("as they are", image, lungs)]
@@ -170,10 +179,9 @@ def quality(images: Path, references: Path, recipe: str, half: int | None) -> No
         for name, picture, wanted in made:
             drawn = draw(np.ascontiguousarray(picture))
             mask = resize_mask(drawn.mask, (wanted.shape[0], wanted.shape[1]))
-            rows.append((name, dice(mask, wanted), drawn.quality))
+            rows.append((name, dice(mask, wanted), drawn))
     for name in ["as they are", *SPOILERS, "turn and zoom", "crop", "all"]:
-        kept = np.array([row[1:] for row in rows if name in {row[0], "all"}])
-        report(name, kept[:, 0], kept[:, 1])
+        report(name, [row[1:] for row in rows if name in {row[0], "all"}])
 
 
 def half_of(image_id: str) -> int:
@@ -181,22 +189,23 @@ def half_of(image_id: str) -> int:
     return int(hashlib.blake2b(image_id.encode(), digest_size=4).hexdigest(), 16) % 2
 
 
-def halves(images: Path, references: Path, recipe: str) -> None:
+def halves(sets: Sequence[Path], recipe: str) -> None:
     one_torch_thread(recipe)
     draw = find_recipe(recipe).draw
-    by_half: tuple[list[tuple[float, float]], ...] = ([], [])
-    for image_id, path, reference in find_pairs(images, references):
-        wanted = read_mask(reference)
-        mask = resize_mask(draw(read_image(path)).mask, (wanted.shape[0], wanted.shape[1]))
-        away = surface_distance(mask, wanted) / wanted.shape[1]
-        by_half[half_of(image_id)].append((dice(mask, wanted), away))
-    for name, measured in zip(("constants chosen here", "other half"), by_half, strict=True):
-        scores, away = np.array(measured).T
-        print(
-            f"{name:22} n {len(scores):4d}  mean Dice {scores.mean():.4f}"
-            f"  lowest {scores.min():.3f}  below 0.8 {(scores < 0.8).mean():.3f}"
-            f"  above 0.9 {(scores > 0.9).mean():.3f}  distance {100 * away.mean():.2f} % of width"
-        )
+    for folder in sets:
+        for half, name in enumerate(("constants chosen here", "other half")):
+            rows = []
+            for path, reference in pairs_of([folder], half):
+                wanted = read_mask(reference)
+                mask = resize_mask(draw(read_image(path)).mask, (wanted.shape[0], wanted.shape[1]))
+                rows.append((dice(mask, wanted), surface_distance(mask, wanted) / wanted.shape[1]))
+            scores, away = np.array(rows).T
+            print(
+                f"{folder.name:10} {name:22} n {len(scores):4d}  mean Dice {scores.mean():.4f}"
+                f"  lowest {scores.min():.3f}  below 0.8 {(scores < 0.8).mean():.3f}"
+                f"  above 0.9 {(scores > 0.9).mean():.3f}"
+                f"  distance {100 * away.mean():.2f} % of width"
+            )
 
 
 AS_STORED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -207,11 +216,10 @@ AS_STORED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def stored(images: Path, references: Path, recipe: str) -> None:
+def stored(sets: Sequence[Path], recipe: str) -> None:
     one_torch_thread(recipe)
     draw = find_recipe(recipe).draw
-    pairs = [(path, read_mask(mask)) for image_id, path, mask in find_pairs(images, references)
-             if half_of(image_id) == 1]  # fmt: skip
+    pairs = [(path, read_mask(mask)) for path, mask in pairs_of(sets, 1)]
     for name, change in AS_STORED.items():
         rows = []
         for path, lungs in pairs:
@@ -235,12 +243,14 @@ def report_stored(name: str, rows: list[tuple[LungMask, np.ndarray]]) -> None:
     )
 
 
-def report(name: str, scores: np.ndarray, trust: np.ndarray) -> None:
+def report(name: str, rows: Sequence[tuple[float, LungMask]]) -> None:
+    scores, trust = np.array([score for score, _ in rows]), [drawn.quality for _, drawn in rows]
     good = scores >= GOOD
+    ok = sum(score < GOOD and drawn.status == "ok" for score, drawn in rows)
     auc = f"{roc_auc_score(good, trust):.3f}" if 0 < good.sum() < len(good) else "undefined"
     print(
         f"{name:14} n {len(scores):5d}  mean Dice {scores.mean():.3f}"
-        f"  below {GOOD} {1 - good.mean():.3f}  AUC {auc}"
+        f"  below {GOOD} {(~good).sum():4d}, of these ok {ok:3d}  AUC {auc}"
         f"  Spearman {spearmanr(trust, scores)[0]:.2f}"
     )
 
@@ -256,8 +266,7 @@ def main() -> None:
     timing.add_argument("--images", type=int, default=400, help="images of the store")
     for name in ("quality", "halves", "stored"):
         scoring = commands.add_parser(name)
-        scoring.add_argument("images", type=Path)
-        scoring.add_argument("references", type=Path)
+        scoring.add_argument("sets", nargs="+", type=Path)
         scoring.add_argument("--recipe", default="anatomic")
         if name == "quality":
             scoring.add_argument("--half", type=int, choices=(0, 1))
@@ -265,11 +274,11 @@ def main() -> None:
     if options.command == "speed":
         speed(options.folder, options.images, options.recipe)
     elif options.command == "quality":
-        quality(options.images, options.references, options.recipe, options.half)
+        quality(options.sets, options.recipe, options.half)
     elif options.command == "stored":
-        stored(options.images, options.references, options.recipe)
+        stored(options.sets, options.recipe)
     else:
-        halves(options.images, options.references, options.recipe)
+        halves(options.sets, options.recipe)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,47 @@ def test_scores_are_written_as_figures_pages_and_plot(folders, tmp_path):
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 5
 
 
+def test_the_worst_are_shown_as_they_were_scored(folders, tmp_path):
+    scores = score_recipe(*folders, "anatomic", heart=True)
+    assert scores.summary()["heart"]
+    assert scores.table["dice"].mean() < score_recipe(*folders, "anatomic").table["dice"].mean()
+    write_scores(scores, *folders, tmp_path)
+    page = (tmp_path / "worst.html").read_text()
+    for row in scores.table.itertuples():
+        assert f"{row.image_id}: Dice {row.dice:.3f}" in page
+
+
+def test_references_may_be_label_maps_in_folders_named_as_masks_are(folders, tmp_path):
+    images, references = folders
+    for number in range(2):
+        (tmp_path / "images" / "site").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "masks" / "site").mkdir(parents=True, exist_ok=True)
+        image = cv2.imread(str(images / f"p{number}.png"), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(tmp_path / "images" / "site" / f"p{number}.tif"), image)
+        lungs = cv2.imread(str(references / f"p{number}.png"), cv2.IMREAD_GRAYSCALE) > 0
+        sides = lungs.astype(np.uint8)
+        sides[:, 80:] *= 2
+        sides[:10, :10] = 3
+        cv2.imwrite(str(tmp_path / "masks" / "site" / f"p{number}_mask.png"), sides)
+    found = score_recipe(
+        tmp_path / "images", tmp_path / "masks", "anatomic", labels={1: "right", 2: "left"}
+    )
+    same = score_recipe(*folders, "anatomic").table.head(2)
+    assert found.table["image_id"].tolist() == ["site/p0", "site/p1"]
+    assert found.table["dice"].tolist() == pytest.approx(same["dice"].tolist())
+    with pytest.raises(MaskError, match="holds the values"):
+        score_recipe(tmp_path / "images", tmp_path / "masks", "anatomic")
+
+
+def test_references_of_another_shape_are_refused(folders, tmp_path):
+    cv2.imwrite(str(tmp_path / "p0.png"), np.full((100, 300), 255, np.uint8))
+    with pytest.raises(MaskError, match="aspect ratio"):
+        score_recipe(folders[0], tmp_path, "anatomic")
+
+
 def test_references_without_an_image_are_refused(folders, tmp_path):
     images, _ = folders
-    with pytest.raises(MaskError, match="no PNG masks"):
+    with pytest.raises(MaskError, match="no masks"):
         find_pairs(images, tmp_path)
     cv2.imwrite(str(tmp_path / "other.png"), np.zeros((20, 20), np.uint8))
     with pytest.raises(MaskError, match=r"other\.png"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -21,6 +21,7 @@ from medsgssl.cli.options import (
 if TYPE_CHECKING:
     from medsgssl.config.schema import DataSettings
     from medsgssl.masks.build import Item
+    from medsgssl.masks.mask_files import LabelName
     from medsgssl.masks.sources import Maker
     from medsgssl.masks.store import MaskStore
 
@@ -40,6 +41,10 @@ Weights = Annotated[
 ]
 Heart = Annotated[
     bool, typer.Option("--heart/--no-heart", help="Count the lung behind the heart as lung.")
+]
+LabelMap = Annotated[
+    str | None,
+    typer.Option("--labels", help="What the values of label maps stand for: 1=right,2=left."),
 ]
 Page = Annotated[Path | None, typer.Option("--page", help="Also write this quality page (HTML).")]
 
@@ -62,10 +67,7 @@ def build(
         Path | None,
         typer.Option("--masks-dir", help="Folder of your own masks, used instead of a recipe."),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="What the values of your label maps stand for: 1=right,2=left."),
-    ] = None,
+    labels: LabelMap = None,
     weights: Weights = None,
     heart: Heart = False,
     page: Page = None,
@@ -140,10 +142,13 @@ def explain(
 @masks_app.command()
 def score(
     images: Annotated[Path, typer.Option(help="Folder of images.")],
-    reference: Annotated[Path, typer.Option(help="Folder of PNG masks of the same names.")],
+    reference: Annotated[
+        Path, typer.Option(help="Folder of masks: NAME.png, NAME_mask.png, ... of image NAME.")
+    ],
     recipe: RecipeName = "auto",
     weights: Weights = None,
     heart: Heart = False,
+    labels: LabelMap = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for scores.json, scores.csv, worst.html, quality.png."),
@@ -153,7 +158,7 @@ def score(
     from medsgssl.masks.benchmark import score_recipe
     from medsgssl.report.mask_pages import write_scores
 
-    scores = score_recipe(images, reference, recipe, weights, heart)
+    scores = score_recipe(images, reference, recipe, weights, heart, _labels(labels))
     for name, value in scores.summary().items():
         typer.echo(f"{name:28} {_written(value)}")
     if out is not None:
@@ -306,14 +311,16 @@ def _maker(
     return choice.maker, choice.reason
 
 
-def _labels(text: str | None) -> dict[int, str] | None:
+def _labels(text: str | None) -> dict[int, LabelName] | None:
+    from medsgssl.masks.mask_files import LabelName
+
     if text is None:
         return None
-    names = {"right", "left", "both", "outside"}
+    names = {name: name for name in get_args(LabelName)}
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(value.strip().isdecimal() and name.strip() in names for value, _, name in pairs):
         raise typer.BadParameter(f"{text!r} is not of the form 1=right,2=left (both, outside)")
-    return {int(value): name.strip() for value, _, name in pairs}
+    return {int(value): names[name.strip()] for value, _, name in pairs}
 
 
 def _items(settings: DataSettings) -> list[Item]:

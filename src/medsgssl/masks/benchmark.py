@@ -13,15 +13,21 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from medsgssl.errors import MaskError
+from medsgssl.images.integrity import IMAGE_SUFFIXES
 from medsgssl.images.reading import read_image
 from medsgssl.masks.agreement import dice, jaccard, surface_distance
 from medsgssl.masks.geometry import resize_mask
-from medsgssl.masks.mask_files import read_mask
+from medsgssl.masks.mask_files import (
+    Labels,
+    find_mask,
+    mask_index,
+    read_mask,
+    require_shape_of,
+)
 from medsgssl.masks.recipes.registry import find_recipe
 from medsgssl.masks.regions import behind_heart
 from medsgssl.masks.types import LungMask, Mask
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
 GOOD_DICE = 0.8
 
 
@@ -29,6 +35,7 @@ ScoreSummary = TypedDict(
     "ScoreSummary",
     {
         "recipe": str,
+        "heart": bool,
         "images": int,
         "dice_mean": float,
         "dice_median": float,
@@ -64,10 +71,16 @@ class Scores:
         recipe: Name of the recipe.
         table: One row per image: image_id, dice, iou, surface_distance (pixels of the
             reference), quality, status, reason.
+        weights: Another student's weights than the shipped ones.
+        heart: Whether the lung behind the heart counted as lung.
+        labels: What the values of the references stood for.
     """
 
     recipe: str
     table: pd.DataFrame
+    weights: Path | None = None
+    heart: bool = False
+    labels: Labels | None = None
 
     def summary(self) -> ScoreSummary:
         """Return the figures of the whole set; undefined ones are None."""
@@ -78,6 +91,7 @@ class Scores:
         distance = self.table["surface_distance"].mean()
         return {
             "recipe": self.recipe,
+            "heart": self.heart,
             "images": len(self.table),
             "dice_mean": float(dice.mean()),
             "dice_median": float(dice.median()),
@@ -116,10 +130,16 @@ class ScoredImage:
 
 
 def find_pairs(images: Path, references: Path) -> list[tuple[str, Path, Path]]:
-    """Pair every reference with the image of the same stem.
+    """Pair every reference with its image, by the names that ``mask_files.find_mask`` knows.
+
+    Images without a reference are left out.
+
+    Args:
+        images: Folder of images, also in folders below it.
+        references: Folder of masks, likewise.
 
     Returns:
-        ``(image_id, image, reference)``, ordered by name.
+        ``(image_id, image, reference)``, ordered by name; the id is the path without its suffix.
 
     Raises:
         MaskError: A folder is missing, or no or not every reference has an image.
@@ -127,17 +147,25 @@ def find_pairs(images: Path, references: Path) -> list[tuple[str, Path, Path]]:
     for folder in (images, references):
         if not folder.is_dir():
             raise MaskError(f"{folder} is not a folder", "give a folder of images")
-    by_stem = {path.stem: path for path in images.iterdir() if path.suffix in IMAGE_SUFFIXES}
-    drawn = sorted(path for path in references.iterdir() if path.suffix == ".png")
+    mask_index.cache_clear()
+    drawn = set(mask_index(references).values())
     if not drawn:
-        raise MaskError(f"{references} holds no PNG masks", "give the folder of reference masks")
-    lonely = [path.name for path in drawn if path.stem not in by_stem]
+        raise MaskError(f"{references} holds no masks", "give the folder of reference masks")
+    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    pairs = []
+    for path in files:
+        image_id = path.relative_to(images).with_suffix("").as_posix()
+        reference = find_mask(references, path.relative_to(images).as_posix())
+        # References may lie below the images.
+        if reference is not None and path not in drawn:
+            pairs.append((image_id, path, reference))
+    lonely = sorted(path.name for path in drawn - {reference for _, _, reference in pairs})
     if lonely:
         raise MaskError(
             f"{len(lonely)} references have no image in {images}, first {lonely[0]}",
-            "name images and references alike",
+            "name references like their images: NAME.png, NAME_mask.png or NAME-mask.png",
         )
-    return [(path.stem, by_stem[path.stem], path) for path in drawn]
+    return pairs
 
 
 def scored_images(
@@ -145,15 +173,29 @@ def scored_images(
     recipe: str,
     weights: Path | None = None,
     heart: bool = False,
+    labels: Labels | None = None,
 ) -> Iterator[ScoredImage]:
-    """Draw the mask of every image and yield it beside its reference."""
+    """Draw the mask of every image and yield it beside its reference.
+
+    Args:
+        pairs: As ``find_pairs`` gives them.
+        recipe: Name of the recipe.
+        weights: Another student's weights than the shipped ones.
+        heart: Whether the lung behind the heart counts as lung.
+        labels: What the values of references stand for, where they are label maps.
+
+    Raises:
+        MaskError: A reference cannot be understood, or has another shape than its image.
+    """
     draw = find_recipe(recipe, weights).draw
     for image_id, path, reference_path in pairs:
-        reference = read_mask(reference_path)
-        lungs = draw(read_image(path))
-        height, width = reference.shape
+        reference = read_mask(reference_path, labels)
+        gray = read_image(path)
+        height, width = gray.shape
+        require_shape_of((height, width), reference, reference_path)
+        lungs = draw(gray)
         drawn = lungs.mask | behind_heart(lungs.mask) if heart else lungs.mask
-        mask = resize_mask(drawn, (height, width))
+        mask = resize_mask(drawn, (reference.shape[0], reference.shape[1]))
         yield ScoredImage(image_id, path, lungs, mask, reference)
 
 
@@ -163,16 +205,19 @@ def score_recipe(
     recipe: str,
     weights: Path | None = None,
     heart: bool = False,
+    labels: Labels | None = None,
 ) -> Scores:
     """Score a recipe on a folder of images with reference masks.
 
     Args:
         images: Folder of images.
-        references: Folder of PNG masks of the same stems.
+        references: Folder of their masks, see ``find_pairs``.
         recipe: Name of the recipe.
         weights: Another student's weights than the shipped ones.
         heart: Whether the lung behind the heart counts as lung.
+        labels: What the values of references stand for, where they are label maps.
     """
     pairs = find_pairs(images, references)
-    rows = [scored.row() for scored in scored_images(pairs, recipe, weights, heart)]
-    return Scores(recipe, pd.DataFrame(rows))
+    scored = scored_images(pairs, recipe, weights, heart, labels)
+    table = pd.DataFrame([one.row() for one in scored])
+    return Scores(recipe, table, weights, heart, labels)

@@ -26,6 +26,8 @@ PATTERNS = ("{}", "{}_mask", "{}-mask", "{}_lung", "{}_lungs", "mask_{}", "{}_se
 _NEAR_END = 0.2
 _MOST_BETWEEN = 0.05
 _LEAST_SOFT_RANGE = 64
+# Largest relative difference of a mask's aspect ratio from that of its image.
+_MOST_SKEW = 0.02
 _FIX_VALUES = (
     "save 0 outside and 255 inside the lungs, or name the values: "
     "masks.labels={1: right, 2: left} in a run, --labels 1=right,2=left in masks build"
@@ -73,6 +75,26 @@ def label_sides(source: Path, labels: Labels) -> tuple[Mask, Mask] | None:
         for side in ("right", "left")
     ]
     return (sides[0], sides[1]) if sides[0].any() and sides[1].any() else None
+
+
+def require_shape_of(image: tuple[int, int], mask: Mask, source: Path) -> None:
+    """Check that a mask has the shape of its image; the number of pixels may differ.
+
+    Args:
+        image: Height and width of the image.
+        mask: bool, ``H x W``.
+        source: The mask's file.
+
+    Raises:
+        MaskError: The ratios of height and width differ by more than 2 %.
+    """
+    (height, width), wanted = mask.shape, image[0] / image[1]
+    if abs(height / width - wanted) > _MOST_SKEW * wanted:
+        raise MaskError(
+            f"{source} is {width} x {height} pixels, but its image is {image[1]} x {image[0]}: "
+            "another aspect ratio",
+            "give masks of the shape of their images",
+        )
 
 
 def _plane(source: Path) -> NDArray[Any]:

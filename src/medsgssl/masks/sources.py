@@ -23,6 +23,7 @@ from medsgssl.masks.mask_files import (
     label_sides,
     mask_index,
     read_mask,
+    require_shape_of,
 )
 from medsgssl.masks.recipes.registry import Recipe, find_recipe
 from medsgssl.masks.regions import behind_heart
@@ -201,12 +202,7 @@ class FolderMaker(ImageMaker):
         except MaskError as error:
             lungs = LungMask.failed(gray.shape, error.problem)
             return pack_row(image_id, (height, width), lungs, grid)
-        if abs(mask.shape[0] / mask.shape[1] - height / width) > 0.02 * height / width:
-            raise MaskError(
-                f"{source} is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is "
-                f"{width} x {height}: another aspect ratio",
-                "give masks of the shape of their images",
-            )
+        require_shape_of((height, width), mask, source)
         if not mask.any():
             lungs = LungMask.failed(mask.shape, "the given mask is empty")
         elif mask.all():

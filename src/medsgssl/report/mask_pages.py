@@ -179,7 +179,13 @@ def _worst_page(scores: Scores, images: Path, references: Path) -> str:
             f"{scored.image_id}: Dice {scored.row()['dice']:.3f}",
             f"{scored.lungs.status}, quality {scored.lungs.quality:.2f}. {scored.lungs.reason}",
         )
-        for scored in scored_images([pairs[image_id] for image_id in worst], scores.recipe)
+        for scored in scored_images(
+            [pairs[image_id] for image_id in worst],
+            scores.recipe,
+            scores.weights,
+            scores.heart,
+            scores.labels,
+        )
     ]
     totals = scores.summary()
     introduction = (

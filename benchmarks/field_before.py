@@ -11,17 +11,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.field_inputs import write_all
+from benchmarks.field_inputs import CURVES, SCORES, write_all
 from medsgssl.utils.io import write_json
 
 _RUN = "--data nih --set encoder.pretrained=false --set data.cache_dir=cache"
 _TINY = f"{_RUN} --set data.img_size=64 --set encoder.name=test_efficientnet"
 _SHORT = "--set pretrain.epochs=1 --set finetune.epochs=1 --set data.batch_size=16"
+_TWICE = "--set pretrain.epochs=2 --set finetune.epochs=2 --set data.batch_size=16"
+# After so many seconds a command that waits for what will never come is stopped.
+_LONGEST = 90
 _READ = "from medsgssl.sources import read_image"
 _TRIES: dict[str, tuple[str, ...]] = {
     "One bad file": ("masks build headers --out m1", "catalog headers --split train"),
@@ -109,7 +113,18 @@ _TRIES: dict[str, tuple[str, ...]] = {
 >>> print(logits.grad)""",
         f"run direct {_TINY} --out r3 --set finetune.epochs=0",
     ),
-    "The machine": (f"run direct {_TINY} --out r4 --set finetune.accelerator=gpu",),
+    "The machine": (
+        f"run direct {_TINY} --out r4 --set finetune.accelerator=gpu",
+        f"run simclr {_TINY} {_SHORT} --out r5 --set finetune.num_nodes=2",
+    ),
+    "Two curves of one name": (
+        f"run simclr {_TINY} {_TWICE} --out r6",
+        CURVES.format(folder="r6/tensorboard"),
+    ),
+    "Ranks": (
+        f"run direct {_TINY.replace('nih', 'blank')} {_SHORT} --out r7",
+        SCORES.format(folder="r7"),
+    ),
     "Surface distance": (
         """>>> from medsgssl.masks.agreement import surface_distance
 >>> one, other = np.zeros((2, 60, 60), bool)
@@ -147,14 +162,22 @@ def _answer(words: str, source: Path) -> str:
     typed = given if python else ["-m", "medsgssl", *words.split()]
     settings = {"PYTHONPATH": str(source), "COLUMNS": "160", "TERM": "dumb"}
     settings["XDG_CACHE_HOME"] = str(Path.cwd())
-    ran = subprocess.run(
-        [sys.executable, *typed],
-        env={**os.environ, **settings}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    said, mark, trace = (ran.stdout + ran.stderr).partition("Traceback (most recent call last)")
+    with subprocess.Popen(
+        [sys.executable, *typed], env={**os.environ, **settings}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    ) as ran:  # fmt: skip
+        end = ""
+        try:
+            printed = "".join(ran.communicate(timeout=_LONGEST))
+        except subprocess.TimeoutExpired:
+            os.killpg(ran.pid, signal.SIGKILL)
+            printed, end = "".join(ran.communicate()), f"[stopped: nothing more in {_LONGEST} s]"
+    said, mark, trace = printed.partition("Traceback (most recent call last)")
     lines = [line.rstrip() for line in said.splitlines() if not _NOISE.search(line)]
     if mark:
         lines += ["Traceback (most recent call last):", "  ...", trace.strip().splitlines()[-1]]
+    elif end:
+        lines.append(end)
     elif ran.returncode:
         lines.append(f"[exit {ran.returncode}]")
     said = "\n".join(line[:160] for line in lines).replace(f"{Path.cwd().resolve()}/", "")

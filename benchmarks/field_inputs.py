@@ -16,6 +16,16 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGExtended12Bit
 from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
 
+#: Python that lists the curves of a run; ``folder`` is where TensorBoard's files are.
+CURVES = """>>> from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+>>> board = EventAccumulator("{folder}").Reload()
+>>> for name in board.Tags()["scalars"]:
+...     print(name, [event.step for event in board.Scalars(name)])"""
+#: Python that counts the scores that equal images have got; ``folder`` is the run's.
+SCORES = """>>> import pandas as pd
+>>> scores = pd.read_parquet("{folder}/predictions.parquet").filter(like="score_")
+>>> print(f"{{scores.nunique().max()}} different scores for {{len(scores)}} equal images")"""
+
 _SIDE = 128
 _HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,{sex},View Position"
 
@@ -23,6 +33,9 @@ _HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,{sex},V
 def write_all() -> None:
     """Write every input below the current folder."""
     generate_phantoms(Path("nih"), 60, size=64)
+    shutil.copytree("nih", "blank")
+    for path in Path("blank").rglob("*.png"):
+        Image.new("L", (64, 64), 90).save(path)
     _dicom_headers()
     _padding()
     _formats()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medsgssl.errors import ImageError
 from medsgssl.images.integrity import check_image
 from medsgssl.images.intensity import to_gray8
-from medsgssl.images.reading import ImageWarning, read_image
+from medsgssl.images.reading import ImageWarning, check_file, read_image
 from tests.images.dicom_files import write_dicom
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (96, 80)).astype(np.uint8)
@@ -158,13 +158,26 @@ def test_broken_or_unusual_dicom_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(ImageError, match=r"a\.dcm cannot be decoded"):
         read_image(path)
-    palette = write_dicom(tmp_path / "b.dcm", PIXELS, PhotometricInterpretation="PALETTE COLOR")
-    with pytest.raises(ImageError, match="PALETTE COLOR"):
-        read_image(palette)
+    color = write_dicom(tmp_path / "b.dcm", PIXELS, PhotometricInterpretation="HSV")
+    with pytest.raises(ImageError, match=r"b\.dcm has the color model HSV"):
+        read_image(color)
     frames = np.concatenate([PIXELS, PIXELS])
     several = write_dicom(tmp_path / "c.dcm", frames, Rows=96, NumberOfFrames=2)
     with pytest.raises(ImageError, match="several frames"):
         read_image(several)
+    uncounted = write_dicom(tmp_path / "d.dcm", frames, Rows=len(PIXELS))
+    with pytest.raises(ImageError, match=r"d\.dcm holds the pixels of 2 images of 80 x 96"):
+        check_file(uncounted, whole=False)
+    padded = write_dicom(tmp_path / "e.dcm", PIXELS, PixelData=PIXELS.tobytes() + bytes(40))
+    np.testing.assert_array_equal(read_image(padded), PIXELS)
+
+
+def test_compressed_dicom_that_breaks_off_is_called_truncated(tmp_path: Path) -> None:
+    path = Path(pydicom.__file__).parent / "data" / "test_files" / "MR_small_RLE.dcm"
+    cut = tmp_path / "a.dcm"
+    cut.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ImageError, match=r"a\.dcm is truncated: its header speaks of 64 x 64"):
+        read_image(cut)
 
 
 @pytest.mark.real

@@ -1,4 +1,4 @@
-"""TIFF files whose tags decoders do not follow: white as 0, several pages, rare compressions."""
+"""TIFF files whose tags decoders do not follow: white as 0, pages, rare depths and compressions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from medsgssl.errors import ImageError
 from medsgssl.images.integrity import check_image
 from medsgssl.images.intensity import to_gray8
-from medsgssl.images.reading import check_file, read_image
+from medsgssl.images.reading import ImageWarning, check_file, read_image
 
 PIXELS = cv2.GaussianBlur(
     np.random.default_rng(1).integers(0, 256, (64, 48)).astype(np.uint8), (0, 0), 3
@@ -101,6 +101,59 @@ def test_a_rare_compression_is_named_and_writes_nothing_to_the_terminal(
         with pytest.raises(ImageError, match=r"a\.tif .*its compression is (LZMA|Zstandard)"):
             read(path)
     assert capfd.readouterr().err == ""
+
+
+def _packed(path: Path, pixels: NDArray[Any], bits: int, tags: dict[int, int]) -> Path:
+    """Write pixels of any number of bits, each row filled up to whole bytes."""
+    rows = ["".join(f"{value:0{bits}b}" for value in row) for row in pixels]
+    filled = [row + "0" * (-len(row) % 8) for row in rows]
+    content = [[int(row[at : at + 8], 2) for at in range(0, len(row), 8)] for row in filled]
+    tags = {256: pixels.shape[1], 258: bits, **tags}
+    return write_tiff(path, [np.array(content, np.uint8)], tags)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 10, 12, 14])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_gray_of_few_bits_is_read(tmp_path: Path, bits: int, white_is_zero: bool) -> None:
+    most = (1 << bits) - 1
+    values = PIXELS[:, :45].astype(int) * most // 255  # rows end within a byte
+    stored = most - values if white_is_zero else values
+    path = _packed(tmp_path / "a.tif", stored, bits, {262: int(not white_is_zero)})
+    right = to_gray8(values.astype(np.uint16)) if bits > 8 else values * (255 // most)
+    np.testing.assert_array_equal(read_image(path), right)
+    assert check_file(path, whole=True).kind == "tiff"
+
+
+def test_a_rotation_tag_of_few_bits_is_not_followed_either(tmp_path: Path) -> None:
+    values = PIXELS.astype(int) * 15 // 255
+    path = _packed(tmp_path / "a.tif", values, 4, {274: 6})
+    with pytest.warns(ImageWarning, match="orientation 6"):
+        np.testing.assert_array_equal(read_image(path), values * 17)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_palette_is_followed(tmp_path: Path, bits: int) -> None:
+    grays = np.linspace(0, 255, 1 << bits).astype(np.uint8)[::-1]
+    stored = PIXELS.astype(int) * ((1 << bits) - 1) // 255
+    path = _packed(tmp_path / "a.tif", stored, bits, {262: 3, 320: 0})
+    content, entry = path.read_bytes(), struct.pack("<HHII", 320, 3, 1, 0)
+    assert content.count(entry) == 1
+    # The palette lies behind the rest: all reds, all greens, all blues, of 16 bits each.
+    entry_with_palette = struct.pack("<HHII", 320, 3, 3 * len(grays), len(content))
+    palette = np.tile(grays.astype("<u2") * 257, 3).tobytes()
+    path.write_bytes(content.replace(entry, entry_with_palette) + palette)
+    np.testing.assert_array_equal(read_image(path), grays[stored])
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "words"),
+    [(6, 1, "it has 6 bits per pixel"), (24, 1, "24 bits"), (16, 3, "16 bits .*, floating point")],
+)
+def test_a_rare_depth_is_named(tmp_path: Path, bits: int, kind: int, words: str) -> None:
+    path = _packed(tmp_path / "a.tif", PIXELS.astype(int) % (1 << bits), bits, {339: kind})
+    with pytest.raises(ImageError, match=rf"a\.tif cannot be decoded: .*{words}") as caught:
+        read_image(path)
+    assert caught.value.fix == "save it with 8 or 16 bits"
 
 
 @pytest.mark.parametrize("damage", ["tags", "link", "no size"])

@@ -1,10 +1,10 @@
-"""The display pipeline of DICOM with its own arithmetic: modality LUT, VOI LUT, window.
+"""The display pipeline of DICOM: modality LUT, VOI LUT and window with own arithmetic, palettes.
 
-pydicom's functions are not used: version 3.0 gives noise for a VOI LUT of 8-bit output on deeper
-pixels (its index wraps around), fails on modality LUTs of 10 to 15 bits, and leaves results
+pydicom's functions for gray are not used: version 3.0 gives noise for a VOI LUT of 8-bit output on
+deeper pixels (its index wraps around), fails on modality LUTs of 10 to 15 bits, and leaves results
 unchecked.
 
-Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT and window).
+Source: DICOM PS3.3, C.7.6.3.1.5 (palettes), C.11.1 (modality LUT), C.11.2 (VOI LUT and window).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.pixels.processing import apply_color_lut
 
 
 class UnusableLutError(ValueError):
@@ -83,6 +84,31 @@ def voi_values(values: NDArray[Any], dataset: pydicom.Dataset, notes: list[str])
         # A width of 1 is a threshold; the standard's formula divides by width - 1.
         center, width = center - 0.5, max(width - 1, 1e-6)
     return np.asarray(np.clip((x - center) / width + 0.5, 0, 1))
+
+
+def palette_colors(pixels: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Look stored values up in the palette of the header, plain or segmented.
+
+    Args:
+        pixels: ``H x W`` stored values.
+        dataset: The header.
+
+    Returns:
+        ``H x W x 3`` RGB; uint8 where no entry needs more bits, else uint16.
+
+    Raises:
+        UnusableLutError: The palette gives one color throughout, or not one for each pixel.
+        Exception: Whatever pydicom raises where there is no palette, or a damaged one.
+    """
+    colors = np.asarray(apply_color_lut(pixels, dataset))
+    if colors.shape[:2] != pixels.shape or colors.ndim != 3 or colors.shape[2] not in {3, 4}:
+        raise UnusableLutError(f"it gives an array of {colors.shape}")
+    colors = colors[:, :, :3]  # without transparency
+    if pixels.min() < pixels.max() and colors.min() == colors.max():
+        raise UnusableLutError("it gives one color throughout")
+    bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    # Entries of 8 bits may lie in 16.
+    return colors.astype(np.uint8) if bits <= 8 and colors.max() < 1 << 8 else colors
 
 
 def _look_up(values: NDArray[Any], item: pydicom.Dataset, dataset: pydicom.Dataset) -> NDArray[Any]:

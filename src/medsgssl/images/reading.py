@@ -31,11 +31,21 @@ from medsgssl.images.integrity import (
     read_checked,
 )
 from medsgssl.images.intensity import to_gray8
-from medsgssl.images.tiff import black_is_zero, read_tiff_header, upright_tiff
+from medsgssl.images.tiff import (
+    black_is_zero,
+    decode_few_bits,
+    read_tiff_header,
+    upright_tiff,
+)
 
 # OpenCV writes of damaged files to the terminal, with no word of which; the errors name them.
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+# What OpenCV decodes of TIFF; 0 stands for pixels of several samples.
+_USUAL_BITS = (0, 1, 8, 10, 12, 14, 16, 32, 64)
+_FEW_BITS = (2, 4)
 
 
 class ImageWarning(UserWarning):
@@ -200,14 +210,21 @@ def _check_dicom(content: bytes, path: Path, max_pixels: int) -> str:
 
 def _tiff(content: bytes, path: Path) -> NDArray[Any]:
     header = read_tiff_header(io.BytesIO(content))
+    upright = upright_tiff(content)
+    if header.bits in _FEW_BITS and not header.floating and not header.compression:
+        return decode_few_bits(upright)
     try:
-        pixels = _decoded(upright_tiff(content), path)
+        pixels = _decoded(upright, path)
     except ImageError as error:
-        if not header.compression:
+        if header.compression:
+            raise ImageError(
+                f"{path} cannot be decoded: its compression is {header.compression}",
+                "save it without compression, or with LZW or Deflate",
+            ) from error
+        if header.bits in _USUAL_BITS and not (header.floating and header.bits < 32):
             raise
         raise ImageError(
-            f"{path} cannot be decoded: its compression is {header.compression}",
-            "save it without compression, or with LZW or Deflate",
+            f"{path} cannot be decoded: it has {header.depth}", "save it with 8 or 16 bits"
         ) from error
     return black_is_zero(pixels, header)
 

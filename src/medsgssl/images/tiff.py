@@ -1,8 +1,9 @@
 """What the tags of a TIFF file say about its pixels, where decoders do not follow them.
 
 OpenCV turns gray that is stored with white as 0 right at 8 bits, and leaves it inverted at any
-greater depth; it reads the first of several pages, and follows the rotation tag. Pillow does not
-know every depth that OpenCV decodes, so the few tags that count are read here.
+greater depth; it reads the first of several pages, follows the rotation tag, and gives up on pixels
+of 2 and 4 bits, which Pillow reads. Pillow does not know every depth that OpenCV decodes, so the
+few tags that count are read here.
 
 Source: TIFF 6.0, sections 2 and 8; BigTIFF.
 """
@@ -17,10 +18,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
-_SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 254, 256, 257, 259, 262, 274
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_ORIENTATION, _SAMPLE_FORMAT = 274, 339
+_FLOATING = 3
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_PAGES = 1000
 _MOST_TAGS = 10_000
@@ -48,6 +52,8 @@ class TiffHeader:
         orientation: 1 to 8; 1 is upright, also where there is no tag.
         white_is_zero: Whether 0 is the brightest value.
         compression: Name of a compression that few programs decode; empty otherwise.
+        bits: Bits of a gray or palette pixel; 0 where a pixel has several samples.
+        floating: Whether pixels are floating-point numbers.
     """
 
     width: int
@@ -56,6 +62,13 @@ class TiffHeader:
     orientation: int = 1
     white_is_zero: bool = False
     compression: str = ""
+    bits: int = 0
+    floating: bool = False
+
+    @property
+    def depth(self) -> str:
+        """How deep a pixel is, in words."""
+        return f"{self.bits} bits per pixel{', floating point' if self.floating else ''}"
 
 
 def read_tiff_header(stream: BinaryIO) -> TiffHeader:
@@ -83,6 +96,8 @@ def read_tiff_header(stream: BinaryIO) -> TiffHeader:
         orientation if 1 <= orientation <= 8 else 1,
         first.get(_PHOTOMETRIC) == 0,
         _COMPRESSIONS.get(first.get(_COMPRESSION, 1), ""),
+        first.get(_BITS, 0),
+        first.get(_SAMPLE_FORMAT) == _FLOATING,
     )
 
 
@@ -93,6 +108,22 @@ def upright_tiff(content: bytes) -> bytes:
         if tag == _ORIENTATION:
             return content[:at] + struct.pack(f"{tags.order}H", 1) + content[at + 2 :]
     return content
+
+
+def decode_few_bits(content: bytes) -> NDArray[np.uint8]:
+    """Decode gray or palette pixels of 2 or 4 bits, which OpenCV gives up on.
+
+    Args:
+        content: A file with such pixels and without a rotation tag.
+
+    Returns:
+        uint8, ``H x W`` gray from 0 to 255, black = 0, or ``H x W x 3`` RGB.
+
+    Raises:
+        Exception: Whatever Pillow raises for a damaged file.
+    """
+    with Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
+        return np.asarray(image.convert("RGB") if image.mode == "P" else image)
 
 
 def black_is_zero(pixels: NDArray[Any], header: TiffHeader) -> NDArray[Any]:

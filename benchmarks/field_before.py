@@ -23,6 +23,11 @@ from medsgssl.utils.io import write_json
 _RUN = "--data nih --set encoder.pretrained=false --set data.cache_dir=cache"
 _TINY = f"{_RUN} --set data.img_size=64 --set encoder.name=test_efficientnet"
 _SHORT = "--set pretrain.epochs=1 --set finetune.epochs=1 --set data.batch_size=16"
+# 28 images of val and test in batches of 13: the last batch has 2.
+_EQUAL = (
+    "--data blank --set encoder.pretrained=false --set data.cache_dir=cache --set data.img_size=64 "
+    "--set data.batch_size=13 --set finetune.epochs=1"
+)
 _TWICE = "--set pretrain.epochs=2 --set finetune.epochs=2 --set data.batch_size=16"
 # After so many seconds a command that waits for what will never come is stopped.
 _LONGEST = 90
@@ -119,10 +124,10 @@ _TRIES: dict[str, tuple[str, ...]] = {
     ),
     "Two curves of one name": (
         f"run simclr {_TINY} {_TWICE} --out r6",
-        CURVES.format(folder="r6/tensorboard"),
+        CURVES.format(folder="r6/logs/tensorboard"),
     ),
     "Ranks": (
-        f"run direct {_TINY.replace('nih', 'blank')} {_SHORT} --out r7",
+        f"run direct {_EQUAL} --out r7",
         SCORES.format(folder="r7"),
     ),
     "Surface distance": (

@@ -19,7 +19,10 @@ clean=(env -i HOME="$work" PATH="$work/fresh/bin:/usr/bin:/bin" LANG=C.UTF-8 COL
   PYTHONWARNINGS=ignore PYTHONNOUSERSITE=1)
 say() { printf '\n%s\n' "$*"; }
 # Lines that only report progress are left out; so is the place of the temporary folder.
-tidy() { { grep -vE '^(checking|decoding|drawing|scoring) [a-z ]+: [0-9]+ of' || true; } | sed "s#$PWD/##g"; }
+tidy() {
+  { grep -vE '^(checking|decoding|drawing|scoring) [a-z ]+: [0-9]+ of' || true; } |
+    sed -e "s#$PWD/##g" -e "s#$PWD#.#g" -e 's/ *$//'
+}
 # Shows a command, its output, and its exit status where that is not 0.
 try() {
   printf '\n```console\n$ %s\n' "$1"
@@ -40,7 +43,7 @@ interrupt() {
   kill -INT $process || true
   wait $process || status=$?
   set +m
-  grep -E '^pretrain|stopped|Stopped' output | sed 's/^Stopped/^C\nStopped/'
+  grep -E '^pretrain|stopped|Stopped' output | sed 's/^pretrain: stopped/^C\n&/'
   echo "[exit $status]"
   printf '```\n'
 }
@@ -117,7 +120,7 @@ model = timm.create_model(
 print(sum(p.numel() for p in model.parameters()), "parameters loaded, strictly")
 P
 try 'cat load.py; python load.py'
-try 'medsgssl export runs/mine --to onnx --out model.onnx 2>/dev/null'
+try 'medsgssl export runs/mine --to onnx --out model.onnx'
 cat > onnx_run.py <<'P'
 import numpy as np
 import onnxruntime
@@ -129,4 +132,5 @@ print(session.run(["probabilities"], {"images": views})[0].round(3))
 P
 try 'python onnx_run.py'
 say '## The exported encoder, frozen, in another run'
-try "medsgssl run direct --data films --out runs/frozen --quiet ${small/--set pretrain.epochs=1 /} --set encoder.name=local-dir:encoder --set encoder.pretrained=true --set finetune.mode=linear"
+frozen="${small/--set pretrain.epochs=1 /}"
+try "medsgssl run direct --data films --out runs/frozen --quiet ${frozen/encoder.pretrained=false/encoder.name=local-dir:encoder} --set finetune.mode=linear"

@@ -34,8 +34,11 @@ def test_predict_writes_one_row_per_file(
     (folder / "notes.txt").write_text("no film")
     done = _invoke("predict", run, folder, "--out", out)
     assert done.exit_code == 1
-    assert "broken.png" in done.output
-    assert "passed over" in done.output
+    assert done.output.count("broken.png") == 1
+    assert f"passed over below {folder}: 1 .txt" in " ".join(done.output.split())
+    # Five significant digits, as in predictions.parquet.
+    scores = pd.read_csv(out, dtype=str).filter(like="_score").dropna().stack()
+    assert all(len(value.lstrip("0.")) <= 5 for value in scores if "e" not in value)
     assert len(pd.read_csv(out)) == 4
     assert list(pd.read_csv(out)["status"]).count("unreadable") == 1
 

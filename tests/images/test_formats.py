@@ -61,6 +61,17 @@ def test_dicom_without_suffix_or_preamble_is_known_by_its_content(tmp_path: Path
         np.testing.assert_array_equal(read_image(file), PIXELS)
 
 
+def test_an_odd_color_profile_changes_nothing_and_writes_nothing_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), PIXELS)
+    content = (tmp_path / "a.png").read_bytes()
+    profile = _png_chunk(b"iCCP", b"ICC\0\0" + zlib.compress(b"no profile" * 9))
+    (tmp_path / "a.png").write_bytes(content[:33] + profile + content[33:])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PIXELS)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("text", [b"name,label\na.png,0\n", b"BM is no image", b"\x08\x00", b""])
 def test_what_is_no_image_is_not_taken_for_one(text: bytes) -> None:
     assert image_kind(text) is None

@@ -176,7 +176,7 @@ def test_compressed_dicom_that_breaks_off_is_called_truncated(tmp_path: Path) ->
     path = Path(pydicom.__file__).parent / "data" / "test_files" / "MR_small_RLE.dcm"
     cut = tmp_path / "a.dcm"
     cut.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ImageError, match=r"a\.dcm is truncated: its header speaks of 64 x 64"):
+    with pytest.raises(ImageError, match=r"a\.dcm is truncated or damaged: the pixels of its"):
         read_image(cut)
 
 

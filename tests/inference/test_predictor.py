@@ -74,7 +74,7 @@ def test_a_file_on_which_a_decoder_crashes_costs_only_itself(
     table = medsgssl.predict(run.path, [good, crash, whole])
     assert list(table["status"]) == ["ok", "unreadable", "ok"]
     assert table["problem"][1] == (
-        f"{crash} ends the process that reads it (SIGSEGV) Fix: convert it to PNG with another "
+        f"{crash} ends the process that reads it (SIGSEGV); convert it to PNG with another "
         "program, or take it out of the set"
     )
     assert table["Effusion_score"][2] == table["Effusion_score"][0]

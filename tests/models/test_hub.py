@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -143,6 +145,33 @@ def test_a_state_dict_is_found_under_any_prefix(
     assert all(
         torch.equal(value, fresh.state_dict()[key]) for key, value in model.state_dict().items()
     )
+
+
+def test_plain_values_beside_the_weights_are_passed_over(tmp_path: Path) -> None:
+    model = plain()
+    beside = {"best": np.float64(0.8), "step": np.int64(4), "root": tmp_path, "done": np.True_}
+    torch.save({"state_dict": model.state_dict(), **beside}, tmp_path / "w.pth")
+    assert same(model, EncoderSettings(name=CNN, weights=tmp_path / "w.pth"))
+
+
+def test_densenets_of_the_time_of_chexnet_are_read(tmp_path: Path) -> None:
+    # Up to torchvision 0.2 layers were called norm.1 and conv.2.
+    model = plain("densenet121")
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value
+        for key, value in model.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    state = {f"module.densenet121.{key}": value for key, value in old.items()}
+    state["module.densenet121.classifier.0.weight"] = torch.zeros(14, 1024)
+    torch.save({"state_dict": state, "epoch": 9}, tmp_path / "m.pth.tar")
+    torch.manual_seed(9)
+    fresh = timm.create_model("densenet121", num_classes=0)
+    (note,) = load_initial_weights(fresh, tmp_path / "m.pth.tar", "densenet121")
+    assert "1 tensors of m.pth.tar (state_dict)" in note
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
 
 
 def test_a_file_that_leaves_a_layer_unfilled_is_refused_by_name(tmp_path: Path) -> None:

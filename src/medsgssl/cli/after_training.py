@@ -37,8 +37,6 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Score images with a trained classifier; one row per file. Research use only."""
-    import pandas as pd
-
     from medsgssl.inference.predictor import RESEARCH_ONLY, Predictor
     from medsgssl.utils.io import atomic_path, csv_text
 
@@ -53,7 +51,7 @@ def predict(
             _overlay(predictor, scored, overlays / f"{number:05d}_{scored.path.stem}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as temporary:
-        temporary.write_text(csv_text(pd.DataFrame(rows)))
+        temporary.write_text(csv_text(predictor.table(rows)))
     typer.echo(f"{len(rows) - len(failed)} of {len(rows)} files scored: {out} ({RESEARCH_ONLY})")
     _report_failures(failed)
 
@@ -147,10 +145,10 @@ def _files(inputs: list[Path]) -> list[Path]:
         if path.is_dir():
             found = scan_folder(path)
             files += [path / image.path for image in found.images]
-            for what, count in found.others.items():
-                typer.echo(f"passed over below {path}: {count} files ({what})", err=True)
-            for why, names in found.skipped.items():
-                typer.echo(f"passed over below {path}: {len(names)} ({why})", err=True)
+            others = [f"{count} {suffix}" for suffix, count in sorted(found.others.items())]
+            skipped = [f"{len(names)} ({why})" for why, names in found.skipped.items()]
+            if others or skipped:
+                typer.echo(f"passed over below {path}: {', '.join([*others, *skipped])}", err=True)
         elif path.is_file():
             files.append(path)
         else:
@@ -174,7 +172,7 @@ def _report_failures(failed: list[ScoredImage], most: int = 10) -> None:
     if not failed:
         return
     for scored in failed[:most]:
-        typer.echo(f"not read: {scored.path}: {scored.problem}", err=True)
+        typer.echo(f"not read: {scored.problem}", err=True)
     if len(failed) > most:
         typer.echo(f"... and {len(failed) - most} more files were not read", err=True)
     raise typer.Exit(1)

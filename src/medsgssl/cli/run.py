@@ -112,8 +112,9 @@ def show_result(done: RunFolder) -> None:
     metrics = read_metrics(done.metrics)
     if metrics is not None and (auc := metrics["mean_auc"]) is not None:
         interval = metrics["mean_auc_interval"]
-        spread = f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-        typer.echo(f"Mean AUC on test: {auc:.4f}{spread}")
+        few = "too few patients for an interval"
+        spread = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else few
+        typer.echo(f"Mean AUC on test: {auc:.4f} ({spread})")
     typer.echo(f"Report: {done.report}")
 
 

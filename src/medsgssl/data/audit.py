@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 import pandas as pd
 
@@ -70,7 +71,7 @@ def audit_catalog(
     }
     numbers["warnings"] = [
         *_reading_warnings(len(table), scan, origin),
-        *_warnings(table, numbers, label_set, origin),
+        *_warnings(table, numbers, label_set, origin, scan),
         *note_warnings(checked),
     ]
     return numbers
@@ -123,7 +124,7 @@ def _duplicates(table: pd.DataFrame, label_set: LabelSet) -> DuplicateCounts | N
 
 
 def _warnings(
-    table: pd.DataFrame, numbers: Audit, label_set: LabelSet, origin: CatalogOrigin
+    table: pd.DataFrame, numbers: Audit, label_set: LabelSet, origin: CatalogOrigin, scan: Scan
 ) -> list[str]:
     files, total = numbers["files"], len(table)
     warnings = []
@@ -131,7 +132,7 @@ def _warnings(
         some = _some(table.loc[table["status"] == "missing", "image_id"].tolist())
         warnings.append(
             f"{files['missing']:,} of {total:,} images are missing: {some}: no file of that "
-            "name or path lies below the data folder"
+            f"name or path lies below the data folder{_why_missing(table, scan)}"
         )
     if files["unreadable"]:
         some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())
@@ -176,6 +177,19 @@ def _warnings(
     return warnings
 
 
+def _why_missing(table: pd.DataFrame, scan: Scan) -> str:
+    """Return a guess, as the end of a sentence, why files of the table are missing; or nothing."""
+    if archives := scan.archives():
+        return f"; {archives} lie there: unpack them"
+    without_zeros = {stem.lstrip("0"): stem for stem in scan.by_stem if stem.startswith("0")}
+    names = table.loc[table["status"] == "missing", "image_id"]
+    for stem in (PurePosixPath(name).stem for name in names):
+        if stem.isdigit() and stem in without_zeros:
+            file = scan.by_stem[without_zeros[stem]][0].path
+            return f"; {file} is there: the table's names may have lost their leading zeros"
+    return ""
+
+
 def _reading_warnings(total: int, scan: Scan, origin: CatalogOrigin) -> list[str]:
     """Say what was not understood of the tables, the folders and the patients."""
     warnings = list(origin.get("remarks", []))
@@ -183,11 +197,12 @@ def _reading_warnings(total: int, scan: Scan, origin: CatalogOrigin) -> list[str
         warnings.append(question)
     if "columns" in origin:
         columns = origin["columns"]
-        warnings += [
-            f"no column for {kind}: {total:,} values are missing"
-            + (f"; not used: {_some(columns['not_used'])}" if columns["not_used"] else "")
-            for kind in columns["absent"]
-        ]
+        if columns["absent"]:
+            warnings.append(
+                f"no column for {', '.join(columns['absent'])}: {total:,} values are missing"
+                + (" in each" if len(columns["absent"]) > 1 else "")
+                + (f"; not used: {_some(columns['not_used'])}" if columns["not_used"] else "")
+            )
         warnings += [
             f"{count:,} values of {columns['found'].get(kind, kind)} are no {kind} and set missing"
             for kind, count in columns["not_understood"].items()
@@ -199,9 +214,7 @@ def _reading_warnings(total: int, scan: Scan, origin: CatalogOrigin) -> list[str
     unknown = {s: n for s, n in scan.others.items() if s not in EXPECTED_SUFFIXES}
     if unknown:
         listed = _some([f"{count:,} {suffix}" for suffix, count in sorted(unknown.items())])
-        warnings.append(
-            f"{sum(unknown.values()):,} files are not images and are not read: {listed}"
-        )
+        warnings.append(f"{sum(unknown.values()):,} files are of kinds that are not read: {listed}")
     return warnings
 
 

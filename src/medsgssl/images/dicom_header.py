@@ -50,12 +50,10 @@ def check_header(dataset: pydicom.Dataset, path: Path, max_pixels: int) -> str:
     """
     rows, columns = (number_of(dataset, name) for name in ("Rows", "Columns"))
     if not any(name in dataset for name in _PIXELS):
-        if rows and columns:
-            # pydicom leaves out compressed pixels that the file breaks off in.
+        if (rows and columns) or not len(dataset):
+            # pydicom leaves out an element that the file breaks off in, even all before it.
             raise ImageError(
-                f"{path} is truncated: its header speaks of {columns:.0f} x {rows:.0f} pixels, and "
-                "they are not there",
-                _FETCH,
+                f"{path} is truncated or damaged: the pixels of its image are not there", _FETCH
             )
         raise ImageError(f"{path} has no pixels", "take the file out of the set")
     frames = number_of(dataset, "NumberOfFrames")

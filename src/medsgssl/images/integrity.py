@@ -139,6 +139,18 @@ def read_checked(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Image
     return content, _check(path, io.BytesIO(content), max_pixels, whole=True)
 
 
+def without_color_profile(content: bytes) -> bytes:
+    """Return a PNG without its color profile, which nothing here follows; others as they are.
+
+    libpng writes to the terminal of each profile that it finds odd, with no word of the file.
+    """
+    at = content.find(b"iCCP", len(_PNG_START), _TAIL_BYTES) - 4
+    if at < 0 or not content.startswith(_PNG_START):
+        return content
+    length = int.from_bytes(content[at : at + 4])
+    return content[:at] + content[at + 12 + length :]
+
+
 def unreadable(path: Path, error: OSError) -> ImageError:
     """Return the error for a file that the file system does not give."""
     if isinstance(error, FileNotFoundError):

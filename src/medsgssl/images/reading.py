@@ -29,6 +29,7 @@ from medsgssl.images.integrity import (
     damaged,
     kind_of_file,
     read_checked,
+    without_color_profile,
 )
 from medsgssl.images.intensity import to_gray8
 from medsgssl.images.tiff import (
@@ -230,6 +231,7 @@ def _tiff(content: bytes, path: Path) -> NDArray[Any]:
 
 
 def _decoded(content: bytes, path: Path) -> NDArray[Any]:
+    content = without_color_profile(content)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:

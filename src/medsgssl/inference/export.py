@@ -237,7 +237,10 @@ def _torchscript(
     with torch.inference_mode():
         probabilities = torch.jit.load(str(out))(*inputs)  # type: ignore[no-untyped-call]
     call = "images, masks" if len(inputs) == 2 else "images"
-    usage = f'import torch\nmodel = torch.jit.load("{out}")\nprobabilities = model({call})'
+    usage = (
+        f'import torch\nmodel = torch.jit.load("{out}")\nprobabilities = model({call})\n'
+        + _inputs_in_words(bundle, "tensor")
+    )
     return Exported(out, _largest(wanted, probabilities), len(views), usage)
 
 
@@ -281,8 +284,9 @@ def _onnx(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: 
     usage = (
         "import onnxruntime\n"
         f'session = onnxruntime.InferenceSession("{out}")\n'
-        f'probabilities = session.run(["probabilities"], '
-        f"{{{', '.join(f'{name!r}: {name}' for name in names)}}})[0]"
+        'probabilities = session.run(["probabilities"], '
+        + f"{{{', '.join(f'{json.dumps(name)}: {name}' for name in names)}}})[0]\n"
+        + _inputs_in_words(bundle, "array")
     )
     return Exported(out, _largest(wanted, probabilities), len(views), usage)
 
@@ -299,6 +303,16 @@ def _hub(bundle: Bundle, out: Path, views: Tensor, masks: Tensor, drop_extras: b
     stored, ours = load_file(out / MODEL_FILE), bundle.classifier.state_dict()
     difference = max(_largest(ours[name].cpu().float(), stored[name].float()) for name in ours)
     return Exported(out, difference, len(views), usage)
+
+
+def _inputs_in_words(bundle: Bundle, kind: str) -> str:
+    """Return comments that say what an exported graph is given."""
+    size = bundle.config.data.img_size
+    text = f"# images: uint8 {kind} (N, 1, {size}, {size}), gray, letterboxed"
+    if bundle.classifier.encoder.needs_masks:
+        text += f"; masks: bool {kind} (N, {size}, {size}), True inside the lungs"
+    classes = ", ".join(bundle.classes)
+    return f"{text}\n# probabilities: (N, {len(bundle.classes)}), in the order {classes}"
 
 
 def preprocessing(bundle: Bundle) -> str:

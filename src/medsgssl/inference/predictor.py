@@ -128,7 +128,13 @@ class Predictor:
             ``CLASS_positive`` (whether the validation threshold is reached; empty without one),
             and ``use``: research use only. Nothing is taken from DICOM headers.
         """
-        return pd.DataFrame([self.row(scored) for scored in self.score(files)])
+        return self.table([self.row(scored) for scored in self.score(files)])
+
+    def table(self, rows: Sequence[dict[str, str | float | bool | None]]) -> pd.DataFrame:
+        """Return the rows of files as a table; probabilities are float32, so short in CSV."""
+        numbers = [name for each in self.classes for name in (each, f"{each}_score")]
+        frame = pd.DataFrame(list(rows))
+        return frame.astype(dict.fromkeys(numbers, "float32")) if len(frame) else frame
 
     def embed(self, files: Iterable[str | Path]) -> Floats:
         """Return the pooled features of image files, (N, D) float32; NaN rows where unreadable."""
@@ -264,7 +270,7 @@ class Predictor:
         try:
             gray = reader.read(path)
         except ImageError as error:
-            return replace(empty, problem=" ".join(str(error).split()))
+            return replace(empty, problem=f"{error.problem}; {error.fix}")
         size = config.data.cache_size or config.data.img_size
         mask = self._mask(gray, path) if self._looks_at_masks else None
         image = Letterbox.of(gray.shape, size).image(gray)

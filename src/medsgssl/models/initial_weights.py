@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -21,6 +23,19 @@ State = dict[str, Tensor]
 # Where training programs put the weights inside their checkpoints; a teacher is the better student.
 _ENTRIES = ("state_dict", "model", "teacher", "student", "model_ema", "ema", "net", "module")
 _SHOWN = 12
+# Plain values beside the weights, which are read and passed over: parsed arguments, paths, and
+# numbers of numpy (which has renamed their module).
+_NUMBER = np.float64(0).__reduce__()[0]
+_PLAIN: list[Any] = [
+    argparse.Namespace, PosixPath, np.dtype,
+    *((_NUMBER, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"},
+]  # fmt: skip
+# What timm's modules call the function that brings names of other programs into their own; it takes
+# the state, and in most modules the model too.
+_RULES = (
+    "checkpoint_filter_fn", "pretrained_filter_fn", "_filter_torchvision_pretrained", "_filter_fn",
+)  # fmt: skip
 # A counter of BatchNorm that older files lack, and that no result depends on.
 _COUNTER = "num_batches_tracked"
 
@@ -100,8 +115,7 @@ def read_state(path: Path) -> tuple[State, str]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        # Checkpoints of many programs hold their parsed arguments, which are plain values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -162,11 +176,12 @@ def _not_taken(state: State, prefix: str, fitted: State) -> list[str]:
 def _as_timm(state: State, model: nn.Module) -> State:
     """Apply timm's own rules for checkpoints of a family; the state itself where they fail."""
     module = sys.modules[type(model).__module__]
-    rules = getattr(module, "checkpoint_filter_fn", None)
+    rules = next((getattr(module, name) for name in _RULES if hasattr(module, name)), None)
     if rules is None:
         return state
     try:
-        changed = rules(dict(state), model)
+        takes = len(inspect.signature(rules).parameters)
+        changed = rules(*(dict(state), model)[:takes])
     except Exception:  # noqa: BLE001 - written for one layout each, they fail in many ways
         return state
     return {key: value for key, value in changed.items() if isinstance(value, Tensor)}

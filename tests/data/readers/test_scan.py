@@ -18,6 +18,7 @@ from medsgssl.data.catalog import build_catalog
 from medsgssl.data.readers import registry
 from medsgssl.data.readers.patients import patients_of_paths
 from medsgssl.data.readers.scan import scan_folder
+from medsgssl.errors import DataError
 from tests.data.readers.files import write_images, write_lines
 
 
@@ -85,7 +86,7 @@ def test_content_decides_and_what_is_not_read_is_counted(tmp_path: Path) -> None
     ]
     assert found.others == {".doc": 1, ".txt": 1}
     warnings = build_catalog(DataSettings(root=tmp_path, split="train")).summary["warnings"]
-    assert warnings == ["1 files are not images and are not read: 1 .doc"]
+    assert warnings == ["1 files are of kinds that are not read: 1 .doc"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are not UTF-8")
@@ -137,6 +138,36 @@ def test_an_absent_column_is_reported_with_its_count(tmp_path: Path) -> None:
     catalog = build_catalog(DataSettings(root=tmp_path, split="random"))
     assert catalog.summary["files"]["usable"] == 8
     assert "no column for sex: 8 values are missing" in catalog.summary["warnings"]
+
+
+@pytest.mark.parametrize("archive", ["images_001.tar.gz", "images.zip"])
+def test_images_that_are_still_packed_are_said_to_be(tmp_path: Path, archive: str) -> None:
+    write_images(tmp_path, "a.png")
+    (tmp_path / archive).write_bytes(b"packed")
+    lines = [f"b{n}.png,{n},{n % 2}" for n in range(8)]
+    write_lines(tmp_path / "labels.csv", ["image,patient,Tube", *lines])
+    settings = DataSettings(root=tmp_path, labels="labels.csv", split="random")
+    (missing,) = [
+        w for w in build_catalog(settings).summary["warnings"] if "images are missing" in w
+    ]
+    suffix = archive.removeprefix("images").removeprefix("_001")
+    assert f"1 {suffix} lie there: unpack them" in missing
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "labels.csv").unlink()
+    with pytest.raises(DataError, match="holds no images") as caught:
+        build_catalog(DataSettings(root=tmp_path))
+    assert caught.value.fix == "unpack its archives"
+
+
+def test_names_that_have_lost_their_leading_zeros_are_recognized(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"films/{n:04d}.png" for n in range(1, 9)))
+    lines = [f"{n},{n},{n % 2}" for n in range(1, 9)]
+    write_lines(tmp_path / "labels.csv", ["image,patient,Tube", *lines])
+    settings = DataSettings(root=tmp_path, labels="labels.csv", split="random")
+    (missing,) = [
+        w for w in build_catalog(settings).summary["warnings"] if "images are missing" in w
+    ]
+    assert "films/0001.png is there: the table's names may have lost their leading" in missing
 
 
 PLUGIN = """

@@ -69,7 +69,7 @@ def find_source(root: Path, settings: DataSettings | None = None) -> Reader:
     raise DataError(
         f"{root} holds no images and no known label table"
         + (f"; it holds {_other_files(files)}" if files.others else ""),
-        "name the folder of its images and tables",
+        "unpack its archives" if files.archives() else "name the folder of its images and tables",
     )
 
 

@@ -15,10 +15,11 @@ import pandas as pd
 from medsgssl.errors import DataError
 from medsgssl.images.integrity import HEAD_BYTES, IMAGE_SUFFIXES, image_kind
 
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 #: Files that nobody takes for an image: not opened, counted, and not warned of.
 EXPECTED_SUFFIXES = frozenset(
     {".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".yml", ".xml", ".html", ".xlsx", ".pdf",
-     ".py", ".ipynb", ".parquet", ".npz", ".npy", ".gz", ".zip", ".tar", ".log", ".sha256"}
+     ".py", ".ipynb", ".parquet", ".npz", ".npy", ".gz", ".log", ".sha256", *_ARCHIVES}
 )  # fmt: skip
 
 
@@ -90,6 +91,10 @@ class Scan:
             or self._by_folded_name.get(_folded(name), [])
         )
 
+    def archives(self) -> str:
+        """Return the packed files and their number as words, e.g. "12 .tar.gz"; often empty."""
+        return ", ".join(f"{self.others[s]:,} {s}" for s in _ARCHIVES if s in self.others)
+
     def folders(self) -> dict[str, int]:
         """Count the images by the folder that they lie in, ``.`` for the data folder itself."""
         counts: dict[str, int] = {}
@@ -110,6 +115,7 @@ def scan_folder(root: Path) -> Scan:
     walk = _Walk(root)
     for entry, path in walk.files():
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        suffix = ".tar.gz" if entry.name.lower().endswith(".tar.gz") else suffix
         if suffix in IMAGE_SUFFIXES or (suffix not in EXPECTED_SUFFIXES and _is_image(entry.path)):
             status = entry.stat()
             images.append(

@@ -37,7 +37,7 @@ def test_predict_writes_one_row_per_file(
     assert done.output.count("broken.png") == 1
     assert f"passed over below {folder}: 1 .txt" in " ".join(done.output.split())
     # Five significant digits, as in predictions.parquet.
-    scores = pd.read_csv(out, dtype=str).filter(like="_score").dropna().stack()
+    scores = pd.read_csv(out, dtype=str).filter(like="_score").dropna().to_numpy().ravel()
     assert all(len(value.lstrip("0.")) <= 5 for value in scores if "e" not in value)
     assert len(pd.read_csv(out)) == 4
     assert list(pd.read_csv(out)["status"]).count("unreadable") == 1

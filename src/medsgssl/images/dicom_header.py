@@ -90,7 +90,7 @@ def _images_that_fit(dataset: pydicom.Dataset) -> int:
         if (uid := meta.get("TransferSyntaxUID")) and uid.is_encapsulated:
             return 1
         bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated
-        return max(1, len(dataset.PixelData) * 8 // bits)
+        return max(1, len(dataset.PixelData) * 8 // int(bits))
     except Exception:  # noqa: BLE001 - what is missing is named where it is needed
         return 1
 

@@ -204,7 +204,7 @@ def _gray(
 
 
 def _check_dicom(content: bytes, path: Path, max_pixels: int) -> str:
-    from medsgssl.images.dicom import check_header, read_header
+    from medsgssl.images.dicom_header import check_header, read_header
 
     return check_header(read_header(content, path), path, max_pixels)
 

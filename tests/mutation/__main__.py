@@ -2,6 +2,7 @@
 
 Results go to ``--out`` (docs/results/mutants), one file per room, mutant by mutant: a run that was
 stopped goes on where it was. ``--again`` tries those that survived once more, after new tests.
+``--minutes`` stops after so many.
 ``--page`` writes the page of all rooms from the results and from equivalent.json there.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +31,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "mutants")
     parser.add_argument("--sample", type=int, help="how many mutants; the room's own by default")
     parser.add_argument("--again", action="store_true", help="try the survivors once more")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--list", action="store_true", help="list the mutants and stop")
     parser.add_argument("--page", action="store_true", help="print the page of all results")
     given = parser.parse_args()
@@ -76,6 +80,8 @@ def main() -> int:
 
     if not todo:
         return 0
+    # A run that is stopped takes its fork with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Nothing that starts threads has been imported yet; a fork would lose them.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
@@ -84,7 +90,7 @@ def main() -> int:
     return int(
         pytest.main(
             [*options, "--rootdir", str(ROOT), *(str(ROOT / test) for test in room.tests)],
-            plugins=[Lab(todo, {m.file for m in mutants}, cache, report)],
+            plugins=[Lab(todo, {m.file for m in mutants}, cache, report, given.minutes)],
         )
     )
 

@@ -2,7 +2,8 @@
 
 In the fork the mutant's code takes the place of the function's own; what acts at import is imported
 again there. Only tests that reach the changed line run, the fastest first, until one fails.
-Forking is safe because the parent has one thread: it collects tests and runs none.
+Forking is safe because the parent has one thread: it collects tests and runs none. It imports
+whatever the tests import on their way, so that no fork has to.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ from __future__ import annotations
 import ast
 import gc
 import hashlib
+import importlib
 import importlib.abc
 import importlib.machinery
 import json
+import math
 import os
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -60,6 +65,7 @@ class Lab:
         files: All files of the room, below the root.
         cache: File for the lines that tests reach.
         report: Called with each mutant and its verdict.
+        minutes: After so many no further mutant is begun.
     """
 
     def __init__(
@@ -68,22 +74,34 @@ class Lab:
         files: Iterable[str],
         cache: Path,
         report: Callable[[Mutant, Verdict], None],
+        minutes: float = math.inf,
     ) -> None:
+        self._end = time.monotonic() + 60 * minutes
         self._mutants, self._cache, self._report = mutants, cache, report
         self._key = ""
         self._files = {str(ROOT / file): file for file in files}
+        self._functions: dict[str, list[FunctionType]] = {}
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Try every mutant instead of running the tests."""
+        """Try every mutant instead of running the tests.
+
+        Raises:
+            RuntimeError: Something imported has started threads, which a fork would lose.
+        """
         import cv2
         import torch
 
         cv2.setNumThreads(0)
         torch.set_num_threads(1)
         reached = self._reach(session.items)
+        if threading.active_count() > 1 or len(list(Path("/proc/self/task").iterdir())) > 1:
+            raise RuntimeError("forking needs one thread: find out what has started others")
+        self._functions = functions_of(self._files)
         gc.freeze()
         self._check_unchanged(session.items, reached)
         for mutant in self._mutants:
+            if time.monotonic() > self._end:
+                break
             self._report(mutant, self._try(mutant, session.items, reached))
         return True
 
@@ -105,45 +123,64 @@ class Lab:
             "imported again": lambda: _run_again(nothing, tree, chosen, folder),
         }
         for way, test in ways.items():
-            if _forked(test, limit, folder / "output") != 0:
+            if forked(test, limit, folder / "output") != 0:
                 raise RuntimeError(f"tests fail {way} without any change: see {folder}/output")
         shutil.rmtree(folder)
         checked.write_text(self._key)
 
     def _reach(self, items: list[pytest.Item]) -> dict[str, Any]:
-        """Return seconds and reached lines of each test that passes, by its name."""
-        paths = sorted({*self._files, *(str(item.path) for item in items)})
-        digest = hashlib.sha256()
-        for path in paths:
-            digest.update(Path(path).read_bytes())
-        key = self._key = digest.hexdigest()
-        if self._cache.exists():
-            stored = json.loads(self._cache.read_text())
-            if stored["key"] == key:
-                return dict(stored["tests"])
-        started = time.time()
-        if _forked(lambda: self._trace(items, key), limit=3600) is None:
-            raise RuntimeError("the tests took more than an hour")
-        print(f"traced {len(items)} tests in {time.time() - started:.0f} s", flush=True)
-        return dict(json.loads(self._cache.read_text())["tests"])
+        """Return seconds and reached lines of each test that passes, by its name.
 
-    def _trace(self, items: list[pytest.Item], key: str) -> int:
+        Files of tests that did not change since the last run keep their lines, and a run that was
+        stopped goes on at the next file. What tests imported is imported here too.
+        """
+        sources = [*sorted(self._files), *sorted(str(p) for p in (ROOT / "tests").glob("*.py"))]
+        files = sorted({str(item.path) for item in items})
+        stored = json.loads(self._cache.read_text()) if self._cache.exists() else {}
+        keys = {file: _digest([*sources, file]) for file in files}
+        self._key = "".join(keys.values())
+        for file in files:
+            if time.monotonic() > self._end:
+                raise KeyboardInterrupt("the lines that tests reach are not all known yet")
+            # Known from the last run are at least the modules that the tests of the file import.
+            _import_all(stored.get(file, {"modules": []})["modules"])
+            if stored.get(file, {"key": ""})["key"] != keys[file]:
+                some = [item for item in items if str(item.path) == file]
+                stored[file] = {"key": keys[file]} | self._trace_apart(file, some)
+                self._cache.write_text(json.dumps(stored))
+                _import_all(stored[file]["modules"])
+        return {name: test for file in files for name, test in stored[file]["tests"].items()}
+
+    def _trace_apart(self, file: str, items: list[pytest.Item]) -> dict[str, Any]:
+        started = time.monotonic()
+        self._cache.parent.mkdir(parents=True, exist_ok=True)
+        answer = self._cache.with_suffix(".part")
+        if forked(lambda: self._trace(items, answer), limit=1200) != 0:
+            raise RuntimeError(f"{file}: its tests could not be traced")
+        seconds = time.monotonic() - started
+        print(f"traced {len(items)} tests of {file} in {seconds:.0f} s", flush=True)
+        return dict(json.loads(answer.read_text()))
+
+    def _trace(self, items: list[pytest.Item], answer: Path) -> int:
         tests = {}
         for number, item in enumerate(items):
             lines: dict[str, set[int]] = {}
             following = items[number + 1] if number + 1 < len(items) else None
+            tracer = self._tracer(lines)
             started = time.perf_counter()
-            sys.settrace(self._tracer(lines))
+            threading.settrace(tracer)
+            sys.settrace(tracer)
             try:
                 reports = runtestprotocol(item, log=False, nextitem=following)
             finally:
                 sys.settrace(None)
+                threading.settrace(None)  # type: ignore[arg-type]
             seconds = time.perf_counter() - started
             if all(report.outcome == "passed" for report in reports):
                 where = {file: sorted(numbers) for file, numbers in lines.items()}
                 tests[item.nodeid] = {"seconds": seconds, "lines": where}
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
-        self._cache.write_text(json.dumps({"key": key, "tests": tests}))
+        modules = [name for name in sys.modules if not name.startswith("__")]
+        answer.write_text(json.dumps({"tests": tests, "modules": sorted(modules)}))
         return 0
 
     def _tracer(self, lines: dict[str, set[int]]) -> Callable[..., Any]:
@@ -173,12 +210,12 @@ class Lab:
 
         def test() -> int:
             tree = mutated_tree(ROOT, mutant)
-            if mutant.function and _swap(mutant, tree):
+            if mutant.function and swap(mutant, tree, self._functions):
                 return _run_items(chosen, folder)
             return _run_again(mutant, tree, chosen, folder)
 
         limit = 15 + PATIENCE * expected
-        code = _forked(test, limit, folder / "output")
+        code = forked(test, limit, folder / "output")
         seconds = time.perf_counter() - started
         by = (folder / "failed").read_text() if (folder / "failed").exists() else ""
         shutil.rmtree(folder, ignore_errors=True)
@@ -208,7 +245,7 @@ class Lab:
         return chosen, total
 
 
-def _forked(work: Callable[[], int], limit: float, output: Path | None = None) -> int | None:
+def forked(work: Callable[[], int], limit: float, output: Path | None = None) -> int | None:
     """Run ``work`` in a fork and return its exit code, or None where it ran past ``limit``."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -216,6 +253,7 @@ def _forked(work: Callable[[], int], limit: float, output: Path | None = None) -
     if child == 0:
         code = 97
         try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.setsid()
             quiet = os.open(str(output or os.devnull), os.O_WRONLY | os.O_CREAT)
             os.dup2(quiet, 1)
@@ -225,15 +263,18 @@ def _forked(work: Callable[[], int], limit: float, output: Path | None = None) -
             traceback.print_exc()
         finally:
             os._exit(code)
-    end = time.time() + limit
-    while time.time() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+    end, done = time.time() + limit, 0
+    try:
+        while time.time() < end:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        return None
+    finally:
+        if not done:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def _run_items(items: Sequence[pytest.Item], folder: Path) -> int:
@@ -299,14 +340,21 @@ def _run_again(mutant: Mutant, tree: ast.Module, items: Iterable[pytest.Item], f
     )
 
 
-def _swap(mutant: Mutant, tree: ast.Module) -> bool:
+def functions_of(files: Iterable[str]) -> dict[str, list[FunctionType]]:
+    """Return all functions that live now, by the file of their code."""
+    functions: dict[str, list[FunctionType]] = {file: [] for file in files}
+    for one in gc.get_objects():
+        if type(one) is FunctionType and one.__code__.co_filename in functions:
+            functions[one.__code__.co_filename].append(one)
+    return functions
+
+
+def swap(mutant: Mutant, tree: ast.Module, functions: dict[str, list[FunctionType]]) -> bool:
     """Give the functions of the file their changed code; False where that cannot be done."""
     path = str(ROOT / mutant.file)
     changed = dict(_codes(compile(tree, path, "exec")))
     swapped = False
-    for function in gc.get_objects():
-        if type(function) is not FunctionType or function.__code__.co_filename != path:
-            continue
+    for function in functions[path]:
         code = changed.get((function.__code__.co_qualname, function.__code__.co_firstlineno))
         if code is None or code == function.__code__:
             continue
@@ -315,6 +363,21 @@ def _swap(mutant: Mutant, tree: ast.Module) -> bool:
         function.__code__ = code
         swapped = True
     return swapped
+
+
+def _digest(files: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def _import_all(modules: Iterable[str]) -> None:
+    for name in modules:
+        if name not in sys.modules:
+            # What a test made, or took away again, cannot be imported; its fork makes it.
+            with suppress(Exception):
+                importlib.import_module(name)
 
 
 def _codes(code: CodeType) -> Iterable[tuple[tuple[str, int], CodeType]]:

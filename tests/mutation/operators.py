@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # Each operator becomes the one or the several beside it.
@@ -69,6 +70,7 @@ class Mutant:
             function; empty where the change acts at import.
         before: The changed expression.
         after: What it becomes.
+        repeat: How many equal changes of the function stand before it.
     """
 
     file: str
@@ -78,11 +80,13 @@ class Mutant:
     function: str
     before: str
     after: str
+    repeat: int = 0
 
     @property
     def key(self) -> str:
         """What identifies it as long as the line's code stays: file, function and change."""
-        return f"{self.file}:{self.function}:{self.before} -> {self.after}"
+        again = f" ({self.repeat + 1})" if self.repeat else ""
+        return f"{self.file}:{self.function}:{self.before} -> {self.after}{again}"
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,10 @@ class _Change:
 
 def mutants_of(root: Path, file: str) -> list[Mutant]:
     """Return all mutants of a file."""
-    return [
-        Mutant(
+    mutants: list[Mutant] = []
+    repeats: Counter[str] = Counter()
+    for number, change in enumerate(_changes(_tree(root / file))):
+        mutant = Mutant(
             file,
             number,
             change.shown.lineno,  # type: ignore[attr-defined]
@@ -105,8 +111,9 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
             ast.unparse(change.shown),
             ast.unparse(_applied(change.shown, change)),
         )
-        for number, change in enumerate(_changes(_tree(root / file)))
-    ]
+        mutants.append(replace(mutant, repeat=repeats[mutant.key]))
+        repeats[mutant.key] += 1
+    return mutants
 
 
 def mutated_tree(root: Path, mutant: Mutant) -> ast.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class Room:
     Attributes:
         files: Patterns below the package.
         tests: Files and folders of tests.
-        sample: How many mutants are drawn, with seed 0; None for all.
+        sample: How many mutants are drawn; None for all.
         without: Names of files that are left out.
     """
 
@@ -28,19 +28,27 @@ class Room:
     sample: int | None = None
     without: tuple[str, ...] = ("__init__.py",)
 
-    def mutants(self) -> list[Mutant]:
-        """Return the mutants of the room, in the order of their files."""
+    def every(self) -> list[Mutant]:
+        """Return all mutants of the room in the order of their files."""
         paths = sorted(
             path
             for pattern in self.files
             for path in (ROOT / _SOURCE).glob(pattern)
             if path.name not in self.without
         )
-        every = [m for path in paths for m in mutants_of(ROOT, str(path.relative_to(ROOT)))]
-        if self.sample is None or self.sample >= len(every):
+        return [m for path in paths for m in mutants_of(ROOT, str(path.relative_to(ROOT)))]
+
+    def mutants(self) -> list[Mutant]:
+        """Return those that are tried: all, or the drawn ones.
+
+        Drawn are those whose names have the smallest hashes: the first of them are a sample too,
+        and a change of the code draws no others in its place.
+        """
+        every = self.every()
+        if self.sample is None:
             return every
-        places = random.Random(0).sample(range(len(every)), self.sample)
-        return [every[place] for place in sorted(places)]
+        every.sort(key=lambda mutant: hashlib.sha256(mutant.key.encode()).digest())
+        return every[: self.sample]
 
 
 # Without those that repeat every method on many backbones: they notice what these notice.
@@ -65,17 +73,17 @@ ROOMS = {
     "methods": Room(
         ("methods/*.py",),
         _METHOD_TESTS,
-        100,
+        150,
         # How methods are found and listed is no arithmetic; option 7 is in the room of the losses.
         ("__init__.py", "registry.py", "index.py", "names.py", "anatomy_masked_attention.py"),
     ),
     "ops": Room(
-        ("ops/*.py",), ("tests/ops", "tests/models/test_lung_norms.py", *_METHOD_TESTS), 100
+        ("ops/*.py",), ("tests/ops", "tests/models/test_lung_norms.py", *_METHOD_TESTS), 150
     ),
     "transforms": Room(
         ("transforms/*.py",),
         ("tests/transforms", "tests/methods/test_frames.py", "tests/methods/test_guided_crop.py"),
-        100,
+        150,
     ),
     "evaluation": Room(
         tuple(
@@ -86,6 +94,6 @@ ROOMS = {
             )
         ),
         ("tests/evaluation",),
-        100,
+        150,
     ),
 }  # fmt: skip

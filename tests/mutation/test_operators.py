@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -87,17 +88,27 @@ def test_rooms_have_files_and_samples_are_drawn_once_and_for_all() -> None:
         assert [m.key for m in mutants] == [m.key for m in room.mutants()]
 
 
-def test_the_page_counts_what_is_not_equivalent(tmp_path: Path) -> None:
+def test_equal_changes_of_one_function_have_names_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("def f(x):\n    y = x + 1\n    y = x + 1\n    return y\n")
+    names = [one.key for one in mutants_of(tmp_path, "code.py")]
+    assert len(set(names)) == len(names) == 4
+
+
+def test_the_page_counts_what_is_not_equivalent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [Mutant("src/medsgssl/losses/a.py", n, 1, 1, "f", f"{n}", "x") for n in range(6)]
+    monkeypatch.setattr("tests.mutation.rooms.Room.every", lambda _: now)
     lines = []
     for number, status in enumerate(["killed", "timeout", "survived", "uncovered", "survived"]):
-        lines.append(
-            f'{{"key": "k{number}", "file": "src/medsgssl/losses/a.py", "function": "f", '
-            f'"before": "{number}", "after": "x", "status": "{status}"}}'
-        )
+        entry = {"key": now[number].key, "file": now[number].file, "status": status}
+        entry |= {"function": "f", "before": f"{number}", "after": "x"}
+        lines.append(json.dumps(entry))
+    lines.append(lines[0].replace("0 ->", "9 ->"))  # of code that is gone
     lines.append(lines[2].replace("survived", "killed"))  # tried again
     (tmp_path / "losses.jsonl").write_text("\n".join(lines))
-    (tmp_path / "equivalent.json").write_text('{"k4": "the same"}')
+    (tmp_path / "equivalent.json").write_text(json.dumps({now[4].key: "the same"}))
     text = page(tmp_path)
-    assert "| losses | 5 (all) | 1 | 3 | 75.0 % |" in text
+    assert "| losses | 5 (all; 1 not run yet) | 1 | 3 | 75.0 % |" in text
     assert text.count("- `losses/a.py`") == 2
     assert "`4` -> `x`: the same" in text

@@ -98,20 +98,24 @@ def validation_auc(root: Path, out: Path, seed: int, weights: Path | None) -> fl
     return float(pd.read_csv(run.finetune_log)["val_mean_auc"].iloc[-1])
 
 
-def test_one_epoch_from_imagenet_beats_one_epoch_from_scratch(
-    real_data: Path, imagenet: Path, tmp_path: Path
-) -> None:
-    root = tmp_path / "nih"
-    (root / "images").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def nih(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of some of the patients of the real subset, with all of their images."""
+    root = tmp_path_factory.mktemp("nih")
+    (root / "images").mkdir()
     table = pd.read_csv(real_data / "nih128" / "Data_Entry_2017.csv")
     some = table.sort_values("Patient ID", kind="stable").head(IMAGES)
     some.to_csv(root / "Data_Entry_2017.csv", index=False)
     for name in some["Image Index"]:
         (root / "images" / name).symlink_to(real_data / "nih128" / "images" / name)
-    pairs = []
-    for seed in SEEDS:
-        scratch = validation_auc(root, tmp_path / f"scratch-{seed}", seed, None)
-        warm = validation_auc(root, tmp_path / f"imagenet-{seed}", seed, imagenet)
-        print(f"seed {seed}: ImageNet {warm:.3f}, scratch {scratch:.3f}")
-        pairs.append((warm, scratch))
-    assert all(warm > scratch for warm, scratch in pairs), pairs
+    return root
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_epoch_from_imagenet_beats_one_epoch_from_scratch(
+    nih: Path, imagenet: Path, tmp_path: Path, seed: int
+) -> None:
+    scratch = validation_auc(nih, tmp_path / "scratch", seed, None)
+    warm = validation_auc(nih, tmp_path / "imagenet", seed, imagenet)
+    print(f"seed {seed}: ImageNet {warm:.3f}, scratch {scratch:.3f}")
+    assert warm > scratch

@@ -7,7 +7,13 @@ import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from medsgssl.config.training_settings import FinetuneSettings
-from medsgssl.losses.multilabel import AsymmetricLoss, FocalLoss, WeightedBCE, build_loss
+from medsgssl.losses.multilabel import (
+    AsymmetricLoss,
+    FocalLoss,
+    WeightedBCE,
+    build_loss,
+    mean_of_known,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(9, 14, generator=GENERATOR) * 3
@@ -48,12 +54,56 @@ def test_asymmetric_loss_is_its_equation() -> None:
     torch.testing.assert_close(AsymmetricLoss()(LOGITS, LABELS), wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_asymmetric_loss_has_an_exponent_for_positives_too() -> None:
+    p = torch.sigmoid(LOGITS)
+    m = (p - 0.1).clamp_min(0)
+    wanted = -(LABELS * (1 - p) ** 2 * torch.log(p) + (1 - LABELS) * m**3 * torch.log(1 - m)).mean()
+    found = AsymmetricLoss(gamma_positive=2, gamma_negative=3, margin=0.1)(LOGITS, LABELS)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_asymmetric_loss_is_finite_where_the_network_is_sure() -> None:
+    logits = torch.tensor([[-200.0, 200.0, -200.0, 200.0]], requires_grad=True)
+    loss = AsymmetricLoss()(logits, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_weighted_bce_weighs_positives_by_their_rarity() -> None:
-    labels = torch.zeros(10, 14)
-    labels[:2, 0] = 1
+    labels = torch.zeros(300, 5)
+    labels[:20, 0] = 1  # 280 negatives
+    labels[0, 1] = 1  # more than a hundred times as rare
+    labels[:200, 2] = 1  # more frequent than negatives
+    labels[:250, 3] = torch.nan
+    labels[250:260, 3] = 1
     loss = WeightedBCE(labels)
-    assert loss.pos_weight[0] == 4.0
-    assert loss.pos_weight[1] == 10.0
+    assert loss.pos_weight.tolist() == [14.0, 100.0, 1.0, 4.0, 100.0]
+    assert not loss.state_dict()  # they belong to the training images, not to the model
+
+
+def test_weighted_bce_is_its_formula() -> None:
+    loss = WeightedBCE(LABELS)
+    p = torch.sigmoid(LOGITS)
+    wanted = -(loss.pos_weight * LABELS * p.log() + (1 - LABELS) * (1 - p).log()).mean()
+    torch.testing.assert_close(loss(LOGITS, LABELS), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_without_known_labels_has_no_loss() -> None:
+    values = torch.randn(3, 2, requires_grad=True)
+    found = mean_of_known(values, torch.full((3, 2), torch.nan))
+    found.backward()
+    assert found == 0
+    assert values.grad is not None
+    assert not values.grad.any()
+
+
+def test_the_mean_runs_over_the_known_labels_alone() -> None:
+    values, labels = torch.randn(3, 2), torch.zeros(3, 2)
+    labels[1, 0] = labels[2, 1] = torch.nan
+    wanted = values[~labels.isnan()].mean()
+    torch.testing.assert_close(mean_of_known(values, labels), wanted)
 
 
 def test_the_loss_is_chosen_by_name() -> None:

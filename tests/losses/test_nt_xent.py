@@ -14,7 +14,12 @@ import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 from torch import nn
 
-from medsgssl.losses.nt_xent import normalize_weights, nt_xent_floor, nt_xent_loss
+from medsgssl.losses.nt_xent import (
+    normalize_weights,
+    nt_xent_chance,
+    nt_xent_floor,
+    nt_xent_loss,
+)
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -64,6 +69,12 @@ def test_the_floor_is_reached_by_a_simplex_and_undercut_by_nothing() -> None:
     for seed in range(20):
         z = unit(batch, 4, seed=seed)
         assert nt_xent_loss(z, z, temperature).item() >= floor - 1e-6
+
+
+@pytest.mark.parametrize("batch", [2, 5, 32])
+def test_chance_is_the_loss_of_projections_that_tell_no_image_from_another(batch: int) -> None:
+    same = unit(1, 8).expand(batch, -1)
+    assert nt_xent_loss(same, same, 0.2).item() == pytest.approx(nt_xent_chance(batch), abs=1e-6)
 
 
 def _global_run(x: torch.Tensor, w: torch.Tensor) -> tuple[float, list]:

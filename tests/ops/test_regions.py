@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.losses.region_contrast import (
     cover_of_cells,
+    mean_over_present,
     region_nt_xent,
     replace_absent,
     weighted_pool,
@@ -131,6 +132,12 @@ def test_pooling_an_empty_region_gives_zeros() -> None:
     assert weighted_pool(torch.rand(1, 5, 2, 2), torch.zeros(1, 1, 2, 2)).abs().sum() == 0
 
 
+def test_pooling_needs_no_large_weights() -> None:
+    spatial, weights = torch.rand(1, 5, 2, 2), torch.tensor([[[[0.0, 0.2], [0.1, 0.0]]]])
+    wanted = (spatial * weights).sum(dim=(2, 3)) / 0.3
+    torch.testing.assert_close(weighted_pool(spatial, weights)[:, 0], wanted)
+
+
 def numpy_region_loss(z1: np.ndarray, z2: np.ndarray, present: np.ndarray, t: float) -> np.ndarray:
     """The definition, one anchor at a time."""
     views, regions = (z1, z2), present.shape[1]
@@ -182,12 +189,31 @@ def test_no_region_at_all_gives_zero_and_zero_gradient() -> None:
     assert z1.grad.abs().sum() == 0
 
 
+def test_the_same_region_of_other_images_alone_can_be_the_negatives() -> None:
+    z1, z2 = torch.nn.functional.normalize(torch.randn(2, 5, 3, 8), dim=-1)
+    present = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]).bool()
+    got = region_nt_xent(z1, z2, present, 0.3, within_region=True)
+    for region in range(3):
+        alone = (one[:, region : region + 1].numpy() for one in (z1, z2, present))
+        np.testing.assert_allclose(got[region], numpy_region_loss(*alone, 0.3)[0], rtol=1e-4)
+
+
+def test_the_mean_runs_over_regions_that_occur() -> None:
+    losses = torch.tensor([2.0, 3.0, 0.0])
+    present = torch.tensor([[True, True, False], [True, False, False]])
+    assert mean_over_present(losses, present) == 2.5
+    assert mean_over_present(losses[:1], present[:, :1]) == 2.0
+    assert mean_over_present(losses[2:], present[:, 2:]) == 0.0
+
+
 def test_an_absent_region_is_replaced_by_its_images_present_ones() -> None:
-    pooled = torch.rand(2, 3, 4, requires_grad=True)
-    present = torch.tensor([[True, True, False], [False, False, False]])
+    pooled = torch.rand(3, 3, 4, requires_grad=True)
+    present = torch.tensor([[True, True, False], [False, False, False], [False, True, False]])
     replaced = replace_absent(pooled, present)
     torch.testing.assert_close(replaced[0, 2], pooled[0, :2].mean(dim=0))
     assert torch.equal(replaced[0, :2], pooled[0, :2])
+    torch.testing.assert_close(replaced[1], pooled[1].mean(dim=0).expand(3, -1))
+    assert torch.equal(replaced[2], pooled[2, 1].expand(3, -1))
     replaced.square().sum().backward()
     assert (pooled.grad[~present] == 0).all()
 

@@ -82,8 +82,7 @@ def _read(
     # Pixel centers at integers; grid_sample wants the view's outer edges at -1 and 1.
     points = (2 * pixels + 1) / size - 1
     cells = torch.tensor([maps_BHW.shape[2], maps_BHW.shape[1]], device=points.device)
-    # A little room for rounding, so that maps that coincide cell by cell count to their edge.
-    reach = 1 - 1 / cells + 1e-5
+    reach = 1 - 1 / cells
     values = F.grid_sample(
         maps_BHW[:, None].float(), points[:, None], padding_mode="border", align_corners=False
     )

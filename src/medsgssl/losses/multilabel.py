@@ -46,7 +46,8 @@ class AsymmetricLoss(nn.Module):
     Args:
         gamma_positive: Exponent for positives.
         gamma_negative: Exponent for negatives.
-        margin: Probability below which a negative counts nothing.
+        margin: Probability below which a negative counts nothing, in (0, 1): it also keeps the
+            logarithm finite.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class AsymmetricLoss(nn.Module):
         shifted = (p - self.margin).clamp_min(0)
         truth = labels.nan_to_num(0)
         positive = truth * (1 - p) ** self.gamma_positive * F.logsigmoid(logits)
-        negative = (1 - truth) * shifted**self.gamma_negative * torch.log1p(-shifted + 1e-8)
+        negative = (1 - truth) * shifted**self.gamma_negative * torch.log1p(-shifted)
         return mean_of_known(-(positive + negative), labels)
 
 

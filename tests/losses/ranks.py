@@ -41,9 +41,11 @@ class _Group:
         return every
 
     def all_reduce(self, tensor: Tensor) -> None:
+        assert tensor.is_contiguous()  # as real communication needs it
         tensor.copy_(torch.stack(self.exchange(tensor)).sum(dim=0))
 
     def all_gather(self, places: list[Tensor], tensor: Tensor) -> None:
+        assert tensor.is_contiguous()
         for place, one in zip(places, self.exchange(tensor), strict=True):
             place.copy_(one)
 

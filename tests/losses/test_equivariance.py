@@ -124,25 +124,41 @@ def reference(first, second, affines_first, affines_second, points: int = 32) ->
 def bilinear(cells: np.ndarray, matrix: np.ndarray, x: float, y: float) -> float | None:
     """A map at an image point, None beyond the centers of its outermost cells."""
     pixel = np.linalg.solve(matrix[:, :2], np.array([x, y]) - matrix[:, 2])
-    column, row = (pixel + 0.5) * len(cells) / SIZE - 0.5
-    edge = len(cells) - 1
-    if not (-1e-4 <= row <= edge + 1e-4 and -1e-4 <= column <= edge + 1e-4):
+    place, edge = (pixel[::-1] + 0.5) * cells.shape / SIZE - 0.5, np.array(cells.shape) - 1
+    if (place < -1e-4).any() or (place > edge + 1e-4).any():
         return None
-    row, column = np.clip([row, column], 0, edge)
-    top, left = min(int(row), edge - 1), min(int(column), edge - 1)
-    down, right = row - top, column - left
+    place = np.clip(place, 0, edge)
+    top, left = np.minimum(place.astype(int), edge - 1)
+    down, right = place - (top, left)
     upper = (1 - right) * cells[top, left] + right * cells[top, left + 1]
     lower = (1 - right) * cells[top + 1, left] + right * cells[top + 1, left + 1]
     return float((1 - down) * upper + down * lower)
 
 
+def by_definition(crops: list, cells: tuple[int, int]) -> tuple[float, float]:
+    """The loss of random maps, and what it must be."""
+    first, second = affines(crops)
+    one, other = np.random.default_rng(0).random((2, len(crops), *cells))
+    found = equivariance_loss(torch.from_numpy(one), torch.from_numpy(other), first, second, SIZE)
+    return float(found), reference(one, other, first.double().numpy(), second.double().numpy())
+
+
 def test_the_loss_is_its_definition_over_the_images_whose_views_overlap() -> None:
     apart = (Crop(20, 20, 20, 20), Crop(80, 80, 20, 20))
     sliver = (Crop(30, 50, 40, 40), Crop(60, 50, 40, 40))
-    crops = [*CROPS, apart, (Crop(60, 20, 40, 30), Crop(50, 40, 70, 60, 5.0)), sliver]
-    first, second = affines(crops)
-    rng = np.random.default_rng(0)
-    one, other = rng.random((2, len(crops), CELLS, CELLS))
-    found = equivariance_loss(torch.from_numpy(one), torch.from_numpy(other), first, second, SIZE)
-    wanted = reference(one, other, first.double().numpy(), second.double().numpy())
-    assert float(found) == pytest.approx(wanted, rel=1e-4)
+    other = (Crop(60, 20, 40, 30), Crop(50, 40, 70, 60, 5.0))
+    found, wanted = by_definition([*CROPS, apart, other, sliver], (CELLS, CELLS))
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_maps_may_be_finer_than_the_grid_and_need_not_be_square() -> None:
+    found, wanted = by_definition([(Crop(50, 50, 70, 70), Crop(50, 50, 70, 70))], (40, 64))
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_single_point_that_both_views_see_counts_in_full() -> None:
+    # The maps reach the centers of their outer cells: here these overlap by less than a step.
+    first, second = affines([(Crop(32, 32, 64, 64), Crop(32 + 55.2, 32 + 55.2, 64, 64)), CROPS[0]])
+    maps = torch.zeros(2, CELLS, CELLS)
+    maps[0] = 1.0
+    assert equivariance_loss(maps, torch.zeros_like(maps), first, second, SIZE) == 0.5

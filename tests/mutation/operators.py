@@ -48,7 +48,7 @@ _OPPOSITES = (
 _OPPOSITE = {a: b for pair in _OPPOSITES for a, b in (pair, pair[::-1])}
 # A guard against division by zero; twice as small a guard guards as well.
 _GUARD = 1e-5
-_COMMUTATIVE = ("min", "max", "minimum", "maximum")
+_COMMUTATIVE = ("min", "max", "minimum", "maximum", "transpose")
 # Say where to compute (device), check what never happens (strict), or are text.
 _SILENT = ("device", "non_blocking", "strict", "description", "name", "stacklevel")
 

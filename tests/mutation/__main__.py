@@ -46,6 +46,7 @@ def main() -> int:
     results = read_results(file)
     alive = ("survived", "uncovered")
     again = {key for key, one in results.items() if given.again and one["status"] in alive}
+    kills = [(one["file"], one["by"]) for one in results.values() if one["by"]]
     todo = [m for m in mutants if m.key not in results or m.key in again]
     print(f"{given.room}: {len(mutants)} mutants, {len(todo)} to do", flush=True)
     if given.list:
@@ -90,7 +91,7 @@ def main() -> int:
     return int(
         pytest.main(
             [*options, "--rootdir", str(ROOT), *(str(ROOT / test) for test in room.tests)],
-            plugins=[Lab(todo, {m.file for m in mutants}, cache, report, given.minutes)],
+            plugins=[Lab(todo, {m.file for m in mutants}, cache, report, given.minutes, kills)],
         )
     )
 

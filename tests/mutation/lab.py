@@ -1,7 +1,7 @@
 """A pytest session that forks once per mutant: everything is imported and collected once.
 
 In the fork the mutant's code takes the place of the function's own; what acts at import is imported
-again there. Only tests that reach the changed line run, the fastest first, until one fails.
+again there. Only tests that reach the changed line run, until one fails.
 Forking is safe because the parent has one thread: it collects tests and runs none. It imports
 whatever the tests import on their way, so that no fork has to.
 """
@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -69,6 +70,7 @@ class Lab:
         cache: File for the lines that tests reach.
         report: Called with each mutant and its verdict.
         minutes: After so many no further mutant is begun.
+        kills: File of each mutant that was killed before, and the test that did it.
     """
 
     def __init__(
@@ -78,7 +80,11 @@ class Lab:
         cache: Path,
         report: Callable[[Mutant, Verdict], None],
         minutes: float = math.inf,
+        kills: Iterable[tuple[str, str]] = (),
     ) -> None:
+        self._kills: dict[str, Counter[str]] = {}
+        for file, test in kills:
+            self._kills.setdefault(file, Counter())[test] += 1
         self._end = time.monotonic() + 60 * minutes
         self._mutants, self._cache, self._report = mutants, cache, report
         self._key = ""
@@ -106,7 +112,10 @@ class Lab:
         for mutant in self._mutants:
             if time.monotonic() > self._end:
                 break
-            self._report(mutant, self._try(mutant, session.items, reached))
+            verdict = self._try(mutant, session.items, reached)
+            if verdict.by:
+                self._kills.setdefault(mutant.file, Counter())[verdict.by] += 1
+            self._report(mutant, verdict)
         return True
 
     def _check_unchanged(self, items: list[pytest.Item], reached: dict[str, Any]) -> None:
@@ -230,7 +239,10 @@ class Lab:
     def _choose(
         self, mutant: Mutant, items: list[pytest.Item], reached: dict[str, Any]
     ) -> tuple[list[pytest.Item], float]:
-        """Return the tests that reach the mutant within the budget, fastest first."""
+        """Return the tests that reach the mutant within the budget, and what they take.
+
+        Those come first that most often noticed mutants of the same file, then the fastest.
+        """
         found = []
         for item in items:
             test = reached.get(item.nodeid)
@@ -239,7 +251,8 @@ class Lab:
             span = range(mutant.line, mutant.last_line + 1)
             if any(line in span for line in lines) if mutant.function else lines:
                 found.append((test["seconds"], item))
-        found.sort(key=lambda pair: pair[0])
+        kills = self._kills.get(mutant.file, Counter())
+        found.sort(key=lambda pair: (-kills[pair[1].nodeid], pair[0]))
         chosen, total = [], 0.0
         for seconds, item in found:
             if total + seconds > BUDGET and chosen:

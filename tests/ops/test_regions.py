@@ -18,7 +18,7 @@ from medsgssl.losses.region_contrast import (
 )
 from medsgssl.masks.regions import Region, label_regions
 from medsgssl.ops.coordinates import chained, read_map, view_to_frame
-from medsgssl.ops.regions import ZONES, lung_and_rest, zones_of_images, zones_of_views
+from medsgssl.ops.regions import ZONES, lung_and_rest, lung_columns, zones_of_images, zones_of_views
 from medsgssl.transforms.affine import Crop, warp_mask, whole
 
 SIZE = 96
@@ -94,6 +94,16 @@ def test_a_whole_image_mask_has_six_zones_and_no_mediastinum() -> None:
 
 def test_an_empty_mask_has_no_zone() -> None:
     assert zones_of_images(torch.zeros(1, SIZE, SIZE, dtype=torch.bool)).sum() == 0
+
+
+def test_the_columns_that_hold_lung_are_the_first_and_the_last() -> None:
+    masks = torch.zeros(4, 6, 8, dtype=torch.bool)
+    masks[0, 2, 3] = masks[0, 5, 6] = True
+    masks[1, 4, 7] = True
+    masks[2] = True
+    first, last = lung_columns(masks)
+    assert first.tolist() == [3, 7, 0, 0]
+    assert last.tolist() == [6, 7, 7, 7]  # all columns where no lung says otherwise
 
 
 def test_lung_and_rest_share_out_every_pixel() -> None:

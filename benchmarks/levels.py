@@ -62,7 +62,8 @@ class Levels:
 CELLS = [
     Levels("3 seeds, calibrated scores", False, 1.0, 1000),
     Levels("3 seeds, scores too extreme by a factor of 2", False, 2.0, 1000),
-    Levels("5 folds, calibrated scores", True, 1.0, 600),
+    Levels("5 folds, calibrated scores", True, 1.0, 1000),
+    Levels("5 folds, scores too extreme by a factor of 2", True, 2.0, 1000),
 ]
 MODEL = ScoreModel()
 #: Separation of positives from negatives, in standard deviations.
@@ -155,6 +156,15 @@ def true_values(prevalence: float, assumed: float, factor: float, shift: float, 
     )
 
 
+@functools.cache
+def true_ap(prevalence: float) -> float:
+    """Integrate the average precision of one disease: the mean precision at its positives."""
+    above = [special.ndtr(mean - _GRID) for mean in (0.0, LEVEL)]
+    precision = prevalence * above[1] / (prevalence * above[1] + (1 - prevalence) * above[0])
+    density = np.exp(-((_GRID - LEVEL) ** 2) / 2)
+    return float(np.average(precision, weights=density))
+
+
 def one_sample(cell: Levels, population: Sequence[Split], number: int) -> Iterator[Row]:
     """Simulate one study of two equal methods; yield a row for each interval.
 
@@ -172,7 +182,7 @@ def one_sample(cell: Levels, population: Sequence[Split], number: int) -> Iterat
     tests = [redraw(one, random, f"{n}-") for n, one in enumerate(population)]
     if not folds:
         yield from _of_a_run(population[0], tests[0], random, factor, slow=not number % _AP_EVERY)
-        yield from _localization(random)
+    yield from _localization(random, folds=folds)
     if not folds and factor == 1:  # of no scores, so once is enough
         yield from _shortcuts(population[0], random)
     yield from _of_an_arm(population, tests, random, factor, slow=not number % _AP_EVERY)
@@ -200,7 +210,9 @@ def _of_a_run(
         truth = true_values(prevalence[d], prevalence[d], factor, 0.0, bins)
         yield _row("AUC of one disease, a run", name, intervals.auc[d], intervals.auc_interval(d))
         if slow:
-            yield _row("AP of one disease, a run", name, intervals.ap[d], intervals.ap_interval(d))
+            ap = true_ap(prevalence[d])
+            ends = intervals.ap_interval(d)
+            yield _row("AP of one disease, a run", name, intervals.ap[d], ends, ap)
         summary = summarize_calibration(labels, scores[:, d], test.patients)
         if summary is None:
             continue
@@ -255,6 +267,9 @@ def _of_an_arm(
         yield _row("AUC of one disease, an arm", bench.names[d], one.value, one.interval)
     if not slow:
         return
+    for d in map(int, np.flatnonzero(bench.primary)):
+        ap = bench.estimate(arm.each(functools.partial(JackknifedScores.ap_of, d=d)), skewed=True)
+        yield _row("AP of one disease, an arm", bench.names[d], ap.value, ap.interval)
     one = bench.estimate(arm.each(lambda run: run.mean_ap(bench.primary)))
     yield _row("mean AP of an arm", "", one.value, one.interval)
     for comparison in compare_arms(arms, "simclr", bench):
@@ -355,28 +370,39 @@ def _shortcuts(population: Split, random: np.random.Generator) -> Iterator[Row]:
             yield _row(f"AUC of the {called} alone", name, value, ends, truth)
 
 
-def _localization(random: np.random.Generator) -> Iterator[Row]:
+def _localization(random: np.random.Generator, *, folds: bool) -> Iterator[Row]:
     """Yield the interval of a pointing game and of an overlap, and those of their differences.
 
     The number of boxes is that of the 128-pixel subset; half of the variance is the patient's.
+    With folds, each patient with boxes is tested in one of five; else all are, by three seeds.
     """
     owners = np.repeat(np.arange(len(BOXES)), BOXES)
     count = len(BOXES)
     label = pd.DataFrame({"label_a": np.zeros(count), "score_a": 0.0})
     label["patient_id"] = [f"{n:03d}" for n in range(count)]
-    bench = ResampledTestSet([Split.of(label)])
+    if folds:
+        parts = [np.arange(count) % 5 == fold for fold in range(5)]
+        tests = [Split.of(label[part].reset_index(drop=True)) for part in parts]
+        bench = ResampledTestSet(tests, folds=range(5))
+        seen = [part[owners] for part in parts]
+    else:
+        bench = ResampledTestSet([Split.of(label)])
+        seen = [np.ones(len(owners), bool)] * 3
     shared = np.sqrt(0.5) * random.standard_normal(count)[owners]
     arms, localized = [], {}
     for name in ("a", "b"):
         own = shared + np.sqrt(0.3) * random.standard_normal(len(owners))
-        draws = [own + np.sqrt(0.2) * random.standard_normal(len(owners)) for _ in range(3)]
+        draws = [own + np.sqrt(0.2) * random.standard_normal(len(owners)) for _ in seen]
         values = {
             "pointing": [(one > 0.25).astype(float) for one in draws],
             "iou_50": [0.4 * special.ndtr(one) for one in draws],
         }
         arm = Arm(name, name, False, "", 1.0, (), ())
         measures = {
-            measure: {seed: mean_by_patient(one, owners, count) for seed, one in enumerate(ones)}
+            measure: {
+                repeat: mean_by_patient(one[here], owners[here], count)
+                for repeat, (one, here) in enumerate(zip(ones, seen, strict=True))
+            }
             for measure, ones in values.items()
         }
         arms.append(arm)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from medsgssl.evaluation.effects import Effect, average
-from medsgssl.evaluation.jackknife import Statistic
+from medsgssl.evaluation.effects import Effect, average, pooled_folds
+from medsgssl.evaluation.jackknife import Statistic, mean_by_patient
 from medsgssl.evaluation.multiplicity import simultaneous_level
 
 NOTHING = np.zeros(10)
@@ -115,3 +115,45 @@ def test_simultaneous_intervals_hold_jointly() -> None:
         ends = [one.interval(level) for one in family]
         missed += any(end is None or not end[0] < 0 < end[1] for end in ends)
     assert missed / 300 <= 0.08
+
+
+def test_pooled_folds_know_their_spread_like_a_mean_over_folds() -> None:
+    random = np.random.default_rng(0)
+    owner = np.arange(600)
+    members = [owner % 5 == fold for fold in range(5)]
+    noise = random.normal(size=600)
+    noise -= np.array([noise[own].mean() for own in members])[owner % 5]  # folds alike
+    for shift in (0.0, 0.4):  # of one fold's training
+        values = noise + shift * (owner % 5 == 2)
+        together = pooled_folds(mean_by_patient(values, owner, 600), members)
+        apart = average(
+            [mean_by_patient(np.where(own, values, np.nan), owner, 600) for own in members],
+            folds=True, difference=False,
+        )  # fmt: skip
+        assert together.value == pytest.approx(apart.value)
+        assert together.values == pytest.approx(apart.values, abs=0.002)
+        assert together.training == pytest.approx(apart.training, rel=0.1, abs=1e-4)
+        # The trainings of overlapping sets count more than once.
+        wider = together.standard_error > 1.3 * np.sqrt(together.patient_variance)
+        assert wider == (shift > 0)
+
+
+def test_skewed_interval_is_symmetric_on_the_logit_scale() -> None:
+    influences = np.random.default_rng(0).normal(0, 0.002, 100)
+    effect = average([Statistic(0.06, influences)], difference=False)
+    low, high = effect.skewed_interval(0.05) or (0, 0)
+    plain = effect.interval(0.05) or (0, 0)
+    assert special.logit([low, high]).mean() == pytest.approx(special.logit(0.06))
+    assert high > plain[1]
+    assert plain[0] < low < 0.06
+    # One patient who decides: the other ninety-nine do not make it known well.
+    influences[0] = 0.04
+    dominated = average([Statistic(0.06, influences)], difference=False)
+    scale = np.sqrt((influences**2).sum()) / (0.06 * 0.94)
+    reach = special.logit((dominated.skewed_interval(0.05) or (0, 0))[1]) - special.logit(0.06)
+    assert reach > stats.t.ppf(0.975, 3) * scale
+
+
+def test_skewed_interval_of_a_share_of_one_is_the_plain_one() -> None:
+    effect = average([Statistic(1.0, np.full(20, 1e-3))], difference=False)
+    assert effect.skewed_interval(0.05) == effect.interval(0.05)

@@ -60,6 +60,15 @@ def test_intervals_stay_between_0_and_1():
     assert 0 <= ends[0] < ends[1] <= 1
 
 
+def test_the_interval_of_an_average_precision_reaches_further_up_than_down():
+    labels, (scores,), owner = study(np.random.default_rng(2), 150, diseases=1)
+    found = RunIntervals(labels.astype(np.float32), scores, owner, 0.95)
+    low, high = found.ap_interval(0)  # type: ignore[misc]
+    ap = found.ap[0]
+    assert ap < 0.5
+    assert 0 < ap - low < high - ap < 1
+
+
 def coverage(studies: int, patients: int) -> dict[str, float]:
     """Share of nominal 95 % intervals of AUC and mean AUC that hold the true AUC."""
     truth, hits, mean_hits = true_auc(), 0, 0

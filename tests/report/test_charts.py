@@ -40,7 +40,8 @@ def test_legend_of_many_arms_and_groups_is_not_cut() -> None:
     parts = [SimpleNamespace(kind="age", name=f"band {n}", difference=point) for n in range(9)]
     labels = [f"simclr (resnet50, lung-box, {n} epochs)" for n in range(12)]
     named = [SimpleNamespace(arm=SimpleNamespace(label=label)) for label in labels]
-    chart = subgroup_chart([(one, parts) for one in named], "simclr")  # type: ignore[misc]
+    shown = [(one, parts) for one in reversed(named)]
+    chart = subgroup_chart(shown, "simclr", labels)  # type: ignore[arg-type]
     assert chart is not None
     drawn: list[Axes] = []
     replace(chart, draw=lambda axes: (drawn.append(axes), chart.draw(axes))[1]).svg()
@@ -49,7 +50,10 @@ def test_legend_of_many_arms_and_groups_is_not_cut() -> None:
     assert legend is not None
     assert figure is not None
     inside, outside = legend.get_window_extent(), figure.bbox
-    assert len(legend.get_texts()) == len(labels)
+    assert [text.get_text() for text in legend.get_texts()] == labels[::-1]
+    # Each arm looks as it does in the other charts of the page.
+    colors = [line.get_color() for line in legend.get_lines()]
+    assert colors == [series_style(n)["color"] for n in range(12)][::-1]
     assert outside.y0 <= inside.y0
     assert inside.y1 <= outside.y1
     assert inside.x1 <= outside.x1

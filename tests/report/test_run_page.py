@@ -70,6 +70,25 @@ def test_numbers_inside_figures_are_not_shortened(finished: RunFolder, page: Pag
     assert f"{number(found['auc'])} ({format_interval(found['auc_interval'])})" in page.text
 
 
+def test_the_first_number_is_of_diseases_with_enough_patients(
+    finished: RunFolder, tmp_path: Path, page: Page, undrawn: None
+) -> None:
+    metrics = read_json(finished.metrics)
+    often = metrics["diseases_in_mean_20"]
+    assert 0 < len(often) < len(metrics["diseases_in_mean"])
+    assert RARE not in often
+    first = page.raw.split('<div class="big">')[1].split("</div>")[0]
+    assert first == number(metrics["mean_auc_20"])
+    everything = f"over all {len(metrics['diseases_in_mean'])}, the rare ones too: "
+    assert everything + number(metrics["mean_auc"]) in page.text
+    run = _copy(finished, tmp_path)
+    metrics |= {"diseases_in_mean_20": [], "mean_auc_20": None, "mean_auc_20_interval": None}
+    write_json(run.metrics, metrics)
+    few = Page.read(write_report(run))
+    assert '<div class="big">' not in few.raw
+    assert "no disease has 20 test patients of either class" in few.text
+
+
 def test_splits_are_counted(page: Page) -> None:
     assert "usable images 598 598 598" in page.text
     assert "Hernia 29 30 31" in page.text

@@ -10,18 +10,19 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from medsgssl.data.labels import DISEASES
-from medsgssl.report import study_page
+from medsgssl.report import study_charts, study_page
 from medsgssl.report.page import Panel, Text
 from medsgssl.report.study_page import report_folder, write_study_report
 from medsgssl.report.tables import Table
-from medsgssl.study.analysis import Analysis
+from medsgssl.study.analysis import Analysis, analyze
 from medsgssl.study.plan_builder import make_plan
 from medsgssl.utils.formatting import signed
 from tests.report.page_reader import Page
 from tests.report.test_browser import CHROMIUM, FLAGS
-from tests.study.synthetic import write_run
+from tests.study.synthetic import cohort, write_run
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,66 @@ def test_every_number_names_its_file(page: Page) -> None:
     for name in ("comparisons.csv", "means.csv", "diseases.csv", "subgroups.csv", "runs.csv"):
         assert name in page.text
     assert "mask-channel-s0-f0.1" in page.text
+
+
+def test_mask_controls_are_tested_only_where_the_method_helps(study: Path, page: Page) -> None:
+    table = pd.read_csv(study / "report" / "comparisons.csv").set_index("kind")
+    control, masks = table.loc["control"], table.loc["masks"]
+    helps = set(control[control["verdict"] == "helps"]["labels"])
+    assert helps
+    assert masks["p"].notna().tolist() == [labels in helps for labels in masks["labels"]]
+    assert "tested only where the method helps" in page.text
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of three folds that nothing is known to help."""
+    folder = tmp_path_factory.mktemp("folds") / "study"
+    plan = make_plan(folder / "data", ["simclr", "mask-channel"], folds=3, controls=["shuffled"])
+    plan.save(folder)
+    table = cohort(360)
+    for run in plan.runs:
+        if not run.pretrains:
+            here = table["patient_id"].astype(int) % 3 == run.fold
+            tested = table.assign(split=np.where(here, "test", "val"))
+            write_run(
+                folder / "runs" / run.name, run.method, 1.0, seed=run.seed, table=tested,
+                noise=run.arm, masks=run.masks, settings={"data": {"folds": 3, "fold": run.fold}},
+            )  # fmt: skip
+    return folder
+
+
+def test_a_page_of_folds_never_speaks_of_seeds(
+    folds: Path, tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_page, "write_figure", lambda *args, **named: [])
+    text = Page.read(write_study_report([folds], tmp_path)).text
+    assert "each tested once in 3 folds" in text
+    written = {path.name: path.read_text() for path in tmp_path.glob("*.md")}
+    for name, words in {"page": text, **written}.items():
+        rest = words.replace("seeds or folds", "").replace("trained with seed f", "")
+        assert not re.search(r"\bseeds?\b", rest), name
+    # Nothing helps, so no control is tested.
+    table = pd.read_csv(tmp_path / "comparisons.csv").set_index("kind")
+    assert table.loc["control", "verdict"].tolist() == ["undecided"]
+    assert table.loc[["masks"], "p"].isna().all()
+
+
+def test_the_figure_of_differences_draws_what_verdicts_rest_on(folds: Path) -> None:
+    analysis = analyze([folds])
+    chart = study_charts.difference_chart(analysis)
+    assert chart is not None
+    figure = Figure()
+    chart.draw(figure.add_subplot())
+    (axes,) = figure.axes
+    drawn = [tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2]
+    (verdict,) = analysis.primary
+    plain = [one.mean.interval for one in analysis.with_control()]
+    assert verdict.interval in drawn
+    assert len(plain) == 2, "the method, and its mask control, which belongs to no family"
+    assert all(interval in drawn for interval in plain)
+    texts = [text.get_text() for text in axes.texts]
+    assert sum("(" in text for text in texts) == 1, "one kind of interval in the column"
 
 
 def test_warnings_and_what_is_missing_are_said(page: Page) -> None:

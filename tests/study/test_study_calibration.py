@@ -13,7 +13,7 @@ from medsgssl.evaluation.calibration_summary import frequency_band, summarize_ca
 from medsgssl.study.arms import Arm, gather_arms
 from medsgssl.study.score_model import ScoreModel, unscored
 from medsgssl.study.simulation import simulate_study
-from medsgssl.study.statistics import ResampledTestSet
+from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 from medsgssl.study.study_calibration import MEASURES, arm_calibration, arm_reliability, is_scaled
 
 
@@ -60,6 +60,19 @@ def test_numbers_are_means_over_diseases_and_seeds_and_folds_are_pooled(folds: i
             low, high = found[name].interval or (np.nan, np.nan)
             assert low <= mean <= high
         assert found[name].repeats == 3
+
+
+def test_a_fold_that_was_trained_worse_widens_the_interval_of_pooled_skill() -> None:
+    arm, bench = _arm(3)
+    worse = replace(arm.runs[0], test=replace(arm.runs[0].test, scores=arm.runs[0].test.scores / 9))
+    uneven = replace(arm, runs=(worse, *arm.runs[1:]))
+    before, after = (arm_calibration(one, bench)["brier_skill"] for one in (arm, uneven))
+    assert _reach(after) > 2 * _reach(before)
+
+
+def _reach(point: PointEstimate) -> float:
+    assert point.interval is not None
+    return point.interval[1] - point.interval[0]
 
 
 def test_patients_without_a_label_have_no_influence() -> None:

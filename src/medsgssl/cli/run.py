@@ -115,6 +115,13 @@ def show_result(done: RunFolder) -> None:
         few = "too few patients for an interval"
         spread = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else few
         typer.echo(f"Mean AUC on test: {auc:.4f} ({spread})")
+        often, mean = metrics["mean_auc_20_interval"], metrics["mean_auc_20"]
+        if interval is None and often is not None and mean is not None:
+            count = len(metrics["diseases_in_mean_20"])
+            typer.echo(
+                f"Of the {count} diseases with 20 or more test patients of either class: "
+                f"{mean:.4f} ({often[0]:.4f} to {often[1]:.4f})"
+            )
     typer.echo(f"Report: {done.report}")
 
 

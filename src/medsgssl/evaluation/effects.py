@@ -26,10 +26,11 @@ Sources:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from medsgssl.evaluation.jackknife import Statistic
@@ -156,6 +157,23 @@ class Effect:
         reach = self.quantile(1 - level / 2) * self.standard_error
         return self.value - reach, self.value + reach
 
+    def skewed_interval(self, level: float) -> tuple[float, float] | None:
+        """Return the interval of a small share whose error grows with it: average precision.
+
+        Symmetric on the logit scale (Boyd, Eng and Page, "Area under the precision-recall curve:
+        point estimates and confidence intervals", ECML PKDD 2013), and with Kish's number of
+        patients as degrees of freedom. ``interval`` ends too low where the share came out small:
+        for one disease it held the truth in 94 % of 400 simulated test sets and its own mean in
+        88 %, this one in 96 and 94 %.
+        """
+        fewer = min(self.max_patient_df, max(1.0, effective_patients(self.influences)))
+        ends = replace(self, max_patient_df=fewer).interval(level)
+        if ends is None or not 0 < self.value < 1:
+            return ends
+        reach = (ends[1] - self.value) / (self.value * (1 - self.value))
+        center = float(special.logit(self.value))
+        return float(special.expit(center - reach)), float(special.expit(center + reach))
+
     def quantile(self, probability: float) -> float:
         """Quantile of Student's t with the effect's degrees of freedom."""
         if not np.isfinite(self.df):
@@ -212,3 +230,24 @@ def average(
     return Effect(
         float(values.mean()), values, influences, folds, spread, difference, max_patient_df
     )
+
+
+def pooled_folds(statistic: Statistic, members: Sequence[NDArray[np.bool_]]) -> Effect:
+    """Give a number of all folds together the uncertainty of their trainings too.
+
+    Such a number is no mean over folds: slope and skill are biased where a fold has few positives.
+    What the patients of one fold move it by takes the place of the fold's own value, so that the
+    spread between folds is known, and with it what training adds.
+
+    Args:
+        statistic: Of one arm, computed from the images of all folds.
+        members: ``(P,)`` of each fold, the patients that it tests; disjoint.
+    """
+    count = len(members)
+    moved = np.array([statistic.influences[own].sum() for own in members])
+    values = statistic.value + count * moved
+    spread = None
+    if count > 1:
+        patients = count * float((statistic.influences**2).sum())
+        spread = Spread(float(values.var(ddof=1)), patients, count - 1)
+    return Effect(statistic.value, values, statistic.influences, True, spread, difference=False)

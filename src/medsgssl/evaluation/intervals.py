@@ -2,7 +2,8 @@
 
 The images of one patient resemble each other, so the patient is the unit. On real patients these
 intervals cover 95 %; percentiles of a patient bootstrap, with standard errors a tenth too small,
-covered 92 % (``make simulations`` has the structure).
+covered 92 % (``make simulations`` has the structure). Those of the average precision are symmetric
+on the logit scale, see ``Effect.skewed_interval``; percentiles covered 92 % there, BCa 90 %.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medsgssl.evaluation.effects import average
+from medsgssl.evaluation.effects import Effect, average
 from medsgssl.evaluation.few_patients import MIN_PATIENTS, count_patients
 from medsgssl.evaluation.jackknife import JackknifedScores, Statistic
 from medsgssl.evaluation.resampled_auc import Floats
@@ -58,7 +59,10 @@ class RunIntervals:
 
     def ap_interval(self, d: int) -> Ends | None:
         """Interval of one disease's average precision."""
-        return self._interval(self._scores.ap_of(d), self._fewest[d]) if self.enough[d] else None
+        if not self.enough[d] or not self._wanted:
+            return None
+        effect = _effect(self._scores.ap_of(d), self._fewest[d])
+        return _ends(effect.skewed_interval(self._level))
 
     def mean_auc_interval(self, among: NDArray[np.bool_]) -> Ends | None:
         """Interval of the mean AUC over the ``(D,)`` selected diseases."""
@@ -69,6 +73,12 @@ class RunIntervals:
     def _interval(self, statistic: Statistic, fewest: float) -> Ends | None:
         if not self._wanted:
             return None
-        effect = average([statistic], difference=False, max_patient_df=max(fewest - 1, 1))
-        ends = effect.interval(self._level)
-        return None if ends is None else [max(0.0, ends[0]), min(1.0, ends[1])]
+        return _ends(_effect(statistic, fewest).interval(self._level))
+
+
+def _effect(statistic: Statistic, fewest: float) -> Effect:
+    return average([statistic], difference=False, max_patient_df=max(fewest - 1, 1))
+
+
+def _ends(interval: tuple[float, float] | None) -> Ends | None:
+    return None if interval is None else [max(0.0, interval[0]), min(1.0, interval[1])]

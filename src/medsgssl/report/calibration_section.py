@@ -22,10 +22,11 @@ _ERRORS = {"ece": "ECE as trained", "ece_calibrated": "ECE scaled"}
 def calibration_panel(analysis: Analysis, tables: Mapping[str, Table]) -> Panel:
     """Calibration before and after scaling."""
     top = max(arm.fraction for arm in analysis.arms)
+    unit = "folds" if analysis.bench.folds else "seeds"
     text = (
         "Expected calibration error on the test images, as trained and after a temperature fitted "
-        "on validation; averaged over diseases, then over seeds. Hollow: as trained; filled: after "
-        "scaling."
+        f"on validation; averaged over diseases, then over {unit}. Hollow: as trained; filled: "
+        "after scaling."
     )
     errors = calibration_chart(analysis, top)
     blocks: list[Block] = [Text(text)]
@@ -53,8 +54,8 @@ def calibration_panel(analysis: Analysis, tables: Mapping[str, Table]) -> Panel:
     )
     if analysis.bench.folds:
         note += (
-            " Folds are pooled: intervals are over patients alone, and the slope has none; those "
-            "of the Brier skill are too short (95 % ones covered 91 % in simulations)."
+            " Folds are pooled: intervals of the Brier skill hold the spread between them, those "
+            "of intercept and debiased error are over patients alone, and the slope has none."
         )
     blocks += [tables["calibration"], Text(note)]
     return Panel("calibration", "Calibration", tuple(blocks))

@@ -117,6 +117,10 @@ def text_width(text: str, size: float = 8.5) -> float:
     return float(TextPath((0, 0), text, size=size).get_extents().x1) / 72
 
 
+# So that all look equally large.
+_MARKER_SIZES = {"o": 4.5, "s": 4.5, "D": 4.5, "*": 8.0}
+
+
 class SeriesStyle(TypedDict):
     """How the line of a series looks, in matplotlib's words."""
 
@@ -134,7 +138,7 @@ def series_style(index: int) -> SeriesStyle:
     return {
         "color": SERIES[n],
         "marker": MARKERS[n],
-        "markersize": 4.5 if MARKERS[n] in "osD" else 5.8,
+        "markersize": _MARKER_SIZES.get(MARKERS[n], 5.8),
         "markeredgewidth": 0.6,
         "markeredgecolor": CARD,
         "dashes": (None, None) if index < len(SERIES) else (4, 2),
@@ -148,9 +152,9 @@ class ForestRow:
     Attributes:
         name: Left of the axes.
         value: The number.
-        interval: Its interval, which is drawn thick.
+        interval: Its interval.
         text: Right of the axes.
-        plain: A second interval, drawn thin and gray behind.
+        plain: A shorter interval, drawn as a pale bar behind.
         color: Of point and interval.
         filled: Whether the point is filled.
         marker: Of the point.
@@ -176,7 +180,8 @@ class ForestRow:
         if self.value is None:
             return
         if self.plain:
-            axes.plot(list(self.plain), [height] * 2, color=MUTED, linewidth=0.9)
+            bar: dict[str, Any] = {"linewidth": 7, "alpha": 0.35, "solid_capstyle": "butt"}
+            axes.plot(list(self.plain), [height] * 2, color=MUTED, **bar)
         if self.interval:
             axes.plot(list(self.interval), [height] * 2, color=self.color, linewidth=1.9)
         fill = self.color if self.filled else CARD

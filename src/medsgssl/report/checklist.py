@@ -32,7 +32,10 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
     positives = ", ".join(f"{words(name)} {count}" for name, count in _positives(analysis).items())
     environment = run.folder.environment
     versions = read_json(environment) if environment.is_file() else {}
-    seeds = sorted({item.seed for item in analysis.collected.runs})
+    numbers = ", ".join(map(str, sorted({item.seed for item in analysis.collected.runs})))
+    repeats = ("Seeds", numbers)
+    if bench.folds:
+        repeats = ("Folds", f"{numbers}; fold f is trained with seed f")
     rows = [
         ("Data source and period", f"{catalog['source'] if catalog else UNKNOWN}; period: {OPEN}"),
         (
@@ -53,7 +56,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Lung masks", _mask_summary(analysis)),
         ("Class imbalance", f"loss: {run.settings.get('finetune.loss', UNKNOWN)}"),
         ("Settings of every run", "`config.yaml` of each folder in `runs.csv`"),
-        ("Seeds", ", ".join(map(str, seeds))),
+        repeats,
         (
             "Model choice",
             "validation alone (`kept_epoch.json` of each run); never the test split",

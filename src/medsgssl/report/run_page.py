@@ -89,6 +89,14 @@ def _kept_tile(results: Results) -> str:
     return f"{kept[0] + 1} of {epochs} (validation AUC {number(kept[1])})"
 
 
+def _repeat(results: Results) -> tuple[str, str]:
+    """Return what tells the runs of an arm apart, and its number: the fold, else the seed."""
+    fold, folds = results.setting("data.fold"), results.setting("data.folds")
+    if fold is None:
+        return "seed", str(results.setting("seed"))
+    return "fold", f"{fold} of 0 to {int(folds) - 1}"
+
+
 def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str, object]:
     run, metrics = results.folder, results.metrics
     return {
@@ -108,6 +116,7 @@ def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str,
             for figure, panels in charts.items()
         },
         "split": split_kind(results),
+        "repeat": _repeat(results),
         "masks": mask_source(results),
         "examples": _examples(results),
         "maps": [] if results.maps is None else map_examples(results.maps),

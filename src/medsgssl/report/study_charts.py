@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report.charts import Chart, ForestRow, forest_chart, series_style, text_width
 from medsgssl.report.study_tables import mean_of
 from medsgssl.report.theme import MUTED
@@ -17,38 +16,57 @@ from medsgssl.study.arms import Arm
 from medsgssl.study.comparisons import Comparison
 from medsgssl.study.statistics import PointEstimate
 from medsgssl.study.strata import Stratum
-from medsgssl.study.verdict import excludes_zero
+from medsgssl.study.verdict import Verdict
 from medsgssl.utils.formatting import number, percent, signed, signed_interval, words
 
 #: With more arms than this, intervals of a line chart hide each other; a table holds them.
 MOST_BARS = 3
 
 
-def _row(name: str, estimate: PointEstimate) -> ForestRow:
-    interval = estimate.interval
-    judged = estimate.repeats >= MIN_REPEATS and excludes_zero(estimate)
-    text = f"{signed(estimate.value)}  ({signed_interval(interval)})"
-    return ForestRow(name, estimate.value, interval, text, filled=judged)
+def difference_chart(analysis: Analysis) -> Chart | None:
+    """Draw the difference of every arm from the control, fraction by fraction.
 
-
-def difference_chart(comparisons: Sequence[Comparison], control: str) -> Chart | None:
-    """Draw the difference of every arm from the control, fraction by fraction."""
+    Lines are the simultaneous intervals that verdicts rest on, bars the intervals of each
+    difference alone; an arm that belongs to no family, such as a mask control, has a bar only.
+    """
+    compared = analysis.with_control()
     rows = []
-    for fraction in sorted({comparison.arm.fraction for comparison in comparisons}, reverse=True):
+    for fraction in sorted({comparison.arm.fraction for comparison in compared}, reverse=True):
         rows.append(ForestRow(f"{percent(fraction)} of the labels"))
-        here = [comparison for comparison in comparisons if comparison.arm.fraction == fraction]
+        here = [comparison for comparison in compared if comparison.arm.fraction == fraction]
         here.sort(key=lambda comparison: -(comparison.mean.value or 0))
-        rows += [_row(comparison.arm.label, comparison.mean) for comparison in here]
+        rows += [_row(comparison, analysis.verdict_of(comparison)) for comparison in here]
     if not rows:
         return None
-    axis = f"mean AUC minus that of {control}"
-    return forest_chart("difference", f"Against {control}", rows, axis)
+    axis = f"mean AUC minus that of {analysis.control}"
+    return forest_chart("difference", f"Against {analysis.control}", rows, axis)
+
+
+def _row(comparison: Comparison, verdict: Verdict | None) -> ForestRow:
+    mean, interval = comparison.mean, verdict.interval if verdict is not None else None
+    text = signed(mean.value)
+    if interval is not None:
+        text += f"  ({signed_interval(interval)})"
+    judged = verdict is not None and verdict.word in ("helps", "hurts")
+    name = comparison.arm.label
+    return ForestRow(name, mean.value, interval, text, mean.interval, filled=judged)
+
+
+def arm_labels(analysis: Analysis) -> list[str]:
+    """Return the labels of all arms: the place of one gives its color and marker in every chart."""
+    return list(dict.fromkeys(arm.label for arm in analysis.arms))
 
 
 def subgroup_chart(
-    subgroups: Sequence[tuple[Comparison, Sequence[Stratum]]], control: str
+    subgroups: Sequence[tuple[Comparison, Sequence[Stratum]]], control: str, labels: Sequence[str]
 ) -> Chart | None:
-    """Draw the differences from the control within subgroups: all arms on one axis."""
+    """Draw the differences from the control within subgroups: all arms on one axis.
+
+    Args:
+        subgroups: The comparisons with their groups, from top to bottom.
+        control: What they are compared with.
+        labels: Those of all arms of the study, as ``arm_labels`` gives them.
+    """
     arms = [comparison.arm.label for comparison, _ in subgroups]
     groups: dict[tuple[str, str], dict[str, PointEstimate]] = {}
     for comparison, parts in subgroups:
@@ -77,7 +95,7 @@ def subgroup_chart(
                 estimate = estimates.get(label)
                 if estimate is None or estimate.value is None:
                     continue
-                style = series_style(n)
+                style = series_style(labels.index(label))
                 at = heights[key] + 0.5 * (n - (len(arms) - 1) / 2)
                 if estimate.interval:
                     axes.plot(estimate.interval, [at] * 2, color=style["color"], linewidth=1.2)
@@ -132,16 +150,17 @@ def efficiency_chart(analysis: Analysis) -> Chart | None:
     fractions = sorted({arm.fraction for arm in analysis.arms})
     if len(fractions) < 2:
         return None
+    every = arm_labels(analysis)
     # The legend lists the lines from top to bottom, as they end.
     lines = dict(
         sorted(lines.items(), key=lambda pair: -(mean_of(analysis, pair[1][-1], "auc").value or 0))
     )
 
     def draw(axes: Axes) -> None:
-        for index, arms in enumerate(lines.values()):
+        for arms in lines.values():
             estimates = [mean_of(analysis, arm, "auc") for arm in arms]
             x = [arm.fraction for arm in arms]
-            style = series_style(index)
+            style = series_style(every.index(arms[0].label))
             values = [math.nan if one.value is None else one.value for one in estimates]
             axes.plot(x, values, label=arms[0].label, **style)
             for at, one in zip(x, estimates, strict=True):

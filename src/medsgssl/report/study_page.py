@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from medsgssl.evaluation.few_patients import MIN_PATIENTS
-from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.report import study_charts, study_tables, subgroup_tables
 from medsgssl.report.calibration_section import calibration_panel
 from medsgssl.report.charts import write_figure
@@ -121,18 +120,23 @@ def _not_compared(analysis: Analysis) -> Text:
 
 def difference_panel(analysis: Analysis, tables: Tables) -> Panel:
     """The difference of every arm from the control."""
-    chart = study_charts.difference_chart(analysis.with_control(), analysis.control)
+    chart = study_charts.difference_chart(analysis)
     title = f"Difference from {analysis.control}"
     if chart is None:
         return Panel("difference", title, (_not_compared(analysis),), "Difference")
-    bench = analysis.bench
-    seeds = any(comparison.mean.seeds_included for comparison in analysis.comparisons)
-    also = ", with the training seeds as a second source of variance" if seeds else ""
-    enough = f"{MIN_REPEATS} {study_tables.unit(analysis)} or more"
+    confidence = percent(analysis.bench.confidence)
+    if any(verdict.interval is not None for verdict in analysis.primary):
+        lines = (
+            f"Lines: the simultaneous {confidence} intervals that verdicts rest on. Filled: helps "
+            f"or hurts. Pale bars: {confidence} intervals of each difference alone; arms that no "
+            "verdict is on, such as mask controls, have these only."
+        )
+    elif any(comparison.mean.interval is not None for comparison in analysis.with_control()):
+        lines = f"Pale bars: {confidence} intervals of each difference alone."
+    else:
+        lines = "Nothing is judged, so no interval is drawn."
     text = (
-        f"Mean AUC over {len(_mean_diseases(analysis))} diseases on the same test images; "
-        f"{percent(bench.confidence)} intervals of each difference alone{also}. Filled: the "
-        f"interval excludes zero, from {enough}. Verdicts rest on the wider simultaneous intervals."
+        f"Mean AUC over {len(_mean_diseases(analysis))} diseases on the same test images. {lines}"
     )
     blocks = (Text(text), chart, Text("comparisons.csv", "source"))
     return Panel("difference", title, blocks, "Difference")
@@ -216,8 +220,14 @@ def anatomy_panel(analysis: Analysis, tables: Tables) -> Panel:
         )
     ]
     if others:
-        keys = ("arm", "against", "labels", "difference", "p", "asks")
-        blocks.append(others.select(*keys))
+        blocks.append(others.select("arm", "against", "labels", "difference", "p_tested", "asks"))
+        blocks.append(
+            Text(
+                "Intervals of each difference alone. p of baselines: Holm over their family, as in "
+                "the verdicts; of mask controls: each at "
+                f"{percent(analysis.bench.level)}, tested only where the method helps."
+            )
+        )
     else:
         blocks.append(
             Text(
@@ -280,10 +290,11 @@ def localization_panel(analysis: Analysis, tables: Tables) -> Panel:
         blocks += [tables["localization_differences"], Text(note)]
     arms = [arm for arm in analysis.arms if arm.fraction == _top(analysis)]
     if examples := localization_examples(arms):
+        unit = study_tables.unit(analysis, one=True)
         legend = (
-            "The first box of each disease in the list; of each arm the run of the lowest seed. "
-            "Bright: high, each map scaled to its own highest value; outlines: lungs and box. From "
-            "`localization.npz` of the runs."
+            "The first box of each disease in the list; of each arm the run of the lowest "
+            f"{unit}. Bright: high, each map scaled to its own highest value; outlines: lungs and "
+            "box. From `localization.npz` of the runs."
         )
         blocks += [Text("Examples", "heading"), Text(legend), *examples]
     return Panel("looking", title, tuple(blocks), "Localization")
@@ -297,7 +308,8 @@ def subgroups_panel(analysis: Analysis, tables: Tables) -> Panel:
         for comparison, one in analysis.subgroups
         if comparison.arm.fraction == top
     ]
-    chart = study_charts.subgroup_chart(here, analysis.control)
+    here.sort(key=lambda pair: -(pair[0].mean.value or 0))  # as the verdicts
+    chart = study_charts.subgroup_chart(here, analysis.control, study_charts.arm_labels(analysis))
     rows = tables["subgroups"].where(lambda row: row["labels"] == top, "")
     keys = ("arm", "group", "images", "patients", "diseases", "auc", "auc_against")
     numbers = Details("The numbers", (rows.select(*keys, "difference"),), open=chart is None)
@@ -344,9 +356,10 @@ def making_panel(analysis: Analysis, tables: Tables) -> Panel:
         "are beside this page as CSV, LaTeX and Markdown, the figures as SVG and PDF, and "
         "`checklist.md`, a reporting checklist filled in as far as the files allow."
     )
+    unit = study_tables.unit(analysis)
     statistics = (
         "Patients, not images, are left out in turn, the same ones for every run. The interval of "
-        "an arm with several seeds adds the variance between seeds to that of patients. "
+        f"an arm with several {unit} adds what training varies between them to that of patients. "
         f"Means are over: {', '.join(_mean_diseases(analysis))}."
     )
     details = (

@@ -67,9 +67,10 @@ def judged_interval(verdict: Verdict) -> Interval | None:
     return verdict.interval
 
 
-def unit(analysis: Analysis) -> str:
-    """Return what runs of one arm differ in."""
-    return "folds" if analysis.bench.folds else "seeds"
+def unit(analysis: Analysis, *, one: bool = False) -> str:
+    """Return what runs of one arm differ in: seeds or folds; or the word for one of them."""
+    name = "fold" if analysis.bench.folds else "seed"
+    return name if one else f"{name}s"
 
 
 def means(analysis: Analysis) -> Table:
@@ -135,6 +136,7 @@ def comparisons(analysis: Analysis) -> Table:
         Column("difference", "difference in mean AUC", "change", "Difference in AUC"),
         P,
         P_HOLM,
+        Column("p_tested", "p", "p", page=False),
         Column("verdict", "verdict", "text"),
         Column("simultaneous_low", "simultaneous interval, low", page=False),
         Column("simultaneous_high", "simultaneous interval, high", page=False),
@@ -142,7 +144,7 @@ def comparisons(analysis: Analysis) -> Table:
         Column("detectable", "detectable", page=False),
         Column("difference_all", "of all diseases", "change", page=False),
         Column("difference_ap", "difference in mean AP", "change", page=False),
-        Column("seeds_in_interval", "seeds in interval", "text", page=False),
+        Column("training_in_interval", "training in interval", "text", page=False),
         Column("differs_in", "differs in", "text", page=False),
         Column("asks", "question", "text", page=False),
     )
@@ -153,8 +155,9 @@ def comparisons(analysis: Analysis) -> Table:
             sides(comparison)
             | {
                 "difference": comparison.mean,
-                "p": comparison.mean.p,
+                "p": comparison.mean.p if analysis.is_tested(comparison) else None,
                 "p_holm": None if verdict is None else verdict.p_holm,
+                "p_tested": _p_tested(analysis, comparison, verdict),
                 "verdict": "" if verdict is None else verdict.word,
                 "simultaneous_low": verdict.interval[0] if verdict and verdict.interval else None,
                 "simultaneous_high": verdict.interval[1] if verdict and verdict.interval else None,
@@ -162,13 +165,20 @@ def comparisons(analysis: Analysis) -> Table:
                 "detectable": None if verdict is None else verdict.detectable,
                 "difference_all": comparison.mean_all,
                 "difference_ap": comparison.mean_ap,
-                "seeds_in_interval": str(comparison.mean.seeds_included),
+                "training_in_interval": str(comparison.mean.seeds_included),
                 "differs_in": "; ".join(comparison.tuned_apart),
                 "asks": QUESTIONS[comparison.kind],
             }
         )
     rows.sort(key=lambda row: (-_number(row["labels"]), str(row["kind"]), str(row["arm"])))
     return Table("comparisons", "Comparisons", columns, rows, "comparisons.csv")
+
+
+def _p_tested(analysis: Analysis, comparison: Comparison, verdict: Verdict | None) -> float | None:
+    """Return the p value that a claim may rest on: of a family Holm's, else its own."""
+    if verdict is not None:
+        return verdict.p_holm
+    return comparison.mean.p if analysis.is_tested(comparison) else None
 
 
 def diseases(analysis: Analysis) -> Table:
@@ -208,7 +218,7 @@ def diseases(analysis: Analysis) -> Table:
                     "difference": pair.difference,
                     "p": pair.difference.p,
                     "p_holm": pair.holm,
-                    "ap": _gated(bench.estimate(comparison.arm.each(_ap_of(d))), pair),
+                    "ap": _gated(bench.estimate(comparison.arm.each(_ap_of(d)), skewed=True), pair),
                     "ap_against": float(
                         np.mean([run.ap[d] for run in comparison.against.jackknifed])
                     ),
@@ -293,7 +303,7 @@ def runs(analysis: Analysis) -> Table:
         Column("run", "run", "text"),
         ARM,
         LABELS,
-        Column("seed", "seed", "count"),
+        Column("seed", unit(analysis, one=True), "count"),
         Column("auc", "mean AUC"),
         Column("ap", "mean AP"),
         Column("validation_auc", "mean AUC on validation"),

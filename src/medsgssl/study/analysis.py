@@ -88,6 +88,14 @@ class Analysis:
         judged = [*self.primary, *self.secondary]
         return next((one for one in judged if one.comparison is comparison), None)
 
+    def is_tested(self, comparison: Comparison) -> bool:
+        """Tell whether a comparison has a test: mask controls only where their method helps."""
+        if comparison.kind != "masks":
+            return True
+        return any(
+            one.word == "helps" and one.comparison.arm is comparison.arm for one in self.primary
+        )
+
 
 def analyze(
     folders: Sequence[Path],

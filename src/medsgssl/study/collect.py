@@ -229,11 +229,12 @@ def _require_different_runs(runs: Sequence[FinishedRun]) -> None:
     seen: dict[str, FinishedRun] = {}
     for run in runs:
         key = repr((run.seed, sorted((name, str(v)) for name, v in run.identity().items())))
+        unit = "seed" if run.fold is None else "fold"
         if key in seen:
             raise DataError(
                 f"{seen[key].folder.path} and {run.folder.path} are the same configuration with "
-                "the same seed",
-                "name one of them: a repeated run does not count as another seed",
+                f"the same {unit}",
+                f"name one of them: a repeated run does not count as another {unit}",
             )
         seen[key] = run
 

@@ -109,6 +109,12 @@ class ResampledTestSet:
         """Return where the images of a fold lie in ``test``."""
         return self._rows[fold or 0] if self.folds else self._rows[0]
 
+    def patients_of(self, fold: int | None) -> Chosen:
+        """Return the ``(P,)`` patients that a fold tests."""
+        inside = np.zeros(self.patients, bool)
+        inside[self.test.patients[self.block(fold)]] = True
+        return inside
+
     def jackknife(
         self, scores: Floats, fold: int | None = None, rows: Chosen | None = None
     ) -> JackknifedScores:
@@ -175,12 +181,17 @@ class ResampledTestSet:
             differences, folds=bool(self.folds), pooled=pooled, max_patient_df=max_patient_df
         )
 
-    def estimate(self, repeats: Mapping[int, Statistic]) -> PointEstimate:
-        """Average a statistic of one arm, by seed or fold: a share, from 0 to 1."""
+    def estimate(self, repeats: Mapping[int, Statistic], *, skewed: bool = False) -> PointEstimate:
+        """Average a statistic of one arm, by seed or fold: a share, from 0 to 1.
+
+        ``skewed``: with the interval for the average precision of one disease.
+        """
         if not repeats:
             return PointEstimate(None)
         effect = average(list(repeats.values()), folds=bool(self.folds), difference=False)
         point = self.point(effect, test=False)
+        if skewed and point.interval is not None:
+            point = replace(point, interval=effect.skewed_interval(self.level))
         if point.interval is None:
             return point
         low, high = point.interval

@@ -2,10 +2,13 @@
 
 Each number is that of one run and one disease (``evaluation.calibration_summary``), averaged over
 the diseases that are judged on and over seeds, with an interval over both sources of variance.
-Folds are pooled instead, each patient with the score of the run that was tested on them, and the
-interval is over patients: slope and skill are biased where a fold has few positives, and a mean
-over folds would keep that bias. Scores are those at the temperature that the run found on
-validation where every run and disease has one, else those of the network as trained.
+Folds are pooled instead, each patient with the score of the run that was tested on them: slope and
+skill are biased where a fold has few positives, and a mean over folds would keep that bias. What
+training adds to the skill shows in how far the folds' parts lie apart
+(``evaluation.effects.pooled_folds``); intercept and error follow the frequencies, which differ
+between folds anyhow, so their intervals are over patients alone. Scores are those at the
+temperature that the run found on validation where every run and disease has one, else those of the
+network as trained.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from medsgssl.evaluation.calibration_summary import (
     frequency_band,
     summarize_calibration,
 )
-from medsgssl.evaluation.effects import average
+from medsgssl.evaluation.effects import average, pooled_folds
 from medsgssl.evaluation.jackknife import Statistic
 from medsgssl.evaluation.resampled_auc import Floats
 from medsgssl.study.arms import Arm
@@ -97,12 +100,13 @@ def arm_calibration(
             key: _mean([getattr(one, name, None) for one in summaries], bench.patients)
             for key, summaries in parts.items()
         }
-        found[name] = _estimate(means, bench, len(arm.runs), squared=name == "ece_debiased")
+        found[name] = _estimate(name, means, bench, arm)
         if not enough:
             few = found[name].bare()
             found[name] = few if name == "brier_skill" else PointEstimate(None, repeats=few.repeats)
         elif bench.folds and name == "calibration_slope":
-            # Training moves the slope as much as patients do, and pooled folds do not show it.
+            # Training moves the slope as much as patients do, and how much is not known from the
+            # spread of five folds: intervals with it covered 90 %.
             found[name] = found[name].bare()
     return found
 
@@ -113,11 +117,14 @@ def _repeats(arm: Arm, bench: ResampledTestSet) -> dict[int, tuple[FinishedRun, 
 
 
 def _estimate(
-    repeats: Mapping[int, Statistic], bench: ResampledTestSet, count: int, *, squared: bool
+    name: str, repeats: Mapping[int, Statistic], bench: ResampledTestSet, arm: Arm
 ) -> PointEstimate:
-    effect = average(list(repeats.values()), difference=False)
-    point = replace(bench.point(effect, test=False), repeats=count)
-    if not squared or point.value is None:
+    statistics = list(repeats.values())
+    effect = average(statistics, difference=False)
+    if bench.folds and name == "brier_skill":
+        effect = pooled_folds(statistics[0], [bench.patients_of(run.fold) for run in arm.runs])
+    point = replace(bench.point(effect, test=False), repeats=len(arm.runs))
+    if name != "ece_debiased" or point.value is None:
         return point
     ends = None
     if point.interval is not None:

@@ -182,10 +182,12 @@ def one_sample(cell: Levels, population: Sequence[Split], number: int) -> Iterat
     tests = [redraw(one, random, f"{n}-") for n, one in enumerate(population)]
     if not folds:
         yield from _of_a_run(population[0], tests[0], random, factor, slow=not number % _AP_EVERY)
-    yield from _localization(random, folds=folds)
+        yield from _localization(random, folds=False)
     if not folds and factor == 1:  # of no scores, so once is enough
         yield from _shortcuts(population[0], random)
     yield from _of_an_arm(population, tests, random, factor, slow=not number % _AP_EVERY)
+    if folds:
+        yield from _localization(random, folds=True)
 
 
 def _row(kind: str, of: str, value: Any, interval: Any, truth: float | None = np.nan) -> Row:

@@ -135,7 +135,8 @@ def test_thresholds_from_few_validation_positives_carry_a_warning(make_table):
     table.loc[val[:4], "label_Mass"] = 1
     found = evaluate_predictions(Predictions(table), SETTINGS, 0)
     assert any(
-        "Mass: threshold and temperature from only 4 validation" in w for w in found["warnings"]
+        "Mass: threshold, temperature and scaled ECE from only 4 validation" in w
+        for w in found["warnings"]
     )
 
 

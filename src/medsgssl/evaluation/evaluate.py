@@ -255,7 +255,8 @@ def _warnings(
             warnings.append(f"{name}: {result['note']}")
         elif learnt.get(name, MIN_VALIDATION_POSITIVES) < MIN_VALIDATION_POSITIVES:
             warnings.append(
-                f"{name}: threshold and temperature from only {learnt[name]} validation positives"
+                f"{name}: threshold, temperature and scaled ECE from only {learnt[name]} "
+                "validation positives"
             )
     if not means["diseases_in_mean"]:
         warnings.append("no disease has both positives and negatives in test: no mean AUC")

@@ -28,6 +28,12 @@ def test_many_warnings_give_the_range_of_their_numbers_and_every_name() -> None:
     )
 
 
+def test_files_of_merged_warnings_are_counted_once() -> None:
+    like = [("A: only 1", "a/metrics.json and 6 more"), ("B: only 2", "b/metrics.json")]
+    ((_, origin),) = merge_warnings(like)
+    assert origin == "a/metrics.json and 7 more"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -144,7 +144,8 @@ def test_a_page_of_folds_never_speaks_of_seeds(
         assert not re.search(r"\bseeds?\b", rest), name
     # Nothing helps, so no control is tested.
     table = pd.read_csv(tmp_path / "comparisons.csv").set_index("kind")
-    assert table.loc["control", "verdict"].tolist() == ["undecided"]
+    assert "helps" not in table["verdict"].tolist()
+    assert table.loc["control", "p"].notna().all()
     assert table.loc[["masks"], "p"].isna().all()
 
 

@@ -173,7 +173,8 @@ def _warnings(
         warnings.append(f"{duplicates['images']:,} images repeat the content of another one")
     if duplicates and (count := duplicates.get("groups_of_other_labels", 0)):
         some = _some(duplicates.get("other_labels_first", []), count)
-        warnings.append(f"{count:,} identical images have different labels: {some}")
+        groups = f"{count:,} group{'s' if count > 1 else ''}"
+        warnings.append(f"In {groups}, identical images have different labels: {some}")
     return warnings
 
 

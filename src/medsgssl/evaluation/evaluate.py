@@ -261,8 +261,9 @@ def _warnings(
     if not means["diseases_in_mean"]:
         warnings.append("no disease has both positives and negatives in test: no mean AUC")
     elif settings.bootstrap and means["mean_auc_interval"] is None:
+        instead = "; see the mean over the frequent diseases" if means["mean_auc_20"] else ""
         warnings.append(
             f"mean AUC: no interval, because a disease has fewer than {MIN_PATIENTS} test patients "
-            "of the rarer class; see the mean over the frequent diseases"
+            f"of the rarer class{instead}"
         )
     return warnings

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from medsgssl.report.charts import Chart, chart_name, text_width
 from medsgssl.report.page import Block, Grid, Panel, Text
+from medsgssl.report.run_tables import CALIBRATION_DIGITS
 from medsgssl.report.subgroup_tables import ARM, LABELS
 from medsgssl.report.tables import Cell, Column, Row, Table
 from medsgssl.report.theme import FIRST, INK, MUTED, SECOND
@@ -141,9 +142,12 @@ def arm_calibration_table(analysis: Analysis) -> Table:
     columns = (
         ARM,
         LABELS,
-        *(Column(key, heading) for key, heading in _ERRORS.items()),
+        # The chart has these numbers.
+        *(Column(key, heading, page=False) for key, heading in _ERRORS.items()),
         *(
-            Column(key, words, "estimate", words.capitalize(), digits=2)
+            Column(
+                key, words, "estimate", words.capitalize(), digits=CALIBRATION_DIGITS.get(key, 2)
+            )
             for key, words in MEASURES.items()
         ),
     )

@@ -180,7 +180,7 @@ class ForestRow:
         if self.value is None:
             return
         if self.plain:
-            bar: dict[str, Any] = {"linewidth": 7, "alpha": 0.35, "solid_capstyle": "butt"}
+            bar: dict[str, Any] = {"linewidth": 7, "alpha": 0.28, "solid_capstyle": "butt"}
             axes.plot(list(self.plain), [height] * 2, color=MUTED, **bar)
         if self.interval:
             axes.plot(list(self.interval), [height] * 2, color=self.color, linewidth=1.9)

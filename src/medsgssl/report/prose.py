@@ -13,6 +13,8 @@ from medsgssl.utils.formatting import words
 _MOST_NUMBERS = 6
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 _CODE = re.compile(r"`([^`]+)`")
+#: A file that others say the same as: their number is the second group.
+_MORE = re.compile(r"(.+) and (\d+) more")
 # An absolute path: at least two parts, so that "sex/age" and "1/2" are none.
 _PATH = re.compile(r"(?<![\w.~/…-])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+)+[/\\]([\w.@+~-]+)")
 
@@ -57,7 +59,13 @@ def merge_warnings(warnings: Sequence[tuple[str, str]]) -> list[tuple[str, str]]
 
 def _merge_origins(origins: Sequence[str]) -> str:
     different = list(dict.fromkeys(origins))
-    return different[0] if len(different) == 1 else f"{different[0]} and {len(different) - 1} more"
+    if len(different) == 1:
+        return different[0]
+    # Each of them may stand for several files already.
+    parts = [_MORE.fullmatch(origin) for origin in different]
+    files = sum(1 + int(part[2]) if part else 1 for part in parts)
+    first = parts[0][1] if parts[0] else different[0]
+    return f"{first} and {files - 1} more"
 
 
 def _merge(like: Sequence[str]) -> str:

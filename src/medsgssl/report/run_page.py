@@ -94,7 +94,7 @@ def _repeat(results: Results) -> tuple[str, str]:
     fold, folds = results.setting("data.fold"), results.setting("data.folds")
     if fold is None:
         return "seed", str(results.setting("seed"))
-    return "fold", f"{fold} of 0 to {int(folds) - 1}"
+    return "fold", f"{fold} (of 0 to {int(folds) - 1})"
 
 
 def _content(results: Results, charts: dict[str, dict[str, Chart]]) -> dict[str, object]:
@@ -175,6 +175,8 @@ def verdict(metrics: Metrics) -> str:
         for name, result in metrics["per_disease"].items()
         if (interval := result["auc_interval"]) is not None
     }
+    if metrics["bootstrap"]["resamples"] == 0:
+        return "Not judged: `evaluate.bootstrap` is 0, so there are no intervals."
     if not with_interval:
         return "Not judged: no disease has enough test patients for an interval."
     above = [name for name, interval in with_interval.items() if interval[0] > 0.5]
@@ -217,7 +219,7 @@ def kept_note(results: Results) -> str:
         others = [str(epoch + 1) for epoch in kept["within_noise"] if epoch != kept["epoch"]]
         errors = [score["standard_error"] for score in kept["epochs"]]
         largest = max((error for error in errors if error is not None), default=None)
-        text += f" The validation mean AUC is that of {join_names(kept['classes'])}"
+        text += f" The validation mean AUC is that of {join_names([*map(words, kept['classes'])])}"
         text += f", with a standard error over patients of at most {number(largest)}. "
         text += f"Of {len(kept['epochs'])} epochs, validation does not separate "
         text += f"{join_names(others, most=8)}" if others else "any other"

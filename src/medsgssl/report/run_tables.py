@@ -12,9 +12,7 @@ from medsgssl.runs.metrics_file import Metrics, disease_interval, disease_metric
 from medsgssl.utils.formatting import (
     NONE,
     count,
-    format_interval,
     join_names,
-    number,
     percent,
     words,
 )
@@ -225,6 +223,10 @@ def disease_table(metrics: Metrics) -> Table:
     return Table("diseases", "", columns, rows, "metrics.json", sortable=True, foot=foot)
 
 
+#: Decimals of the summaries of calibration that are small; two for the others.
+CALIBRATION_DIGITS = {"brier_skill": 3, "ece_debiased": 3}
+
+
 def calibration_table(metrics: Metrics) -> Table | None:
     """Return skill, slope, intercept and debiased error with their intervals; None without.
 
@@ -235,7 +237,12 @@ def calibration_table(metrics: Metrics) -> Table | None:
     columns = (
         Column("disease", "Disease", "name", "Disease"),
         *(
-            Column(name, capitalized(_METRIC_NAMES[name]), "estimate", digits=2)
+            Column(
+                name,
+                capitalized(_METRIC_NAMES[name]),
+                "estimate",
+                digits=CALIBRATION_DIGITS.get(name, 2),
+            )
             for name in _SUMMARIES
         ),
     )
@@ -262,42 +269,44 @@ def capitalized(text: str) -> str:
 def subgroup_tables(metrics: Metrics) -> list[Table]:
     """Return mean AUC and its interval per subgroup, one table per kind of group."""
     return [
-        text_table(
+        Table(
+            kind,
             f"By {words(kind)}",
+            (
+                Column("group", words(kind), "text"),
+                Column("images", "images", "count"),
+                Column("patients", "patients", "count"),
+                Column("mean_auc", "mean AUC", "estimate"),
+                Column("diseases", "diseases", "count"),
+                Column("mean_auc_20", "of frequent ones", "estimate"),
+                Column("diseases_20", "diseases", "count"),
+            ),
             [
-                words(kind), "images", "patients", "mean AUC", "interval", "diseases",
-                "of frequent ones", "interval", "diseases",
-            ],
-            [
-                [
-                    name, count(group["images"]), count(group["patients"]),
-                    *_mean_cells(
-                        group["mean_auc"], group["mean_auc_interval"], group["diseases_in_mean"]
-                    ),
-                    *_mean_cells(
-                        group["mean_auc_20"],
-                        group["mean_auc_20_interval"],
-                        group["diseases_in_mean_20"],
-                    ),
-                ]
+                {
+                    "group": name,
+                    "images": group["images"],
+                    "patients": group["patients"],
+                    "mean_auc": Measured.of(group["mean_auc"], group["mean_auc_interval"]),
+                    "diseases": len(group["diseases_in_mean"]),
+                    "mean_auc_20": Measured.of(group["mean_auc_20"], group["mean_auc_20_interval"]),
+                    "diseases_20": len(group["diseases_in_mean_20"]),
+                }
                 for name, group in groups.items()
             ],
             "metrics.json",
         )
         for kind, groups in metrics["subgroups"].items()
         if groups
-    ]  # fmt: skip
+    ]
 
 
-def _mean_cells(
-    mean: float | None, interval: Sequence[float] | None, diseases: Sequence[str]
-) -> list[str]:
-    return [number(mean), format_interval(interval), count(len(diseases))]
+#: How the facts that may be shortcuts are called.
+_FACTS = {"follow_up": "follow-up number"}
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    text = number(value, 2)
-    return text if interval is None else f"{text} ({format_interval(interval, 2)})"
+def fact_column(name: str) -> Column:
+    """Return the column of the AUC that a fact outside the lungs gives alone."""
+    return Column(name, f"{_FACTS.get(name, words(name))} alone", "estimate", digits=2)
 
 
 def shortcut_table(metrics: Metrics) -> Table | None:
@@ -312,26 +321,24 @@ def shortcut_table(metrics: Metrics) -> Table | None:
         return None
     positions = metrics["subgroups"].get("view_position", {})
     within = [name for name in ("AP", "PA") if name in positions]
-    columns = ["disease", *(f"{words(name)} alone" for name in shortcuts), "classifier"]
-    columns += [f"within {name}" for name in within]
-    rows = [
-        [
-            words(disease),
-            *(
-                _with_interval(
-                    shortcut["auc"].get(disease), shortcut.get("auc_interval", {}).get(disease)
-                )
-                for shortcut in shortcuts.values()
-            ),
-            _with_interval(result["auc"], result["auc_interval"]),
-            *(
-                _with_interval(part["auc"], part["auc_interval"])
-                for position in within
-                for part in (positions[position]["per_disease"][disease],)
-            ),
-        ]
-        for disease, result in metrics["per_disease"].items()
-    ]
-    return text_table(
-        "Shortcuts: AUC of facts that are not in the lungs", columns, rows, "metrics.json"
+    columns = (
+        Column("disease", "disease", "name"),
+        *map(fact_column, shortcuts),
+        Column("classifier", "classifier", "estimate", digits=2),
+        *(Column(name, f"within {name}", "estimate", digits=2) for name in within),
     )
+    rows: list[Row] = []
+    for disease, result in metrics["per_disease"].items():
+        row: dict[str, Cell] = {
+            "disease": disease,
+            "classifier": Measured.of(result["auc"], result["auc_interval"]),
+        }
+        for name, shortcut in shortcuts.items():
+            interval = shortcut.get("auc_interval", {}).get(disease)
+            row[name] = Measured.of(shortcut["auc"].get(disease), interval)
+        for name in within:
+            part = positions[name]["per_disease"][disease]
+            row[name] = Measured.of(part["auc"], part["auc_interval"])
+        rows.append(row)
+    caption = "Shortcuts: AUC of facts that are not in the lungs"
+    return Table("shortcuts", caption, columns, rows, "metrics.json")

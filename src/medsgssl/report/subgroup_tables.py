@@ -5,6 +5,7 @@ The columns and cells that say what a row compares are those of all tables of a 
 
 from __future__ import annotations
 
+from medsgssl.report.run_tables import fact_column
 from medsgssl.report.tables import Cell, Column, Measured, Row, Table
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.arms import Arm
@@ -83,7 +84,7 @@ def shortcuts(analysis: Analysis) -> Table:
     }
     columns = (
         Column("disease", "disease", "name"),
-        *(Column(name, f"{words(name)} alone", "estimate", digits=2) for name in attributes),
+        *map(fact_column, attributes),
     )
     rows: list[Row] = []
     if attributes:

@@ -138,7 +138,8 @@ def _comparisons(analysis: Analysis) -> str:
         return ""
     text = (
         "Paired differences in mean AUC. Intervals of this table are those of each difference "
-        "alone; verdicts rest on the wider simultaneous ones."
+        "alone; verdicts rest on the wider simultaneous ones. Mask controls are tested only where "
+        "their method helps."
     )
     question = Column("asks", "question", "text")
     columns = (*(column for column in table.columns if column.page), question)

@@ -89,7 +89,13 @@ class Analysis:
         return next((one for one in judged if one.comparison is comparison), None)
 
     def is_tested(self, comparison: Comparison) -> bool:
-        """Tell whether a comparison has a test: mask controls only where their method helps."""
+        """Tell whether a comparison has a test.
+
+        A method is tested against its mask controls only where it helps; a mask control itself,
+        which belongs to no family, never.
+        """
+        if comparison.arm.is_mask_control:
+            return False
         if comparison.kind != "masks":
             return True
         return any(

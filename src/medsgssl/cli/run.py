@@ -112,7 +112,8 @@ def show_result(done: RunFolder) -> None:
     metrics = read_metrics(done.metrics)
     if metrics is not None and (auc := metrics["mean_auc"]) is not None:
         interval = metrics["mean_auc_interval"]
-        few = "too few patients for an interval"
+        asked = metrics["bootstrap"]["resamples"] > 0
+        few = "too few patients for an interval" if asked else "no intervals: evaluate.bootstrap=0"
         spread = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else few
         typer.echo(f"Mean AUC on test: {auc:.4f} ({spread})")
         often, mean = metrics["mean_auc_20_interval"], metrics["mean_auc_20"]

@@ -212,9 +212,8 @@ def _of_a_run(
         truth = true_values(prevalence[d], prevalence[d], factor, 0.0, bins)
         yield _row("AUC of one disease, a run", name, intervals.auc[d], intervals.auc_interval(d))
         if slow:
-            ap = true_ap(prevalence[d])
-            ends = intervals.ap_interval(d)
-            yield _row("AP of one disease, a run", name, intervals.ap[d], ends, ap)
+            reach, ap = intervals.ap_interval(d), true_ap(prevalence[d])
+            yield _row("AP of one disease, a run", name, intervals.ap[d], reach, ap)
         summary = summarize_calibration(labels, scores[:, d], test.patients)
         if summary is None:
             continue

@@ -62,7 +62,10 @@ def any_finding(folder: Path, norms: LungNorms) -> None:
     found = (table["Finding Labels"] != "No Finding").to_numpy()
     patients = table["Patient ID"].to_numpy()
     print("| any finding | " + " | ".join(scores) + " |\n|---|" + "---|" * len(scores))
-    for name, rows in (("training", ~test), ("test", test), ("all", test | ~test)):
+    seen_from = table["View Position"].to_numpy()
+    sets = {"training": ~test, "test": test, "all": test | ~test}
+    sets |= {f"test, {position}": test & (seen_from == position) for position in ("PA", "AP")}
+    for name, rows in sets.items():
         values = [area(found[rows], one[rows], patients[rows]) for one in scores.values()]
         print(f"| {name}, {rows.sum()} images | " + " | ".join(values) + " |", flush=True)
 
@@ -90,6 +93,7 @@ def planted_lesions(folder: Path, norms: LungNorms) -> None:
         masks.append(cv2.resize(_gray(outline), (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0)
     pictures, lungs = np.stack(images), np.stack(masks)
     before = measure(norms, pictures, lungs).sum(axis=1)
+    print(f"\nStandard deviation of the score: {before.std():.2f}")
     print(
         f"\n| planted in {len(images)} images | raised | median rise of the score |\n|---|---|---|"
     )

@@ -1,14 +1,15 @@
 """Reads a JSON file of a run folder and checks it against its typed definition.
 
-The definitions are ``TypedDict`` classes, one module per file: writers build them, so mypy checks
-what is written; readers go through here, so a file of another version is refused in one line
-instead of failing somewhere inside a report.
+The definitions are ``TypedDict`` classes or dataclasses, one module per file: writers build them,
+so mypy checks what is written; readers go through here, so a file of another version is refused in
+one line instead of failing somewhere inside a report.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Hashable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,11 +22,11 @@ Artifact = TypeVar("Artifact")
 
 
 def read_artifact(path: Path, kind: type[Artifact], stage: str) -> Artifact:
-    """Read a JSON file as ``kind``; keys that ``kind`` does not name are kept.
+    """Read a JSON file as ``kind``; keys that a ``TypedDict`` does not name are kept.
 
     Args:
         path: The file.
-        kind: The ``TypedDict`` (or list of plain values) that describes it.
+        kind: The ``TypedDict``, dataclass or list of plain values that describes it.
         stage: What writes the file again, for the message, e.g. ``medsgssl evaluate RUN``.
 
     Raises:
@@ -34,7 +35,7 @@ def read_artifact(path: Path, kind: type[Artifact], stage: str) -> Artifact:
     """
     value: Artifact = read_json(path)
     try:
-        _adapter(cast("Hashable", kind)).validate_python(value)
+        checked: Artifact = _adapter(cast("Hashable", kind)).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
@@ -44,7 +45,7 @@ def read_artifact(path: Path, kind: type[Artifact], stage: str) -> Artifact:
             f"{path} does not fit this version of medsgssl: {where}: {first['msg']}{more}",
             f"write it again with {stage}, or read it with the version that wrote it",
         ) from error
-    return value
+    return checked if is_dataclass(kind) else value
 
 
 @functools.cache

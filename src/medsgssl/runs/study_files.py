@@ -1,60 +1,18 @@
-"""The files of a study: ``study.json`` and ``failures.json``; ``localization.json`` of its runs."""
+"""Files of a study beside its plan: ``failures.json``, and ``localization.json`` of its runs.
+
+The plan, ``study.json``, is defined in ``study/plan.py``.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from medsgssl.config.loading import FlatSettings, SettingsTree
 from medsgssl.runs.artifact import read_artifact
 
 FAILURES_FILE = "failures.json"
 LOCALIZATION_FILE = "localization.json"
-
-
-class PlannedRunRecord(TypedDict):
-    """One run of ``study.json``; ``study.plan.PlannedRun`` describes the fields."""
-
-    name: str
-    arm: str
-    method: str
-    no_pretrain: bool
-    masks: str
-    seed: int
-    fraction: float
-    without: str
-    pretrains: bool
-    start: str | None
-    fold: int | None
-    overrides: FlatSettings
-
-
-class PlannedComparisonRecord(TypedDict):
-    """One comparison of ``study.json``; see ``study.plan.PlannedComparison``."""
-
-    kind: str
-    arm: str
-    against: str
-    fraction: float
-
-
-class PlanRecord(TypedDict):
-    """``study.json``: the plan, with its format and its hash; see ``study.plan.StudyPlan``."""
-
-    format: int
-    hash: str
-    data: str
-    settings: SettingsTree
-    own_settings: dict[str, SettingsTree]
-    runs: list[PlannedRunRecord]
-    family: list[PlannedComparisonRecord]
-    margin: float
-    folds: int | None
-    primary_diseases: list[str] | None
-    mask_recipe: NotRequired[str | None]  # absent in plans made before masks.recipe=auto
-    earlier: list[str]
 
 
 class Failure(TypedDict):

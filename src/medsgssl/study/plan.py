@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 from medsgssl.config.loading import (
     FlatSettings,
@@ -23,7 +22,6 @@ from medsgssl.errors import ConfigError
 from medsgssl.methods.registry import configure
 from medsgssl.runs.artifact import read_artifact
 from medsgssl.runs.folder import WITHOUT_EFFECT, RunFolder, by_name
-from medsgssl.runs.study_files import PlanRecord
 from medsgssl.study.variants import part_of
 from medsgssl.utils.io import fingerprint, read_json, write_json
 
@@ -148,9 +146,15 @@ class StudyPlan:
             },
             "masks": {"source": run.masks},
         }
-        own = self.own_settings.get(run.method, {})
-        less = part_of(run.method, run.without).settings() if run.without else {}
-        layers = (self.settings, own, nested(run.overrides), nested(less), decided)
+        method_settings = self.own_settings.get(run.method, {})
+        without_component = part_of(run.method, run.without).settings() if run.without else {}
+        layers = (
+            self.settings,
+            method_settings,
+            nested(run.overrides),
+            nested(without_component),
+            decided,
+        )
         config = configure(
             run.method, *layers, no_pretrain=run.no_pretrain, check_names=check_names
         )
@@ -161,8 +165,7 @@ class StudyPlan:
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``."""
-        record = cast("PlanRecord", {"format": _FORMAT, "hash": self.hash, **asdict(self)})
-        write_json(folder / PLAN_FILE, record)
+        write_json(folder / PLAN_FILE, {"format": _FORMAT, "hash": self.hash, **asdict(self)})
 
     @classmethod
     def load(cls, folder: Path) -> StudyPlan:
@@ -179,25 +182,12 @@ class StudyPlan:
                 f"{path} is not a plan of this version",
                 "choose another --out folder for the study",
             )
-        stored = read_artifact(path, PlanRecord, "`medsgssl study run` in an empty folder")
-        diseases = stored["primary_diseases"]
-        plan = cls(
-            data=stored["data"],
-            settings=stored["settings"],
-            own_settings=stored["own_settings"],
-            runs=tuple(PlannedRun(**run) for run in stored["runs"]),
-            family=tuple(PlannedComparison(**one) for one in stored["family"]),
-            margin=stored["margin"],
-            folds=stored["folds"],
-            primary_diseases=None if diseases is None else tuple(diseases),
-            mask_recipe=stored.get("mask_recipe"),
-            earlier=tuple(stored["earlier"]),
-        )
+        plan = read_artifact(path, cls, "`medsgssl study run` in an empty folder")
         # Earlier plans hashed the places on the machine too.
-        if stored["hash"] not in {plan.hash, fingerprint(plan._fixed())}:
+        if tree.get("hash") not in {plan.hash, fingerprint(plan._fixed())}:
             raise ConfigError(
                 f"{path} was changed after it was written: its hash is {plan.hash}, "
-                f"not {stored['hash']}",
+                f"not {tree.get('hash')}",
                 "take the change back, or choose another --out folder for another plan",
             )
         return plan
@@ -257,8 +247,8 @@ def run_folder(folder: Path, name: str) -> RunFolder:
 def _flat(plan: StudyPlan) -> FlatSettings:
     flat = by_name(flatten(without_paths(plan.settings)))
     for name, tree in plan.own_settings.items():
-        own = by_name(flatten(without_paths(tree)))
-        flat |= {f"{name}:{key}": value for key, value in own.items()}
+        method_settings = by_name(flatten(without_paths(tree)))
+        flat |= {f"{name}:{key}": value for key, value in method_settings.items()}
     flat = {key: value for key, value in flat.items() if key not in WITHOUT_EFFECT}
     return flat | {"study.margin": plan.margin, "data.folds": plan.folds}
 

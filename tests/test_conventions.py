@@ -112,6 +112,21 @@ def test_the_first_lines_of_files_lead_to_the_answers_that_the_architecture_page
                 known += ast.get_docstring(ast.parse((SOURCE / file).read_text())) or ""
 
 
+def test_every_file_that_a_comment_or_docstring_names_exists() -> None:
+    named = [
+        (path, name)
+        for path in SOURCE.rglob("*.py")
+        for name in re.findall(r"``([\w/]+\.py)``", path.read_text())
+    ]
+    assert len(named) > 40
+    absent = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, name in named
+        if not any((place / name).is_file() for place in (path.parent, SOURCE, ROOT))
+    ]
+    assert not absent, absent
+
+
 def commands() -> Iterator[tuple[str, str]]:
     """Yield (document, command line) for every `medsgssl ...` in the documents."""
     for path in DOCUMENTS:

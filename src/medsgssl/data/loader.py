@@ -1,7 +1,7 @@
 """Batches of views from the decoded cache, rendered in worker processes.
 
-Image files are read before: ``data/image_cache.py`` decodes them once. Batches are tensors;
-``to_device`` of the batch makes floats in [0, 1] of them.
+Image files are read before: ``data/image_cache.py`` decodes them once. Batches are ``uint8``
+tensors; ``to_device`` of ``transforms/batch.py`` makes floats in [0, 1] of them.
 
 Workers have no seeds: each view is drawn from (seed, epoch, image, view) by ``utils/rng.py``,
 whichever worker draws it. An item of the data set is one whole step, so the loader may start at any

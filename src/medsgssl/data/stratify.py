@@ -1,4 +1,4 @@
-"""Patient-level draws that keep rare diseases in every part."""
+"""Patient-level draws that keep rare diseases in every part: what ``splits.py`` draws with."""
 
 from __future__ import annotations
 

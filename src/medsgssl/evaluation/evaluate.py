@@ -1,4 +1,8 @@
-"""Everything that is reported of one run, from its predictions alone."""
+"""Everything that is reported of one run, from its predictions alone.
+
+``metrics.py`` has the AUC and what an absent class does to it, ``thresholds.py`` decisions,
+``intervals.py`` the intervals over patients.
+"""
 
 from __future__ import annotations
 

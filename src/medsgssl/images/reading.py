@@ -1,8 +1,9 @@
 """One image file becomes one gray ``uint8`` image, or an error that names the file.
 
-``dicom.py`` decodes DICOM, ``intensity.py`` maps 16 bits to 8. On the way to a tensor
-``data/image_cache.py`` keeps the image at training size, and ``data/loader.py`` makes batches of
-views of it. A file that cannot be read is set aside by ``data/file_checks.py``.
+``dicom.py`` decodes DICOM, ``intensity.py`` maps 16 bits to 8, linearly between two percentiles.
+On the way to a tensor ``data/image_cache.py`` keeps the image at training size, ``data/loader.py``
+renders views of it into ``uint8`` batches, and ``to_device`` of ``transforms/batch.py`` makes
+floats in [0, 1] of them. A file that cannot be read is set aside by ``data/file_checks.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makers turn one image file into one row of a store; they run in worker processes."""
+"""Where the masks of a store come from: a recipe, or mask files; one image gives one row."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Methods: one file each; see ``base`` for the interface."""
+"""Methods: one file each; ``base.py`` has the interface, ``simclr.py`` is the shortest of them."""

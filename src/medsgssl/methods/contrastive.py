@@ -1,4 +1,7 @@
-"""The contrastive pair that several methods start from: two views, one projector, NT-Xent."""
+"""The contrastive pair that several methods start from: two views, one projector, NT-Xent.
+
+The default temperature stands here; ``losses/nt_xent.py`` has the loss.
+"""
 
 from __future__ import annotations
 

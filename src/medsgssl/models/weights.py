@@ -1,4 +1,9 @@
-"""Weights files: safetensors with a header that says what made them; reading runs no code."""
+"""Weights files: safetensors with a header that says what made them; reading runs no code.
+
+The header is defined in ``runs/weights_header.py``. Weights from elsewhere are read by
+``initial_weights.py``; plain timm weights of a trained encoder are written by
+``inference/export.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Pages of every report: what they are built of, templates, pictures inside the page.
 
-A page is a list of panels, and a panel is a list of blocks. To add one, write a function that
-returns a ``Panel`` and name it in the page's list.
+``run_page.py`` draws the report of a run, ``study_page.py`` that of a study, ``mask_pages.py``
+those about masks. A page is a list of panels, and a panel is a list of blocks. To add one, write a
+function that returns a ``Panel`` and name it in the page's list.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The optimizer, and what is frozen: AdamW, and BatchNorm of a frozen backbone in eval mode.
 
-The optimizer holds every parameter from the first step on, frozen or not.
+The optimizer holds every parameter from the first step on, frozen or not. The learning rate of a
+step is ``lr_schedule.py``'s.
+
 Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
 """
 

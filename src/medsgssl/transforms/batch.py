@@ -1,4 +1,4 @@
-"""The batch that methods see."""
+"""The batch that methods see: views as floats in [0, 1], with their masks and affine maps."""
 
 from __future__ import annotations
 

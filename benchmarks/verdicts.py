@@ -156,7 +156,7 @@ def _by_view(comparison: Comparison, bench: ResampledTestSet) -> list[dict[str, 
     """Return the intervals of the subgroup tables: within AP and PA, and of the interaction."""
     tests = Strata(bench).subgroups(comparison)
     points = [("difference within a view", part.difference) for part in tests.strata]
-    points += [(f"mean AUC within {part.name}", part.own) for part in tests.strata]
+    points += [(f"mean AUC within {part.name}", part.auc) for part in tests.strata]
     points += [("interaction with the view", one.difference) for one in tests.interactions]
     return [{"kind": kind, "value": one.value, "interval": one.interval} for kind, one in points]
 

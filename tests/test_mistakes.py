@@ -481,7 +481,7 @@ def test_07_the_test_split_plays_no_part_in_the_choice_of_the_model(
 
 
 def test_07_a_patient_in_two_splits_is_an_error_wherever_it_comes_up() -> None:
-    with pytest.raises(LeakError, match="1 patients have images in more than one split: b"):
+    with pytest.raises(LeakError, match="1 patient has images in more than one split: b"):
         check_leaks(pd.Series(["a", "b", "b"]), pd.Series(["train", "train", "test"]))
     table = table_of()
     table.loc[0, "split"] = "val"

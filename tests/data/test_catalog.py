@@ -63,7 +63,7 @@ def test_damaged_and_missing_images_stay_in_the_table_and_are_counted(make_set: 
     files = catalog.summary["files"]
     assert (files["missing"], files["unreadable"], files["usable"]) == (1, 1, 58)
     warnings = "\n".join(catalog.summary["warnings"])
-    assert "1 of 60 images are missing: 00000001_000.png" in warnings
+    assert "1 of 60 images is missing: 00000001_000.png" in warnings
     assert "1 of 60 images cannot be read" in warnings
 
 
@@ -135,7 +135,7 @@ def test_leak_is_found_on_load_too(make_set: MakeSet, tmp_path: Path) -> None:
     catalog = build_catalog(make_set())
     catalog.table.loc[0, "split"] = "test"
     catalog.save(tmp_path / "c.parquet")
-    with pytest.raises(LeakError, match=r"1 patients.*: 1"):
+    with pytest.raises(LeakError, match=r"1 patient has.*: 1"):
         Catalog.load(tmp_path / "c.parquet")
 
 

@@ -107,10 +107,10 @@ def test_a_patient_in_both_lists_is_a_leak(make_set: MakeSet) -> None:
     names = train.read_text().split()
     train.write_text("\n".join(names[1:]))
     test.write_text("\n".join([*test.read_text().split(), names[0]]))
-    with pytest.raises(LeakError, match="1 patients"):
+    with pytest.raises(LeakError, match="1 patient has"):
         build_catalog(settings)
     train.write_text("\n".join(names))
-    with pytest.raises(LeakError, match=r"1 images are in both .*test_list\.txt"):
+    with pytest.raises(LeakError, match=r"1 image is in both .*test_list\.txt"):
         build_catalog(settings)
 
 

@@ -116,7 +116,7 @@ def test_empty_table(make_table):
 def test_patient_in_two_splits_is_a_leak(make_table):
     table = make_table()
     table.loc[0, "split"] = "test"
-    with pytest.raises(LeakError, match="1 patients"):
+    with pytest.raises(LeakError, match="1 patient has"):
         Predictions(table)
 
 

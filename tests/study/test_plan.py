@@ -210,7 +210,7 @@ def test_the_plan_is_printed_with_one_whole_line_per_run() -> None:
     told = describe_plan(replace(plan, primary_diseases=("Pleural_Thickening",)))
     assert any(plan.hash in line for line in describe_plan(plan))
     assert told[0].startswith(f"{len(plan.runs)} runs in all")
-    assert any(line.endswith("1 diseases: Pleural Thickening") for line in told)
+    assert any(line.endswith("1 disease: Pleural Thickening") for line in told)
 
 
 @pytest.mark.parametrize(

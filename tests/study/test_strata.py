@@ -84,8 +84,8 @@ def test_subgroups_hold_every_image_once(tmp_path: Path) -> None:
     for kind in ("sex", "age", "view_position"):
         assert sum(part.images for part in parts if part.kind == kind) == images
     women = next(part for part in parts if part.name == "F")
-    assert women.own.value is not None
-    assert women.difference.value == pytest.approx(women.own.value - women.other.value)  # type: ignore[operator]
+    assert women.auc.value is not None
+    assert women.difference.value == pytest.approx(women.auc.value - women.auc_against.value)  # type: ignore[operator]
 
 
 def test_a_gain_in_one_view_alone_shows_as_interaction(tmp_path: Path) -> None:

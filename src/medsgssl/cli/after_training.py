@@ -143,10 +143,10 @@ def _files(inputs: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found = scan_folder(path)
-            files += [path / image.path for image in found.images]
-            others = [f"{count} {suffix}" for suffix, count in sorted(found.others.items())]
-            skipped = [f"{len(names)} ({why})" for why, names in found.skipped.items()]
+            scan = scan_folder(path)
+            files += [path / image.path for image in scan.images]
+            others = [f"{count} {suffix}" for suffix, count in sorted(scan.others.items())]
+            skipped = [f"{len(names)} ({why})" for why, names in scan.skipped.items()]
             if others or skipped:
                 typer.echo(f"passed over below {path}: {', '.join([*others, *skipped])}", err=True)
         elif path.is_file():

@@ -153,11 +153,11 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     Typer reads options from the signature of a function alone and knows no dataclasses.
     """
     shared = inspect.signature(RunOptions, eval_str=True).parameters
-    own = dict(inspect.signature(command, eval_str=True).parameters)
-    del own["options"]
+    parameters = dict(inspect.signature(command, eval_str=True).parameters)
+    del parameters["options"]
     every = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (*shared.values(), *own.values())
+        for parameter in (*shared.values(), *parameters.values())
     ]
     every.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
 
@@ -204,7 +204,7 @@ def slurm_settings(items: list[str]) -> tuple[SlurmSettings, list[str]]:
     from medsgssl.config.loading import build, parse_overrides
     from medsgssl.config.method_settings import MethodSettings
 
-    own = [item for item in items if item.startswith("slurm.")]
+    slurm_items = [item for item in items if item.startswith("slurm.")]
     others = [item for item in items if not item.startswith("slurm.")]
-    tree = {"method_name": "METHOD", **parse_overrides(own)}
+    tree = {"method_name": "METHOD", **parse_overrides(slurm_items)}
     return build(tree, MethodSettings).slurm, others

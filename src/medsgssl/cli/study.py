@@ -147,6 +147,7 @@ def carry_out(
     from medsgssl.study.mask_students import fix_masks
     from medsgssl.study.plan_builder import fix_primary_diseases
     from medsgssl.study.runner import run_study
+    from medsgssl.utils.formatting import plural
     from medsgssl.utils.progress import new_console
 
     if dry_run:
@@ -160,7 +161,10 @@ def carry_out(
     )
     failed = [outcome for outcome in outcomes if outcome.problem]
     evaluated = {planned.name for planned in plan.runs if not planned.pretrains}
-    typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are complete.")
+    typer.echo(
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} "
+        f"{plural(len(outcomes), 'run is', 'runs are')} complete."
+    )
     for outcome in failed:
         typer.echo(f"{outcome.status}: {outcome.name}: {outcome.problem.splitlines()[0]}")
     if any(not outcome.problem and outcome.name in evaluated for outcome in outcomes):
@@ -223,13 +227,13 @@ def status(
     from medsgssl.study.status import study_status
     from medsgssl.utils.formatting import duration
 
-    found = study_status(folder)
+    status = study_status(folder)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(status))
         return
-    width = max(len(run.name) for run in found.runs)
+    width = max(len(run.name) for run in status.runs)
     # Plain text, one line per run: neither a narrow terminal nor a pipe cuts any of it.
-    for run in found.runs:
+    for run in status.runs:
         parts = [f"{run.name:<{width}}  {run.state:<11}"]
         if run.state in {"running", "interrupted", "waiting"}:
             left = "?" if run.seconds_left is None else duration(run.seconds_left)
@@ -240,10 +244,10 @@ def status(
         if run.process:
             parts.append(run.process)
         typer.echo("  ".join(parts).rstrip())
-    counts = Counter(run.state for run in found.runs)
+    counts = Counter(run.state for run in status.runs)
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
-    end = f"; expected end: {found.expected_end}" if found.expected_end else ""
-    typer.echo(f"{len(found.runs)} runs: {summary}{end}")
+    end = f"; expected end: {status.expected_end}" if status.expected_end else ""
+    typer.echo(f"{len(status.runs)} runs: {summary}{end}")
 
 
 @study_app.command()
@@ -287,7 +291,7 @@ def power(
         raise ConfigError("a study has either seeds or folds", "give --seeds 3, or --folds 5")
     given = parse_overrides(settings or []).get("data", {})
     images = DataSettings.model_validate({**given, "root": str(data)})
-    found = study_power(
+    result = study_power(
         study_images(current_catalog(images), folds, images.split_seed),
         seeds=seeds,
         seed_sd=SEED_SD if seed_sd is None else seed_sd,
@@ -295,9 +299,9 @@ def power(
         comparisons=[round(count) for count in numbers(comparisons)],
     )
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(result))
         return
-    for line in describe_power(found):
+    for line in describe_power(result):
         typer.echo(line)
 
 

@@ -40,11 +40,11 @@ def pack(
     `medsgssl study report` and `study table` take the packed folder.
     """
     from medsgssl.study.packed import pack_study
-    from medsgssl.utils.formatting import size
+    from medsgssl.utils.formatting import counted, size
 
     written = pack_study(folder, out)
     num_bytes = sum(path.stat().st_size for path in written)
-    typer.echo(f"{len(written)} runs in {out}, {size(num_bytes)}")
+    typer.echo(f"{counted(len(written), 'run')} in {out}, {size(num_bytes)}")
 
 
 def unpack(
@@ -53,8 +53,9 @@ def unpack(
 ) -> None:
     """Write a packed study as run folders again; `study run` then does what is missing."""
     from medsgssl.study.packed import unpack_study
+    from medsgssl.utils.formatting import counted
 
-    typer.echo(f"{len(unpack_study(folder, out))} runs in {out}")
+    typer.echo(f"{counted(len(unpack_study(folder, out)), 'run')} in {out}")
 
 
 def table(

@@ -1,4 +1,7 @@
-"""What a data set holds and lacks, in numbers and in words."""
+"""What a data set holds and lacks, in numbers and in words: ``catalog`` and ``data.json`` show it.
+
+The files were checked by ``file_checks.py``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from medsgssl.data.readers.patients import patient_warning
 from medsgssl.data.readers.scan import EXPECTED_SUFFIXES, Scan
 from medsgssl.data.splits import SPLITS
 from medsgssl.runs.data_summary import Audit, CatalogOrigin, DuplicateCounts, SplitCounts
-from medsgssl.utils.formatting import join_names
+from medsgssl.utils.formatting import join_names, plural
 
 _SHOWN = 5
 
@@ -131,49 +134,53 @@ def _warnings(
     if files["missing"]:
         some = _some(table.loc[table["status"] == "missing", "image_id"].tolist())
         warnings.append(
-            f"{files['missing']:,} of {total:,} images are missing: {some}: no file of that "
-            f"name or path lies below the data folder{_why_missing(table, scan)}"
+            f"{files['missing']:,} of {total:,} images {plural(files['missing'], 'is', 'are')} "
+            f"missing: {some}: no file of that name or path lies below the data folder"
+            f"{_why_missing(table, scan)}"
         )
     if files["unreadable"]:
         some = _some(table.loc[table["status"] == "unreadable", "problem"].tolist())
         warnings.append(f"{files['unreadable']:,} of {total:,} images cannot be read: {some}")
     warnings += [
-        f"{row['files']:,} files are {row['format']}, which nothing installed here decodes: "
-        f"{row['install']}"
+        f"{row['files']:,} {plural(row['files'], 'file is', 'files are')} {row['format']}, "
+        f"which nothing installed here decodes: {row['install']}"
         for row in files.get("formats", [])
         if not row["readable"]
     ]
     if files["lateral"]:
-        warnings.append(f"{files['lateral']:,} of {total:,} images are lateral views and not used")
+        are = plural(files["lateral"], "is a lateral view", "are lateral views")
+        warnings.append(f"{files['lateral']:,} of {total:,} images {are} and not used")
     if files["not_in_table"]:
         some = _some(files["not_in_table_first"], files["not_in_table"])
+        are = plural(files["not_in_table"], "image file is", "image files are")
         warnings.append(
-            f"{files['not_in_table']:,} image files are not in the label table and are not used: "
-            f"{some}"
+            f"{files['not_in_table']:,} {are} not in the label table and not used: {some}"
         )
-    if origin["split"].get("listed_without_row"):
-        warnings.append(
-            f"{origin['split']['listed_without_row']:,} listed images are not in the label table"
-        )
+    if listed := origin["split"].get("listed_without_row"):
+        are = plural(listed, "listed image is", "listed images are")
+        warnings.append(f"{listed:,} {are} not in the label table")
     if origin.get("other_labels_files"):
         warnings.append(
             f"labels are read from {origin['labels_file']}; "
-            f"{_some(origin['other_labels_files'])} is there too and not used"
+            f"{_some(origin['other_labels_files'])} "
+            f"{plural(len(origin['other_labels_files']), 'is', 'are')} there too and not used"
         )
     if label_set.names and files["usable"] and origin["split"]["kind"] != "train":
         warnings += _rare(table, label_set)
     duplicates = numbers["duplicates"]
     if duplicates and duplicates["groups_across_splits"]:
         some = _some(duplicates["across_splits_first"], duplicates["groups_across_splits"])
+        are = plural(duplicates["groups_across_splits"], "image is", "images are")
         warnings.append(
-            f"LEAK: {duplicates['groups_across_splits']:,} identical images are in more than one "
+            f"LEAK: {duplicates['groups_across_splits']:,} identical {are} in more than one "
             f"split under different names: {some}. Test figures will be too good: remove them"
         )
     elif duplicates and duplicates["images"]:
-        warnings.append(f"{duplicates['images']:,} images repeat the content of another one")
+        repeat = plural(duplicates["images"], "image repeats", "images repeat")
+        warnings.append(f"{duplicates['images']:,} {repeat} the content of another one")
     if duplicates and (count := duplicates.get("groups_of_other_labels", 0)):
         some = _some(duplicates.get("other_labels_first", []), count)
-        groups = f"{count:,} group{'s' if count > 1 else ''}"
+        groups = f"{count:,} {plural(count, 'group')}"
         warnings.append(f"In {groups}, identical images have different labels: {some}")
     return warnings
 
@@ -200,22 +207,27 @@ def _reading_warnings(total: int, scan: Scan, origin: CatalogOrigin) -> list[str
         columns = origin["columns"]
         if columns["absent"]:
             warnings.append(
-                f"no column for {', '.join(columns['absent'])}: {total:,} values are missing"
+                f"no column for {', '.join(columns['absent'])}: {total:,} "
+                f"{plural(total, 'value is', 'values are')} missing"
                 + (" in each" if len(columns["absent"]) > 1 else "")
                 + (f"; not used: {_some(columns['not_used'])}" if columns["not_used"] else "")
             )
         warnings += [
-            f"{count:,} values of {columns['found'].get(kind, kind)} are no {kind} and set missing"
+            f"{count:,} {plural(count, 'value')} of {columns['found'].get(kind, kind)} "
+            f"{plural(count, 'is', 'are')} no {kind} and set missing"
             for kind, count in columns["not_understood"].items()
         ]
     warnings += [
-        f"{len(paths):,} files or folders were passed over, {why}: {_some(paths)}"
+        f"{len(paths):,} {plural(len(paths), 'file or folder was', 'files or folders were')} "
+        f"passed over, {why}: {_some(paths)}"
         for why, paths in scan.skipped.items()
     ]
     unknown = {s: n for s, n in scan.others.items() if s not in EXPECTED_SUFFIXES}
     if unknown:
         listed = _some([f"{count:,} {suffix}" for suffix, count in sorted(unknown.items())])
-        warnings.append(f"{sum(unknown.values()):,} files are of kinds that are not read: {listed}")
+        count = sum(unknown.values())
+        are = plural(count, "file is of a kind that is", "files are of kinds that are")
+        warnings.append(f"{count:,} {are} not read: {listed}")
     return warnings
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from medsgssl.data.audit import same_images
 from medsgssl.data.catalog import Catalog
 from medsgssl.runs.data_summary import CatalogSummary, DuplicateCounts, FileCounts
-from medsgssl.utils.formatting import join_names
+from medsgssl.utils.formatting import join_names, plural
 from medsgssl.utils.io import atomic_path, csv_text
 
 #: Reasons that are listed by name.
@@ -36,6 +36,7 @@ def audit_view(summary: CatalogSummary) -> RenderableType:
 def _summary(summary: CatalogSummary) -> Table:
     files, split, duplicates = summary["files"], summary["split"], summary["duplicates"]
     table = Table(show_header=False, box=None, pad_edge=False)
+    rotated, outside = files.get("rotation_tags", 0), files["not_in_table"]
     rows = {
         "Data set": summary["source"],
         "Labels": f"{summary['label_revision']} ({summary.get('labels_file', 'no table')})",
@@ -44,8 +45,8 @@ def _summary(summary: CatalogSummary) -> Table:
         f"{files['unreadable']:,} unreadable, {files['lateral']:,} lateral)",
         "Read as": _formats(files),
         **({"Set aside": _counted(files["set_aside"])} if files.get("set_aside") else {}),
-        "Rotation tags": f"{files.get('rotation_tags', 0):,} images (not followed)",
-        "Not in the table": f"{files['not_in_table']:,} files",
+        "Rotation tags": f"{rotated:,} {plural(rotated, 'image')} (not followed)",
+        "Not in the table": f"{outside:,} {plural(outside, 'file')}",
         "Ages set missing": f"{summary.get('ages_set_missing', 0):,}",
         "Split": split["kind"] + ("" if split["seed"] is None else f", seed {split['seed']}"),
         "Validation": split["validation"],
@@ -77,7 +78,8 @@ def _understood(summary: CatalogSummary) -> dict[str, str]:
     if "patients" in summary:
         known = summary["patients"]
         rows["Patients"] = (
-            f"{known['patients']:,} of {known['images']:,} images, by {known['rule']} "
+            f"{known['patients']:,} of {known['images']:,} "
+            f"{plural(known['images'], 'image')}, by {known['rule']} "
             f"({known['example']})"
         )
     if "columns" in summary:
@@ -96,7 +98,10 @@ def _understood(summary: CatalogSummary) -> dict[str, str]:
 
 
 def _duplicates(numbers: DuplicateCounts) -> str:
-    return f"{numbers['images']:,} images, {numbers['groups_across_splits']:,} across splits"
+    images = numbers["images"]
+    return (
+        f"{images:,} {plural(images, 'image')}, {numbers['groups_across_splits']:,} across splits"
+    )
 
 
 def _splits(summary: CatalogSummary) -> Table:
@@ -114,7 +119,8 @@ def _splits(summary: CatalogSummary) -> Table:
         for name in classes:
             table.add_row(escape(name), *(f"{n['positives'][name]:,}" for n in splits.values()))
         rest = [name for name in summary["labels"] if name not in classes]
-        lines = [f"{name}: {summary['labels'][name]:,} images" for name in rest]
+        counts = [(name, summary["labels"][name]) for name in rest]
+        lines = [f"{name}: {count:,} {plural(count, 'image')}" for name, count in counts]
         unknown = sum(summary.get("unknown_labels", {}).values())
         lines += [f"Unknown labels: {unknown:,}"] if unknown else []
         table.caption = escape("\n".join(lines))

@@ -24,6 +24,7 @@ from medsgssl.errors import ImageError, printable
 from medsgssl.images.isolated_reading import CrashCount
 from medsgssl.images.reading import FileCheck, check_file, check_structure
 from medsgssl.runs.data_summary import FormatCount
+from medsgssl.utils.formatting import plural
 from medsgssl.utils.system import cpu_count
 from medsgssl.utils.worker_processes import map_surviving
 
@@ -117,7 +118,7 @@ def note_warnings(checked: pd.DataFrame) -> list[str]:
     """Return one warning for each kind of note in the result of ``check_files``, with its count."""
     notes = checked.loc[checked["status"] == "ok", "notes"]
     counts = Counter(note for text in notes for note in text.split("; ") if note)
-    return [f"{count} images: {note}" for note, count in counts.most_common()]
+    return [f"{count} {plural(count, 'image')}: {note}" for note, count in counts.most_common()]
 
 
 def file_formats(checked: pd.DataFrame) -> list[FormatCount]:

@@ -14,6 +14,7 @@ from medsgssl.masks.recipes.distilled.student_weights import SHIPPED, read_seen
 from medsgssl.masks.recipes.registry import AUTO, DISTILLED
 from medsgssl.masks.sources import FolderMaker, Maker, RecipeMaker
 from medsgssl.masks.store import StoreHeader
+from medsgssl.utils.formatting import plural
 
 ANATOMIC = "anatomic"
 
@@ -76,7 +77,7 @@ def _choose_recipe(settings: MaskSettings, catalog: Catalog, max_pixels: int) ->
             leaked = count_leaked(catalog, weights or SHIPPED)
             name = ANATOMIC if leaked else DISTILLED
             reason = (
-                f"the student saw {leaked} images of validation or test patients"
+                f"the student saw {leaked} {plural(leaked, 'image')} of validation or test patients"
                 if leaked
                 else "the student saw no image of validation or test patients"
             )
@@ -115,8 +116,8 @@ def require_no_leak(catalog: Catalog, weights: Path, *, any_split: bool = False)
     leaked = count_leaked(catalog, weights, any_split=any_split)
     if leaked:
         raise MaskError(
-            f"the student of masks.recipe=distilled saw {leaked} images of this data set's "
-            "validation or test patients: scores there would be too good",
+            f"the student of masks.recipe=distilled saw {leaked} {plural(leaked, 'image')} of this "
+            "data set's validation or test patients: scores there would be too good",
             "use --set masks.recipe=anatomic, or teach a student on training images alone: "
             "medsgssl masks train DATA --out WEIGHTS (with the split, e.g. --set "
             "data.split=official), then --set masks.weights=WEIGHTS; where no image of this folder "

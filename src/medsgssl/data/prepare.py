@@ -33,7 +33,7 @@ from medsgssl.runs.data_summary import (
     MaskSummary,
     Overlap,
 )
-from medsgssl.utils.formatting import counted
+from medsgssl.utils.formatting import counted, plural
 from medsgssl.utils.io import fingerprint
 from medsgssl.utils.progress import counting
 from medsgssl.utils.system import cpu_count
@@ -155,8 +155,8 @@ def require_images(store: MaskStore, catalog: Catalog) -> None:
     outdated = store.outdated(image_contents(catalog))
     if outdated:
         raise MaskError(
-            f"{len(outdated)} images have changed since the masks in {store.folder} were made, "
-            f"e.g. {outdated[0]}",
+            f"{len(outdated)} {plural(len(outdated), 'image has', 'images have')} changed since "
+            f"the masks in {store.folder} were made, e.g. {outdated[0]}",
             f"run `medsgssl masks build {catalog.root} --out {store.folder}` again, with the same "
             "options: only these are drawn again",
         )
@@ -229,8 +229,8 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
         summary["shared"] = shared
     if shared and shared["held_out"]:
         summary["warnings"].append(
-            f"{shared['held_out']} images belong to validation or test of the first data set: "
-            "set aside"
+            f"{shared['held_out']} {plural(shared['held_out'], 'image belongs', 'images belong')} "
+            "to validation or test of the first data set: set aside"
         )
     key = fingerprint([catalog.fingerprint, size, INTENSITY, mask_summary["identity"]])
     source = ImageMaskDataset.of(catalog, cache, masks)

@@ -17,6 +17,7 @@ from medsgssl.data.readers.base import ListFile
 from medsgssl.data.stratify import patient_labels, stratified_parts
 from medsgssl.errors import DataError, LeakError
 from medsgssl.runs.data_summary import SplitSummary
+from medsgssl.utils.formatting import plural
 
 SPLITS = ("train", "val", "test")
 _SENSIBLE_SHARE = (0.05, 0.25)
@@ -123,7 +124,8 @@ def check_leaks(patients: pd.Series, split: pd.Series) -> None:
     if leaking:
         listed = ", ".join(leaking[:10]) + (" ..." if len(leaking) > 10 else "")
         raise LeakError(
-            f"{len(leaking)} patients have images in more than one split: {listed}",
+            f"{len(leaking)} {plural(len(leaking), 'patient has', 'patients have')} images in "
+            f"more than one split: {listed}",
             "put all images of a patient into one split, or use data.split=random; where these are "
             "not the patients, set data.patient_pattern or data.patient_column",
         )
@@ -134,7 +136,8 @@ def _complete(own_split: pd.Series) -> pd.Series:
     without = int((own_split == "").sum())
     if without:
         raise DataError(
-            f"{without} images have no split in the data set's own tables",
+            f"{without} {plural(without, 'image has', 'images have')} no split in "
+            "the data set's own tables",
             "complete them, or use data.split=random",
         )
     return own_split.copy()
@@ -179,7 +182,8 @@ def _from_lists(table: pd.DataFrame, lists: dict[str, ListFile]) -> tuple[pd.Ser
     both = sorted(trainval & test)
     if both:
         raise LeakError(
-            f"{len(both)} images are in both {paths}, the first {both[0]}",
+            f"{len(both)} {plural(len(both), 'image is', 'images are')} in both {paths}, "
+            f"the first {both[0]}",
             "remove them from one of the two lists",
         )
     ids = table["image_id"]
@@ -187,7 +191,8 @@ def _from_lists(table: pd.DataFrame, lists: dict[str, ListFile]) -> tuple[pd.Ser
     in_none = ~(in_test | in_trainval)
     if in_none.any():
         raise DataError(
-            f"{int(in_none.sum())} images of the label table are neither in {paths}, "
+            f"{in_none.sum()} {plural(in_none.sum(), 'image')} of the label table "
+            f"{plural(in_none.sum(), 'is', 'are')} neither in {paths}, "
             f"the first {ids[in_none].iloc[0]}",
             "complete the lists, or use data.split=official or data.split=random",
         )

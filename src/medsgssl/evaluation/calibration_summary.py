@@ -89,21 +89,21 @@ class CalibrationSummary:
             confidence: Nominal coverage.
             intervals: Whether there are enough patients for slope, intercept, error and intervals.
         """
-        found: Values = {}
+        metrics: Values = {}
         for name in ("brier_skill", "calibration_slope", "calibration_intercept", "ece_debiased"):
             one: Statistic | None = getattr(self, name)
-            told = one is not None and (intervals or name == "brier_skill")
+            defined = one is not None and (intervals or name == "brier_skill")
             ends = None
-            if told and intervals and one is not None:
+            if defined and intervals and one is not None:
                 whole = one if isinstance(one, SquaredGap) else average([one], difference=False)
                 ends = whole.interval(1 - confidence)
-            value = one.value if told and one is not None else None
+            value = one.value if defined and one is not None else None
             if name == "ece_debiased" and value is not None:  # until here the square
                 value = float(np.sqrt(max(0.0, value)))
                 ends = None if ends is None else (_root(ends[0]), _root(ends[1]))
-            found[name] = value
-            found[f"{name}_interval"] = None if ends is None else [*ends]
-        return found
+            metrics[name] = value
+            metrics[f"{name}_interval"] = None if ends is None else [*ends]
+        return metrics
 
 
 def _root(square: float) -> float:
@@ -143,7 +143,7 @@ def summarize_calibration(
 
 def _skill(truth: Floats, scores: Floats, codes: NDArray[np.intp]) -> Statistic:
     parts = np.stack([np.ones_like(truth), truth, (scores - truth) ** 2])
-    own = np.stack([np.bincount(codes, weights=part) for part in parts])
+    patient_sums = np.stack([np.bincount(codes, weights=part) for part in parts])
     total = parts.sum(axis=1, keepdims=True)
 
     def skill(sums: Floats) -> Floats:
@@ -154,7 +154,7 @@ def _skill(truth: Floats, scores: Floats, codes: NDArray[np.intp]) -> Statistic:
         )
         return values
 
-    left_out = skill(total - own)
+    left_out = skill(total - patient_sums)
     return Statistic(float(skill(total)[0]), influences_of(left_out, np.ones(len(left_out), bool)))
 
 
@@ -193,14 +193,14 @@ def _logistic(
     by_patient = np.stack([np.bincount(codes, weights=column) for column in scores.T], axis=1)
     # One Newton step without each patient: sandwich variances without it are too small where a few
     # patients have many images.
-    own = np.stack(
+    patient_sums = np.stack(
         [
             [np.bincount(codes, weights=weights * left * right) for right in columns.T]
             for left in columns.T
         ]
     ).transpose(2, 0, 1)
     try:
-        steps = np.linalg.solve(information - own, by_patient[:, :, None])[:, -1, 0]
+        steps = np.linalg.solve(information - patient_sums, by_patient[:, :, None])[:, -1, 0]
     except np.linalg.LinAlgError:  # some patient alone tells the coefficients
         return None
     present = np.ones(len(by_patient), bool)
@@ -211,23 +211,23 @@ def _squared_error(truth: Floats, scores: Floats, codes: NDArray[np.intp], bins:
     numbers, index = np.unique(bin_of(scores, bins), return_inverse=True)
     size, count = len(numbers), int(codes.max()) + 1
     cells = codes * size + index
-    own = np.stack(
+    patient_sums = np.stack(
         [
             np.bincount(cells, weights=part, minlength=count * size).reshape(count, size)
             for part in (np.ones_like(truth), scores - truth)
         ]
     )
-    images, sums = own.sum(axis=1)
+    images, sums = patient_sums.sum(axis=1)
     weight, gap = images / images.sum(), sums / images
 
     # Chance moves the gaps of bins by what patients add to them, images of one together.
-    moves = (own[1] - own[0] * gap) / images
+    moves = (patient_sums[1] - patient_sums[0] * gap) / images
     noise = moves.T @ moves * (count / max(1, count - 1))
     weighted = weight[:, None] * noise
     raw = float(weight @ gap**2)
     linear = 4 * float((weight * gap) @ noise @ (weight * gap))
 
-    rest = own.sum(axis=1, keepdims=True) - own
+    rest = patient_sums.sum(axis=1, keepdims=True) - patient_sums
     squares = np.divide(rest[1] ** 2, rest[0], out=np.zeros_like(rest[0]), where=rest[0] > 0)
     left_out = squares.sum(axis=1) / rest[0].sum(axis=1)
     patients = [len(np.unique(codes[truth == one])) for one in (0, 1)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from medsgssl.data.labels import label_array
 from medsgssl.errors import DataError, LeakError
+from medsgssl.utils.formatting import plural
 from medsgssl.utils.io import atomic_path
 
 IMAGE_COLUMNS: tuple[str, ...] = ("image_id", "patient_id", "split", "view_position", "sex", "age")
@@ -230,13 +231,16 @@ def _check_values(
     for name in ("image_id", "patient_id"):
         text = np.array([isinstance(value, str) and value != "" for value in table[name]])
         if not text.all():
-            raise DataError(f"{origin}: {name} is not text in {(~text).sum()} rows", _FIX)
+            raise DataError(
+                f"{origin}: {name} is not text in {(~text).sum()} {plural((~text).sum(), 'row')}",
+                _FIX,
+            )
     for name, allowed in (("split", SPLITS), ("view_position", VIEW_POSITIONS), ("sex", SEXES)):
         bad = ~table[name].isin(allowed).to_numpy(dtype=bool)
         if bad.any():
             raise DataError(
                 f"{origin}: {name} is not one of {', '.join(map(repr, allowed))} "
-                f"in {bad.sum()} rows ({_examples(table, bad)})",
+                f"in {bad.sum()} {plural(bad.sum(), 'row')} ({_examples(table, bad)})",
                 _FIX,
             )
     numbers = {name: _numbers(table, name, origin) for name in (*labels, *scores)}
@@ -250,7 +254,7 @@ def _check_values(
             rule = "0, 1 or missing"
         if not good.all():
             raise DataError(
-                f"{origin}: {name} is not {rule} in {(~good).sum()} rows "
+                f"{origin}: {name} is not {rule} in {(~good).sum()} {plural((~good).sum(), 'row')} "
                 f"({_examples(table, ~good)})",
                 _FIX,
             )
@@ -268,14 +272,15 @@ def _check_identity(table: pd.DataFrame, origin: str) -> None:
     twice = table["image_id"].duplicated().to_numpy(dtype=bool)
     if twice.any():
         raise DataError(
-            f"{origin}: {twice.sum()} images occur more than once ({_examples(table, twice)})",
+            f"{origin}: {twice.sum()} {plural(twice.sum(), 'row is', 'rows are')} of images that "
+            f"occur more than once ({_examples(table, twice)})",
             _FIX,
         )
     pairs = table[["patient_id", "split"]].drop_duplicates()
     shared = pairs.loc[pairs["patient_id"].duplicated(), "patient_id"].unique()
     if len(shared):
         raise LeakError(
-            f"{origin}: {len(shared)} patients have images in two splits "
-            f"({', '.join(map(str, shared[:3]))})",
+            f"{origin}: {len(shared)} {plural(len(shared), 'patient has', 'patients have')} images "
+            f"in two splits ({', '.join(map(str, shared[:3]))})",
             "split by patient and train again; these results cannot be trusted",
         )

@@ -179,12 +179,12 @@ def _files() -> list[str]:
 
 def current_index() -> IndexFile:
     """Return what ``index.json`` should hold, from the classes of this package."""
-    own = {
+    entries = {
         name: asdict(MethodEntry.of(method))
         for name, method in all_methods().items()
         if method.__module__.startswith(f"{package.__name__}.")
     }
-    return json.loads(json.dumps({"files": _files(), "methods": own}))  # type: ignore[no-any-return]
+    return json.loads(json.dumps({"files": _files(), "methods": entries}))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -81,9 +81,9 @@ def find_hub_model(name: str) -> HubModel | None:
     if known is not None:
         return known
     path = _local(name) / _CONFIG if source == LOCAL_PREFIX else _fetch(name, _CONFIG)
-    found = _read(name, path)
-    _KNOWN[portable_encoder_name(name)] = found
-    return found
+    model = _read(name, path)
+    _KNOWN[portable_encoder_name(name)] = model
+    return model
 
 
 def fetch_weights(name: str) -> Path:

@@ -115,9 +115,9 @@ class LungNorms(nn.Module):
             ],
             dim=1,
         )
-        shown = measures * there[:, None]
+        present = measures * there[:, None]
         (moments,) = self._add(
-            (self.measures,), (torch.stack([shown.sum(dim=0), shown.square().sum(dim=0)]),)
+            (self.measures,), (torch.stack([present.sum(dim=0), present.square().sum(dim=0)]),)
         )
         if self.training:
             self.images.copy_(images)

@@ -14,6 +14,7 @@ from medsgssl.errors import CheckpointError, DataError, LeakError
 from medsgssl.methods.registry import method_of
 from medsgssl.models.weights import read_header, weights_identity
 from medsgssl.runs.folder import RunFolder
+from medsgssl.utils.formatting import plural
 
 
 def check_before_work(config: Config, pretrained: Path | None, *, fine_tunes: bool) -> list[str]:
@@ -73,8 +74,8 @@ def check_apart(data: PreparedData, pretrained: Path) -> list[str]:
     if leaks:
         listed = ", ".join(leaks[:10]) + (" ..." if len(leaks) > 10 else "")
         raise LeakError(
-            f"{pretrained} was pretrained on {len(leaks)} images of patients in the validation and "
-            f"test splits of {data.catalog.root}: {listed}",
+            f"{pretrained} was pretrained on {len(leaks)} {plural(len(leaks), 'image')} of "
+            f"patients in the validation and test splits of {data.catalog.root}: {listed}",
             "pretrain on the training split alone, with the same data.split",
         )
     return []

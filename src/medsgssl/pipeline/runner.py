@@ -106,11 +106,11 @@ def _claimed(
             run.check_place()
             held.enter_context(exclusive(run.path, "the run folder"))
             check_trackers(config)
-            found = check_before_work(
+            warnings = check_before_work(
                 config, pretrained, fine_tunes=get_args(Until).index(until) >= 2
             )
             run.initialize(config)
-            return found
+            return warnings
 
         yield team.first(initialize) or []
 

@@ -17,7 +17,7 @@ from medsgssl.report.model_card import OPEN, UNKNOWN, pretrained_on, software, s
 from medsgssl.runs.data_summary import CatalogSummary
 from medsgssl.runs.study_files import LOCALIZATION_FILE
 from medsgssl.study.analysis import Analysis
-from medsgssl.utils.formatting import percent, words
+from medsgssl.utils.formatting import counted, percent, words
 from medsgssl.utils.io import read_json, write_text
 
 CHECKLIST_FILE = "checklist.md"
@@ -45,7 +45,7 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
         ("Split", f"{split_kind(catalog)}, by patient, leak checked"),
         ("Pretrained on", _pretrained_on(analysis)),
         ("Training and validation size", _sizes(catalog)),
-        ("Test size", f"{len(bench.test)} images, {bench.patients} patients"),
+        ("Test size", f"{counted(len(bench.test), 'image')}, {counted(bench.patients, 'patient')}"),
         ("Positives in test", positives),
         ("Age, sex and view position in test", _people(bench.test.table)),
         ("Sample size justified", OPEN),
@@ -93,7 +93,8 @@ def write_checklist(analysis: Analysis, folder: Path) -> Path:
 def _sizes(catalog: CatalogSummary | None) -> str:
     texts = catalog["splits"] if catalog else {}
     sizes = [
-        f"{name}: {texts[name]['usable']} images, {texts[name]['patients']} patients"
+        f"{name}: {counted(texts[name]['usable'], 'image')}, "
+        f"{counted(texts[name]['patients'], 'patient')}"
         for name in ("train", "val")
         if name in texts
     ]

@@ -8,6 +8,7 @@ from medsgssl.runs.study_files import read_localization
 from medsgssl.study.analysis import Analysis
 from medsgssl.study.run_localization import MEASURES
 from medsgssl.study.study_localization import difference, estimate
+from medsgssl.utils.formatting import counted, plural
 
 
 def localization(analysis: Analysis) -> Table:
@@ -34,7 +35,10 @@ def localization(analysis: Analysis) -> Table:
         row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, grid))
         row |= {name: estimate(localized, name, analysis.bench) for name in MEASURES}
         rows.append(row)
-    caption = f"{rows[0]['boxes']} boxes of {rows[0]['patients']} patients" if rows else ""
+    boxes, patients = (rows[0]["boxes"], rows[0]["patients"]) if rows else (0, 0)
+    caption = (
+        f"{boxes} {plural(boxes, 'box', 'boxes')} of {counted(patients, 'patient')}" if rows else ""
+    )
     source = "localization.csv, computed from localization.json of the runs"
     return Table("localization", caption, columns, rows, source)
 

@@ -15,7 +15,7 @@ from medsgssl.report.run_files import Results
 from medsgssl.report.run_tables import disease_table, subgroup_tables
 from medsgssl.runs.data_summary import CatalogSummary
 from medsgssl.runs.folder import RunFolder
-from medsgssl.utils.formatting import format_interval, number, percent, words
+from medsgssl.utils.formatting import counted, format_interval, number, percent, words
 from medsgssl.utils.io import write_text
 
 CARD_FILE = "model_card.md"
@@ -81,7 +81,7 @@ def pretrained_on(run: RunFolder) -> str:
     if not run.pretrained_on.is_file():
         return UNKNOWN
     counts = pd.read_parquet(run.pretrained_on)["source"].value_counts()
-    return ", ".join(f"{count} images of {name}" for name, count in counts.items())
+    return ", ".join(f"{counted(count, 'image')} of {name}" for name, count in counts.items())
 
 
 def split_kind(catalog: CatalogSummary | None) -> str:
@@ -105,7 +105,10 @@ def _data(results: Results, run: RunFolder) -> str:
         "Labels used": f"{percent(results.setting('data.label_fraction'))} of training patients",
     }
     for name, counts in (catalog["splits"] if catalog else {}).items():
-        lines[name] = f"{counts['usable']} usable images of {counts['patients']} patients"
+        lines[name] = (
+            f"{counted(counts['usable'], 'usable image')} of "
+            f"{counted(counts['patients'], 'patient')}"
+        )
     if not results.no_pretrain:
         lines["Pretrained on"] = pretrained_on(run)
     text = "## Data\n\n" + _list(lines)
@@ -123,7 +126,8 @@ def _performance(results: Results) -> str:
         return "## Performance\n\nNot evaluated yet: there is no `metrics.json`."
     level = percent(metrics["bootstrap"]["confidence"])
     lines = [
-        f"Test split: {metrics['images']} images of {metrics['patients']} patients. Mean AUC "
+        f"Test split: {counted(metrics['images'], 'image')} of "
+        f"{counted(metrics['patients'], 'patient')}. Mean AUC "
         f"{number(metrics['mean_auc'])} ({level} interval "
         f"{format_interval(metrics['mean_auc_interval'])}, over patients). From `metrics.json`.",
         "",

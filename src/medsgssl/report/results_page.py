@@ -24,7 +24,7 @@ from medsgssl.study.packed import opened_studies
 from medsgssl.study.plan import PLAN_FILE, StudyPlan, run_folder
 from medsgssl.study.variants import CONTROL
 from medsgssl.study.verdict import RULE
-from medsgssl.utils.formatting import count, duration, join_names, percent, words
+from medsgssl.utils.formatting import counted, duration, join_names, percent, plural, words
 from medsgssl.utils.io import write_text
 
 # Settings that decide how large a study is.
@@ -78,13 +78,14 @@ def _head(analysis: Analysis) -> str:
     text = (
         f"# Results on {data}, {first.settings['data.img_size']} pixels\n\n"
         "`medsgssl study table` writes this page from result files alone. "
-        f"{count(len(bench.test))} test images of {count(bench.patients)} patients, "
-        f"{len(analysis.collected.runs)} runs, {repeats} {unit}. The mean AUC is over "
-        f"{len(diseases)} diseases: {join_names(diseases)}. Intervals are "
+        f"{counted(len(bench.test), 'test image')} of {counted(bench.patients, 'patient')}, "
+        f"{counted(len(analysis.collected.runs), 'run')}, {repeats} {unit}. The mean AUC is over "
+        f"{counted(len(diseases), 'disease')}: {join_names(diseases)}. Intervals are "
         f"{percent(bench.confidence)}."
     )
     if analysis.collected.missing:
-        text += f" {len(analysis.collected.missing)} planned runs are missing."
+        missing = len(analysis.collected.missing)
+        text += f" {missing} planned {plural(missing, 'run is', 'runs are')} missing."
     return text
 
 
@@ -103,9 +104,9 @@ def _arms(analysis: Analysis) -> str:
         {**row, **_compute(by_arm[str(row["arm"]), float(str(row["labels"]))])}
         for row in means.rows
     ]
-    shown = ("arm", "labels", "seeds", "auc", "auc_sd", "ap")
+    keys = ("arm", "labels", "seeds", "auc", "auc_sd", "ap")
     columns = (
-        *(column for column in means.columns if column.key in shown),
+        *(column for column in means.columns if column.key in keys),
         Column("backbone", "backbone", "text"),
         Column("epochs", "epochs", "text"),
         Column("seconds", "time of a run", "text"),
@@ -143,18 +144,18 @@ def _comparisons(analysis: Analysis) -> str:
     )
     question = Column("asks", "question", "text")
     columns = (*(column for column in table.columns if column.page), question)
-    shown = Table(table.name, table.caption, columns, table.rows)
-    return f"## Differences\n\n{text}\n\n{shown.markdown().rstrip()}"
+    printed = Table(table.name, table.caption, columns, table.rows)
+    return f"## Differences\n\n{text}\n\n{printed.markdown().rstrip()}"
 
 
 def _diseases(analysis: Analysis) -> str:
     table = study_tables.diseases(analysis)
     parts = [
-        f"**{found.arm.label} against {found.against.label}, "
-        f"{percent(found.arm.fraction)} of the labels**\n\n"
-        + study_tables.rows_of(table, found, "").markdown().rstrip()
-        for found in analysis.with_control()
-        if not found.arm.is_mask_control
+        f"**{comparison.arm.label} against {comparison.against.label}, "
+        f"{percent(comparison.arm.fraction)} of the labels**\n\n"
+        + study_tables.rows_of(table, comparison, "").markdown().rstrip()
+        for comparison in analysis.with_control()
+        if not comparison.arm.is_mask_control
     ]
     if not parts:
         return ""
@@ -164,25 +165,27 @@ def _diseases(analysis: Analysis) -> str:
 
 def _unmeasured(analysis: Analysis) -> str:
     """Say which options and which defaults of the package no run of this page has."""
-    every = {name for name, method in all_methods().items() if method.pretrains} - {CONTROL}
-    guided = {arm.method: arm for arm in analysis.arms if arm.method in every}
+    guided_methods = {name for name, method in all_methods().items() if method.pretrains} - {
+        CONTROL
+    }
+    guided = {arm.method: arm for arm in analysis.arms if arm.method in guided_methods}
     lines = []
-    if absent := sorted(every - set(guided)):
+    if absent := sorted(guided_methods - set(guided)):
         lines.append(f"- No run of {join_names(absent)}.")
-    apart: dict[str, list[str]] = {}
+    methods_of: dict[str, list[str]] = {}
     for name, arm in sorted(guided.items()):
         usual = flatten(dump(configure(name)))
-        found = [
+        changed = [
             f"`{key}={_plain(usual[key])}` (here {_plain(arm.settings[key])})"
             for key in _SCALE
             if arm.settings[key] != usual[key]
         ]
-        if found:
-            apart.setdefault(join_names(found), []).append(name)
-    lines += [f"- Defaults of {join_names(names)}: {text}." for text, names in apart.items()]
+        if changed:
+            methods_of.setdefault(join_names(changed), []).append(name)
+    lines += [f"- Defaults of {join_names(names)}: {text}." for text, names in methods_of.items()]
     if not lines:
         return ""
-    options = ",".join(["direct", CONTROL, *sorted(every)])
+    options = ",".join(["direct", CONTROL, *sorted(guided_methods)])
     asked = (
         f"medsgssl study run --data DATA --out STUDY --methods {options} --folds 5 --baselines "
         f"--controls {','.join(CONTROLS)}"
@@ -215,7 +218,7 @@ def command(run: FinishedRun) -> str:
         usual = flatten(dump(configure(name, no_pretrain=no_pretrain)))
     except ConfigError:  # a method that is not installed here
         usual = {}
-    apart = {
+    changed = {
         key: value
         for key, value in run.settings.items()
         if value != usual.get(key)
@@ -232,7 +235,7 @@ def command(run: FinishedRun) -> str:
     parts += ["--data", data, "--out", f"runs/{run.name}"]
     if not no_pretrain and not _pretraining(run).pretrain_log.is_file():
         parts += ["--from", "WEIGHTS"]  # it was pretrained elsewhere
-    for key, value in apart.items():
+    for key, value in changed.items():
         parts += ["--set", f"{key}={_plain(value)}"]
     return shlex.join(parts)
 

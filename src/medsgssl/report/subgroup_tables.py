@@ -119,8 +119,8 @@ def _stratum(comparison: Comparison, part: Stratum) -> Row:
         "images": part.images,
         "patients": part.patients,
         "diseases": part.diseases,
-        "auc": part.own,
-        "auc_against": part.other,
+        "auc": part.auc,
+        "auc_against": part.auc_against,
         "difference": part.difference,
         "p": part.difference.p,
     }

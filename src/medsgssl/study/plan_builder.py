@@ -93,14 +93,16 @@ def make_plan(
     _check_lists(methods, repeats, fractions, controls)
     if folds is not None and folds < MIN_REPEATS:
         raise ConfigError(f"{folds} folds bear no verdict", f"give --folds {MIN_REPEATS} or more")
-    common, own = _split_items(items, [*methods, CONTROL])
+    common, per_method = _split_items(items, [*methods, CONTROL])
     settings = _absolute(merge(dict(file or {}), common))
-    own = {name: _absolute(tree) for name, tree in own.items()}
-    for tree in (settings, *own.values()):
+    per_method = {name: _absolute(tree) for name, tree in per_method.items()}
+    for tree in (settings, *per_method.values()):
         _refuse_decided(tree)
     main = str(settings.get("masks", {}).get("source", "rules"))
     margin = configure(CONTROL, settings).study.margin
-    plan = StudyPlan(str(data.expanduser().absolute()), settings, own, margin=margin, folds=folds)
+    plan = StudyPlan(
+        str(data.expanduser().absolute()), settings, per_method, margin=margin, folds=folds
+    )
     variants, judged = _design(plan, methods, main, controls, baselines, ablate)
     shares = sorted(set(fractions))
     runs = [
@@ -260,7 +262,7 @@ def _split_items(
 ) -> tuple[SettingsTree, dict[str, SettingsTree]]:
     """Part ``METHOD:KEY=VALUE`` from ``KEY=VALUE``."""
     common: list[str] = []
-    own: dict[str, list[str]] = {}
+    per_method: dict[str, list[str]] = {}
     for item in items:
         name, colon, rest = item.partition(":")
         if colon and "=" not in name:
@@ -269,10 +271,12 @@ def _split_items(
                     f"--set {item!r} is for {name!r}, which is not among the methods",
                     f"name one of: {', '.join(methods)}",
                 )
-            own.setdefault(name, []).append(rest)
+            per_method.setdefault(name, []).append(rest)
         else:
             common.append(item)
-    return parse_overrides(common), {name: parse_overrides(given) for name, given in own.items()}
+    return parse_overrides(common), {
+        name: parse_overrides(given) for name, given in per_method.items()
+    }
 
 
 def _refuse_decided(tree: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medsgssl.data.mask_cache import CONTROLS
 from medsgssl.study.plan import StudyPlan
-from medsgssl.utils.formatting import join_names, words
+from medsgssl.utils.formatting import counted, join_names, words
 
 
 def plan_table(plan: StudyPlan) -> list[str]:
@@ -45,8 +45,8 @@ def describe_plan(plan: StudyPlan) -> list[str]:
     lines = []
     if shared := sum(run.pretrains for run in plan.runs):
         lines.append(
-            f"{len(plan.runs)} runs in all: those above, and {shared} that pretrain once for all "
-            "label fractions of a method."
+            f"{counted(len(plan.runs), 'run')} in all: those above, and {shared} that pretrain "
+            "once for all label fractions of a method."
         )
     lines += [f"Primary comparisons ({len(family)}), each by its difference in mean AUC:"]
     lines += [
@@ -57,7 +57,7 @@ def describe_plan(plan: StudyPlan) -> list[str]:
         names = (
             join_names(list(map(words, plan.primary_diseases))) or "none: nothing will be judged"
         )
-        lines.append(f"Primary mean over {len(plan.primary_diseases)} diseases: {names}")
+        lines.append(f"Primary mean over {counted(len(plan.primary_diseases), 'disease')}: {names}")
     lines.append(f"Margin of equivalence: {plan.margin:g}. Hash of the plan: {plan.hash}")
     if plan.mask_recipe is not None:
         lines.append(f"Masks of every run (masks.recipe=auto): {plan.mask_recipe}")

@@ -20,7 +20,7 @@ from medsgssl.evaluation.spread import MIN_REPEATS
 from medsgssl.study.score_model import ScoreModel, draw_runs, unscored
 from medsgssl.study.statistics import ResampledTestSet, paired
 from medsgssl.study.tested_images import StudyImages
-from medsgssl.utils.formatting import join_names, words
+from medsgssl.utils.formatting import counted, join_names, words
 from medsgssl.utils.rng import generator
 
 #: Standard deviation of the mean AUC between seeds of one arm, from ``docs/defaults.md``: nine
@@ -184,8 +184,9 @@ def describe_power(power: StudyPower) -> list[str]:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        f"Tested: {power.images:,} images of {power.patients:,} patients, {power.repeats} {unit}.",
-        f"Primary mean over {len(power.diseases)} diseases: {names}",
+        f"Tested: {counted(power.images, 'image')} of {counted(power.patients, 'patient')}, "
+        f"{power.repeats} {unit}.",
+        f"Primary mean over {counted(len(power.diseases), 'disease')}: {names}",
         f"Assumed: the mean AUC of one method varies by {power.seed_sd:g} (standard deviation) "
         f"between {unit}, patients apart.",
         "",

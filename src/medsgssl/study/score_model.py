@@ -117,7 +117,7 @@ def draw_runs(
     slope = _auc_slope(model.auc)
     for fraction in fractions:
         for number, gain in enumerate([0.0, *gains]):
-            own = shared + place(model.method_patient, model.method_image)
+            expected = shared + place(model.method_patient, model.method_image)
             level = _separation(model.auc + gain)
             overlap = 1 / repeats if folds else 0.0
             common = np.sqrt(overlap) * _training(model, diseases, random)
@@ -125,7 +125,7 @@ def draw_runs(
                 training = common + np.sqrt(1 - overlap) * _training(model, diseases, random)
                 at = slice(ends[repeat], ends[repeat + 1]) if folds else slice(None)
                 test = tests[repeat if folds else 0]
-                scores = own[at] + draw(noise, (len(test), diseases))
+                scores = expected[at] + draw(noise, (len(test), diseases))
                 scores += (level + training / slope) * (test.labels == 1)
                 yield DrawnRun(fraction, number, repeat, special.ndtr(scores))
 

@@ -107,15 +107,15 @@ def seconds_of_runs_like(plan: StudyPlan, folder: Path, planned: PlannedRun) -> 
     stages: tuple[StageName, ...] = (
         ("pretrain",) if planned.pretrains else ("finetune", "predict", "evaluate")
     )
-    found = []
+    durations = []
     for other in plan.runs:
         if _kind(other) != _kind(planned):
             continue
         run = run_folder(folder, other.name)
         if is_complete(run, other):
             written = read_stage_records(run.stages)
-            found.append(sum(written[stage]["seconds"] for stage in stages))
-    return statistics.median(found) if found else None
+            durations.append(sum(written[stage]["seconds"] for stage in stages))
+    return statistics.median(durations) if durations else None
 
 
 def _kind(run: PlannedRun) -> tuple[object, ...]:

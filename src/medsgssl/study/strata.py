@@ -36,8 +36,8 @@ class Stratum:
         images: How many.
         patients: Of how many patients.
         diseases: How many diseases are in the means: those with enough patients in this part.
-        own: Mean AUC of the arm.
-        other: Mean AUC of what it is compared with.
+        auc: Mean AUC of the arm.
+        auc_against: Mean AUC of what it is compared with.
         difference: The first minus the second.
     """
 
@@ -46,8 +46,8 @@ class Stratum:
     images: int
     patients: int
     diseases: int
-    own: PointEstimate
-    other: PointEstimate
+    auc: PointEstimate
+    auc_against: PointEstimate
     difference: PointEstimate
 
 
@@ -158,8 +158,8 @@ class Strata:
     ) -> PointEstimate:
         """Compare two arms, the spread between seeds or folds pooled over the arms like them."""
         pooled = self._bench.spread([pick(peer) for peer in comparison.peers])
-        own, other = pick(comparison.arm), pick(comparison.against)
-        return self._bench.difference(own, other, pooled=pooled)
+        ours, other = pick(comparison.arm), pick(comparison.against)
+        return self._bench.difference(ours, other, pooled=pooled)
 
     def by_quality(self, comparison: Comparison) -> QualityStrata:
         """Compare where the arm's lung masks are bad, middling and good."""
@@ -184,7 +184,7 @@ class Strata:
 
     def _stratum(self, comparison: Comparison, kind: str, name: str, rows: Chosen) -> Stratum:
         among = self._bench.frequent(rows)
-        own = self._means(comparison.arm, rows, among)
+        ours = self._means(comparison.arm, rows, among)
         other = self._means(comparison.against, rows, among)
         return Stratum(
             kind=kind,
@@ -192,8 +192,8 @@ class Strata:
             images=int(rows.sum()),
             patients=len(np.unique(self._bench.test.patients[rows])),
             diseases=int(among.sum()),
-            own=self._bench.estimate(own),
-            other=self._bench.estimate(other),
+            auc=self._bench.estimate(ours),
+            auc_against=self._bench.estimate(other),
             difference=self._difference(comparison, lambda arm: self._means(arm, rows, among)),
         )
 

@@ -66,13 +66,13 @@ def _table(run: FinishedRun) -> pd.DataFrame | None:
     return pd.read_parquet(path) if path.is_file() else None
 
 
-def estimate(found: ArmLocalization, name: str, bench: ResampledTestSet) -> PointEstimate:
+def estimate(localization: ArmLocalization, name: str, bench: ResampledTestSet) -> PointEstimate:
     """Return a measure of an arm; its interval from 20 patients with boxes on."""
-    repeats = found.measures[name]
+    repeats = localization.measures[name]
     if not repeats:
         return PointEstimate(None)
     point = bench.estimate(repeats)
-    return point if found.patients >= MIN_PATIENTS else point.bare()
+    return point if localization.patients >= MIN_PATIENTS else point.bare()
 
 
 def difference(

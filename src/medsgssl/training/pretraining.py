@@ -1,4 +1,8 @@
-"""Self-supervised pretraining: a method's task in, the encoder's weights out."""
+"""Self-supervised pretraining: a method's task in, the encoder's weights out.
+
+They are ``pretrained.safetensors`` (``models/weights.py``); ``inference/export.py`` writes them in
+the names of plain timm.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ from medsgssl.training.stage import StageSpec
 from medsgssl.training.trackers import open_trackers
 from medsgssl.training.trainer import Trainer
 from medsgssl.training.view_gallery import Gallery
+from medsgssl.utils.formatting import plural
 from medsgssl.utils.io import write_json
 from medsgssl.utils.progress import new_console
 from medsgssl.utils.rng import seed_step
@@ -131,7 +136,7 @@ def _pretrain(
     lr = pretrain_lr(config, updates, fabric.world_size)
     if config.pretrain.lr == "auto" and fabric.is_global_zero:
         new_console().print(
-            f"pretrain.lr=auto: {lr:g} for {updates} steps from "
+            f"pretrain.lr=auto: {lr:g} for {updates} {plural(updates, 'step')} from "
             f"{'ImageNet weights' if config.encoder.pretrained else 'scratch'}",
             highlight=False,
             soft_wrap=True,

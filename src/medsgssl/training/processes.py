@@ -24,36 +24,36 @@ def resolve_processes(config: Config) -> Config:
     Raises:
         ConfigError: The settings contradict the launcher, or a device is not there.
     """
-    found = launched_processes()
-    if found is not None and found.size == 1 and _asked(config, found) != {1}:
+    launched = launched_processes()
+    if launched is not None and launched.size == 1 and _asked(config, launched) != {1}:
         # Said of both stages at once: the launcher has started too few.
-        raise _contradiction("pretrain", config.pretrain, found)
+        raise _contradiction("pretrain", config.pretrain, launched)
     return config.model_copy(
         update={
-            "pretrain": _resolve("pretrain", config.pretrain, found),
-            "finetune": _resolve("finetune", config.finetune, found),
+            "pretrain": _resolve("pretrain", config.pretrain, launched),
+            "finetune": _resolve("finetune", config.finetune, launched),
         }
     )
 
 
-def _asked(config: Config, found: Processes) -> set[int]:
-    return {_number(settings, found) for settings in (config.pretrain, config.finetune)}
+def _asked(config: Config, launched: Processes) -> set[int]:
+    return {_number(settings, launched) for settings in (config.pretrain, config.finetune)}
 
 
-def _number(settings: LoopSettings, found: Processes | None) -> int:
+def _number(settings: LoopSettings, launched: Processes | None) -> int:
     """Return how many processes the settings ask for, where a launcher may have started some."""
-    if found is None:
+    if launched is None:
         devices = 1 if settings.devices == "auto" else settings.devices
         return devices * (1 if settings.num_nodes == "auto" else settings.num_nodes)
-    devices = found.local_size if settings.devices == "auto" else settings.devices
-    return devices * (found.nodes if settings.num_nodes == "auto" else settings.num_nodes)
+    devices = launched.local_size if settings.devices == "auto" else settings.devices
+    return devices * (launched.nodes if settings.num_nodes == "auto" else settings.num_nodes)
 
 
-def _resolve(stage: Stage, settings: SettingsT, found: Processes | None) -> SettingsT:
-    number = _number(settings, found)
-    if found is not None and number != found.size:
-        raise _contradiction(stage, settings, found)
-    if found is None and settings.num_nodes not in ("auto", 1):
+def _resolve(stage: Stage, settings: SettingsT, launched: Processes | None) -> SettingsT:
+    number = _number(settings, launched)
+    if launched is not None and number != launched.size:
+        raise _contradiction(stage, settings, launched)
+    if launched is None and settings.num_nodes not in ("auto", 1):
         raise ConfigError(
             f"{stage}.num_nodes={settings.num_nodes}, but nothing has started processes on other "
             "machines",
@@ -61,18 +61,18 @@ def _resolve(stage: Stage, settings: SettingsT, found: Processes | None) -> Sett
             "--nproc-per-node N --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m medsgssl ...`, or "
             "with srun, and leave num_nodes at auto",
         )
-    _check_devices(stage, settings, number if found is None else found.local_size)
+    _check_devices(stage, settings, number if launched is None else launched.local_size)
     return settings.model_copy(update={"devices": number, "num_nodes": 1})
 
 
-def _contradiction(stage: Stage, settings: LoopSettings, found: Processes) -> ConfigError:
+def _contradiction(stage: Stage, settings: LoopSettings, launched: Processes) -> ConfigError:
     asked = f"{stage}.devices={settings.devices}"
     if settings.num_nodes != "auto":
         asked += f", {stage}.num_nodes={settings.num_nodes}"
-    torchrun = found.launcher == "torchrun"
+    torchrun = launched.launcher == "torchrun"
     start = "torchrun --nproc-per-node N" if torchrun else "srun --ntasks-per-node=N"
     return ConfigError(
-        f"{asked} asks for {_number(settings, found)} processes, but {found}",
+        f"{asked} asks for {_number(settings, launched)} processes, but {launched}",
         f"leave devices and num_nodes at auto, which takes the processes that are there, or start "
         f"as many with `{start}`",
     )

@@ -200,8 +200,12 @@ class MlflowTracker(_Tracker):
                 mlflow.set_tracking_uri((self._folder / "logs" / "mlruns").as_uri())
             client = mlflow.MlflowClient()
             if self.version is None:
-                found = client.get_experiment_by_name(self._project)
-                number = found.experiment_id if found else client.create_experiment(self._project)
+                experiment = client.get_experiment_by_name(self._project)
+                number = (
+                    experiment.experiment_id
+                    if experiment
+                    else client.create_experiment(self._project)
+                )
                 run = client.create_run(number, run_name=self.name).info.run_id
                 for key, value in self._settings.items():
                     client.log_param(run, key, value[:500])

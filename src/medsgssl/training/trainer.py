@@ -24,6 +24,7 @@ from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.training.stage import StageSpec
 from medsgssl.training.sync_batch_norm import synchronize_batch_norm
 from medsgssl.transforms.batch import LoadedBatch
+from medsgssl.utils.formatting import counted
 from medsgssl.utils.interrupts import StopRequested, deferred, requested
 from medsgssl.utils.rng import seed_step
 from medsgssl.utils.system import loader_workers
@@ -118,7 +119,9 @@ class Trainer(Generic[TaskT]):
         self.log.restart_clock()
         with display, deferred():
             if settings.frozen_epochs:
-                display.note(f"backbone frozen for the first {settings.frozen_epochs} epochs")
+                display.note(
+                    f"backbone frozen for the first {counted(settings.frozen_epochs, 'epoch')}"
+                )
             for batch in self._batches():
                 waited = time.perf_counter() - asked
                 self._train_step(batch, waited)

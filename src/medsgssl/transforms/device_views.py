@@ -143,9 +143,9 @@ def _render(batch: DrawnBatch) -> ViewBatch:
         across, down = batch.shrink.flatten(0, 1).unbind(1)
         images = _filter(images, across, down).round()
     # Tone changes look levels up, as in OpenCV: so the levels are whole numbers between the steps.
-    found = _bilinear(images, x, y).round().clamp(0, 255)
-    levels = batch.tables.flatten(0, 1).gather(1, found.flatten(1).long())
-    toned = levels.view(found.shape).float()
+    sampled = _bilinear(images, x, y).round().clamp(0, 255)
+    levels = batch.tables.flatten(0, 1).gather(1, sampled.flatten(1).long())
+    toned = levels.view(sampled.shape).float()
     if batch.blur.shape[-1]:
         weights = batch.blur.flatten(0, 1)
         toned = _filter(toned, weights, weights).round()
@@ -188,8 +188,8 @@ def _nearest(masks_BHH: Tensor, x_NSS: Tensor, y_NSS: Tensor, views: int) -> Ten
     inside = (columns >= 0) & (columns < side) & (rows >= 0) & (rows < side)
     place = rows.clamp(0, side - 1) * side + columns.clamp(0, side - 1)
     flat = place.reshape(len(masks_BHH), -1)
-    found = masks_BHH.flatten(1).gather(1, flat).view(place.shape)
-    return inside & found.bool()
+    covered = masks_BHH.flatten(1).gather(1, flat).view(place.shape)
+    return inside & covered.bool()
 
 
 def _filter(images_N1HH: Tensor, across_NK: Tensor, down_NK: Tensor) -> Tensor:

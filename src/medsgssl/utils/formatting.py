@@ -34,7 +34,15 @@ def count(value: float | None) -> str:
 
 def counted(value: int, noun: str) -> str:
     """Write a count with its noun: ``1 fold``, ``5 folds``."""
-    return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
+    return f"{count(value)} {plural(value, noun)}"
+
+
+def plural(value: int, one: str, many: str = "") -> str:
+    """Return the words that follow a count: ``one`` for 1, else ``many`` or ``one`` with an s.
+
+    ``f"{n:,} {plural(n, 'file is', 'files are')} missing"``.
+    """
+    return one if value == 1 else many or f"{one}s"
 
 
 def percent(value: float | None) -> str:

@@ -76,5 +76,5 @@ def launched_processes(env: Mapping[str, str] = os.environ) -> Processes | None:
 
 def rank() -> int:
     """Return this process's number among those that a launcher started; 0 when alone."""
-    found = launched_processes()
-    return 0 if found is None else found.rank
+    processes = launched_processes()
+    return 0 if processes is None else processes.rank

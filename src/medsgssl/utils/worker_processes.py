@@ -145,16 +145,16 @@ def map_surviving(
                 for _, future in running:
                     if future is not None:
                         future.cancel()
-        found: list[T] = []
+        killers: list[T] = []
 
-        def note(item: T, signal: str, found: list[T] = found) -> R:
-            found.append(item)
+        def note(item: T, signal: str, killers: list[T] = killers) -> R:
+            killers.append(item)
             return crashed(item, signal)
 
         with closing(SpareWorker(initializer)) as spare:
             for batch, future in running:
                 yield _done(future) or _one_by_one(job, batch, note, spare)
-        if not found:
+        if not killers:
             workers = max(1, workers // 2)  # no item's fault: most likely memory
 
 

@@ -86,7 +86,7 @@ def test_content_decides_and_what_is_not_read_is_counted(tmp_path: Path) -> None
     ]
     assert found.others == {".doc": 1, ".txt": 1}
     warnings = build_catalog(DataSettings(root=tmp_path, split="train")).summary["warnings"]
-    assert warnings == ["1 files are of kinds that are not read: 1 .doc"]
+    assert warnings == ["1 file is of a kind that is not read: 1 .doc"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are not UTF-8")
@@ -123,7 +123,7 @@ def test_few_patients_are_questioned_and_the_rule_is_shown(tmp_path: Path) -> No
     summary = build_catalog(DataSettings(root=tmp_path, split="train")).summary
     assert summary["patients"]["patients"] == 1
     assert summary["patients"]["images"] == 40
-    assert "only 1 patients in 40 images" in summary["warnings"][0]
+    assert "only 1 patient in 40 images" in summary["warnings"][0]
     assert "data.patient_pattern" in summary["warnings"][0]
     settings = DataSettings(root=tmp_path, split="train", patient_pattern=r"_(\d+)\.")
     assert build_catalog(settings).summary["patients"]["patients"] == 40

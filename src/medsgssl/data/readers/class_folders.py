@@ -15,6 +15,7 @@ from medsgssl.data.readers.patients import patients_of_paths, summarize_patients
 from medsgssl.data.readers.scan import image_frame, path_id
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
+from medsgssl.utils.formatting import plural
 
 #: ``data.labels=folders`` says that folders are classes.
 BY_FOLDER = "folders"
@@ -131,7 +132,8 @@ def _apart(patients: pd.Series, split: pd.Series) -> tuple[pd.Series, str]:
         return patients, ""
     return (
         (split + "/" + patients).astype("str"),
-        f"{len(shared):,} patients by name are in more than one of the data set's own splits (for "
-        f"example {shared[0]}): they are taken for different people, which cannot be checked here. "
+        f"{len(shared):,} {plural(len(shared), 'patient by name is', 'patients by name are')} in "
+        "more than one of the data set's own splits (for example "
+        f"{shared[0]}): they are taken for different people, which cannot be checked here. "
         "Set data.patient_pattern where names do tell patients, or data.split=random",
     )

@@ -21,6 +21,7 @@ from medsgssl.data.readers.scan import image_frame
 from medsgssl.data.readers.text_table import TextTable, read_text_table
 from medsgssl.errors import DataError
 from medsgssl.runs.data_summary import LabelsSummary
+from medsgssl.utils.formatting import plural
 from medsgssl.utils.io import file_hash
 
 _PREFIX = "mimic-cxr-2"
@@ -102,7 +103,8 @@ class MimicReader(Reader):
             "columns": column_summary,
         }
         if unlabeled:
-            summary["remarks"] = [f"{unlabeled:,} images belong to studies without labels"]
+            belong = plural(unlabeled, "image belongs", "images belong")
+            summary["remarks"] = [f"{unlabeled:,} {belong} to studies without labels"]
         return SourceRows(
             pd.concat([frame, described, matched], axis=1),
             summary,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medsgssl.errors import ConfigError, DataError
 from medsgssl.runs.data_summary import PatientSummary
+from medsgssl.utils.formatting import plural
 
 # Published layouts, by what their paths look like.
 _KNOWN = (
@@ -87,9 +88,9 @@ def patient_warning(summary: PatientSummary) -> str | None:
     if images < _FEW_IMAGES or patients * _FEW_IMAGES > images:
         return None
     return (
-        f"only {patients:,} patients in {images:,} images, by {summary['rule']} (for example "
-        f"{summary['example']}): if these are not the patients, set data.patient_pattern or "
-        "data.patient_column"
+        f"only {patients:,} {plural(patients, 'patient')} in {images:,} images, by "
+        f"{summary['rule']} (for example {summary['example']}): if these are not the "
+        "patients, set data.patient_pattern or data.patient_column"
     )
 
 

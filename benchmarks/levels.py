@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special
 
+from benchmarks.simulation import simulate_study
 from medsgssl.config.schema import EvaluateSettings
 from medsgssl.evaluation.calibration import logit, reliability
 from medsgssl.evaluation.calibration_summary import (
@@ -33,7 +34,6 @@ from medsgssl.evaluation.subgroups import shortcut_audit, subgroup_results
 from medsgssl.study.arms import Arm, gather_arms
 from medsgssl.study.comparisons import Comparison, compare_arms
 from medsgssl.study.score_model import ScoreModel
-from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import ResampledTestSet
 from medsgssl.study.study_calibration import MEASURES, arm_calibration, arm_reliability
 from medsgssl.study.study_localization import ArmLocalization, difference, estimate

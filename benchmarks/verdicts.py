@@ -1,6 +1,6 @@
 """How often verdicts and intervals are wrong, and what they can find: `make simulations`.
 
-Scores are made up (`medsgssl.study.simulation`), patients and labels are real: the 1,903 test
+Scores are made up (`benchmarks.simulation`), patients and labels are real: the 1,903 test
 images of 453 patients, and the 7,216 images of 1,812 patients in five folds, of a subset of NIH
 ChestX-ray14 (Wang et al., CVPR 2017; NIH Clinical Center), kept in `nih128_structure.csv.gz` as
 patient, test list, AP view and the 14 labels as bits. Everything is judged by the functions that
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import levels
+from benchmarks.simulation import simulate_study
 from medsgssl.data.labels import DISEASES
 from medsgssl.data.splits import fold_of_patients
 from medsgssl.data.stratify import patient_labels
@@ -28,7 +29,6 @@ from medsgssl.evaluation.predictions import Split
 from medsgssl.study.arms import gather_arms
 from medsgssl.study.comparisons import Comparison, compare_arms
 from medsgssl.study.score_model import ScoreModel, unscored
-from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import ResampledTestSet
 from medsgssl.study.strata import Strata
 from medsgssl.study.verdict import judge

@@ -58,7 +58,6 @@ def test_masks_come_back_by_id_with_everything_about_them(tmp_path, items):
     for found in store.read(reversed(store.ids)):
         assert found.mask.dtype == bool
     assert store.size("0005.png") == (65, 85)
-    assert store.full_mask("0005.png").shape == (65, 85)
     with pytest.raises(MaskError, match="no image x"):
         store.get("x")
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from benchmarks.simulation import simulate_study
 from medsgssl.evaluation.calibration_summary import frequency_band, summarize_calibration
 from medsgssl.study.arms import Arm, gather_arms
 from medsgssl.study.score_model import ScoreModel, unscored
-from medsgssl.study.simulation import simulate_study
 from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 from medsgssl.study.study_calibration import MEASURES, arm_calibration, arm_reliability, is_scaled
 

@@ -14,9 +14,6 @@ from medsgssl.data.readers.registry import WITHOUT_LABELS
 from medsgssl.errors import ConfigError
 from medsgssl.runs.data_summary import Overlap
 
-_FIRST_ALONE = (
-    "extra_roots", "classes", "image_column", "patient_column", "patient_pattern"
-)  # fmt: skip
 _SUFFIX = r"\.[^.]*$"
 # 00000013_005, also with more before or after it.
 _NIH_PATIENTS = 30_805

@@ -17,7 +17,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, Literal
 
 from PIL import Image, UnidentifiedImageError
 
@@ -28,7 +28,6 @@ from medsgssl.images.intensity import SMALLEST_SIDE
 from medsgssl.images.jpeg import JpegError, read_jpeg_structure
 
 Kind = Literal["png", "jpeg", "tiff", "bmp", "webp", "dicom"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 #: Suffixes that are expected to hold an image; the content decides what a file is.
 IMAGE_SUFFIXES = frozenset(

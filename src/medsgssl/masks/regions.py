@@ -54,11 +54,6 @@ class Box:
         """Height and width in pixels."""
         return self.bottom - self.top + 1, self.right - self.left + 1
 
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Index that cuts the box out of an array."""
-        return slice(self.top, self.bottom + 1), slice(self.left, self.right + 1)
-
 
 def lung_box(mask: Mask, margin: float = 0.0) -> Box | None:
     """Return the smallest box around the mask.

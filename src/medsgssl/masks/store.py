@@ -305,12 +305,6 @@ class MaskStore:
         for image_id in ids:
             yield self.get(image_id)
 
-    def full_mask(self, image_id: str) -> Mask:
-        """Return the mask at the size of the image itself: bool, ``H x W``."""
-        mask = self.get(image_id).mask
-        height, width = self.size(image_id)
-        return resize_mask(mask, (height, width)) if height and width else mask
-
     @property
     def summary(self) -> pd.DataFrame:
         """One row per image: image_id, quality, status, reason, area (share of the image)."""

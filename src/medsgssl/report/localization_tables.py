@@ -23,10 +23,9 @@ def localization(analysis: Analysis) -> Table:
         *(Column(name, heading, "estimate", digits=2) for name, heading in MEASURES.items()),
     )
     rows: list[Row] = []
-    for arm in analysis.ordered_arms():
-        localized = analysis.localized.get(arm.key)
-        if localized is None:
-            continue
+    arms = [arm for arm in analysis.ordered_arms() if arm.key in analysis.localized]
+    for arm in arms:
+        localized = analysis.localized[arm.key]
         read = [read_localization(run.folder.path) for run in arm.runs]
         grid = next((one["grid"] for one in read if one is not None), ())
         row: dict[str, Cell] = {"arm": arm.label, "labels": arm.fraction}
@@ -35,10 +34,11 @@ def localization(analysis: Analysis) -> Table:
         row["grid"] = " \N{MULTIPLICATION SIGN} ".join(map(str, grid))
         row |= {name: estimate(localized, name, analysis.bench) for name in MEASURES}
         rows.append(row)
-    boxes, patients = (rows[0]["boxes"], rows[0]["patients"]) if rows else (0, 0)
-    caption = (
-        f"{boxes} {plural(boxes, 'box', 'boxes')} of {counted(patients, 'patient')}" if rows else ""
-    )
+    caption = ""
+    if arms:
+        first = analysis.localized[arms[0].key]
+        boxes = plural(first.boxes, "box", "boxes")
+        caption = f"{first.boxes} {boxes} of {counted(first.patients, 'patient')}"
     source = "localization.csv, computed from localization.json of the runs"
     return Table("localization", caption, columns, rows, source)
 

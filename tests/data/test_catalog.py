@@ -93,7 +93,7 @@ def test_listed_images_outside_the_table_are_reported(make_set: MakeSet) -> None
         stream.write("\n00000099_000.png\n")
     summary = build_catalog(settings).summary
     assert summary["split"]["listed_without_row"] == 1
-    assert any("1 listed images" in line for line in summary["warnings"])
+    assert any("1 listed image is" in line for line in summary["warnings"])
 
 
 def test_copies_across_splits_are_found_by_content(make_set: MakeSet) -> None:

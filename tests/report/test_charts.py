@@ -112,7 +112,7 @@ def test_figure_is_written_as_svg_and_pdf_alike_every_time(tmp_path: Path) -> No
 
 
 def test_name_of_a_chart_cannot_become_markup() -> None:
-    with pytest.raises(ValueError, match="no name"):
+    with pytest.raises(ValueError, match="is not the name"):
         _chart('"><script>')
 
 

@@ -225,7 +225,7 @@ def status(
     from dataclasses import asdict
 
     from medsgssl.study.status import study_status
-    from medsgssl.utils.formatting import duration
+    from medsgssl.utils.formatting import counted, duration
 
     status = study_status(folder)
     if as_json:
@@ -247,7 +247,7 @@ def status(
     counts = Counter(run.state for run in status.runs)
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     end = f"; expected end: {status.expected_end}" if status.expected_end else ""
-    typer.echo(f"{len(status.runs)} runs: {summary}{end}")
+    typer.echo(f"{counted(len(status.runs), 'run')}: {summary}{end}")
 
 
 @study_app.command()
@@ -355,7 +355,7 @@ def numbers(text: str) -> list[float]:
 
 def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
     from medsgssl.study.plan_summary import describe_plan, plan_table
-    from medsgssl.utils.formatting import duration, size
+    from medsgssl.utils.formatting import duration, plural, size
     from medsgssl.utils.progress import new_console
 
     # Plain text, one line per run: neither a narrow terminal nor a pipe cuts any of it.
@@ -363,7 +363,8 @@ def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
         typer.echo(line)
     console = new_console(always=True)
     splits = ", ".join(f"{count} {name}" for name, count in needs.images.items())
-    console.print(f"Images: {splits}. {len(needs.complete)} of {len(plan.runs)} runs are complete.")
+    are = plural(len(plan.runs), "run is", "runs are")
+    console.print(f"Images: {splits}. {len(needs.complete)} of {len(plan.runs)} {are} complete.")
     once = f", of it {duration(needs.preparing)} once for images and masks"
     console.print(
         f"Time: about {duration(needs.seconds)} on this machine under its present load, all epochs "

@@ -27,6 +27,7 @@ from medsgssl.models.task import Task
 from medsgssl.transforms.crops import CropRule, RandomCrop, WholeImage
 from medsgssl.transforms.lung_crops import InLungBox
 from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
+from medsgssl.utils.formatting import counted
 
 SettingsT_co = TypeVar("SettingsT_co", bound=MethodSettings, default=MethodSettings, covariant=True)
 
@@ -169,8 +170,8 @@ class Method(Generic[SettingsT_co]):
         frozen = self.config.pretrain.frozen_epochs
         if frozen and not self.config.encoder.pretrained:
             warnings.append(
-                f"the backbone starts from scratch and is frozen for {frozen} epochs: it has "
-                "nothing worth keeping; set pretrain.freeze_epochs=0"
+                f"the backbone starts from scratch and is frozen for {counted(frozen, 'epoch')}: "
+                "it has nothing worth keeping; set pretrain.freeze_epochs=0"
             )
         return warnings + self.map_warnings(encoder)
 

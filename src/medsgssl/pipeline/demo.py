@@ -13,7 +13,7 @@ from medsgssl.methods.registry import configure
 from medsgssl.pipeline.runner import run_method
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.metrics_file import read_metrics
-from medsgssl.utils.formatting import number
+from medsgssl.utils.formatting import counted, number
 from medsgssl.utils.progress import new_console
 
 #: A guided method, the same pretraining without guidance, and no pretraining at all.
@@ -67,7 +67,7 @@ def run_demo(out: Path, count: int) -> dict[str, RunFolder]:
         assert metrics is not None  # the run has just written it
         interval = metrics["mean_auc_interval"]
         spread = "{:.3f} to {:.3f}".format(*interval) if interval else "too few patients"
-        epochs = "none" if config.no_pretrain else f"{config.pretrain.epochs} epochs"
+        epochs = "none" if config.no_pretrain else counted(config.pretrain.epochs, "epoch")
         table.add_row(name, epochs, number(metrics["mean_auc"]), spread)
     console.rule("demo")
     screen = new_console(always=True)

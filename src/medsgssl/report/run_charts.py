@@ -15,7 +15,7 @@ from medsgssl.evaluation.predictions import Split
 from medsgssl.report.charts import Chart, ForestRow, chart_name, forest_chart
 from medsgssl.report.theme import FIRST, FOURTH, INK, MUTED, SECOND
 from medsgssl.runs.metrics_file import Metrics, ReliabilityBins
-from medsgssl.utils.formatting import format_interval, number, percent, words
+from medsgssl.utils.formatting import counted, format_interval, number, percent, words
 
 Floats = NDArray[np.float64]
 # More corners than this cannot be seen in a panel of this size.
@@ -298,7 +298,8 @@ def _panel(
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
 
-    label = f"{title} over {len(epochs)} epochs, from {number(values[0])} to {number(values[-1])}"
+    label = f"{title} over {counted(len(epochs), 'epoch')}, "
+    label += f"from {number(values[0])} to {number(values[-1])}"
     label += f", kept {number(values[at])} of epoch {epochs[at]}" if at is not None else ""
     label += "".join(f", {level} {number(numbers[-1])}" for level, numbers in levels.items())
     return Chart(name, title, label, draw, (2.9, 2.0), (0.55, 0.42, 0.12, 0.2))

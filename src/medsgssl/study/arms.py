@@ -18,6 +18,7 @@ from medsgssl.study.collect import FinishedRun
 from medsgssl.study.matching import TELLING, differing
 from medsgssl.study.statistics import PointEstimate, ResampledTestSet
 from medsgssl.study.variants import left_out
+from medsgssl.utils.formatting import counted
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _telling(like: Sequence[FlatSettings]) -> list[str]:
 
 def _setting(key: str, value: Any) -> str:
     if key == "pretrain.epochs":
-        return f"{value} epochs"
+        return counted(int(value), "epoch")
     return str(value) if key in ("encoder.name", "views.frame") else f"{key}={value}"
 
 

@@ -188,7 +188,7 @@ def _warnings(
 def _why_missing(table: pd.DataFrame, scan: Scan) -> str:
     """Return a guess, as the end of a sentence, why files of the table are missing; or nothing."""
     if archives := scan.archives():
-        return f"; {archives} lie there: unpack them"
+        return f"; packed archives lie there ({archives}): unpack them"
     without_zeros = {stem.lstrip("0"): stem for stem in scan.by_stem if stem.startswith("0")}
     names = table.loc[table["status"] == "missing", "image_id"]
     for stem in (PurePosixPath(name).stem for name in names):

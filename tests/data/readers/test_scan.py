@@ -151,7 +151,7 @@ def test_images_that_are_still_packed_are_said_to_be(tmp_path: Path, archive: st
         w for w in build_catalog(settings).summary["warnings"] if "images are missing" in w
     ]
     suffix = archive.removeprefix("images").removeprefix("_001")
-    assert f"1 {suffix} lie there: unpack them" in missing
+    assert f"archives lie there (1 {suffix}): unpack them" in missing
     (tmp_path / "a.png").unlink()
     (tmp_path / "labels.csv").unlink()
     with pytest.raises(DataError, match="holds no images") as caught:

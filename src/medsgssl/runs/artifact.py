@@ -43,7 +43,8 @@ def read_artifact(path: Path, kind: type[Artifact], stage: str) -> Artifact:
         more = f" (and {others} more)" if others else ""
         raise DataError(
             f"{path} does not fit this version of medsgssl: {where}: {first['msg']}{more}",
-            f"write it again with {stage}, or read it with the version that wrote it",
+            f"write it again with {stage} (in a new folder, if this one is refused), or read it "
+            "with the version that wrote it",
         ) from error
     return checked if is_dataclass(kind) else value
 

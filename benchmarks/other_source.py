@@ -1,7 +1,7 @@
 """Scores another hospital's images with every complete run of a study, and describes the result.
 
     python -m benchmarks.other_source score STUDY IMAGES OUT.parquet --jobs 12
-    python -m benchmarks.other_source page OUT.parquet PAGE.md
+    python -m benchmarks.other_source page FOLDER PAGE.md
 
 The images are those of the Shenzhen set: the last character of a file's name is 1 where the patient
 has tuberculosis. The score of an image is the probability of any finding: one minus the product of
@@ -63,11 +63,10 @@ def aucs(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["arm", "labels", "repeat", "auc"])
 
 
-def page(scores: Path, out: Path) -> None:
-    """Write the table of the arms as Markdown."""
-    table = pd.read_parquet(scores)
-    found = aucs(table)
-    images = table["file"].drop_duplicates()
+def page(folder: Path, out: Path) -> None:
+    """Write the tables of all arms as Markdown, one for each file of scores: a study's name."""
+    tables = {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+    images = pd.concat(tables.values())["file"].drop_duplicates()
     sick = int(images.str.endswith("_1").sum())
     lines = [
         "# Another hospital: tuberculosis in the Shenzhen set",
@@ -76,16 +75,21 @@ def page(scores: Path, out: Path) -> None:
         "tuberculosis) with networks that never saw this hospital, and wrote this page. The score "
         "is the probability of any finding. This describes; it is no test, and no verdict rests "
         "on it: networks of different folds share most of their training patients.",
-        "",
-        "| arm | labels | networks | AUC, mean | lowest | highest |",
-        "| --- | --: | --: | --: | --: | --: |",
     ]
-    arms = found.groupby(["arm", "labels"])["auc"].agg(["size", "mean", "min", "max"])
-    for row in arms.sort_values("mean", ascending=False).reset_index().to_dict("records"):
-        lines.append(
-            f"| {row['arm']} | {row['labels']:.0%} | {row['size']} | {row['mean']:.3f} "
-            f"| {row['min']:.3f} | {row['max']:.3f} |"
-        )
+    for study, table in tables.items():
+        lines += [
+            "",
+            f"## Networks of [{study}]({study}.md)",
+            "",
+            "| arm | labels | networks | AUC, mean | lowest | highest |",
+            "| --- | --: | --: | --: | --: | --: |",
+        ]
+        arms = aucs(table).groupby(["arm", "labels"])["auc"].agg(["size", "mean", "min", "max"])
+        for row in arms.sort_values("mean", ascending=False).reset_index().to_dict("records"):
+            lines.append(
+                f"| {row['arm']} | {row['labels']:.0%} | {row['size']} | {row['mean']:.3f} "
+                f"| {row['min']:.3f} | {row['max']:.3f} |"
+            )
     write_text(out, "\n".join(lines) + "\n")
 
 
@@ -99,13 +103,13 @@ def main() -> None:
     one.add_argument("out", type=Path)
     one.add_argument("--jobs", type=int, default=1)
     one = commands.add_parser("page")
-    one.add_argument("scores", type=Path)
+    one.add_argument("folder", type=Path)
     one.add_argument("out", type=Path)
     asked = parser.parse_args()
     if asked.command == "score":
         score(asked.study, asked.images, asked.out, asked.jobs)
     else:
-        page(asked.scores, asked.out)
+        page(asked.folder, asked.out)
 
 
 if __name__ == "__main__":

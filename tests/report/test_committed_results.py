@@ -17,7 +17,8 @@ RESULTS = ROOT / "docs" / "results"
 # Pages that a script of benchmarks/ writes: the page, and the command's words before it.
 WRITTEN = {
     "screen-96px.md": ("benchmarks.screen_page", RESULTS / "screen-96px"),
-    "other-hospital.md": ("benchmarks.other_source", "page", RESULTS / "other-hospital.parquet"),
+    "other-hospital.md": ("benchmarks.other_source", "page", RESULTS / "other-hospital"),
+    "masks-downstream.md": ("benchmarks.mask_downstream", "page", RESULTS / "masks-downstream"),
 }
 STUDIES = sorted(path.parent for path in RESULTS.glob(f"*/{PLAN_FILE}"))
 

@@ -69,7 +69,9 @@ def write_results(folders: Sequence[Path], path: Path, control: str = CONTROL) -
 
 def _head(analysis: Analysis) -> str:
     first, bench = analysis.collected.runs[0], analysis.bench
-    data = Path(str(first.settings["data.root"])).name
+    # Packed runs leave out where their images lay; the plan names the folder.
+    root = first.settings["data.root"] if analysis.plan is None else analysis.plan.data
+    data = Path(str(root)).name
     unit = study_tables.unit(analysis)
     diseases = [
         words(name) for name, kept in zip(bench.test.names, bench.judged_on, strict=True) if kept

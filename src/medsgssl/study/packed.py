@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
@@ -79,7 +80,7 @@ def pack_study(study: Path, out: Path) -> list[Path]:
             known | {f"{_KEY}{name}": text for name, text in texts.items()}
         )
         with atomic_path(target) as temporary:
-            pq.write_table(table, temporary, compression="zstd", compression_level=9)
+            _write_small(table, temporary)
         written.append(target)
     return written
 
@@ -160,6 +161,23 @@ def _texts(run: RunFolder) -> dict[str, str]:
 
 def _small(name: str, text: str) -> str:
     return json.dumps(json.loads(text), separators=(",", ":")) if name.endswith(".json") else text
+
+
+def _write_small(table: pa.Table, path: Path) -> None:
+    """Write a table in half of the space: bytes of scores by their rank, and metadata once."""
+    scores = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    with pq.ParquetWriter(
+        path,
+        table.schema,
+        compression="zstd",
+        compression_level=9,
+        use_dictionary=[name for name in table.column_names if name not in scores],
+        column_encoding=dict.fromkeys(scores, "BYTE_STREAM_SPLIT"),
+        # Arrow's copy of the schema would hold all metadata a second time.
+        store_schema=False,
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(table.schema.metadata)
 
 
 def _unpack(source: Path, planned: PlannedRun, run: RunFolder, study: Path) -> None:

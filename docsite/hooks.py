@@ -53,7 +53,7 @@ def _from_root(name: str) -> str:
 
 
 def notebook_page(path: Path) -> str:
-    """Return a notebook's cells as Markdown, without outputs.
+    """Return a notebook's cells and what they printed as Markdown.
 
     Args:
         path: The notebook.
@@ -63,7 +63,20 @@ def notebook_page(path: Path) -> str:
     for cell in cells:
         source = "".join(cell["source"])
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [_shown(output) for output in cell.get("outputs", ())]
     return "\n\n".join(parts) + f"\n\nAs a notebook: `docs/notebooks/{path.name}`.\n"
+
+
+def _shown(output: dict[str, Any]) -> str:
+    """Return an output of a cell: a picture, a table, or text."""
+    data = output.get("data", {"text/plain": output.get("text", "")})
+    if "image/png" in data:
+        encoded = "".join(data["image/png"]).replace("\n", "")
+        return f'<img alt="output of the cell above" src="data:image/png;base64,{encoded}">'
+    if "text/html" in data:
+        markup = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        return "\n".join(re.sub(r' (?:border|class|style)="[^"]*"', "", markup).split("\n"))
+    return f"```text\n{''.join(data['text/plain']).rstrip()}\n```"
 
 
 def results_pages() -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from medsgssl.data.synthetic.dataset import generate_phantoms
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks import segment_lungs
 from medsgssl.masks.overlay import overlay_heatmap
+from medsgssl.methods.anatomy_contrast import AnatomyContrastTask
+from medsgssl.methods.multi_region import MultiRegionTask
 from medsgssl.methods.registry import all_methods, configure, method_of
 from medsgssl.pipeline.examples import write_examples
 from medsgssl.utils.progress import new_console
@@ -80,18 +83,44 @@ def extra_panels(
     """Return what a method makes of its first view besides the picture."""
     if config.method_name == "mask-channel":
         return [("view 1: mask channel", mask.astype(np.uint8) * 255, None)]
-    if config.method_name != "adaptive-pathology":
+    if config.method_name not in ("adaptive-pathology", "multi-region", "anatomy-contrast"):
         return []
-    # Saliency needs no training.
+    # Neither saliency nor regions need training.
     method, rows = method_of(config), data.source.examples(config.seed)
     order = EpochSampler(rows, len(rows), config.seed, shuffle=False)
     views = BatchDataset(
         data.source, method.pretrain_views(), order, config.data.img_size, config.seed
     ).render(0, rows)
-    maps = method.task(method.encoder()).attention_maps(views.to_device(torch.device("cpu")))
+    batch, task = views.to_device(torch.device("cpu")), method.task(method.encoder())
     gray = np.asarray(views.images[row, 0, 0].numpy() * 255, np.uint8)
-    heat = overlay_heatmap(gray, maps["saliency"][row].detach().numpy(), len(gray))
-    return [("view 1: saliency", heat, None)]
+    if isinstance(task, MultiRegionTask):
+        return [
+            ("view 1: regions", paint_regions(gray, task.region_maps(batch)[row].numpy()), None)
+        ]
+    if isinstance(task, AnatomyContrastTask):
+        zones = task.region_maps(batch, 1)[row].numpy()
+        return [("view 1: zones", paint_regions(gray, zones), None)]
+    heat = task.attention_maps(batch)["saliency"][row].detach().numpy()
+    return [("view 1: saliency", overlay_heatmap(gray, heat, len(gray)), None)]
+
+
+def paint_regions(gray: Gray, regions: NDArray[np.float32]) -> Gray:
+    """Return a picture with each region in a color.
+
+    Args:
+        gray: The picture, uint8, H x W.
+        regions: R x S x S, 1 inside a region.
+
+    Returns:
+        uint8, H x W x 3.
+    """
+    colors = 255 * mpl.colormaps["tab10"](np.arange(len(regions)))[:, :3]
+    size = (gray.shape[1], gray.shape[0])
+    painted = np.repeat(gray[..., None].astype(float), 3, axis=2)
+    for color, region in zip(colors, regions, strict=True):
+        inside = cv2.resize(region, size, interpolation=cv2.INTER_NEAREST) > 0
+        painted[inside] = 0.6 * painted[inside] + 0.4 * color
+    return painted.astype(np.uint8)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:

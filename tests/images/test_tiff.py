@@ -96,7 +96,10 @@ def test_a_rare_compression_is_named_and_writes_nothing_to_the_terminal(
     tmp_path: Path, compression: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a.tif"
-    Image.fromarray(PIXELS).save(path, compression=compression)
+    try:
+        Image.fromarray(PIXELS).save(path, compression=compression)
+    except OSError:
+        pytest.skip(f"this Pillow writes no {compression}")
     for read in (read_image, lambda path: check_file(path, whole=True)):
         with pytest.raises(ImageError, match=r"a\.tif .*its compression is (LZMA|Zstandard)"):
             read(path)

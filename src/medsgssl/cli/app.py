@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from difflib import get_close_matches
 from typing import Annotated, Any, NoReturn
@@ -66,7 +67,9 @@ def _refuse(error: Any) -> NoReturn:
     path = context.command_path if context is not None else ""
     program = (context.find_root().info_name or "") if context is not None else ""
     command = f"medsgssl {path.removeprefix(program).strip()}".strip()
-    problem, fix = error.format_message().rstrip("."), f"see `{command} -h`"
+    # Typer and click both suggest a command in some pairs of versions: once is enough.
+    message = re.sub(r"( Did you mean [^?]+\?)\1+", r"\1", error.format_message())
+    problem, fix = message.rstrip("."), f"see `{command} -h`"
     wrong = getattr(error, "option_name", None)
     if wrong is not None and context is not None:
         options = {name for one in context.command.params for name in one.opts}

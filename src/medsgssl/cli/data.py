@@ -28,7 +28,6 @@ def catalog(
     """Check a data set: images, labels, patients, splits. Every problem is listed and counted."""
     from medsgssl.data.audit_table import audit_view, write_problem_list
     from medsgssl.data.catalog import load_or_build, saved_as
-    from medsgssl.utils.formatting import counted
     from medsgssl.utils.progress import counting, new_console
 
     resolved = resolve_data(data, settings, split)
@@ -44,7 +43,8 @@ def catalog(
         typer.echo(f"Catalog: {saved}")
         full = saved.with_name(f"{saved.stem}-problems.csv")
         if count := write_problem_list(made, full):
-            typer.echo(f"{counted(count, 'image')} with a problem, listed in {full}")
+            noun = "image" if count == 1 else "images"
+            typer.echo(f"{count:,} {noun} with a problem, listed in {full}")
     if not made.summary["files"]["usable"]:
         typer.echo("No image can be used.", err=True)
         raise typer.Exit(1)

@@ -237,7 +237,7 @@ def _rare(table: pd.DataFrame, label_set: LabelSet) -> list[str]:
         usable.groupby("split")[list(label_set.names)].sum().reindex(list(SPLITS), fill_value=0)
     )
     return [
-        f"no usable {split} image shows {join_names(absent)}: no figure can be given there"
+        f"no usable {split} image shows {join_names(absent)}: no metrics are computed there"
         for split in SPLITS
         if (absent := [name for name in label_set.names if not counts.loc[split, name]])
     ]

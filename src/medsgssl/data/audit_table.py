@@ -123,6 +123,8 @@ def _splits(summary: CatalogSummary) -> Table:
         lines = [f"{name}: {count:,} {plural(count, 'image')}" for name, count in counts]
         unknown = sum(summary.get("unknown_labels", {}).values())
         lines += [f"Unknown labels: {unknown:,}"] if unknown else []
+        if any(n["usable"] < n["images"] for n in splits.values()):
+            lines.append("Labels are counted in all images, usable or not.")
         table.caption = escape("\n".join(lines))
     return table
 

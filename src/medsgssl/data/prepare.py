@@ -359,7 +359,8 @@ def _warnings(catalog: CatalogSummary, masks: MaskSummary, problems: dict[str, s
     warnings = list(catalog["warnings"])
     if problems:
         warnings.append(
-            f"{counted(len(problems), 'image')} set aside, listed in set_aside.csv: "
+            f"{len(problems):,} of {catalog['files']['rows']:,} images are set aside, listed in "
+            "set_aside.csv: "
             f"{_some(problems)}"
         )
     counts = masks.get("counts", {})

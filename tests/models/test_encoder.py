@@ -85,7 +85,10 @@ def test_a_transformers_patches_may_be_smaller_also_with_weights(tmp_path: Path)
     ("settings", "words"),
     [
         (EncoderSettings(name="resnet18", pretrained=False, patch_size=8), "has no patches"),
-        (EncoderSettings(name="vit_tiny_patch16_224", pretrained=False), "whole number of patches"),
+        (
+            EncoderSettings(name="vit_tiny_patch16_224", pretrained=False),
+            "cannot be divided into patches",
+        ),
     ],
 )
 def test_patches_that_do_not_fit_are_an_error(settings: EncoderSettings, words: str) -> None:

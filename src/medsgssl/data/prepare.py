@@ -27,7 +27,6 @@ from medsgssl.masks.build import Keep, build_store
 from medsgssl.masks.sources import FolderMaker, Maker
 from medsgssl.masks.store import FORMAT_VERSION, MaskStore
 from medsgssl.runs.data_summary import (
-    CatalogSummary,
     DataSummary,
     ExtraDataset,
     MaskSummary,
@@ -223,7 +222,7 @@ def _prepare_set(config: Config, console: Console, first: Catalog | None = None)
     summary: DataSummary = {
         "catalog": catalog.summary,
         "masks": mask_summary,
-        "warnings": _warnings(catalog.summary, mask_summary, cache.problems),
+        "warnings": _warnings(catalog, mask_summary, cache.problems),
     }
     if shared is not None:
         summary["shared"] = shared
@@ -355,13 +354,16 @@ def mask_items(catalog: Catalog) -> list[tuple[str, Path]]:
     ]
 
 
-def _warnings(catalog: CatalogSummary, masks: MaskSummary, problems: dict[str, str]) -> list[str]:
-    warnings = list(catalog["warnings"])
+def _warnings(catalog: Catalog, masks: MaskSummary, problems: dict[str, str]) -> list[str]:
+    warnings = list(catalog.summary["warnings"])
+    # The catalog has named some of those that it found itself.
+    usable = set(catalog.usable()["image_id"])
+    if corrupt := {name: text for name, text in problems.items() if name in usable}:
+        warnings.append(f"{len(corrupt):,} images cannot be decoded: {_some(corrupt)}")
     if problems:
         warnings.append(
-            f"{len(problems):,} of {catalog['files']['rows']:,} images are set aside, listed in "
-            "set_aside.csv: "
-            f"{_some(problems)}"
+            f"{len(problems):,} of {len(catalog.table):,} images are not used: set_aside.csv lists "
+            "all of them"
         )
     counts = masks.get("counts", {})
     failed, total = counts.get("failed", 0), sum(counts.values())

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -288,6 +289,8 @@ def launch(
 
 def open_fabric(settings: LoopSettings, loggers: list[Logger] | None = None) -> Fabric:
     """Return Fabric for this process as it is: alone, or one of those that a launcher started."""
+    # What started this process was decided by now; Lightning only sees that `srun` is installed.
+    warnings.filterwarnings("ignore", message=r"The `srun` command is available")
     processes = launched_processes()
     if processes is None or not dist.is_initialized():
         device = torch.device("cuda", 0) if _on_gpu(settings) else torch.device("cpu")

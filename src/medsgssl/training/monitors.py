@@ -88,7 +88,7 @@ def chance_warnings(row: Mapping[str, float]) -> list[str]:
         else:
             continue
         texts.append(
-            f"the term {term} ended at {last:.2f}, {where}: pretraining has learned next to "
+            f"the term {term} ended at {last:.2f}, {where}: pretraining has learned almost "
             "nothing; pretrain for more epochs, raise pretrain.lr, or make views.pretrain milder"
         )
     return texts

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib as mpl
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks import segment_lungs
 from medsgssl.masks.overlay import overlay_heatmap
 from medsgssl.methods.anatomy_contrast import AnatomyContrastTask
-from medsgssl.methods.multi_region import MultiRegionTask
 from medsgssl.methods.registry import all_methods, configure, method_of
 from medsgssl.pipeline.examples import write_examples
 from medsgssl.utils.progress import new_console
@@ -38,8 +36,8 @@ LUNGS = "#00b8d4"
 INK, FAINT = "#1c2a35", "#5b6b78"
 PANEL = 1.35  # inches
 Gray = NDArray[Any]
-# A caption, the picture, and the mask to outline.
-Panel = tuple[str, Gray, NDArray[np.bool_] | None]
+# A caption, the picture, and the mask, or the numbers of zones, to outline.
+Panel = tuple[str, Gray, NDArray[Any] | None]
 
 
 def panels_of(name: str, folder: Path) -> list[Panel]:
@@ -83,9 +81,9 @@ def extra_panels(
     """Return what a method makes of its first view besides the picture."""
     if config.method_name == "mask-channel":
         return [("view 1: mask channel", mask.astype(np.uint8) * 255, None)]
-    if config.method_name not in ("adaptive-pathology", "multi-region", "anatomy-contrast"):
+    if config.method_name not in ("adaptive-pathology", "anatomy-contrast"):
         return []
-    # Neither saliency nor regions need training.
+    # Neither saliency nor zones need training.
     method, rows = method_of(config), data.source.examples(config.seed)
     order = EpochSampler(rows, len(rows), config.seed, shuffle=False)
     views = BatchDataset(
@@ -93,34 +91,11 @@ def extra_panels(
     ).render(0, rows)
     batch, task = views.to_device(torch.device("cpu")), method.task(method.encoder())
     gray = np.asarray(views.images[row, 0, 0].numpy() * 255, np.uint8)
-    if isinstance(task, MultiRegionTask):
-        return [
-            ("view 1: regions", paint_regions(gray, task.region_maps(batch)[row].numpy()), None)
-        ]
     if isinstance(task, AnatomyContrastTask):
         zones = task.region_maps(batch, 1)[row].numpy()
-        return [("view 1: zones", paint_regions(gray, zones), None)]
+        return [("view 1: zones", gray, np.argmax([np.full_like(gray, 0.5, float), *zones], 0))]
     heat = task.attention_maps(batch)["saliency"][row].detach().numpy()
     return [("view 1: saliency", overlay_heatmap(gray, heat, len(gray)), None)]
-
-
-def paint_regions(gray: Gray, regions: NDArray[np.float32]) -> Gray:
-    """Return a picture with each region in a color.
-
-    Args:
-        gray: The picture, uint8, H x W.
-        regions: R x S x S, 1 inside a region.
-
-    Returns:
-        uint8, H x W x 3.
-    """
-    colors = 255 * mpl.colormaps["tab10"](np.arange(len(regions)))[:, :3]
-    size = (gray.shape[1], gray.shape[0])
-    painted = np.repeat(gray[..., None].astype(float), 3, axis=2)
-    for color, region in zip(colors, regions, strict=True):
-        inside = cv2.resize(region, size, interpolation=cv2.INTER_NEAREST) > 0
-        painted[inside] = 0.6 * painted[inside] + 0.4 * color
-    return painted.astype(np.uint8)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -128,7 +103,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     caption, image, mask = panel
     axes.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
     if mask is not None and not mask.all():
-        axes.contour(mask, levels=[0.5], colors=LUNGS, linewidths=0.9)
+        axes.contour(mask, levels=np.arange(0.5, max(1, mask.max())), colors=LUNGS, linewidths=0.9)
     axes.set_title(caption, fontsize=7.5, color=FAINT, pad=2)
     axes.axis("off")
 

@@ -35,7 +35,7 @@ def test_predict_writes_one_row_per_file(
     done = _invoke("predict", run, folder, "--out", out)
     assert done.exit_code == 1
     assert done.output.count("broken.png") == 1
-    assert f"passed over below {folder}: 1 .txt" in " ".join(done.output.split())
+    assert f"not read below {folder}: 1 .txt" in " ".join(done.output.split())
     # Five significant digits, as in predictions.parquet.
     scores = pd.read_csv(out, dtype=str).filter(like="_score").dropna().to_numpy().ravel()
     assert all(len(value.lstrip("0.")) <= 5 for value in scores if "e" not in value)

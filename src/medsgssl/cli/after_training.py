@@ -148,7 +148,7 @@ def _files(inputs: list[Path]) -> list[Path]:
             others = [f"{count} {suffix}" for suffix, count in sorted(scan.others.items())]
             skipped = [f"{len(names)} ({why})" for why, names in scan.skipped.items()]
             if others or skipped:
-                typer.echo(f"passed over below {path}: {', '.join([*others, *skipped])}", err=True)
+                typer.echo(f"not read below {path}: {', '.join([*others, *skipped])}", err=True)
         elif path.is_file():
             files.append(path)
         else:

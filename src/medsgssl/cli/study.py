@@ -365,7 +365,7 @@ def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
     splits = ", ".join(f"{count} {name}" for name, count in needs.images.items())
     are = plural(len(plan.runs), "run is", "runs are")
     console.print(f"Images: {splits}. {len(needs.complete)} of {len(plan.runs)} {are} complete.")
-    once = f", of it {duration(needs.preparing)} once for images and masks"
+    once = f", including {duration(needs.preparing)} once for images and masks"
     console.print(
         f"Time: about {duration(needs.seconds)} on this machine under its present load, all epochs "
         f"counted{once if needs.preparing else ''}."
@@ -373,8 +373,8 @@ def _show_plan(plan: StudyPlan, needs: Estimate) -> None:
     if needs.memory_bytes:
         console.print(f"Memory: about {size(needs.memory_bytes)} for one run at a time.")
     console.print(
-        f"Disk space: about {size(needs.num_bytes)}, of it {size(needs.cache_bytes)} for decoded "
-        f"images and masks; {size(needs.free_bytes)} are free."
+        f"Disk space: about {size(needs.num_bytes)}, including {size(needs.cache_bytes)} for "
+        f"decoded images and masks; {size(needs.free_bytes)} are free."
     )
     if needs.num_bytes > needs.free_bytes:
         console.print("Warning: the disk is too small for this study.", style="yellow")

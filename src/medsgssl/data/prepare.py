@@ -32,7 +32,7 @@ from medsgssl.runs.data_summary import (
     MaskSummary,
     Overlap,
 )
-from medsgssl.utils.formatting import counted, plural
+from medsgssl.utils.formatting import plural
 from medsgssl.utils.io import fingerprint
 from medsgssl.utils.progress import counting
 from medsgssl.utils.system import cpu_count

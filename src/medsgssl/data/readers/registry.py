@@ -118,7 +118,7 @@ def _refuse_tables(files: Scan) -> None:
     columns = read_header(files.root / tables[0])
     has = f" (its columns: {list_some(columns)})" if columns else ""
     raise DataError(
-        f"{files.root} holds the table {tables[0]}{has}, which is none of a known release",
+        f"{files.root} holds the table {tables[0]}{has}, which is not that of a known release",
         f"read it with data.labels={tables[0]}: it needs a column of images ("
         f"{list_some(KNOWN_COLUMNS['image'], 3)}), one of patients and one 0/1 column per class; "
         "or "

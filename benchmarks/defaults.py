@@ -49,7 +49,7 @@ from medsgssl.utils.rng import generator, seed_step
 Job = dict[str, Any]
 
 VIEWS: dict[str, dict[str, Any]] = {
-    "landed": {},
+    "default": {},
     "mild": {"scale": (0.5, 1.0), "brightness": 0.1, "contrast": 0.25, "gamma": 0.2},
     "mild tone": {"scale": (0.3, 1.0), "brightness": 0.1, "contrast": 0.25, "gamma": 0.2},
     "crop only": {
@@ -66,7 +66,7 @@ JOBS: dict[str, list[Job]] = {
     "finetune-views": [
         {**views, "seed": seed, "finetune_epochs": 6, **({"lr": 1e-3} if views else {})}
         for seed in range(3)
-        for views in ({"views": "mild"}, {"views": "landed"}, {})
+        for views in ({"views": "mild"}, {"views": "default"}, {})
     ],
 }
 FOLDS = 5
@@ -105,7 +105,7 @@ class Bench:
                 "cache_dir": str(self.out.parent / "cache"),
             },
             "encoder": {"name": "tf_efficientnet_lite0", "pretrained": imagenet, **first},
-            "views": {"pretrain": VIEWS[job.get("views", "landed")]},
+            "views": {"pretrain": VIEWS[job.get("views", "default")]},
             "pretrain": {
                 "epochs": 5, "lr": job.get("lr", 1e-3), "warmup_epochs": 1, "probe_every": 0,
             },

@@ -92,7 +92,7 @@ def finetuned_note(results: list[Result]) -> str:
         views = job.get("views", "no pretraining")
         seeds.setdefault(views, {})[job["seed"]] = result["epochs"][-1]["raw"]["score"]
     texts = []
-    for a, b in (("landed", "mild"), ("landed", "no pretraining"), ("mild", "no pretraining")):
+    for a, b in (("default", "mild"), ("default", "no pretraining"), ("mild", "no pretraining")):
         both = sorted(seeds.get(a, {}).keys() & seeds.get(b, {}).keys())
         if both:
             gaps = ", ".join(f"{seeds[a][n] - seeds[b][n]:+.3f}" for n in both)

@@ -94,7 +94,10 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     handler = type("Handler", (StandIn,), {"files": {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    address = f"http://127.0.0.1:{server.server_port}"
+    # Releases before 1.0 look here for the address of a repository, whatever their caller named.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    yield address
     server.shutdown()
     server.server_close()
 

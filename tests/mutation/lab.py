@@ -40,7 +40,7 @@ from tests.mutation.rooms import ROOT
 
 #: Seconds of tests that a mutant may cost, by their times without it, and how much longer it may
 #: take before it counts as killed by the limit.
-BUDGET, PATIENCE = 20.0, 5.0
+BUDGET, PATIENCE = 10.0, 5.0
 _TASKS = Path("/proc/self/task")
 # Arrow's allocator starts it anew in a fork.
 _SAFE_THREAD = "jemalloc_bg_thd"
@@ -124,7 +124,7 @@ class Lab:
         Raises:
             RuntimeError: They do not: what they say of mutants would mean nothing.
         """
-        checked = self._cache.with_suffix(f".{self._mutants[0].file.replace('/', '-')}")
+        checked = self._cache.with_suffix(".checked")
         if checked.exists() and checked.read_text() == self._key:
             return
         nothing = replace(self._mutants[0], number=UNCHANGED, function="")

@@ -14,9 +14,12 @@ from medsgssl.data.image_cache import DecodedCache
 from medsgssl.data.loader import BatchDataset, load_batches
 from medsgssl.data.mask_cache import MaskArray
 from medsgssl.data.sampler import EpochSampler
+from medsgssl.transforms.affine import Crop, warp_mask
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import RandomCrop, WholeImage
-from medsgssl.transforms.view_spec import ViewPlan, ViewSpec
+from medsgssl.transforms.device_views import DrawnTensors, _nearest, _source_points
+from medsgssl.transforms.photometric import Tone
+from medsgssl.transforms.view_spec import DrawnView, ViewPlan, ViewSpec
 
 CPU = torch.device("cpu")
 COUNT = 6
@@ -103,3 +106,16 @@ def test_loader_processes_hand_over_drawn_batches(tmp_path, masks: bool) -> None
         alone = steps[number].to_device(CPU)
         assert torch.equal(batch.to_device(CPU).images, alone.images)
         assert torch.equal(batch.to_device(CPU).masks, alone.masks)
+
+
+def test_a_single_image_and_a_view_beyond_its_corner_are_rendered() -> None:
+    tone = Tone.draw(AugmentSettings(blur=0.0), 32, np.random.default_rng(0))
+    beyond = Crop(50.0, 50.0, 40, 40).affine(32)
+    drawn = DrawnTensors.of([[DrawnView(beyond, False, tone)]])
+    assert drawn.flipped.shape == (1, 1)
+    assert drawn.blur.shape == (1, 1, 0)  # where nothing is blurred nothing is carried
+    x, y = _source_points(drawn.affines[0], 32)
+    mask = torch.ones(1, 64, 64, dtype=torch.uint8)
+    wanted = warp_mask(mask[0].numpy(), beyond, 32) > 0
+    assert 0 < wanted.mean() < 1
+    assert np.array_equal(_nearest(mask, x, y, 1)[0].numpy(), wanted)

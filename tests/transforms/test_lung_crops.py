@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsgssl.config.schema import AugmentSettings
+from medsgssl.config.schema import AugmentSettings, DataSettings
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks.regions import lung_box
 from medsgssl.transforms.affine import Crop, warp_mask, whole
@@ -114,6 +114,49 @@ def test_any_mask_gives_a_window_in_the_image(seed: int, cover: float, lungs: bo
     x0, x1, y0, y1 = edges(crop)
     assert min(x0, y0) >= -0.5
     assert max(x1, y1) <= 47.5
+
+
+def test_a_mask_with_nowhere_enough_lung_guides_nothing() -> None:
+    mask = np.zeros((128, 128), np.uint8)
+    mask[60, 60] = 1
+    crop = LungCrop(AUGMENT, 0.9).draw(mask, 1.0, rng_of(0))
+    x0, x1, y0, y1 = edges(crop)
+    assert -0.5 <= min(x0, y0) <= max(x1, y1) <= 127.5
+    assert crop.width * crop.height >= AUGMENT.scale[0] * 128**2 - 1
+
+
+def test_a_window_that_has_just_enough_will_do() -> None:
+    augment = AugmentSettings(scale=(0.2, 0.4), ratio=(0.5, 0.5), rotation=0)
+    crop = LungCrop(augment, 1.0).draw(np.ones((96, 96), np.uint8), 1.0, rng_of(0))
+    assert crop.width == crop.height  # a random crop would have the ratio of the settings
+
+
+def test_the_rotation_is_left_out_where_it_would_cost_the_constraint(masks) -> None:
+    rule = LungCrop(AugmentSettings(rotation=45), 0.7)
+    angles = [rule.draw(masks[n % 8], 1.0, rng_of(n)).rotation for n in range(200)]
+    assert sum(angle == 0 for angle in angles) > 10
+    assert np.median(np.abs([angle for angle in angles if angle])) > 5
+
+
+def test_windows_lie_anywhere_among_the_places_that_will_do() -> None:
+    rule = LungCrop(AugmentSettings(scale=(0.1, 0.1), rotation=0), 0.4, margin=(0, 0))
+    full = np.ones((SIZE, SIZE), np.uint8)
+    crops = [rule.draw(full, 1.0, rng_of(n)) for n in range(1500)]
+    places = np.array([(edges(crop)[0], edges(crop)[2]) for crop in crops])
+    free = SIZE - crops[0].width
+    assert places.min() >= 0
+    assert places.max() <= free
+    for shares in (places / free).T:
+        assert np.abs(np.quantile(shares, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.05
+    assert abs(np.corrcoef(places.T)[0, 1]) < 0.1
+    # Between the places of the lattice too, along each axis by itself.
+    step = int(free) // 24 + 1
+    within = places % step
+    assert {tuple(pair) for pair in within} == {(i, j) for i in range(step) for j in range(step)}
+
+
+def test_the_default_view_is_that_of_the_data() -> None:
+    assert LungCrop(AUGMENT).view_size == DataSettings().img_size
 
 
 def test_the_two_crops_of_an_image_are_different(masks) -> None:

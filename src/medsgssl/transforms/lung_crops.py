@@ -107,7 +107,8 @@ class LungCrop(CropRule):
     drawn among all that satisfy the constraint. What is drawn is checked on the view's own pixels.
     Where it fails, the rotation is left out, then the place with the most lung is taken; where that
     fails too, the window shrinks (or grows, for a share of the lungs). So the constraint holds for
-    the whole window, margin included, in every draw.
+    the whole window, margin included, in every draw. A mask that has nowhere so much lung, in no
+    window of a seventh of the drawn side, guides nothing.
 
     Attributes:
         augment: ``scale`` is the area share of the lung box; ``ratio`` is not used.
@@ -154,8 +155,7 @@ class LungCrop(CropRule):
         size = sums.shape[0] - 1
         needed = self.cover * (width * width if self.cover_of == "crop" else int(sums[-1, -1]))
         step = (size - width) // _PLACES + 1
-        free = min(step, size - width + 1)
-        x0, y0 = int(offset[0] * free), int(offset[1] * free)
+        x0, y0 = int(offset[0] * step), int(offset[1] * step)
         bands = sums[y0 + width :: step] - sums[y0 : size + 1 - width : step]
         lung = bands[:, x0 + width :: step] - bands[:, x0 : size + 1 - width : step]
         positions = np.flatnonzero(lung >= needed)

@@ -72,14 +72,16 @@ def test_asymmetric_loss_is_finite_where_the_network_is_sure() -> None:
 
 
 def test_weighted_bce_weighs_positives_by_their_rarity() -> None:
-    labels = torch.zeros(300, 5)
+    labels = torch.zeros(300, 6)
     labels[:20, 0] = 1  # 280 negatives
     labels[0, 1] = 1  # more than a hundred times as rare
     labels[:200, 2] = 1  # more frequent than negatives
     labels[:250, 3] = torch.nan
     labels[250:260, 3] = 1
+    labels[:249, 5] = torch.nan
+    labels[250, 5] = 1  # a single positive beside 50 negatives
     loss = WeightedBCE(labels)
-    assert loss.pos_weight.tolist() == [14.0, 100.0, 1.0, 4.0, 100.0]
+    assert loss.pos_weight.tolist() == [14.0, 100.0, 1.0, 4.0, 100.0, 50.0]
     assert not loss.state_dict()  # they belong to the training images, not to the model
 
 

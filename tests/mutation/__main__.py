@@ -1,9 +1,9 @@
 """Mutate a room and run its tests: ``python -m tests.mutation ROOM``, or ``make mutants ROOM=...``.
 
 Results go to ``--out`` (docs/results/mutants), one file per room, mutant by mutant: a run that was
-stopped goes on where it was. ``--again`` tries those that survived once more, after new tests.
-``--minutes`` stops after so many.
-``--page`` writes the page of all rooms from the results and from equivalent.json there.
+stopped goes on where it was, and those that survived are tried again when tests have changed.
+``--minutes`` stops after so many. ``--page`` writes the page of all rooms from the results and from
+equivalent.json there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 
 from tests.mutation.lab import Lab, Verdict
 from tests.mutation.operators import Mutant
-from tests.mutation.page import page, read_results
+from tests.mutation.page import ALIVE, page, read_equivalents, read_results
 from tests.mutation.rooms import ROOMS, ROOT
 
 
@@ -30,7 +30,6 @@ def main() -> int:
     parser.add_argument("room", nargs="?", choices=sorted(ROOMS))
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "mutants")
     parser.add_argument("--sample", type=int, help="how many mutants; the room's own by default")
-    parser.add_argument("--again", action="store_true", help="try the survivors once more")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--list", action="store_true", help="list the mutants and stop")
     parser.add_argument("--page", action="store_true", help="print the page of all results")
@@ -44,8 +43,12 @@ def main() -> int:
     mutants = room.mutants()[: given.sample]
     file = given.out / f"{given.room}.jsonl"
     results = read_results(file)
-    alive = ("survived", "uncovered")
-    again = {key for key, one in results.items() if given.again and one["status"] in alive}
+    tests, same = room.digest(), read_equivalents(given.out)
+    again = {
+        key
+        for key, one in results.items()
+        if one["status"] in ALIVE and key not in same and one.get("tests") != tests
+    }
     kills = [(one["file"], one["by"]) for one in results.values() if one["by"]]
     todo = [m for m in mutants if m.key not in results or m.key in again]
     print(f"{given.room}: {len(mutants)} mutants, {len(todo)} to do", flush=True)
@@ -70,6 +73,7 @@ def main() -> int:
             "after": mutant.after,
             "status": verdict.status,
             "by": verdict.by,
+            "tests": tests,
         }
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")

@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.mutation.rooms import ROOMS
 
-_ALIVE = ("survived", "uncovered")
+#: What a mutant is that no test noticed.
+ALIVE = ("survived", "uncovered")
 
 
 def read_results(file: Path) -> dict[str, dict[str, Any]]:
@@ -36,7 +37,7 @@ def page(folder: Path) -> str:
         results = {m.key: every[m.key] for m in mutants if m.key in every}
         if not results:
             continue
-        left = [one for one in results.values() if one["status"] in _ALIVE]
+        left = [one for one in results.values() if one["status"] in ALIVE]
         equal = [one for one in left if one["key"] in equivalents]
         counted = len(results) - len(equal)
         killed = counted - (len(left) - len(equal))

@@ -38,6 +38,15 @@ class Room:
         )
         return [m for path in paths for m in mutants_of(ROOT, str(path.relative_to(ROOT)))]
 
+    def digest(self) -> str:
+        """Return what tells one state of the tests from another."""
+        digest = hashlib.sha256()
+        for test in self.tests:
+            path = ROOT / test
+            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+                digest.update(file.read_bytes())
+        return digest.hexdigest()[:12]
+
     def mutants(self) -> list[Mutant]:
         """Return those that are tried: all, or the drawn ones.
 

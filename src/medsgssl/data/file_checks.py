@@ -2,8 +2,8 @@
 
 ``images/integrity.py`` decides what is wrong with a file. Here it becomes the ``status`` and the
 ``problem`` of the file's row in the catalog: no row is dropped, ``Catalog.usable()`` leaves these
-out, and ``audit.py`` counts them. What shows only when ``image_cache.py`` decodes is set aside
-there.
+out, ``audit.py`` counts them, and a run lists them in ``set_aside.csv`` (``prepare.py``). What
+shows only when ``image_cache.py`` decodes is set aside there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """One image file becomes one gray ``uint8`` image, or an error that names the file.
 
 ``dicom.py`` decodes DICOM, ``intensity.py`` maps 16 bits to 8, linearly between two percentiles.
-On the way to a tensor ``data/image_cache.py`` keeps the image at training size, ``data/loader.py``
-renders views of it into ``uint8`` batches, and ``to_device`` of ``transforms/batch.py`` makes
-floats in [0, 1] of them. A file that cannot be read is set aside by ``data/file_checks.py``.
+On the way to a tensor ``data/image_cache.py`` keeps the image at training size (fitted by
+``data/letterbox.py``), ``data/loader.py`` renders views of it into ``uint8`` batches, ``to_device``
+of ``transforms/batch.py`` makes floats in [0, 1] of them, and ``normalize`` of
+``models/encoder.py`` three channels in the backbone's own scale. A file that cannot be read is set
+aside by ``data/file_checks.py``.
 """
 
 from __future__ import annotations

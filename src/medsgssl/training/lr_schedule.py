@@ -46,7 +46,7 @@ def lr_factor(step: int, total: int, warmup: int) -> float:
     Args:
         step: Optimizer steps done, from 0.
         total: Optimizer steps of the whole stage.
-        warmup: Steps of the linear rise; at most ``total``.
+        warmup: Steps of the linear rise, at most ``total``; the trainer allows half of it.
 
     Returns:
         A number in (0, 1]: rising to 1 over ``warmup`` steps, then a half cosine toward 0.

@@ -206,6 +206,33 @@ def test_a_middle_that_is_hardly_dense_makes_a_mask_doubtful(monkeypatch, phanto
     assert "from the side" in drawn.reason
 
 
+def test_a_third_part_and_a_white_lung_make_a_mask_doubtful(monkeypatch, phantom):
+    lungs = phantom.left_lung | phantom.right_lung
+
+    def drawn(mask, image=phantom.image):
+        value = cv2.resize(mask.astype(np.float32), (256, 256)) * 0.98 + 0.01
+        monkeypatch.setattr(distilled, "probability", lambda image, weights: value)
+        analysis = analyze(phantom.image)
+        monkeypatch.setattr(distilled, "analyze", lambda image: analysis)
+        return distilled.draw(image, SHIPPED)
+
+    assert drawn(lungs).status == "ok"
+    more = lungs.copy()
+    more[228:, 80:180] = True
+    third = drawn(more)
+    assert third.status == "doubtful"
+    assert "3 parts" in third.reason
+    between = phantom.image[
+        ~lungs & (np.cumsum(lungs, 1) > 0) & (np.cumsum(lungs[:, ::-1], 1)[:, ::-1] > 0)
+    ]
+    white = np.where(phantom.left_lung, np.uint8(between.mean()), phantom.image).astype(np.uint8)
+    guessed = drawn(lungs, white)
+    assert guessed.status == "doubtful"
+    assert "as white as the middle" in guessed.reason
+    assert guessed.quality <= distilled.PARAMETERS.alone_quality
+    assert dice(guessed.mask, drawn(lungs).mask) == 1.0
+
+
 @pytest.mark.slow
 def test_training_repeats_from_its_seed_continues_when_killed_and_learns(tmp_path, monkeypatch):
     items, groups = [], []

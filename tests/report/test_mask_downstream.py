@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.mask_downstream import MASKS, Results, page, run_name, write_split
+from benchmarks.mask_downstream import write_split
+from benchmarks.mask_downstream_results import MASKS, Results, page, run_name
 from medsgssl.data.official import nih_test_patients, nih_val_patients
 from medsgssl.evaluation.metrics import auc_per_class
 from medsgssl.evaluation.predictions import Predictions

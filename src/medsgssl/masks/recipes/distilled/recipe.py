@@ -18,18 +18,20 @@ import cv2
 import numpy as np
 
 from medsgssl.masks.agreement import dice
-from medsgssl.masks.geometry import grid_shape, resize_mask
+from medsgssl.masks.geometry import grid_shape, resize_mask, to_grid
 from medsgssl.masks.recipes.anatomic.frame import reduce_image
 from medsgssl.masks.recipes.anatomic.recipe import PARAMETERS as RULES
 from medsgssl.masks.recipes.anatomic.recipe import Analysis, analyze
 from medsgssl.masks.recipes.distilled.pixels import FloatImage, student_input, to_square
+from medsgssl.masks.recipes.distilled.plausibility import plausibility
 from medsgssl.masks.recipes.distilled.student_weights import SHIPPED, read_card
 from medsgssl.masks.types import Gray, LungMask, Mask, Status
+from medsgssl.utils.formatting import counted
 
 if TYPE_CHECKING:
     from medsgssl.masks.recipes.distilled.network import Student
 
-VERSION = 2
+VERSION = 3
 
 # Below it the rules see a view from the side, which the student must not take for a chest.
 _LEAST_MIDLINE = RULES.appraise.least_midline
@@ -55,9 +57,12 @@ class DistilledParameters:
         alone_balance: Least area of the smaller lung beside the other, where the rules find none.
         alone_stability: Least Dice with the mask of the mirror image there.
         alone_certainty: Least mean probability inside the mask there.
-        alone_quality: Quality of such masks, and of those at most whose middle is hardly dense.
+        alone_quality: Quality of such masks, and at most of those that the image speaks against.
         weak_midline: Density of the middle between the lungs below which the image may be a view
             from the side (`Appraisal.midline`); about one frontal image in a hundred lies below.
+        most_whiteness: `Plausibility.whiteness` above which the outline of the whiter lung is
+            guessed; one NIH image in 170 lies above.
+        least_contrast: Gray levels between the darker lung and the middle for it to be looked at.
     """
 
     grid: int = 256
@@ -74,6 +79,8 @@ class DistilledParameters:
     alone_certainty: float = 0.89
     alone_quality: float = 0.5
     weak_midline: float = 0.75
+    most_whiteness: float = 0.7
+    least_contrast: float = 15.0
 
 
 PARAMETERS = DistilledParameters()
@@ -101,7 +108,10 @@ def draw(image: Gray, weights: Path = SHIPPED) -> LungMask:
     if rules.lungs.status != "failed":
         lung = rules.turn.undo_map(probability(rules.turn.upright(reduced), weights))
         drawn = resize_mask(rules.lungs.mask, (lung.shape[0], lung.shape[1]))
-        judged = _judged(clean(_blended(lung, drawn, p), p), clean(lung, p), rules, p)
+        mask = clean(_blended(lung, drawn, p), p)
+        judged = _judged(mask, clean(lung, p), rules, p)
+        if judged.status == "ok":
+            judged = _doubted(judged, reduced, p)
     sideways = rules.trace is not None and rules.trace.appraisal.midline < _LEAST_MIDLINE
     if judged.status == "failed" and not sideways:
         return _alone(reduced, judged.reason, weights, p)
@@ -197,6 +207,21 @@ def _judged(mask: Mask, student: Mask, rules: Analysis, p: DistilledParameters) 
         status = "doubtful"
         reasons.append(f"rules and student disagree (Dice {same:.2f})")
     return LungMask(mask, quality, status, "; ".join(reasons))
+
+
+def _doubted(lungs: LungMask, image: Gray, p: DistilledParameters) -> LungMask:
+    """Doubt a mask on which rules and student agree, where the upright image speaks against it."""
+    gray = to_grid(image, (lungs.mask.shape[0], lungs.mask.shape[1]))
+    found = plausibility(gray, lungs.mask, p.least_contrast)
+    reasons = []
+    if found.parts != 2:
+        reasons.append(f"the mask has {counted(found.parts, 'part')} instead of two lungs")
+    if found.whiteness > p.most_whiteness:
+        reasons.append("one lung is as white as the middle: its outline is guessed")
+    if not reasons:
+        return lungs
+    quality = min(lungs.quality, p.alone_quality)
+    return LungMask(lungs.mask, quality, "doubtful", "; ".join(reasons))
 
 
 @lru_cache(maxsize=2)

@@ -57,6 +57,7 @@ class Effect:
         spread: Of the values; None with a single one.
         difference: Whether the values are differences of two arms.
         max_patient_df: Upper limit of the degrees of freedom of the patients' part.
+        min_patient_df: Lower limit likewise; the upper one goes before.
     """
 
     value: float
@@ -66,6 +67,7 @@ class Effect:
     spread: Spread | None = None
     difference: bool = True
     max_patient_df: float = float("inf")
+    min_patient_df: float = 1.0
 
     @property
     def repeats(self) -> int:
@@ -108,7 +110,8 @@ class Effect:
         fourth = float((self.influences**4).sum())
         if fourth == 0:
             return self.max_patient_df
-        return min(max(3 * self.patient_variance**2 / fourth - 2, 1.0), self.max_patient_df)
+        df = 3 * self.patient_variance**2 / fourth - 2
+        return min(max(df, self.min_patient_df), self.max_patient_df)
 
     @cached_property
     def df(self) -> float:
@@ -169,9 +172,10 @@ class Effect:
         for one disease it held the truth in 94 % of 400 simulated test sets and the mean over
         them in 88 %, this one in 96 and 94 %.
         """
-        effective = max(_FEWEST_EFFECTIVE, effective_patients(self.influences))
-        fewer = min(self.max_patient_df, effective)
-        ends = replace(self, max_patient_df=fewer).interval(level)
+        most = max(_FEWEST_EFFECTIVE, effective_patients(self.influences))
+        most = min(most, self.max_patient_df)
+        limited = replace(self, min_patient_df=_FEWEST_EFFECTIVE, max_patient_df=most)
+        ends = limited.interval(level)
         if ends is None or not 0 < self.value < 1:
             return ends
         reach = (ends[1] - self.value) / (self.value * (1 - self.value))

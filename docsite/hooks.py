@@ -79,9 +79,15 @@ def _shown(output: dict[str, Any]) -> str:
     return f"```text\n{''.join(data['text/plain']).rstrip()}\n```"
 
 
-def results_pages() -> list[str]:
-    """Return the pages of results, the newest names first."""
-    return sorted(f"results/{path.name}" for path in (ROOT / "docs/results").glob("*.md"))
+def results_pages() -> list[str | dict[str, str]]:
+    """Return the pages of results; those of studies, whose headings are alike, by their names."""
+    entries: list[str | dict[str, str]] = []
+    for path in sorted((ROOT / "docs/results").glob("*.md")):
+        place = f"results/{path.name}"
+        of_study = path.read_text(encoding="utf-8").startswith("# Results on ")
+        name = re.sub(r"(\d)px", r"\1 px", path.stem.replace("-", " "))
+        entries.append({f"Study: {name}": place} if of_study else place)
+    return entries
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

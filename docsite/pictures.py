@@ -90,7 +90,7 @@ def extra_panels(
         data.source, method.pretrain_views(), order, config.data.img_size, config.seed
     ).render(0, rows)
     batch, task = views.to_device(torch.device("cpu")), method.task(method.encoder())
-    gray = np.asarray(views.images[row, 0, 0].numpy() * 255, np.uint8)
+    gray = np.asarray(batch.images[row, 0, 0].numpy() * 255, np.uint8)
     if isinstance(task, AnatomyContrastTask):
         zones = task.region_maps(batch, 1)[row].numpy()
         return [("view 1: zones", gray, np.argmax([np.full_like(gray, 0.5, float), *zones], 0))]
@@ -223,17 +223,18 @@ def draw_masks(path: Path) -> None:
     save(figure, path)
 
 
-# Gray levels and a few hues: more cannot be told apart, and the files are half as large.
-_COLORS = 128
+# Gray levels and a few hues: more cannot be seen, and the files are half as large. Refining the
+# palette keeps colors that few pixels have, such as those of a heat map.
+_COLORS, _REFINED = 160, 3
 
 
 def save(figure: plt.Figure, path: Path) -> None:
-    """Write a figure as PNG of 128 colors without the date: equal pictures are equal files."""
+    """Write a figure as PNG of few colors without the date: equal pictures are equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=110, facecolor="white", format="png")
     plt.close(figure)
-    few = Image.open(drawn).convert("RGB").quantize(_COLORS, Image.Quantize.MEDIANCUT)
+    few = Image.open(drawn).convert("RGB").quantize(_COLORS, Image.Quantize.MEDIANCUT, _REFINED)
     few.save(path, optimize=True)
 
 

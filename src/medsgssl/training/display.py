@@ -62,11 +62,14 @@ class TrainingDisplay:
             self._console.print(
                 f"{self._name} continues at step {self._done} of {self._total}", highlight=False
             )
-        self._bar.start()
+        if not self._bar.disable:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        # Stopping a bar that is not shown prints an empty line in some versions of Rich.
+        if not self._bar.disable:
+            self._bar.stop()
 
     def update(self, step: int, loss: float, speed: float) -> None:
         """Move the bar."""

@@ -77,6 +77,17 @@ def test_every_dependency_is_pinned_and_fits_its_lower_bound() -> None:
             assert requirement.specifier.contains(pins[name]), str(requirement)
 
 
+def test_the_page_of_compatibility_names_the_lower_bounds_that_are_declared() -> None:
+    page = (ROOT / "docs" / "compatibility.md").read_text().split("## Lower bounds")[1]
+    rows = re.findall(r"^\| ([a-z][^|]*) \| ([\d., ]+) \|", page.split("\n## ")[0], re.MULTILINE)
+    assert rows
+    extras = PROJECT["optional-dependencies"].values()
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
+    for names, versions in rows:
+        for name, version in zip(names.split(", "), versions.split(", "), strict=True):
+            assert f"{name}>={version}" in lines
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("dist")

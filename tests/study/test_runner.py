@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,20 @@ def test_a_users_error_is_recorded_with_its_remedy(
     outcome = run_study(plan, tmp_path / "study", QUIET)[0]
     assert "no images" in outcome.problem
     assert "Fix: fetch them" in outcome.problem
+
+
+def test_the_time_of_a_run_in_this_process_is_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipeline = _pipeline(monkeypatch)
+
+    def slow(*arguments: Any, **asked: Any) -> RunFolder:
+        time.sleep(0.1)
+        return pipeline(*arguments, **asked)
+
+    monkeypatch.setattr(study_run, "run_method", slow)
+    printed = io.StringIO()
+    one_run = make_plan(Path("data"), ["direct"], seeds=1)
+    run_study(one_run, tmp_path / "study", Console(file=printed))
+    assert "(0.0 s)" not in printed.getvalue()
+    assert "done: direct-s0-f1 (0." in printed.getvalue()

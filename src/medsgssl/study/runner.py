@@ -250,9 +250,10 @@ class _Work:
                 _failure_path(self._folder, name).unlink(missing_ok=True)
                 title = f"{self._number[name]} of {len(self._plan.runs)}: {name}"
                 self._console.rule(title, align="left")
+            begun = time.monotonic()  # a launcher may do the run before it returns
             jobs = self._launcher.start(self._folder, self._plan, names)
             for name, job in zip(names, jobs, strict=True):
-                self._running[name] = (job, time.monotonic())
+                self._running[name] = (job, begun)
         return later
 
     def _collect(self) -> bool:

@@ -14,9 +14,9 @@ ln -s "$dicom" dicom
 env -u PYTHONPATH fresh/bin/pip install --quiet --constraint "$constraints" \
   ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$wheel[dicom,onnx]" >&2
 
-# Nothing of the caller's environment reaches the commands.
+# Nothing of the caller's environment reaches the commands but the number of threads.
 clean=(env -i HOME="$work" PATH="$work/fresh/bin:/usr/bin:/bin" LANG=C.UTF-8 COLUMNS=110
-  PYTHONWARNINGS=ignore PYTHONNOUSERSITE=1)
+  PYTHONWARNINGS=ignore PYTHONNOUSERSITE=1 ${OMP_NUM_THREADS:+OMP_NUM_THREADS=$OMP_NUM_THREADS})
 say() { printf '\n%s\n' "$*"; }
 # Lines that only report progress are left out; so is the place of the temporary folder.
 tidy() {

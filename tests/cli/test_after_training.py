@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from typer.testing import CliRunner, Result
 
 from medsgssl.cli.app import app
+from medsgssl.cli.run import show_result
+from medsgssl.runs.metrics_file import read_metrics
 from tests.conftest import TrainedRun
 
 
@@ -41,6 +44,17 @@ def test_predict_writes_one_row_per_file(
     assert all(len(value.lstrip("0.")) <= 5 for value in scores if "e" not in value)
     assert len(pd.read_csv(out)) == 4
     assert list(pd.read_csv(out)["status"]).count("unreadable") == 1
+
+
+def test_a_result_without_an_interval_says_why(
+    trained_run: TrainedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained_run("simclr")
+    metrics = read_metrics(run.metrics)
+    assert metrics is not None
+    show_result(run)
+    few = "(too few patients for an interval)" in capsys.readouterr().out
+    assert few == (metrics["mean_auc_interval"] is None)
 
 
 def test_embed_writes_features(trained_run: TrainedRun, phantom_set: Path, tmp_path: Path) -> None:

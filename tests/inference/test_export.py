@@ -81,6 +81,10 @@ def test_torchscript_gives_the_probabilities(
     with torch.inference_mode():
         wanted = exporting.Probabilities(bundle).eval()(*inputs)
         torch.testing.assert_close(model(*inputs), wanted, atol=1e-6, rtol=0)
+        typed = {"images": views[:2], "masks": masks[:2]}
+        exec(done.usage, typed)
+        torch.testing.assert_close(typed["probabilities"], wanted, atol=1e-6, rtol=0)
+    assert ("masks: bool" in done.usage) == bundle.classifier.encoder.needs_masks
 
 
 @pytest.mark.parametrize("name", ["simclr", pytest.param("mask-channel", marks=pytest.mark.slow)])
@@ -98,6 +102,9 @@ def test_onnx_gives_the_probabilities_for_any_batch(
     (one,) = session.run(["probabilities"], feed)
     wanted = exporting.Probabilities(bundle).eval()(views[:1], masks[:1]).detach().numpy()
     np.testing.assert_allclose(one, wanted, atol=1e-5)
+    typed = {"images": views[:1].numpy(), "masks": masks[:1].numpy()}
+    exec(done.usage, typed)
+    np.testing.assert_allclose(typed["probabilities"], one, atol=1e-6)
     assert "preprocessing" in session.get_modelmeta().custom_metadata_map
 
 

@@ -14,7 +14,7 @@ from medsgssl.data.prepare import PreparedData
 from medsgssl.data.sampler import EpochSampler
 from medsgssl.methods.registry import method_of
 from medsgssl.models.task import Task
-from medsgssl.models.weights import load_weights, weights_identity
+from medsgssl.models.weights import load_weights, weights_identity, without_initial_weights
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import ViewPlan
 from medsgssl.utils.io import atomic_path
@@ -40,7 +40,8 @@ def write_examples(path: Path, config: Config, data: PreparedData) -> None:
         arrays["pretrain_views"] = batch.images[:, :, 0].numpy()
         arrays["pretrain_masks"] = batch.masks.numpy()
         torch.manual_seed(config.seed)
-        task = method.task(method.encoder())
+        # What an encoder is shown does not depend on its weights.
+        task = method.task(method_of(without_initial_weights(config)).encoder())
         batch_on_cpu = batch.to_device(torch.device("cpu"))
         seen = task.encoder_input(batch_on_cpu)
         if not torch.equal(seen, batch_on_cpu.images):

@@ -18,7 +18,12 @@ from medsgssl.errors import DataError
 from medsgssl.losses.multilabel import build_loss
 from medsgssl.methods.registry import method_of
 from medsgssl.models.classifier import Classifier, KNNClassifier
-from medsgssl.models.weights import load_weights, save_weights, weights_identity
+from medsgssl.models.weights import (
+    load_weights,
+    save_weights,
+    weights_identity,
+    without_initial_weights,
+)
 from medsgssl.runs.folder import RunFolder
 from medsgssl.runs.weights_header import WeightsHeader
 from medsgssl.training.checkpoint import ModelCheckpoint
@@ -154,8 +159,10 @@ def finetune_order(
 
 def start_classifier(config: Config, folder: Path, train_labels: torch.Tensor) -> Classifier:
     """Return the classifier as fine-tuning starts it: the method's encoder and a new head."""
-    encoder = method_of(config).encoder()
-    if not config.no_pretrain:
+    if config.no_pretrain:
+        encoder = method_of(config).encoder()
+    else:
+        encoder = method_of(without_initial_weights(config)).encoder()
         load_weights(RunFolder(folder).pretrained, encoder, weights_identity(config))
     return Classifier(
         encoder,

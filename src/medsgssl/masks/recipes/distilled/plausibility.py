@@ -28,7 +28,7 @@ class Plausibility:
     whiteness: float
 
 
-def plausibility(image: Gray, mask: Mask, least_contrast: float) -> Plausibility:
+def measure_plausibility(image: Gray, mask: Mask, least_contrast: float) -> Plausibility:
     """Look at the parts of a mask.
 
     Args:

@@ -23,7 +23,7 @@ from medsgssl.masks.recipes.anatomic.frame import reduce_image
 from medsgssl.masks.recipes.anatomic.recipe import PARAMETERS as RULES
 from medsgssl.masks.recipes.anatomic.recipe import Analysis, analyze
 from medsgssl.masks.recipes.distilled.pixels import FloatImage, student_input, to_square
-from medsgssl.masks.recipes.distilled.plausibility import plausibility
+from medsgssl.masks.recipes.distilled.plausibility import measure_plausibility
 from medsgssl.masks.recipes.distilled.student_weights import SHIPPED, read_card
 from medsgssl.masks.types import Gray, LungMask, Mask, Status
 from medsgssl.utils.formatting import counted
@@ -212,7 +212,7 @@ def _judged(mask: Mask, student: Mask, rules: Analysis, p: DistilledParameters) 
 def _doubted(lungs: LungMask, image: Gray, p: DistilledParameters) -> LungMask:
     """Doubt a mask on which rules and student agree, where the upright image speaks against it."""
     gray = to_grid(image, (lungs.mask.shape[0], lungs.mask.shape[1]))
-    found = plausibility(gray, lungs.mask, p.least_contrast)
+    found = measure_plausibility(gray, lungs.mask, p.least_contrast)
     reasons = []
     if found.parts != 2:
         reasons.append(f"the mask has {counted(found.parts, 'part')} instead of two lungs")

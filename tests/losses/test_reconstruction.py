@@ -25,3 +25,15 @@ def test_the_gradient_goes_to_the_prediction_alone() -> None:
     assert predicted.grad is not None
     assert predicted.grad[0, 0].any()
     assert not predicted.grad[0, 1].any()
+
+
+def test_a_single_hidden_patch_counts_in_full() -> None:
+    predicted, taught = torch.randn(1, 4, 8), torch.randn(1, 4, 8)
+    one = reconstruction_loss(predicted, taught, torch.tensor([[True, False, False, False]]))
+    alone = reconstruction_loss(predicted[:, :1], taught[:, :1], torch.ones(1, 1).bool())
+    twice = reconstruction_loss(
+        predicted[:, [0, 0]], taught[:, [0, 0]], torch.ones(1, 2, dtype=torch.bool)
+    )
+    torch.testing.assert_close(one, twice)
+    torch.testing.assert_close(alone, twice)
+    assert reconstruction_loss(predicted, taught, torch.zeros(1, 4).bool()) == 0

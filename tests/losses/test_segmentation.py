@@ -32,3 +32,9 @@ def test_overlap_counts_cells_above_one_half() -> None:
     nothing = torch.zeros(1, 5, 5)
     assert iou_per_image(nothing, nothing) == 1
     assert iou_per_image(nothing, nothing + 1) == 0
+
+
+def test_a_cell_at_one_half_is_no_lung() -> None:
+    half, lung = torch.full((1, 2, 2), 0.5), torch.tensor([[[1.0, 0.0], [0.5, 0.0]]])
+    assert iou_per_image(half, torch.zeros_like(half)) == 1
+    assert iou_per_image(torch.tensor([[[0.9, 0.5], [0.1, 0.5]]]), lung) == 1

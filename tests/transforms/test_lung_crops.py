@@ -189,6 +189,14 @@ def test_the_context_margin_widens_the_crop(masks) -> None:
     assert wide.width == pytest.approx(1.2 * tight.width, abs=1)
 
 
+def test_the_box_adds_its_margin_on_every_side() -> None:
+    mask = np.zeros((200, 200), np.uint8)
+    mask[40:80, 50:100] = 1
+    crop = LungBox(margin=0.1).draw(mask, 1.0, rng_of(0))
+    assert (crop.width, crop.height) == (60, 60)
+    assert edges(crop) == (45, 104, 30, 89)
+
+
 def test_box_has_inclusive_bounds() -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[20:40, 10:50] = 1  # Rows 20 to 39, columns 10 to 49: 40 columns wide.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from benchmarks.speed.figures import Figure, in_turn, median_ratio
 from medsgssl.config.schema import DataSettings
@@ -50,7 +51,9 @@ def prepare(settings: DataSettings, folder: Path, size: int, recipe: str | None)
 def measure(quick: bool) -> list[Figure]:
     """Return milliseconds an image, without masks and with each recipe."""
     images, rounds, side = (4, 1, 256) if quick else (IMAGES, ROUNDS, SIDE)
+    # As in a worker of a run: a second thread that waits would count as CPU time.
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     figures = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "data"

@@ -56,7 +56,8 @@ SHARED = (
     "evaluate.bootstrap=0",
     "study.margin=0.02",
 )
-_CNN = ("encoder.name=tf_efficientnet_lite0", "encoder.output_stride=16")
+#: The backbone of every convolutional arm.
+CNN = ("encoder.name=tf_efficientnet_lite0", "encoder.output_stride=16")
 _VIT = (
     "encoder.name=vit_tiny_patch16_224",
     "encoder.patch_size=8",
@@ -66,18 +67,18 @@ _BOX = ("views.frame=lung-box",)
 #: Arms of the screen: the method, its settings beyond ``SHARED``, and the arm it is compared with.
 #: Methods with three views of an image have fewer epochs than those with two: as many views.
 ARMS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "anatomy-contrast": ("anatomy-contrast", _CNN, "simclr, lung box"),
-    "guided-crop": ("guided-crop", _CNN, "simclr, lung box"),
-    "simclr, lung box": ("simclr", (*_CNN, *_BOX, "pretrain.epochs=15"), ""),
-    "masked-contrastive": ("masked-contrastive", _CNN, "simclr"),
-    "multi-region": ("multi-region", _CNN, "simclr"),
-    "adaptive-pathology": ("adaptive-pathology", (*_CNN, "pretrain.epochs=7"), "simclr"),
-    "attention-prior": ("attention-prior", _CNN, "simclr"),
-    "mask-channel": ("mask-channel", _CNN, "simclr"),
-    "simclr": ("simclr", _CNN, ""),
-    "direct, lung box": ("direct", (*_CNN, *_BOX), ""),
-    "direct": ("direct", _CNN, ""),
-    "direct, as many epochs as both stages": ("direct", (*_CNN, "finetune.epochs=18"), ""),
+    "anatomy-contrast": ("anatomy-contrast", CNN, "simclr, lung box"),
+    "guided-crop": ("guided-crop", CNN, "simclr, lung box"),
+    "simclr, lung box": ("simclr", (*CNN, *_BOX, "pretrain.epochs=15"), ""),
+    "masked-contrastive": ("masked-contrastive", CNN, "simclr"),
+    "multi-region": ("multi-region", CNN, "simclr"),
+    "adaptive-pathology": ("adaptive-pathology", (*CNN, "pretrain.epochs=7"), "simclr"),
+    "attention-prior": ("attention-prior", CNN, "simclr"),
+    "mask-channel": ("mask-channel", CNN, "simclr"),
+    "simclr": ("simclr", CNN, ""),
+    "direct, lung box": ("direct", (*CNN, *_BOX), ""),
+    "direct": ("direct", CNN, ""),
+    "direct, as many epochs as both stages": ("direct", (*CNN, "finetune.epochs=18"), ""),
     "anatomy-masked-attention": ("anatomy-masked-attention", _VIT, "simclr, ViT"),
     "simclr, ViT": ("simclr", _VIT, ""),
 }
@@ -219,7 +220,7 @@ class Work:
 
     def chosen(self) -> list[str]:
         """Return the options that the screen chose."""
-        return [arm for arm in self.gains() if ARMS[arm][1][: len(_CNN)] == _CNN][:CHOSEN]
+        return [arm for arm in self.gains() if ARMS[arm][1][: len(CNN)] == CNN][:CHOSEN]
 
     def plan(self, options: Sequence[str], fractions: Sequence[float]) -> StudyPlan:
         """Return the plan of the decision on some options."""
@@ -230,7 +231,7 @@ class Work:
             fractions=fractions,
             controls=CONTROLS,
             baselines=True,
-            items=self.settings(*_CNN),
+            items=self.settings(*CNN),
         )
         boxed = {name for name in options if plan_frame(plan, name) == "lung-box"}
         runs = [run for run in plan.runs if run.masks != "mean-template" or run.method in boxed]

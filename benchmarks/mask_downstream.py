@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from benchmarks.answer import CNN, SHARED
 from benchmarks.mask_downstream_results import MASKS, TRUSTED, Results, page, run_name
 from medsgssl.config.loading import dump, parse_overrides
 from medsgssl.config.schema import Config
@@ -45,23 +46,8 @@ from medsgssl.utils.io import write_text
 
 QUIET = Console(quiet=True)
 SEEDS = 3
-#: What every run shares; docs/results/plan.md gives the reasons.
-SETTINGS = (
-    "data.img_size=96",
-    "data.cache_size=112",
-    "data.num_workers=0",
-    "data.render=device",
-    "data.split=own",
-    "encoder.name=tf_efficientnet_lite0",
-    "encoder.output_stride=16",
-    "pretrain.epochs=10",
-    "pretrain.warmup_epochs=1",
-    "pretrain.probe_every=0",
-    "finetune.epochs=8",
-    "finetune.lr=5e-4",
-    "finetune.warmup_epochs=1",
-    "evaluate.bootstrap=0",
-)
+#: What every run shares: the settings of the study on real X-rays, without loader processes.
+SETTINGS = (*SHARED, *CNN, "data.num_workers=0", "data.render=device", "data.split=own")
 TABLE, TRAINVAL, TEST = "Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt"
 _COLUMNS = ("Patient ID", "Follow-up #", "Patient Age", "Patient Gender", "View Position")
 

@@ -82,8 +82,17 @@ class Results:
         per_disease = {d: None if np.isnan(a) else a for d, a in zip(test.names, aucs, strict=True)}
         self.record["runs"][name] = more | {"auc": per_disease}
         # The table first: a run counts as finished when both files hold it.
+        scored = [column for column in self.scores if "/" in str(column)]
         with atomic_path(self._files[1]) as temporary:
-            self.scores.to_parquet(temporary, compression="zstd", index=False)
+            # Bytes of scores by their rank: a third smaller.
+            self.scores.to_parquet(
+                temporary,
+                compression="zstd",
+                compression_level=9,
+                use_dictionary=[column for column in self.scores if column not in scored],
+                column_encoding=dict.fromkeys(scored, "BYTE_STREAM_SPLIT"),
+                index=False,
+            )
         write_json(self._files[0], self.record)
 
     def finished(self, name: str) -> bool:

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from medsgssl.data.synthetic.dataset import generate_phantoms
-from medsgssl.methods.index import INDEX, current_index, method_index
-from medsgssl.utils.io import read_json
 
 HEAVY = ("torch", "timm", "lightning_fabric", "torchvision", "sklearn", "torchmetrics")
 # Where other work slows the machine down, CPU time grows a little with it.
@@ -109,11 +107,6 @@ print(json.dumps(problems))
             configure("guided-crop", tree)
         expected.append(str(raised.value))
     assert json.loads(done.stdout) == expected
-
-
-def test_the_index_of_methods_says_what_the_classes_say() -> None:
-    assert read_json(INDEX) == current_index(), "run: python -m medsgssl.methods.index"
-    assert list(method_index()) == sorted(method_index())
 
 
 @pytest.mark.parametrize("command", ["run simclr", "pretrain simclr", "finetune simclr"])

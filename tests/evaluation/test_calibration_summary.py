@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -11,6 +14,7 @@ from sklearn.metrics import brier_score_loss
 from benchmarks.levels import LEVEL, probabilities, true_values
 from medsgssl.evaluation.calibration import reliability
 from medsgssl.evaluation.calibration_summary import (
+    SquaredGap,
     bins_for,
     frequency_band,
     summarize_calibration,
@@ -163,3 +167,86 @@ def test_extreme_scores_have_an_intercept_too() -> None:
     assert found.calibration_intercept is not None
     at = expit(logit(np.clip(scores, 1e-7, 1 - 1e-7)) + found.calibration_intercept.value)
     assert at.mean() == pytest.approx(labels.mean(), abs=1e-6)
+
+
+def test_influences_are_those_of_recomputing_without_each_patient() -> None:
+    labels, scores, owner = drawn(60, 2, slope=0.7, shift=0.4)
+    found = summarize_calibration(labels, scores, owner)
+    assert found is not None
+    rest = [
+        summarize_calibration(labels[keep], scores[keep], owner[keep])
+        for keep in (owner != patient for patient in range(60))
+    ]
+
+    def exact(name: str) -> np.ndarray:
+        left_out = np.array([getattr(one, name).value for one in rest])
+        return np.sqrt(59 / 60) * (left_out.mean() - left_out)
+
+    assert found.brier_skill.influences == pytest.approx(exact("brier_skill"), rel=1e-9)
+    assert found.ece_debiased.influences.shape == (60,)
+    # Slope and intercept take one step of the fit without each patient.
+    for one, name in (
+        (found.calibration_slope, "calibration_slope"),
+        (found.calibration_intercept, "calibration_intercept"),
+    ):
+        assert one is not None
+        wanted = exact(name)
+        assert np.corrcoef(one.influences, wanted)[0, 1] > 0.99
+        assert (one.influences**2).sum() == pytest.approx((wanted**2).sum(), rel=0.2)
+
+
+def test_the_ends_of_the_debiased_interval_just_explain_what_was_observed() -> None:
+    gap = SquaredGap(0.02, np.full(30, 1e-3), at_zero=1e-5, slope=4e-3, max_df=12)
+    low, high = gap.interval(0.1) or (0.0, 0.0)
+    t = stats.t.ppf(0.95, 12)  # the fewer of thirty patients of equal influence and the limit
+    assert low < gap.value < high
+    for end in (low, high):
+        assert abs(gap.value - end) == pytest.approx(t * np.sqrt(gap.at_zero + gap.slope * end))
+    small = SquaredGap(-0.001, np.full(30, 1e-3), at_zero=1e-5, slope=4e-3, max_df=12)
+    assert (small.interval(0.1) or (1, 0))[0] == 0
+    undefined = SquaredGap(np.nan, np.full(30, 1e-3), at_zero=1e-5, slope=4e-3, max_df=12)
+    assert undefined.interval(0.1) is None
+
+
+def test_the_error_is_known_as_well_as_the_patients_of_the_rarer_class_allow() -> None:
+    labels, scores, owner = drawn(200, 0)
+    labels = labels & (owner < 30)
+    found = summarize_calibration(labels, scores, owner)
+    assert found is not None
+    assert found.ece_debiased.max_df == len(np.unique(owner[labels])) - 1
+    inverted = summarize_calibration(~labels, 1 - scores, owner)
+    assert inverted is not None
+    assert inverted.ece_debiased.max_df == found.ece_debiased.max_df
+
+
+def test_a_patient_with_all_positives_leaves_a_skill_without_interval() -> None:
+    owner = np.repeat(np.arange(40), 2)
+    labels, scores = owner == 0, np.random.default_rng(0).random(80)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = summarize_calibration(labels, scores, owner)
+        assert found is not None
+        told = found.values(0.95, intervals=True)
+    assert told["brier_skill"] is not None
+    assert told["brier_skill_interval"] is None
+
+
+@pytest.mark.parametrize(("positive", "count"), [(1, 2), (6, 12), (3, 12), (11, 12)])
+def test_the_band_of_single_images_is_wilsons_with_students_t(positive: int, count: int) -> None:
+    labels = np.arange(count) < positive
+    low, high = frequency_band(labels, np.full(count, 0.4), np.arange(count), 1, 0.9)
+    residuals = labels - labels.mean()
+    df = min(count - 1, (residuals**2).sum() ** 2 / (residuals**4).sum())
+    level = 1 - 2 * stats.norm.sf(stats.t.ppf(0.95, max(df, 1)))
+    wanted = stats.binomtest(positive, count).proportion_ci(level, method="wilson")
+    assert (low[0], high[0]) == pytest.approx((wanted.low, wanted.high))
+
+
+@pytest.mark.parametrize("patients", [1, 2, 5])
+def test_a_band_without_negatives_counts_patients(patients: int) -> None:
+    owner = np.repeat(np.arange(patients), 3)
+    labels, scores = np.ones(len(owner), bool), np.full(len(owner), 0.9)
+    (low,), (high,) = frequency_band(labels, scores, owner, 1, 0.9)
+    squared_t = stats.t.ppf(0.95, max(patients - 1, 1)) ** 2
+    assert high == pytest.approx(1)
+    assert low == pytest.approx(patients / (patients + squared_t))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from medsgssl.evaluation.effects import Effect, average, pooled_folds
+from medsgssl.evaluation.effects import Effect, average, effective_patients, pooled_folds
 from medsgssl.evaluation.jackknife import Statistic, mean_by_patient
 from medsgssl.evaluation.multiplicity import simultaneous_level
+from medsgssl.evaluation.spread import Spread
 
 NOTHING = np.zeros(10)
 
@@ -42,6 +43,43 @@ def test_variances_of_seeds_and_patients_add_up() -> None:
     effect = _seeds(0.0, 0.03, 0.06, influences=influences)
     assert effect.standard_error**2 == pytest.approx(0.03**2 / 3 + (influences**2).sum())
     assert 2 < effect.df < 400
+
+
+def test_degrees_of_freedom_of_seeds_and_patients_are_satterthwaites() -> None:
+    influences = np.random.default_rng(0).normal(0, 0.01, 40)
+    effect = _seeds(0.0, 0.03, 0.06, influences=influences)
+    squares = influences**2
+    parts = np.array([squares.sum(), 0.03**2 / 3])
+    known = np.array([3 * squares.sum() ** 2 / (squares**2).sum() - 2, 2])
+    assert effect.df == pytest.approx(parts.sum() ** 2 / (parts**2 / known).sum())
+
+
+@pytest.mark.parametrize(("count", "training"), [(5, 1.0), (5, 40.0), (3, 1.0)])
+def test_folds_know_their_spread_less_well_the_less_of_it_is_training(
+    count: int, training: float
+) -> None:
+    influences = np.full(100, 0.1)  # a variance of 1 of the mean, and of `count` of each fold
+    spread = Spread(count + training, count, 4.0 * (count - 1))
+    effect = Effect(0.0, np.zeros(count), influences, folds=True, spread=spread)
+    longer = 1 / count + 1 / (count - 1)
+    assert effect.standard_error**2 == pytest.approx(1 + training * longer)
+    doubt = np.sqrt(training * spread.variance) * longer
+    wanted = spread.df * ((1 + training * longer) / (1 + doubt)) ** 2
+    assert effect.df == pytest.approx(wanted)
+    assert effect.df < spread.df
+    few = Effect(0.0, np.zeros(count), influences, True, Spread(count + training, count, 1.0))
+    assert few.df == 1
+    limited = Effect(
+        0.0, np.zeros(count), influences, folds=True, spread=spread, max_patient_df=1.5
+    )
+    assert limited.df == 1.5
+
+
+def test_patients_of_equal_influence_count_as_so_many() -> None:
+    assert effective_patients(np.full(7, -0.3)) == pytest.approx(7)
+    assert effective_patients(np.r_[np.full(7, 0.3), np.zeros(50)]) == pytest.approx(7)
+    assert effective_patients(np.r_[10.0, np.full(20, 0.1)]) == pytest.approx(1, abs=0.01)
+    assert effective_patients(np.zeros(7)) == np.inf
 
 
 def test_overlapping_training_sets_widen_folds() -> None:
@@ -98,8 +136,9 @@ def test_simultaneous_level_lies_between_bonferroni_and_none() -> None:
     assert simultaneous_level(apart[:1], 0.05) == 0.05
 
 
-def test_simultaneous_intervals_hold_jointly() -> None:
+def test_simultaneous_intervals_hold_jointly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Correlated effects of few seeds: drawn again and again, 95 % hold together."""
+    monkeypatch.setattr("medsgssl.evaluation.multiplicity._DRAWS", 2000)
     rng = np.random.default_rng(1)
     missed = 0
     for _ in range(300):

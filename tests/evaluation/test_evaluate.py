@@ -128,16 +128,18 @@ def test_the_patient_is_the_unit_of_few(make_table):
     assert "Mass" not in found["diseases_in_mean_20"]
 
 
-def test_thresholds_from_few_validation_positives_carry_a_warning(make_table):
+@pytest.mark.parametrize("positives", [4, 9, 10])
+def test_thresholds_from_fewer_than_ten_validation_positives_carry_a_warning(make_table, positives):
     table = make_table()
     val = table.index[table["split"] == "val"]
     table.loc[val, "label_Mass"] = 0
-    table.loc[val[:4], "label_Mass"] = 1
+    table.loc[val[:positives], "label_Mass"] = 1
     found = evaluate_predictions(Predictions(table), SETTINGS, 0)
-    assert any(
-        "Mass: threshold, temperature and scaled ECE from only 4 validation" in w
+    warned = any(
+        f"Mass: threshold, temperature and scaled ECE from only {positives} validation" in w
         for w in found["warnings"]
     )
+    assert warned == (positives < 10)
 
 
 def test_without_validation_there_are_no_thresholds(make_table):

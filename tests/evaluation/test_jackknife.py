@@ -3,18 +3,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medsgssl.evaluation.jackknife import JackknifedScores
+from medsgssl.evaluation.jackknife import Classes, JackknifedScores, Statistic, mean_by_patient
 from medsgssl.evaluation.metrics import auc_per_class
 from medsgssl.evaluation.resampled_auc import RankedScores
 from tests.evaluation.simulate import study
 
 
+@pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("digits", [1, 8])
-def test_influences_are_those_of_recomputing_without_each_patient(digits: int) -> None:
-    """One decimal makes ties between and within patients."""
-    labels, (scores,), owner = study(np.random.default_rng(0), 30, 3)
+def test_influences_are_those_of_recomputing_without_each_patient(
+    digits: int, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One decimal makes ties between and within patients; pairs within are listed if not many."""
+    labels, (scores,), owner = study(np.random.default_rng(0), 70, 3)
     scores = scores.round(digits)
     count = owner.max() + 1
+    if not listed:
+        monkeypatch.setattr("medsgssl.evaluation.jackknife._MOST_PAIRS", 0)
+    assert (Classes.of(labels[:, 0], owner, count).within is not None) == listed
     one_out = np.ones((count, count)) - np.eye(count)
     wanted = RankedScores(labels, scores, owner).auc_and_ap(one_out)
     found = JackknifedScores(labels, scores, owner, count)
@@ -28,10 +34,16 @@ def test_influences_are_those_of_recomputing_without_each_patient(digits: int) -
 
 def test_patients_without_an_image_have_no_influence() -> None:
     labels, (scores,), owner = study(np.random.default_rng(1), 20)
-    alone = JackknifedScores(labels, scores, owner, 20).auc_of(0)
-    beside = JackknifedScores(labels, scores, owner + 5, 30).auc_of(0)
-    assert beside.value == alone.value
-    assert np.array_equal(beside.influences, np.r_[np.zeros(5), alone.influences, np.zeros(5)])
+    alone = JackknifedScores(labels, scores, owner, 20)
+    beside = JackknifedScores(labels, scores, owner + 5, 30)
+    for one, other in (
+        (alone.auc_of(0), beside.auc_of(0)),
+        (alone.ap_of(0), beside.ap_of(0)),
+        (mean_by_patient(scores[:, 0], owner, 20), mean_by_patient(scores[:, 0], owner + 5, 30)),
+    ):
+        assert other.value == one.value
+        assert other.influences[5:25] == pytest.approx(one.influences, abs=1e-12)
+        assert not np.delete(other.influences, np.s_[5:25]).any()
 
 
 def test_unknown_labels_have_no_part() -> None:
@@ -61,3 +73,30 @@ def test_one_positive_patient_leaves_no_variance() -> None:
     found = JackknifedScores(labels, np.arange(5.0)[:, None], owner, 4).auc_of(0)
     assert found.value == 0
     assert np.isnan(found.influences).any()
+
+
+def test_the_mean_of_known_values_is_recomputed_without_each_patient() -> None:
+    rng = np.random.default_rng(4)
+    owner, values = rng.integers(12, size=60), rng.normal(3, 1, 60)
+    values[::4] = np.nan
+    found = mean_by_patient(values, owner, 12)
+    assert found.value == pytest.approx(np.nanmean(values))
+    left_out = np.array([np.nanmean(values[owner != patient]) for patient in range(12)])
+    assert found.influences == pytest.approx(np.sqrt(11 / 12) * (left_out.mean() - left_out))
+    unknown = mean_by_patient(np.full(60, np.nan), owner, 12)
+    assert np.isnan(unknown.value)
+    assert np.isnan(unknown.influences).all()
+
+
+def test_two_patients_have_a_variance_and_one_has_none() -> None:
+    values = np.array([0.2, 0.6])
+    two = mean_by_patient(values, np.array([0, 1]), 2)
+    # The variance of a mean of two is a quarter of their squared distance.
+    assert (two.influences**2).sum() == pytest.approx(0.4**2 / 4)
+    assert np.isnan(mean_by_patient(values, np.array([0, 0]), 2).influences).all()
+
+
+def test_a_difference_is_one_of_values_and_of_influences() -> None:
+    one, other = Statistic(0.75, np.array([0.5, -0.5])), Statistic(0.5, np.array([0.25, 1.0]))
+    assert (one - other).value == 0.25
+    assert (one - other).influences.tolist() == [0.25, -1.5]

@@ -77,6 +77,12 @@ def test_the_middle_looks_at_the_middle() -> None:
     assert score_box(middle, corner).pointing == 0
     assert score_box(middle, inner).energy > 2 * inner.mean()
     np.testing.assert_array_equal(middle, middle[::-1, ::-1])
+    # A quarter of the side from the middle, one standard deviation, to either side and down.
+    middle = center_prior(33)
+    assert middle[16, 16] == 1
+    for place in ((16, 16 + 33 // 4), (16 - 33 // 4, 16)):
+        assert middle[place] == pytest.approx(np.exp(-((8 / 8.25) ** 2) / 2), rel=1e-5)
+    assert middle[8, 24] == pytest.approx(middle[8, 16] ** 2, rel=1e-5)
 
 
 def test_a_map_of_zeros_finds_nothing() -> None:

@@ -57,5 +57,11 @@ def test_patients_are_counted_and_not_images() -> None:
     labels = np.array([[1, 0], [1, 0], [1, 1], [np.nan, 1], [0, 1]], float)
     patients = np.array(["a", "a", "b", "c", "d"])
     assert list(positive_patients(labels, patients)) == [2, 3]
+    # The first class has two patients with a positive and one with a negative, the second three
+    # and one.
     assert list(classes_to_select_by(labels, patients, least=2)) == [False, False]
     assert list(classes_to_select_by(labels, patients, least=1)) == [True, True]
+    more = np.vstack([labels, [0, 0], [0, np.nan]])
+    found = classes_to_select_by(more, np.r_[patients, ["e", "f"]], least=2)
+    assert list(found) == [True, True]
+    assert list(classes_to_select_by(more, np.r_[patients, ["e", "f"]], least=3)) == [False, False]

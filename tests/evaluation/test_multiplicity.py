@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from medsgssl.evaluation.multiplicity import holm
+from medsgssl.evaluation.effects import Effect
+from medsgssl.evaluation.multiplicity import holm, simultaneous_level
+from medsgssl.evaluation.spread import Spread
 
 
 def test_hand_computed_example():
@@ -18,3 +21,17 @@ def test_tests_not_made_do_not_count():
 def test_never_above_one_and_empty():
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
     assert holm({}) == {}
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("count", [2, 6])
+def test_unrelated_effects_of_few_repeats_have_sidaks_level(count: int, folds: bool):
+    spread = Spread(1.0, 0.0, 2.0)
+    family = [Effect(0.0, np.zeros(3), np.zeros(40), folds, spread) for _ in range(count)]
+    wanted = 1 - 0.95 ** (1 / count)
+    assert simultaneous_level(family, 0.05) == pytest.approx(wanted, rel=0.12)
+    undefined = Effect(0.0, np.zeros(3), np.full(40, np.nan), folds, spread)
+    certain = Effect(0.0, np.zeros(3), np.zeros(40), folds)
+    assert simultaneous_level([*family, undefined, certain], 0.05) == simultaneous_level(
+        family, 0.05
+    )

@@ -25,11 +25,24 @@ def test_groups_leave_out_the_unknown(make_table):
     assert (groups["sex"]["F"] | groups["sex"]["M"]).sum() < len(split)
 
 
+def test_every_age_is_in_one_band_and_bands_hold_the_ages_of_their_names(make_table):
+    table = make_table(patients=180)
+    table["age"] = pd.array(np.arange(len(table)) % 111, dtype="Int16")
+    split = Predictions(table).split("test")
+    age, bands = split.table["age"].to_numpy(dtype=int), groups_of(split)["age"]
+    assert (np.sum(list(bands.values()), axis=0) == 1).all()
+    for name, keep in bands.items():
+        low, _, high = name.rstrip("+").partition("-")
+        assert age[keep].min() == int(low)
+        assert age[keep].max() == (int(high) if high else age.max())
+
+
 def test_auc_within_a_view(make_table):
     split = Predictions(make_table(patients=90)).split("test")
     found = subgroup_results(split, SETTINGS)["view_position"]["AP"]
     keep = (split.table["view_position"] == "AP").to_numpy()
     assert found["images"] == keep.sum()
+    assert found["patients"] == split.table["patient_id"][keep].nunique()
     entry = found["per_disease"]["Edema"]
     expected = roc_auc_score(split.labels[keep, 9], split.scores[keep, 9])
     assert entry["auc"] == pytest.approx(expected, abs=1e-12)
@@ -37,6 +50,11 @@ def test_auc_within_a_view(make_table):
     assert low < expected < high
     assert found["mean_auc"] is not None
     assert found["mean_auc_interval"] is not None
+    assert entry["positives"] == split.labels[keep, 9].sum()
+    without = subgroup_results(split, EvaluateSettings(bootstrap=0))["view_position"]["AP"]
+    assert without["mean_auc"] == found["mean_auc"]
+    assert without["mean_auc_interval"] is None
+    assert {one["auc_interval"] for one in without["per_disease"].values()} == {None}
 
 
 def test_shortcuts_by_hand(make_table):
@@ -44,6 +62,7 @@ def test_shortcuts_by_hand(make_table):
     # The view follows the disease exactly, sex is unknown, every later image has Mass.
     table["view_position"] = np.where(table["label_Edema"] == 1, "AP", "PA")
     table["sex"] = ""
+    table.loc[table.index[::3], "age"] = pd.NA
     table["label_Mass"] = (table["image_id"].str[-7:-4].astype(int) >= 2).astype(np.uint8)
     found = shortcut_audit(Predictions(table).split("test"))
     assert found["view_position"]["auc"]["Edema"] == 1.0
@@ -51,6 +70,7 @@ def test_shortcuts_by_hand(make_table):
     assert found["sex"]["images"] == 0
     assert found["sex"]["auc"]["Edema"] is None
     assert 0.3 < found["age"]["auc"]["Edema"] < 0.7
+    assert found["age"]["images"] == Predictions(table).split("test").table["age"].notna().sum()
 
 
 def test_follow_up_from_the_catalog_or_not_at_all(make_table):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score
 
 from medsgssl.evaluation.thresholds import choose, rates
 
@@ -46,6 +46,17 @@ def test_a_score_equal_to_the_threshold_is_positive():
     labels, scores = np.array([False, True]), np.array([0.2, 0.7])
     assert choose(labels, scores).value == 0.7
     assert rates(labels, scores, 0.7).recall == 1.0
+
+
+def test_rates_are_those_of_the_confusion_matrix():
+    random = np.random.default_rng(1)
+    labels, scores = random.random(200) < 0.3, np.round(random.random(200), 1)
+    (tn, fp), (fn, tp) = confusion_matrix(labels, scores >= 0.4)
+    found = rates(labels, scores, 0.4)
+    assert found.precision == pytest.approx(tp / (tp + fp))
+    assert found.recall == pytest.approx(tp / (tp + fn))
+    assert found.specificity == pytest.approx(tn / (tn + fp))
+    assert found.f1 == pytest.approx(f1_score(labels, scores >= 0.4))
 
 
 def test_no_threshold_is_explained():

@@ -168,6 +168,32 @@ def test_a_batch_without_any_region_gives_zero_loss_and_gradient(batch_for, make
     assert all((g == 0).all() for g in grads)
 
 
+@pytest.mark.parametrize(("name", "regions"), [(NAME, "lung"), ("anatomy-contrast", "zones")])
+def test_a_region_of_exactly_the_smallest_area_takes_part(
+    batch_for, make_task, monkeypatch: pytest.MonkeyPatch, name, regions
+) -> None:
+    task, batch = make_task(name, CNN, min_area=1 / 64), batch_for(regions)
+    count = 2 if name == NAME else 3
+    maps = torch.zeros(count * 4, 2, 64, 64)
+    maps[:, :, :8, :8] = 1
+    maps[0, 0, 0, 0] = 0  # one pixel less, in the first view of the first image
+    monkeypatch.setattr(task, "region_maps", lambda *given: maps)
+    spatial = torch.rand(count * 4, task.encoder.map_channels, 8, 8)
+    present = task.region_losses(batch, spatial)[1]
+    assert not present[0, 0]
+    assert present.sum() == present.numel() - 1
+
+
+@pytest.mark.parametrize("name", [NAME, "adaptive-pathology", "anatomy-contrast"])
+def test_a_map_too_small_for_its_regions_is_warned_of(name: str) -> None:
+    def warned(size: int) -> bool:
+        small = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": size}}
+        return any("feature map of" in text for text in method_of(configure(name, small)).check())
+
+    assert warned(64)  # 2 x 2 cells
+    assert not warned(128)
+
+
 @pytest.mark.parametrize("regions", REGIONS)
 def test_whole_image_masks_without_quality_work(batch_for, make_task, regions) -> None:
     task = make_task(NAME, CNN, regions=regions)

@@ -85,6 +85,18 @@ def test_reconstruction_is_of_each_views_own_pixels(lung_batch, make_task) -> No
     assert 0 < parts[1] < parts[0]
 
 
+def test_the_reconstructed_image_is_shrunk_without_aliasing(lung_batch, make_task) -> None:
+    task = make_task(NAME, CNN, lambda_reconstruction=1.0, reconstruction_size=8)
+    with torch.no_grad():
+        for parameter in task.decoder.parameters():
+            parameter.zero_()
+    batch = lung_batch()
+    noise = replace(batch, images=torch.rand(batch.images.shape))
+    # Each of its pixels is the mean of some 64: hardly any variance is left beside the mean's 1/4.
+    loss = float(task(noise, 0.0).losses["reconstruction"].detach())
+    assert loss == pytest.approx(0.25, abs=0.005)
+
+
 @pytest.mark.parametrize(
     "name", ["masked-contrastive", "multi-region", "attention-prior", "mask-channel"]
 )

@@ -148,6 +148,23 @@ def test_an_untrusted_mask_has_no_zones_and_moves_no_other_image(zone_batch, mak
     assert (spatial.grad.view(3, 4, -1)[:, 1:] != 0).any(dim=2).all()
 
 
+def test_a_zone_that_one_view_alone_shows_is_contrasted_with_no_other(
+    zone_batch, make_task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, batch = make_task(NAME, CNN).eval(), zone_batch()
+    spatial = torch.rand(12, task.encoder.map_channels, 8, 8)
+    maps = task.region_maps(batch, 3).view(3, 4, 7, 64, 64)
+    maps[:2, 0, 1] = 0
+    losses = []
+    for shown in (True, False):
+        maps[2, 0, 1] *= shown
+        monkeypatch.setattr(task, "region_maps", lambda *given: maps.flatten(0, 1))
+        found, present = task.region_losses(batch, spatial)
+        assert present.view(3, 4, 7)[2, 0, 1] == shown
+        losses.append(found)
+    torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=0)
+
+
 def test_masks_without_any_trust_leave_the_contrast_of_whole_views(lung_batch, make_task) -> None:
     batch = lung_batch(plan=method().pretrain_views(), whole_mask=True, quality=0.0)
     task = make_task(NAME, CNN)

@@ -168,6 +168,24 @@ def test_a_batch_without_any_region_gives_zero_loss_and_gradient(batch_for, make
     assert all((g == 0).all() for g in grads)
 
 
+@pytest.mark.parametrize("regions", REGIONS)
+def test_the_encoder_is_shown_all_views_as_they_are(batch_for, make_task, regions) -> None:
+    task, batch = make_task(NAME, CNN, regions=regions), batch_for(regions)
+    assert batch.images.shape[1] == (3 if regions == "zones" else 2)
+    assert torch.equal(task.encoder_input(batch), batch.images)
+
+
+@pytest.mark.parametrize("regions", REGIONS)
+def test_the_regions_of_a_test_view_are_those_of_pretraining(batch_for, make_task, regions) -> None:
+    config = configure(NAME, {"method": {"regions": regions}, "encoder": {"pretrained": False}})
+    masks = batch_for("zones").masks[:, 2]
+    names, maps = method_of(config).test_regions(masks)
+    assert names == make_task(NAME, CNN, regions=regions).names
+    assert maps.shape == (4, len(names), 64, 64)
+    lungs = maps[:, 0] if regions == "lung" else maps[:, :6].sum(dim=1)
+    assert torch.equal(lungs > 0, masks)
+
+
 @pytest.mark.parametrize(("name", "regions"), [(NAME, "lung"), ("anatomy-contrast", "zones")])
 def test_a_region_of_exactly_the_smallest_area_takes_part(
     batch_for, make_task, monkeypatch: pytest.MonkeyPatch, name, regions

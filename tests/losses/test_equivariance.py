@@ -151,14 +151,22 @@ def test_the_loss_is_its_definition_over_the_images_whose_views_overlap() -> Non
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
-def test_maps_may_be_finer_than_the_grid_and_need_not_be_square() -> None:
-    found, wanted = by_definition([(Crop(50, 50, 70, 70), Crop(50, 50, 70, 70))], (40, 64))
+@pytest.mark.parametrize("cells", [(40, 64), (4, 16), (16, 4)])
+def test_maps_may_be_finer_than_the_grid_and_need_not_be_square(cells: tuple[int, int]) -> None:
+    found, wanted = by_definition([(Crop(50, 50, 70, 70), Crop(50, 50, 70, 70))], cells)
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
 def test_a_single_point_that_both_views_see_counts_in_full() -> None:
-    # The maps reach the centers of their outer cells: here these overlap by less than a step.
-    first, second = affines([(Crop(32, 32, 64, 64), Crop(32 + 55.2, 32 + 55.2, 64, 64)), CROPS[0]])
-    maps = torch.zeros(2, CELLS, CELLS)
-    maps[0] = 1.0
-    assert equivariance_loss(maps, torch.zeros_like(maps), first, second, SIZE) == 0.5
+    # Maps reach the centers of their outer cells: here these overlap by about a step of the grid.
+    corner = (Crop(31.5, 31.5, 64, 64), Crop(15.5 + 57.85, 15.5 + 57.85, 32, 32))
+    first, second = affines([corner, CROPS[0]])
+    maps = torch.zeros(2, CELLS, CELLS, requires_grad=True)
+    other = torch.ones(2, CELLS, CELLS)
+    other[1] = 0.0
+    value = equivariance_loss(maps, other, first, second, SIZE)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(0.5)
+    # One point is read from the four cells about it.
+    assert maps.grad is not None
+    assert int((maps.grad[0] != 0).sum()) == 4

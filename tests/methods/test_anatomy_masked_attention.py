@@ -67,6 +67,13 @@ def test_terms_of_weight_zero_are_not_computed(lung_batch, make_task, term, weig
     assert set(output.losses) == set(TERMS) - {term}
 
 
+def test_attention_that_no_term_asks_for_is_not_computed(lung_batch, make_task) -> None:
+    task, calls = make_task(NAME, VIT, lambda_attn=0), []
+    spy(task.encoder, calls)
+    task(lung_batch(), 0.0)
+    assert "attention" not in calls[0][2].extra
+
+
 def test_every_parameter_that_trains_has_a_gradient(lung_batch, make_task) -> None:
     task = make_task(NAME, VIT)
     task(lung_batch(domains=TWO_SETS), 0.5).loss.backward()
@@ -100,6 +107,31 @@ def test_the_student_misses_a_share_of_lung_patches_and_the_teacher_none(
     assert "hidden" not in teacher[0][1]
     assert torch.equal(student[0][0], images)
     assert torch.equal(teacher[0][0], images)
+
+
+def test_a_patch_with_just_enough_lung_is_a_lung_patch(lung_batch, make_task) -> None:
+    task = make_task(NAME, VIT, curriculum=False, mask_ratio=1, min_lung_fraction=0.25)
+    batch = lung_batch()
+    masks = torch.zeros_like(batch.masks)
+    masks[..., 16:24, 32:40] = True  # a quarter of one patch
+    masks[..., 48:55, 0:8] = True  # a little less than a quarter of another
+    calls = []
+    spy(task.encoder, calls)
+    task(replace(batch, masks=masks), 0.0)
+    assert calls[0][1]["hidden"].nonzero()[:, 1:].tolist() == [[1, 2]] * (2 * batch.size)
+
+
+def test_the_predictor_has_one_hidden_layer(lung_batch, make_task) -> None:
+    task = make_task(NAME, VIT)
+    tokens = torch.randn(5, task.encoder.backbone.num_features)
+    first, last = (layer for layer in task.predictor if isinstance(layer, torch.nn.Linear))
+    torch.testing.assert_close(task.predictor(tokens), last(F.gelu(first(tokens))))
+
+
+def test_the_mask_token_is_as_large_as_timm_makes_position_embeddings(make_task) -> None:
+    task = make_task(NAME, "vit_tiny_patch16_224")
+    usual = float(task.encoder.backbone.pos_embed.detach().std())
+    assert float(task.mask_token.detach().std()) == pytest.approx(usual, rel=0.25)
 
 
 def test_a_view_without_lung_hides_nothing_and_stays_finite(lung_batch, make_task) -> None:
@@ -330,13 +362,34 @@ def test_the_control_without_masks_hides_patches_anywhere_and_leaves_attention_a
     assert calls[0][1]["hidden"].float().mean() > 0.4
 
 
-def test_seen_shows_the_hidden_patches(lung_batch, make_task) -> None:
-    batch = lung_batch()
-    seen = make_task(NAME, VIT).encoder_input(batch)
+def test_seen_shows_the_patches_that_are_hidden_at_the_end(lung_batch, make_task) -> None:
+    task, batch = make_task(NAME, VIT, mask_ratio=0.6), lung_batch()
+    seen = task.encoder_input(batch)
     assert seen.shape == batch.images.shape
     gray = (seen == 0.5) & (batch.images != 0.5)
-    assert gray.any()
     assert (seen == batch.images)[~gray].all()
+    lung = F.avg_pool2d(batch.masks.float(), 16) >= 0.3
+    patches = F.max_pool2d(gray[:, :, 0].float(), 16) > 0
+    assert not (patches & ~lung).any()
+    assert torch.equal(patches.sum((2, 3)).float(), (lung.sum((2, 3)) * 0.6).round())
+
+
+@pytest.mark.parametrize("bias", ["kept", "absent"])
+def test_the_attention_that_is_shown_is_that_of_the_last_layer_on_first_views(
+    lung_batch, make_task, bias
+) -> None:
+    task, batch = make_task(NAME, VIT, bias=bias).eval(), lung_batch()
+    with torch.no_grad():
+        for parameter in task.encoder.backbone.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    encoder, (images, masks) = task.encoder, batch.view(0)
+    cover = F.avg_pool2d(masks[:, None].float(), 16)[:, 0]
+    every = encoder.encode(images, bias=encoder.bias, cover=cover, align_layers=encoder.layers)
+    shown = task.attention_maps(batch)["attention"]
+    torch.testing.assert_close(shown, every.extra["attention"][:, -1].view_as(cover))
+    torch.testing.assert_close(shown.sum((1, 2)), torch.ones(batch.size))
+    without = task.attention_maps(replace(batch, masks=batch.masks | True))["attention"]
+    assert torch.allclose(without, shown, atol=1e-5) == (bias == "absent")
 
 
 def test_a_copy_of_the_task_is_independent(lung_batch, make_task) -> None:

@@ -65,6 +65,9 @@ def test_with_masks_off_the_wrapped_vit_equals_stock_timm_layer_by_layer(name: s
         pooled = encoder(images, images[:, 0] > 0).pooled
         stock_pooled = Encoder(encoder.backbone)(images, images[:, 0] > 0).pooled
         torch.testing.assert_close(pooled, stock_pooled, atol=1e-5, rtol=0)
+        stock_tokens = encoder.backbone.forward_features(encoder.normalize(images))
+        cls = encoder.encode(images).extra["cls"]
+        torch.testing.assert_close(cls, stock_tokens[:, 0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", VITS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,19 @@ def test_a_flip_mirrors_left_and_right() -> None:
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
     crop = Crop(31.5, 31.5, 64, 64, flip=True)
     np.testing.assert_array_equal(warp_image(image, crop.affine(SIZE), SIZE), image[:, ::-1])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("rotation", [0.0, 25.0, -70.0, 90.0])
+def test_a_crop_is_the_rotated_rectangle_of_opencv(rotation: float, flip: bool) -> None:
+    crop = Crop(30.0, 41.5, 40.0, 24.0, rotation, flip)
+    left, right, top, bottom = -0.5, SIZE - 0.5, -0.5, SIZE - 0.5
+    if flip:
+        left, right = right, left
+    corners = [(left, bottom, 1), (left, top, 1), (right, top, 1), (right, bottom, 1)]
+    # OpenCV counts degrees clockwise, as seen on the screen.
+    wanted = cv2.boxPoints(((crop.x, crop.y), (crop.width, crop.height), -rotation))
+    np.testing.assert_allclose(np.array(corners) @ crop.affine(SIZE).T, wanted, atol=1e-4)
 
 
 def test_a_box_crop_includes_both_of_its_bounds() -> None:

@@ -52,6 +52,10 @@ def source_of(side: int, tmp_path) -> ImageMaskDataset:  # type: ignore[no-untyp
     )
 
 
+def images_of(source: ImageMaskDataset, rows: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(source.cache.images))[rows].float()
+
+
 def both(
     source: ImageMaskDataset, plan: ViewPlan, size: int, *, masks: bool = True
 ) -> tuple[ViewBatch, ViewBatch]:
@@ -73,6 +77,13 @@ def test_before_tone_noise_no_pixel_differs_by_more_than_one_level(tmp_path, sid
     for field in fields(ViewBatch):
         if field.name not in ("images", "masks"):
             assert torch.equal(getattr(cpu, field.name), getattr(device, field.name)), field.name
+
+
+def test_pixels_that_fall_on_pixels_keep_their_level(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    source = source_of(64, tmp_path)
+    cpu, device = both(source, (ViewSpec(WholeImage()),), 64)
+    for views in (cpu, device):
+        assert torch.equal((255 * views.images[:, 0, 0]).round(), images_of(source, views.rows))
 
 
 def test_tone_noise_is_the_same_noise(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import timeit
 from pathlib import Path
 
@@ -81,6 +82,16 @@ def test_coverage_holds_on_every_one_of_10000_draws_of_real_lungs(real_data: Pat
     masks = [(mask > mask.max() / 2).astype(np.uint8) for mask in square]
     assert len(masks) >= 200
     assert worst_share(masks, LungCrop(AUGMENT, view_size=size), 10_000) >= LungCrop.cover
+
+
+def test_the_whole_of_the_lung_box_is_the_box_wherever_it_lies() -> None:
+    for side, start in itertools.product((20, 21), range(8, 12)):
+        for top, left in ((start, start + 1), (start + 1, start)):
+            mask = np.zeros((64, 64), np.uint8)
+            mask[top : top + side, left : left + side] = 1
+            box = LungBox(margin=0.0)
+            wanted = (left, left + side - 1, top, top + side - 1)
+            assert edges(InLungBox(WholeImage(), box).draw(mask, 1.0, rng_of(0))) == wanted
 
 
 def test_a_rule_in_the_lung_box_sees_the_box_as_its_image(masks) -> None:
@@ -187,6 +198,41 @@ def test_the_context_margin_widens_the_crop(masks) -> None:
         LungCrop(upright, 0.05, margin=(m, m)).draw(masks[0], 1.0, rng_of(1)) for m in (0.0, 0.1)
     )
     assert wide.width == pytest.approx(1.2 * tight.width, abs=1)
+
+
+def test_every_crop_has_five_to_ten_percent_of_context_by_default(masks) -> None:
+    rule = LungCrop(AugmentSettings(rotation=0, scale=(0.25, 0.25)), 0.01)
+    tight = LungBox().draw(masks[0], 1.0, rng_of(0)).width / 2
+    crops = [rule.draw(masks[0], 1.0, rng_of(n)) for n in range(300)]
+    context = (np.array([crop.width for crop in crops]) / tight - 1) / 2
+    pixel = 0.5 / tight
+    assert 0.05 - pixel <= context.min() < 0.06
+    assert 0.09 < context.max() <= 0.10 + pixel
+
+
+def most_lung(mask: np.ndarray, side: int) -> int:
+    """The most pixels of lung that any window of a side holds."""
+    sums = cv2.integral(mask)
+    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return int(inside.max())
+
+
+def test_a_window_for_a_share_of_the_lungs_grows_no_more_than_it_must() -> None:
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:70, 20:40] = mask[30:70, 56:76] = 1
+    rule = LungCrop(AugmentSettings(rotation=0, scale=(0.02, 0.02)), 0.8, "lungs", view_size=96)
+    for number in range(20):
+        width = round(rule.draw(mask, 1.0, rng_of(number)).width)
+        assert most_lung(mask, width) >= 0.8 * mask.sum()
+        # A step smaller there is no such window, or one that the lattice of places missed.
+        assert most_lung(mask, int(0.85 * width) - 4) < 0.8 * mask.sum()
+
+
+def test_a_window_of_a_single_pixel_is_tried_too() -> None:
+    mask = np.zeros((20, 20), np.uint8)  # so small that every place is tried
+    mask[10, 12] = 1
+    crop = LungCrop(AugmentSettings(rotation=0, scale=(0.2, 0.2)), 0.9).draw(mask, 1.0, rng_of(0))
+    assert edges(crop) == (12, 12, 10, 10)
 
 
 def test_the_box_adds_its_margin_on_every_side() -> None:

@@ -81,8 +81,8 @@ Written by `python -m tests.mutation --page > docs/results/mutants.md` from the 
 `docs/results/mutants`. `make mutants ROOM=losses` changes one operator, comparison, number, flag,
 argument or function of the code at a time and runs the tests that reach the line; a mutant that no
 test notices survives. Texts, annotations, decorators, `raise` and `assert` statements are left
-alone. All mutants of the losses and of the attention code (`models/anatomy_vit.py` and
-`methods/anatomy_masked_attention.py`) were tried, and of each other room a sample that was drawn
-by the hashes of their names. One thread; tests of at most 10 seconds in all per mutant; a mutant
+alone. All mutants of the losses with the attention code (`models/anatomy_vit.py` and
+`methods/anatomy_masked_attention.py`), of `ops` and of `transforms` were tried, and of the other
+rooms a sample that was drawn by the hashes of their names. One thread; tests of at most 10 seconds in all per mutant; a mutant
 under which they take more than five times as long counts as killed.
 """

@@ -27,11 +27,17 @@ def test_hidden_pixels_lie_in_cells_of_enough_lung_alone(size: int) -> None:
     assert candidates[:, place][:, :, place][hidden].all()
 
 
-def test_means_are_those_of_the_cells_pixels() -> None:
-    maps = torch.rand(2, 3, 10, 7)
-    means = cell_means(maps, (4, 3))
-    rows, columns = cell_of_pixel(10, 4), cell_of_pixel(7, 3)
-    for row in range(4):
-        for column in range(3):
+@pytest.mark.parametrize(
+    ("size", "cells"),
+    # Neither side a multiple of its cells, one of them, the other, and both.
+    [((10, 7), (4, 3)), ((10, 7), (5, 3)), ((7, 10), (3, 5)), ((8, 6), (4, 3))],
+)
+def test_means_are_those_of_the_cells_pixels(size: tuple[int, int], cells: tuple[int, int]) -> None:
+    maps = torch.rand(2, 3, *size)
+    means = cell_means(maps, cells)
+    assert means.shape == (2, 3, *cells)
+    rows, columns = (cell_of_pixel(*pair) for pair in zip(size, cells, strict=True))
+    for row in range(cells[0]):
+        for column in range(cells[1]):
             block = maps[:, :, rows == row][:, :, :, columns == column]
             torch.testing.assert_close(means[:, :, row, column], block.mean(dim=(2, 3)))

@@ -92,6 +92,48 @@ def test_a_whole_image_mask_has_six_zones_and_no_mediastinum() -> None:
     assert area[6] == 0
 
 
+def parting_column(lung: np.ndarray) -> int:
+    """The definition: of the middle third's columns the thinnest, and of equals the middle one."""
+    first, last = np.flatnonzero(lung.any(axis=0))[[0, -1]]
+    middle, third = (first + last + 1) / 2, (last - first + 1) / 3
+    # A column more on either side, so that there is one in narrow boxes too.
+    inner = [c for c in range(lung.shape[1]) if abs(c - middle) <= third / 2 + 1]
+    return min(inner, key=lambda c: (lung[:, c].sum(), abs(c - middle)))
+
+
+def joined_lungs(seed: int) -> np.ndarray:
+    """Random columns of lung, 128 x 128, so that sides differ and the thinnest may lie anywhere."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((128, 128), bool)
+    first, last = rng.integers(0, 50), rng.integers(70, 128)
+    for column in range(first, last + 1):
+        top = rng.integers(10, 60)
+        mask[top : top + rng.integers(6, 60), column] = True
+    return mask
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_lungs_part_at_the_thinnest_column_near_the_middle(equal: bool) -> None:
+    for seed in range(30):
+        mask = joined_lungs(seed)
+        if equal:
+            mask[:] = mask.any(axis=0)
+        # A cell of the zones is lung where at least half of it is.
+        lung = mask.reshape(64, 2, 64, 2).mean(axis=(1, 3)) >= 0.5
+        zones = zones_of_images(torch.from_numpy(mask)[None])[0].numpy()
+        columns = np.arange(64) < parting_column(lung)
+        assert np.array_equal(zones[:3].any(axis=0), lung & columns)
+        assert np.array_equal(zones[3:6].any(axis=0), lung & ~columns)
+
+
+def test_zones_of_a_batch_are_those_of_each_image() -> None:
+    masks = torch.from_numpy(
+        np.stack([phantom_mask(0), phantom_mask(1), joined_lungs(0)[:96, :96]])
+    )
+    for mask, zones in zip(masks, zones_of_images(masks), strict=True):
+        assert torch.equal(zones_of_images(mask[None])[0], zones)
+
+
 def test_an_empty_mask_has_no_zone() -> None:
     assert zones_of_images(torch.zeros(1, SIZE, SIZE, dtype=torch.bool)).sum() == 0
 

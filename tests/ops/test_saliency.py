@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from medsgssl.ops.saliency import (
     OUTLINE_CELLS,
     PLACES,
     LungAppearance,
+    _percentiles,
     local_mean,
     lung_appearance,
     soft_maximum,
@@ -146,3 +149,39 @@ def test_lungs_without_surroundings_have_a_unit_all_the_same() -> None:
     assert seen.lung.any()
     assert seen.gray.isfinite().all()
     assert seen.gray.std() > 0
+    # Nothing is known of their level: that of black is taken.
+    assert lung_appearance(images / 20, torch.ones(2, 64, 64, dtype=torch.bool)).gray.min() >= 0
+
+
+def test_percentiles_are_values_of_places_inside() -> None:
+    values, inside = torch.randn(5, 9), torch.rand(5, 9) > 0.4
+    inside[3] = False
+    inside[4] = torch.arange(9) == 5
+    shares = (0.0, 0.3, 0.5, 0.9, 1.0)
+    for share, got in zip(shares, _percentiles(values, inside, shares), strict=True):
+        for row, held, value in zip(values.numpy(), inside.numpy(), got, strict=True):
+            want = np.quantile(row[held], share, method="nearest") if held.any() else 0.0
+            assert float(value) == pytest.approx(float(want))
+
+
+def test_images_of_a_batch_are_seen_each_by_itself() -> None:
+    drawn = [phantom(number) for number in range(3)]
+    images, masks = (torch.from_numpy(np.stack(every)) for every in zip(*drawn, strict=True))
+    masks[2, :100] = False
+    together = lung_appearance(images[:, None].float() / 255, masks)
+    for number, (image, _) in enumerate(drawn):
+        alone = appearance(image, masks[number].numpy())
+        for field in fields(LungAppearance):
+            one, all_of_them = getattr(alone, field.name), getattr(together, field.name)
+            torch.testing.assert_close(one[0], all_of_them[number])
+
+
+def test_what_lies_in_a_hole_of_the_mask_does_not_shine_into_the_lung() -> None:
+    image, mask = np.full((SIZE, SIZE), 150, np.uint8), np.zeros((SIZE, SIZE), bool)
+    image[::7] = 220
+    mask[40:140, 60:180] = True
+    image[mask] = 80
+    whole = appearance(image, mask)
+    image[50:140:13, 70:180:13] = 255
+    mask[50:140:13, 70:180:13] = False
+    torch.testing.assert_close(appearance(image, mask).gray, whole.gray, atol=1e-3, rtol=0)

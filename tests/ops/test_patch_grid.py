@@ -29,8 +29,15 @@ def test_hidden_pixels_lie_in_cells_of_enough_lung_alone(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("size", "cells"),
-    # Neither side a multiple of its cells, one of them, the other, and both.
-    [((10, 7), (4, 3)), ((10, 7), (5, 3)), ((7, 10), (3, 5)), ((8, 6), (4, 3))],
+    # Neither side a multiple of its cells, one of them, one but of the other's, and both.
+    [
+        ((10, 7), (4, 3)),
+        ((10, 7), (5, 3)),
+        ((7, 10), (3, 5)),
+        ((9, 6), (4, 3)),
+        ((6, 9), (3, 4)),
+        ((8, 6), (4, 3)),
+    ],
 )
 def test_means_are_those_of_the_cells_pixels(size: tuple[int, int], cells: tuple[int, int]) -> None:
     maps = torch.rand(2, 3, *size)

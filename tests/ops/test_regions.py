@@ -72,6 +72,7 @@ def test_zones_keep_their_names_under_any_flip_and_rotation(crop: Crop, index: i
     )
     theirs = warp_mask(label_regions(mask), crop.affine(SIZE), SIZE)
     assert (labels_of(zones[0]) == theirs).mean() > 0.85
+    assert set(zones.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_a_flip_puts_the_patients_left_on_the_left_of_the_view() -> None:
@@ -112,18 +113,38 @@ def joined_lungs(seed: int) -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize("equal", [False, True])
-def test_lungs_part_at_the_thinnest_column_near_the_middle(equal: bool) -> None:
+def like_a_hill(mask: np.ndarray) -> np.ndarray:
+    """Columns that are thinner the further out they lie, so that the outermost one is wanted."""
+    first, last = np.flatnonzero(mask.any(axis=0))[[0, -1]]
+    off = np.abs(np.arange(mask.shape[1]) - (first + last) / 2)
+    return mask.any(axis=0) & (np.arange(mask.shape[0])[:, None] < 120 - off)
+
+
+@pytest.mark.parametrize("shape", ["random", "equal", "hill"])
+def test_lungs_part_at_the_thinnest_column_near_the_middle(shape: str) -> None:
     for seed in range(30):
         mask = joined_lungs(seed)
-        if equal:
+        if shape == "equal":
             mask[:] = mask.any(axis=0)
+        elif shape == "hill":
+            mask = like_a_hill(mask)
         # A cell of the zones is lung where at least half of it is.
         lung = mask.reshape(64, 2, 64, 2).mean(axis=(1, 3)) >= 0.5
         zones = zones_of_images(torch.from_numpy(mask)[None])[0].numpy()
         columns = np.arange(64) < parting_column(lung)
         assert np.array_equal(zones[:3].any(axis=0), lung & columns)
         assert np.array_equal(zones[3:6].any(axis=0), lung & ~columns)
+
+
+def test_zones_are_thirds_of_the_height_of_each_lung() -> None:
+    for height in range(6, 40):
+        mask = np.zeros((64, 64), bool)
+        mask[10 : 10 + height, 5:25] = True
+        mask[20 : 20 + height // 2, 40:60] = True
+        zones = zones_of_images(torch.from_numpy(mask)[None])[0].numpy()
+        for lung, rows in ((zones[:3], height), (zones[3:6], height // 2)):
+            counted = lung.any(axis=2).sum(axis=1)
+            assert counted.tolist() == np.bincount(np.arange(rows) * 3 // rows).tolist()
 
 
 def test_zones_of_a_batch_are_those_of_each_image() -> None:

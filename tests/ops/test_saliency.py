@@ -11,7 +11,6 @@ import torch
 
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.ops.saliency import (
-    OUTLINE_CELLS,
     PLACES,
     LungAppearance,
     _percentiles,
@@ -55,7 +54,7 @@ def test_places_are_those_of_the_box_with_its_margin() -> None:
     assert [(v + 1) / 2 * SIZE for v in (left, right)] == pytest.approx([52.8, 187.2])
     assert [(v + 1) / 2 * SIZE for v in (top, bottom)] == pytest.approx([34, 146])
     outline = seen.outline[0]
-    assert outline.shape == (OUTLINE_CELLS, OUTLINE_CELLS)
+    assert outline.shape == (7, 7)
     assert outline[1:-1, 1:-1].min() == 1
     assert 0 < outline[0, 3] < 1
 
@@ -115,11 +114,13 @@ def test_a_view_without_lung_has_no_place() -> None:
     torch.testing.assert_close(seen.area, torch.ones(1))
 
 
-def test_local_means_are_of_places_inside_alone() -> None:
+@pytest.mark.parametrize("width", [3, 5])
+def test_local_means_are_of_places_inside_alone(width: int) -> None:
     values, inside = torch.rand(2, 9, 9), torch.rand(2, 9, 9) > 0.4
-    got = local_mean(values, inside, 3)
+    got, reach = local_mean(values, inside, width), width // 2
     for b, y, x in np.ndindex(2, 9, 9):
-        rows, columns = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
+        rows = slice(max(y - reach, 0), y + reach + 1)
+        columns = slice(max(x - reach, 0), x + reach + 1)
         here = inside[b, rows, columns]
         want = values[b, rows, columns][here].mean() if inside[b, y, x] else 0.0
         assert float(got[b, y, x]) == pytest.approx(float(want), abs=1e-5)
@@ -136,6 +137,9 @@ def test_the_soft_maximum_lies_between_mean_and_maximum_and_grows_with_every_val
         assert float(got[number]) == pytest.approx(float(want), abs=1e-5)
         assert own.mean() < got[number] < own.max()
     assert got[2] == 0
+    single = torch.zeros(1, 6, 6, dtype=torch.bool)
+    single[0, 4, 1] = True
+    assert soft_maximum(values[:1], single, 2.0)[0] == pytest.approx(float(values[0, 4, 1]))
     raised = values.clone()
     raised[1, 2, 2] += 0.1
     assert soft_maximum(raised, inside, 2.0)[1] > got[1]

@@ -23,7 +23,6 @@ from medsgssl.transforms.view_spec import DrawnView, ViewPlan, ViewSpec
 
 CPU = torch.device("cpu")
 COUNT = 6
-TONE = AugmentSettings(blur=1.0)
 CROP = RandomCrop(AugmentSettings(scale=(0.1, 1.0), rotation=30))
 GEOMETRY = (ViewSpec(CROP), ViewSpec(WholeImage()))
 
@@ -86,8 +85,11 @@ def test_pixels_that_fall_on_pixels_keep_their_level(tmp_path) -> None:  # type:
         assert torch.equal((255 * views.images[:, 0, 0]).round(), images_of(source, views.rows))
 
 
-def test_tone_noise_is_the_same_noise(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    cpu, device = both(source_of(64, tmp_path), (ViewSpec(CROP, TONE),) * 2, 64)
+@pytest.mark.parametrize("blur", [0.5, 1.0])
+def test_tone_noise_is_the_same_noise(tmp_path, blur: float) -> None:  # type: ignore[no-untyped-def]
+    tone = AugmentSettings(blur=blur)
+    plan = ViewSpec(CROP, tone), ViewSpec(CROP, tone), ViewSpec(CROP)
+    cpu, device = both(source_of(64, tmp_path), plan, 64)
     difference = 255 * (cpu.images - device.images).abs()
     # A level more may be a few levels after a change of contrast, in a few pixels.
     assert difference.max() < 4
@@ -102,6 +104,7 @@ def test_without_masks_every_view_has_the_whole_image_and_the_same_picture(tmp_p
     assert cpu.masks.shape == device.masks.shape == with_masks.masks.shape
     assert cpu.masks.all()
     assert device.masks.all()
+    assert cpu.masks.dtype == device.masks.dtype == torch.bool
 
 
 @pytest.mark.parametrize("masks", [True, False])

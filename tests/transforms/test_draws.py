@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from medsgssl.config.schema import AugmentSettings
-from medsgssl.transforms.affine import shrink_kernels, whole
+from medsgssl.transforms.affine import Crop, shrink_kernels, whole
 from medsgssl.transforms.crops import RandomCrop
 from medsgssl.transforms.photometric import (
     GRAIN_SIDE,
@@ -126,6 +126,24 @@ def test_random_crops_are_drawn_as_their_settings_say() -> None:
     assert is_uniform((y - (height - 1) / 2) / (SIZE - height), 0, 1)
     assert is_uniform(rotation, -20, 20)
     assert np.mean([c.flip for c in crops]) == pytest.approx(0.2, abs=0.03)
+    free_x, free_y = (
+        (x - (width - 1) / 2) / (SIZE - width),
+        (y - (height - 1) / 2) / (SIZE - height),
+    )
+    flips = np.array([c.flip for c in crops], float)
+    drawn = np.array([width * height, width / height, free_x, free_y, rotation, flips])
+    assert np.abs(np.corrcoef(drawn) - np.eye(6)).max() < 0.08
+
+
+@pytest.mark.parametrize(("wide", "high"), [(3.0, 1.0), (1.0, 3.0), (2.5, 1.5)])
+def test_an_image_is_filtered_along_the_axes_that_shrink(wide: float, high: float) -> None:
+    crop = Crop(31.5, 31.5, 64 * wide, 64 * high)
+    spreads = []
+    for kernel in shrink_kernels(crop.affine(64)):
+        places = np.arange(len(kernel)) - len(kernel) // 2
+        spreads.append(float((kernel * places**2).sum()))
+    # The variance that is left of a pixel's own when it grows by the factor.
+    assert spreads == pytest.approx([0.25 * (s**2 - 1) for s in (wide, high)], rel=0.12)
 
 
 @pytest.mark.parametrize("shrink", [1.5, 3.0])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from medsgssl.errors import ConfigError
+from medsgssl.methods.guided_crop import GuidedCropSettings
 from medsgssl.methods.registry import all_methods, configure, method_of
-from medsgssl.transforms.lung_crops import LungBox
+from medsgssl.transforms.lung_crops import LungBox, LungCrop
 from medsgssl.utils.rng import generator
 
 MASK = np.zeros((64, 64), np.uint8)
@@ -34,6 +35,13 @@ def test_the_lung_box_is_the_frame_of_every_view(name: str) -> None:
             assert crop.width <= 1.2 * box.width
             assert abs(crop.x - box.x) <= box.width / 2
             assert abs(crop.y - box.y) <= box.width / 2
+
+
+def test_the_box_of_every_method_is_guided_crops_own_by_default() -> None:
+    settings = GuidedCropSettings()
+    assert LungBox() == LungBox(settings.box_margin, settings.min_quality)
+    crop = configured("guided-crop").pretrain_views()[0].crop
+    assert crop == LungCrop(crop.augment, view_size=64)
 
 
 @pytest.mark.parametrize("name", sorted(set(all_methods()) - {"guided-crop", "anatomy-contrast"}))

@@ -72,7 +72,6 @@ def test_zones_keep_their_names_under_any_flip_and_rotation(crop: Crop, index: i
     )
     theirs = warp_mask(label_regions(mask), crop.affine(SIZE), SIZE)
     assert (labels_of(zones[0]) == theirs).mean() > 0.85
-    assert set(zones.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_a_flip_puts_the_patients_left_on_the_left_of_the_view() -> None:
@@ -84,6 +83,7 @@ def test_a_flip_puts_the_patients_left_on_the_left_of_the_view() -> None:
         crop = Crop(47.5, 47.5, SIZE, SIZE, flip=flip)
         zone = zones_of_views(mask, affine_of(crop), frame, SIZE, SIZE)[0, left]
         center = (zone.sum(dim=0) * columns).sum() / zone.sum()
+        assert set(zone.unique().tolist()) == {0.0, 1.0}  # also where cells are no pixels
         assert (center < SIZE / 2) == flip
 
 

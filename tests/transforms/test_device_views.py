@@ -17,7 +17,7 @@ from medsgssl.data.sampler import EpochSampler
 from medsgssl.transforms.affine import Crop, warp_mask
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.crops import RandomCrop, WholeImage
-from medsgssl.transforms.device_views import DrawnTensors, _nearest, _source_points
+from medsgssl.transforms.device_views import DrawnTensors, _filter, _nearest, _source_points
 from medsgssl.transforms.photometric import Tone
 from medsgssl.transforms.view_spec import DrawnView, ViewPlan, ViewSpec
 
@@ -94,6 +94,30 @@ def test_tone_noise_is_the_same_noise(tmp_path, blur: float) -> None:  # type: i
     # A level more may be a few levels after a change of contrast, in a few pixels.
     assert difference.max() < 4
     assert difference.mean() < 0.05
+
+
+def test_noise_stays_in_the_range_of_gray_levels(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    noisy = ViewSpec(WholeImage(), AugmentSettings(noise=0.2))
+    for views in both(source_of(64, tmp_path), (noisy,) * 2, 64):
+        assert views.images.min() == 0
+        assert views.images.max() == 1
+
+
+@pytest.mark.parametrize("taps", [3, 7, 45])
+def test_each_image_is_filtered_with_its_own_weights_along_both_axes(taps: int) -> None:
+    rng = np.random.default_rng(taps)
+    images, (across, down) = rng.random((3, 20, 20)), rng.random((2, 3, taps))
+    given = (torch.from_numpy(one).float() for one in (images[:, None], across, down))
+    found = _filter(*given)[:, 0].numpy()
+    reach = min(taps // 2, 19)  # what lies beyond the mirror image is left out
+    inner = slice(taps // 2 - reach, taps // 2 + reach + 1)
+    for number, image in enumerate(images):
+        wanted = image
+        for weights in (across[number, inner], down[number, inner]):
+            # A filter does not turn its weights around, a convolution does.
+            rows = np.pad(wanted, ((0, 0), (reach, reach)), mode="reflect")
+            wanted = np.array([np.convolve(row, weights[::-1], "valid") for row in rows]).T
+        np.testing.assert_allclose(found[number], wanted, rtol=1e-4)
 
 
 def test_without_masks_every_view_has_the_whole_image_and_the_same_picture(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import timeit
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from medsgssl.config.schema import AugmentSettings, DataSettings
 from medsgssl.data.synthetic.render import render_phantom
 from medsgssl.masks.regions import lung_box
 from medsgssl.transforms.affine import Crop, warp_mask, whole
-from medsgssl.transforms.crops import RandomCrop, WholeImage
+from medsgssl.transforms.crops import CropRule, RandomCrop, WholeImage
 from medsgssl.transforms.lung_crops import AroundLungBox, InLungBox, LungBox, LungCrop
 from medsgssl.utils.rng import generator
 
@@ -104,6 +105,19 @@ def test_a_rule_in_the_lung_box_sees_the_box_as_its_image(masks) -> None:
         assert edges(box)[0] - 0.5 <= first < last <= edges(box)[1] + 0.5
         assert edges(box)[2] - 0.5 <= top < bottom <= edges(box)[3] + 0.5
     assert InLungBox(inner).draw(masks[0], 0.0, rng_of(1)) == inner.draw(masks[0], 0.0, rng_of(1))
+
+
+def test_a_rule_in_the_lung_box_sees_the_mask_of_the_box(masks) -> None:
+    class Spy(CropRule):
+        def draw(self, mask: np.ndarray, quality: float, rng: np.random.Generator) -> Crop:
+            seen.append(mask.copy())
+            return whole(len(mask))
+
+    seen: list[np.ndarray] = []
+    for mask in masks:
+        InLungBox(Spy()).draw(mask, 1.0, rng_of(0))
+        first, last, top, bottom = map(int, edges(LungBox().draw(mask, 1.0, rng_of(0))))
+        assert np.array_equal(seen.pop(), mask[top : bottom + 1, first : last + 1])
 
 
 def test_upright_crops_keep_the_constraint_to_the_pixel(masks) -> None:
@@ -243,6 +257,14 @@ def test_the_box_adds_its_margin_on_every_side() -> None:
     assert edges(crop) == (45, 104, 30, 89)
 
 
+def test_the_box_is_the_smallest_with_its_margin() -> None:
+    for longer in range(20, 60):
+        mask = np.zeros((200, 200), np.uint8)
+        mask[90 : 90 + longer // 2, 70 : 70 + longer] = 1
+        width = LungBox(margin=0.08).draw(mask, 1.0, rng_of(0)).width
+        assert 0 <= width - longer * 1.16 < 1
+
+
 def test_box_has_inclusive_bounds() -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[20:40, 10:50] = 1  # Rows 20 to 39, columns 10 to 49: 40 columns wide.
@@ -276,6 +298,43 @@ def test_failed_mask_equals_full_image(masks) -> None:
         assert LungBox().draw(mask, quality, rng_of(0)) == image == whole(SIZE)
         free = RandomCrop(AUGMENT).draw(mask, quality, rng_of(5))
         assert LungCrop(AUGMENT).draw(mask, quality, rng_of(5)) == free
+
+
+def test_a_mask_that_can_just_be_trusted_guides(masks) -> None:
+    assert LungBox().draw(masks[0], LungBox().min_quality, rng_of(0)) != whole(SIZE)
+    rule, free = LungCrop(AUGMENT), RandomCrop(AUGMENT)
+    trusted = rule.draw(masks[0], rule.box.min_quality, rng_of(5))
+    assert trusted == rule.draw(masks[0], 1.0, rng_of(5))
+    assert trusted != free.draw(masks[0], rule.box.min_quality, rng_of(5))
+
+
+def test_windows_for_a_share_of_the_lungs_lie_anywhere_among_the_places_that_will_do() -> None:
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:70, 20:40] = mask[30:70, 56:76] = 1
+    augment = AugmentSettings(rotation=0, scale=(0.6, 0.6))
+    rule = LungCrop(augment, 0.5, "lungs", margin=(0, 0), view_size=96)
+    places = [(c.x, c.y) for c in (rule.draw(mask, 1.0, rng_of(n)) for n in range(300))]
+    # Were the first place that is drawn refused, that with the most lung would come instead.
+    assert max(Counter(places).values()) < 25
+
+
+def test_the_fine_tune_crop_is_uniform_in_the_box(masks) -> None:
+    rule = AroundLungBox(AugmentSettings(scale=(0.5, 0.9), rotation=0), LungBox())
+    box = LungBox().draw(masks[0], 1.0, rng_of(0))
+    crops = [rule.draw(masks[0], 1.0, rng_of(n)) for n in range(2000)]
+    free = np.array([box.width - crop.width for crop in crops])
+    share = np.array([(crop.width / box.width) ** 2 for crop in crops])
+    drawn = np.array(
+        [
+            (share - 0.5) / 0.4,
+            [crop.x - box.x for crop in crops] / free + 0.5,
+            [crop.y - box.y for crop in crops] / free + 0.5,
+        ]
+    )
+    deciles = np.linspace(0.1, 0.9, 9)
+    for numbers in drawn:
+        assert np.abs(np.quantile(numbers, deciles) - deciles).max() < 0.04
+    assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.08
 
 
 def test_the_fine_tune_crop_stays_in_the_box(masks) -> None:

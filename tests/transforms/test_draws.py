@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from medsgssl.transforms.photometric import (
     GRAIN_ZERO,
     Tone,
     apply_tone,
+    blur_kernel,
     grain_table,
     tone_table,
 )
@@ -112,6 +115,23 @@ def test_grain_is_added_where_it_was_drawn() -> None:
     assert np.abs(noisy - (120 + 0.25 * (window - GRAIN_ZERO))).max() <= 0.51
     assert (window - GRAIN_ZERO).std() == pytest.approx(32, rel=0.05)
     assert grain_table().mean() == pytest.approx(GRAIN_ZERO, abs=0.1)
+
+
+def test_grain_is_normal_and_cut_at_four_standard_deviations() -> None:
+    levels = np.bincount(grain_table().ravel(), minlength=256) / GRAIN_SIDE**2
+    normal = statistics.NormalDist(GRAIN_ZERO, 32)
+    wanted = np.diff([0.0, *(normal.cdf(level + 0.5) for level in range(255)), 1.0])
+    assert np.abs(levels - wanted).max() < 3e-4
+    # What lies beyond the ends lies at the ends.
+    assert levels[[0, 255]] == pytest.approx(wanted[[0, 255]], rel=0.4)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.4, 0.7, 1.0, 1.5])
+def test_a_blur_reaches_three_standard_deviations(sigma: float) -> None:
+    kernel = blur_kernel(sigma)
+    assert len(kernel) == 2 * round(3 * sigma) + 1
+    weights = np.exp(-0.5 * ((np.arange(len(kernel)) - len(kernel) // 2) / sigma) ** 2)
+    np.testing.assert_allclose(kernel, weights / weights.sum(), atol=1e-9)
 
 
 def test_random_crops_are_drawn_as_their_settings_say() -> None:

@@ -150,9 +150,10 @@ def test_a_mask_with_nowhere_enough_lung_guides_nothing() -> None:
     assert crop.width * crop.height >= AUGMENT.scale[0] * 128**2 - 1
 
 
-def test_a_window_that_has_just_enough_will_do() -> None:
+@pytest.mark.parametrize("cover_of", ["crop", "lungs"])
+def test_a_window_that_has_just_enough_will_do(cover_of: str) -> None:
     augment = AugmentSettings(scale=(0.2, 0.4), ratio=(0.5, 0.5), rotation=0)
-    crop = LungCrop(augment, 1.0).draw(np.ones((96, 96), np.uint8), 1.0, rng_of(0))
+    crop = LungCrop(augment, 1.0, cover_of).draw(np.ones((96, 96), np.uint8), 1.0, rng_of(0))
     assert crop.width == crop.height  # a random crop would have the ratio of the settings
 
 
@@ -255,6 +256,17 @@ def test_the_box_adds_its_margin_on_every_side() -> None:
     crop = LungBox(margin=0.1).draw(mask, 1.0, rng_of(0))
     assert (crop.width, crop.height) == (60, 60)
     assert edges(crop) == (45, 104, 30, 89)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (0, 60), (60, 0), (60, 60)])
+def test_a_box_at_the_border_is_moved_inside(top: int, left: int) -> None:
+    mask = np.zeros((100, 100), np.uint8)
+    mask[top : top + 40, left : left + 40] = 1
+    crop = LungBox(margin=0.1).draw(mask, 1.0, rng_of(0))
+    # The margin that finds no place at the border lies on the other side.
+    first, last, above, below = edges(crop)
+    assert (first, last) == ((0, 47) if left == 0 else (52, 99))
+    assert (above, below) == ((0, 47) if top == 0 else (52, 99))
 
 
 def test_the_box_is_the_smallest_with_its_margin() -> None:

@@ -320,9 +320,12 @@ def test_a_mask_that_can_just_be_trusted_guides(masks) -> None:
     assert trusted != free.draw(masks[0], rule.box.min_quality, rng_of(5))
 
 
-def test_windows_for_a_share_of_the_lungs_lie_anywhere_among_the_places_that_will_do() -> None:
+@pytest.mark.parametrize("lungs", [np.s_[30:70, 20:76], np.s_[95, 20:80], np.s_[20:80, 95]])
+def test_windows_for_a_share_of_the_lungs_lie_anywhere_among_the_places_that_will_do(
+    lungs: tuple[slice | int, slice | int],
+) -> None:
     mask = np.zeros((96, 96), np.uint8)
-    mask[30:70, 20:40] = mask[30:70, 56:76] = 1
+    mask[lungs] = 1
     augment = AugmentSettings(rotation=0, scale=(0.6, 0.6))
     rule = LungCrop(augment, 0.5, "lungs", margin=(0, 0), view_size=96)
     places = [(c.x, c.y) for c in (rule.draw(mask, 1.0, rng_of(n)) for n in range(300))]

@@ -54,6 +54,16 @@ def test_switching_a_term_off_changes_the_step_and_leaves_no_parameter_without_g
     assert term_checks.changes_step(task, without, batch)
     without(batch, 0.0).loss.backward()
     assert [n for n, p in without.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert all(p.requires_grad for p in without.projector.parameters())
+
+
+def test_without_its_term_the_frame_is_not_encoded(zone_batch, make_task) -> None:
+    task, shown = make_task(NAME, CNN, lambda_global=0.0), []
+    task.encoder.register_forward_pre_hook(lambda module, given: shown.append(given[0]))
+    batch = zone_batch()
+    task(batch, 0.0)
+    assert len(shown) == 1
+    assert torch.equal(shown[0], torch.cat([batch.images[:, 0], batch.images[:, 1]]))
 
 
 def test_zones_alone_train_without_the_projector_of_views(zone_batch, make_task) -> None:
@@ -191,7 +201,7 @@ def test_fine_tuning_and_test_see_what_direct_sees_in_the_same_frame() -> None:
 
 
 def test_saliency_weighs_images_where_asked(zone_batch, make_task) -> None:
-    batch = zone_batch()
+    batch = zone_batch(quality=[1.0, 0.7, 0.4, 0.9])
     even, weighted = make_task(NAME, CNN), make_task(NAME, CNN, weighted=True)
     assert even.image_weights(batch) is None
     weighted.norms.train()(*batch.view(-1))
@@ -200,6 +210,9 @@ def test_saliency_weighs_images_where_asked(zone_batch, make_task) -> None:
     assert weights.shape == (4,)
     assert weights.unique().numel() == 4
     torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
+    # Of the whole frame, the last view.
+    scores = weighted.norms(batch.images[:, 2], batch.masks[:, 2]).scores
+    torch.testing.assert_close(weights, 4 * torch.softmax(batch.quality * scores / 4.0, dim=0))
     one, two = (task(batch, 0.0).losses for task in (even, weighted))
     assert one["contrast"] != two["contrast"]
     assert one["global"] != two["global"]

@@ -67,6 +67,35 @@ def test_a_constant_map_is_penalized_more_than_the_mask_itself() -> None:
         assert segmentation_loss(torch.full_like(target, level), target, quality) > 0.5
 
 
+def test_the_segmentation_loss_is_the_mean_of_cross_entropy_and_dice_by_quality() -> None:
+    torch.manual_seed(0)
+    logits, target, quality = torch.randn(3, 8, 8), torch.rand(3, 8, 8), torch.tensor([1, 0, 0.4])
+    p = logits.sigmoid()
+    entropy = torch.nn.functional.binary_cross_entropy(p, target, reduction="none").mean((1, 2))
+    dice = 1 - (2 * (p * target).sum((1, 2)) + 1) / ((p**2 + target**2).sum((1, 2)) + 1)
+    found = segmentation_loss(logits, target, quality)
+    torch.testing.assert_close(found, (quality * (entropy + dice)).sum() / 3)
+
+
+def test_the_logits_of_each_view_are_compared_with_the_share_of_lung_of_its_cells(
+    lung_batch, make_task
+) -> None:
+    task, batch = make_task(NAME, CNN).eval(), lung_batch(quality=[1, 0.2, 0.5, 0])
+    masks = torch.cat([batch.masks[:, 0], batch.masks[:, 1]])
+    images = torch.cat([batch.images[:, 0], batch.images[:, 1]])
+    logits = task.encoder(images, masks).extra["lung_logits"]
+    share = torch.nn.functional.avg_pool2d(masks[:, None].float(), 64 // logits.shape[-1])[:, 0]
+    wanted = segmentation_loss(logits, share, batch.quality.repeat(2))
+    torch.testing.assert_close(task(batch, 0.0).losses["segmentation"], wanted)
+
+
+def test_the_map_that_is_shown_is_that_of_the_first_views(lung_batch, make_task) -> None:
+    task, batch = make_task(NAME, CNN).eval(), lung_batch()
+    shown = task.attention_maps(batch)["predicted_lungs"]
+    wanted = task.encoder(batch.images[:, 0], batch.masks[:, 0]).extra["lung_map"]
+    assert torch.equal(shown, wanted)
+
+
 def test_a_mask_that_is_not_trusted_teaches_nothing(lung_batch, make_task) -> None:
     batch = lung_batch(quality=0.0, whole_mask=True)  # the control without masks
     output = make_task(NAME, CNN)(batch, 0.0)

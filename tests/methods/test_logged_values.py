@@ -125,6 +125,8 @@ def test_the_logged_weight_and_score_are_the_largest_and_the_mean(case) -> None:
 def test_the_logged_overlap_of_the_lung_map_weighs_by_quality(case) -> None:
     task, batch = case("attention-prior")
     batch = replace(batch, quality=torch.tensor([1.0, 0.0, 0.5, 0.1]))
+    with torch.no_grad():
+        task.encoder.lung_map.layers[-1].bias.fill_(1.0)  # the map of a new head is below 1/2
     output = task.eval()(batch, 0.0)
     stacked = torch.cat([batch.masks[:, 0], batch.masks[:, 1]])
     images = torch.cat([batch.images[:, 0], batch.images[:, 1]])
@@ -135,6 +137,7 @@ def test_the_logged_overlap_of_the_lung_map_weighs_by_quality(case) -> None:
     overlap = torch.where(either > 0, both / either.clamp_min(1), 1.0)
     weights = batch.quality.repeat(2)
     wanted = float((weights * overlap).sum() / weights.sum())
+    assert 0 < wanted < 1
     assert float(output.metrics["lung_map_iou"]) == pytest.approx(wanted, abs=1e-5)
 
 

@@ -108,6 +108,35 @@ def test_a_view_without_lung_comes_back_unchanged(lung_batch) -> None:
     assert hidden[:2].any()
 
 
+def test_a_cell_with_exactly_the_smallest_share_of_lung_is_a_lung_block() -> None:
+    masks = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
+    masks[0, ::2, ::2] = True  # a quarter of each of the 8 x 8 cells
+    masks[1, ::2, ::4] = True
+    images = torch.rand(2, 1, SIZE, SIZE)
+    settings = MaskedContrastiveSettings(cells=8, min_lung_fraction=0.25)
+    hidden = hide_lung_blocks(images, masks, settings)[1]
+    assert hidden.flatten(1).any(dim=1).tolist() == [True, False]
+
+
+def test_a_lung_of_one_pixel_has_that_pixels_mean() -> None:
+    images, masks = torch.rand(1, 1, 16, 16), torch.zeros(1, 16, 16, dtype=torch.bool)
+    masks[0, 3, 5] = True
+    settings = MaskedContrastiveSettings(cells=16, mask_ratio=(1.0, 1.0), fill_noise=0.0)
+    after, hidden = hide_lung_blocks(images, masks, settings)
+    assert torch.equal(hidden, masks)
+    torch.testing.assert_close(after, images)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_hidden_pixels_stay_in_the_range_of_images(level: float) -> None:
+    images, masks = torch.full((2, 1, 64, 64), level), torch.ones(2, 64, 64, dtype=torch.bool)
+    after, hidden = hide_lung_blocks(images, masks, MaskedContrastiveSettings(fill_noise=0.2))
+    fill = after[:, 0][hidden]
+    assert fill.min() >= 0
+    assert fill.max() <= 1
+    assert fill.unique().numel() > 100
+
+
 def test_a_view_with_too_little_lung_in_every_cell_comes_back_unchanged(lung_batch) -> None:
     batch = lung_batch()
     sparse = torch.zeros_like(batch.masks)

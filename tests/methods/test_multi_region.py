@@ -14,6 +14,7 @@ from medsgssl.losses.region_contrast import (
     region_nt_xent,
     weighted_pool,
 )
+from medsgssl.methods.base import small_map_warning
 from medsgssl.methods.registry import configure, method_of
 from medsgssl.ops.regions import ZONES
 
@@ -60,6 +61,10 @@ def test_switching_a_term_off_changes_the_step_and_leaves_it_out(
     without = make_task(NAME, CNN, **{TERMS[term]: 0.0})
     assert term not in without(batch, 0.0).losses
     assert term_checks.changes_step(task, without, batch)
+    # What no term uses would wait for its gradient in distributed training.
+    without(batch, 0.0).loss.backward()
+    assert [n for n, p in without.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert all(p.requires_grad for p in task.projector.parameters())
 
 
 def test_both_terms_off_is_an_error() -> None:
@@ -120,6 +125,15 @@ def test_a_flipped_view_keeps_the_patients_left_and_right(batch_for, make_task) 
     both = (right.sum(dim=1) > 0) & (left.sum(dim=1) > 0)
     right, left = ((m * columns).sum(dim=1) / m.sum(dim=1).clamp_min(1) for m in (right, left))
     assert torch.equal((right > left)[both], flipped[both])
+
+
+def test_zones_are_those_of_the_lungs_in_every_view(batch_for, make_task) -> None:
+    task, batch = make_task(NAME, CNN, regions="zones"), batch_for("zones", count=12)
+    maps = task.region_maps(batch)
+    lungs = maps[:, :6].sum(dim=1) > 0
+    masks = torch.cat([batch.masks[:, 0], batch.masks[:, 1]])
+    assert ((lungs & masks).sum() / (lungs | masks).sum()) > 0.85
+    assert torch.equal(maps, make_task("anatomy-contrast", CNN).region_maps(batch, 2))
 
 
 def test_constant_masks_do_not_reduce_the_loss_to_a_constant_factor(batch_for, make_task) -> None:
@@ -202,14 +216,24 @@ def test_a_region_of_exactly_the_smallest_area_takes_part(
     assert present.sum() == present.numel() - 1
 
 
-@pytest.mark.parametrize("name", [NAME, "adaptive-pathology", "anatomy-contrast"])
-def test_a_map_too_small_for_its_regions_is_warned_of(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "small", "large"),
+    [
+        (NAME, 64, 128),  # 2 x 2 and 4 x 4 cells
+        ("adaptive-pathology", 64, 128),
+        ("anatomy-contrast", 64, 128),
+        ("attention-prior", 32, 64),  # the gated stage is twice as fine
+        ("simclr", None, 64),
+    ],
+)
+def test_a_map_too_small_to_be_read_is_warned_of(name: str, small: int | None, large: int) -> None:
     def warned(size: int) -> bool:
-        small = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": size}}
-        return any("feature map of" in text for text in method_of(configure(name, small)).check())
+        tree = {"encoder": {"name": CNN, "pretrained": False}, "data": {"img_size": size}}
+        return any("feature map of" in text for text in method_of(configure(name, tree)).check())
 
-    assert warned(64)  # 2 x 2 cells
-    assert not warned(128)
+    assert small_map_warning((2, 8), configure(name))
+    assert small is None or warned(small)
+    assert not warned(large)
 
 
 @pytest.mark.parametrize("regions", REGIONS)

@@ -111,6 +111,8 @@ def test_the_options_and_their_controls_are_found() -> None:
 def test_a_method_of_one_file_is_configured_with_its_own_settings(toy: type[Method]) -> None:
     config = configure("toy", {"method": {"scale": 5.0}})
     assert find_method("toy") is toy
+    assert toy.pretrains
+    assert not config.no_pretrain
     assert config.method.scale == 5.0
     assert config.pretrain.lr == 3e-3
     assert config.views.pretrain.blur == 0

@@ -85,6 +85,22 @@ def test_reconstruction_is_of_each_views_own_pixels(lung_batch, make_task) -> No
     assert 0 < parts[1] < parts[0]
 
 
+def test_a_view_rebuilt_from_its_own_features_costs_nothing(lung_batch, make_task) -> None:
+    task, batch = (
+        make_task(NAME, CNN, lambda_reconstruction=1.0, reconstruction_size=32),
+        lung_batch(),
+    )
+    views = torch.cat([batch.images[:, 0], batch.images[:, 1]])
+    small = torch.nn.functional.interpolate(views, size=32, mode="bilinear", antialias=True)
+
+    class Perfect(torch.nn.Module):
+        def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+            return small.flatten(1)
+
+    task.decoder = Perfect()
+    assert float(task(batch, 0.0).losses["reconstruction"]) == 0
+
+
 def test_the_reconstructed_image_is_shrunk_without_aliasing(lung_batch, make_task) -> None:
     task = make_task(NAME, CNN, lambda_reconstruction=1.0, reconstruction_size=8)
     with torch.no_grad():

@@ -43,12 +43,18 @@ def run(words: str, *more: str | Path, folder: Path) -> Usage:
         SystemExit: It failed; the message ends with its last lines.
     """
     command = [sys.executable, "-m", "medsgssl", *words.split(), *map(str, more)]
+    # As after an installation: modules are compiled once.
+    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output.log"
     started = time.perf_counter()
     with log.open("a") as stream:
         process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
         )
         meter = _Meter(process.pid)
         meter.start()

@@ -13,7 +13,8 @@ from medsgssl.runs.stage_files import read_stage_records
 NOTE = (
     "A complete run of SimCLR on 200 phantoms at 64 pixels, 1 + 1 epochs, everything prepared "
     "before. Outside its stages lie the start of Python and of the libraries, the checks and the "
-    "report. Light commands: the whole process. Wall time, the least of three."
+    "report. Light commands: the whole process. An environment of the package and what it needs, "
+    "without trackers, whose modules timm would load, or peers. Wall time, the least of three."
 )
 SETTINGS = (
     "data.img_size=64",

@@ -26,31 +26,54 @@ from medsgssl.models.weights import without_initial_weights
 from medsgssl.study.timings import made_up_images
 from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.transforms.batch import ViewBatch
+from medsgssl.utils.allocator import keep_freed_memory
 
 NOTE = (
     "One step from views in memory: forward, loss, backward, clipping, AdamW; every method with "
     "its own backbone at 224 pixels, batch 16, from scratch, in turn with the bare network on the "
     "same views. lightly's SimCLR step has the same backbone, projector sizes and views; its "
-    "layout of memory is the default one, and `channels_last`, which is its best."
+    "layout of memory is the default one, and `channels_last`, which is its best. All of them keep "
+    "freed memory for the next step, as training does here; the last row shows what that gives."
 )
 CPU = torch.device("cpu")
 SIZE, BATCH, ROUNDS = 224, 16, 5
+IN_A_ROW = 4
 BARE = "bare forward and backward"
 
 
 def measure(quick: bool) -> list[Figure]:
     """Return milliseconds per image of every method's step."""
     size, batch, rounds = (64, 4, 1) if quick else (SIZE, BATCH, ROUNDS)
-    figures = beside_bare(CPU, size, batch, rounds)
+    config = config_of(CONTROL, size, batch)
+    task, views = task_and_views(config, CPU)
+    own = our_step(task, views, config)
+    with keep_freed_memory():
+        figures = beside_bare(CPU, size, batch, rounds)
+        figures += beside_lightly(own, views, config, rounds)
+    return [*figures, _kept_memory(own, batch, rounds)]
+
+
+def beside_lightly(
+    own: Callable[[], None], views: ViewBatch, config: Config, rounds: int
+) -> list[Figure]:
+    """Return milliseconds per image of SimCLR's step, in turn with lightly's where it is there."""
+    figures = []
     if importlib.util.find_spec("lightly") is not None:
-        config = config_of(CONTROL, size, batch)
-        task, views = task_and_views(config, CPU)
-        own = our_step(task, views, config)
         for layout in (torch.contiguous_format, torch.channels_last):
             times = in_turn([own, _lightly_step(config, views, layout)], rounds)
             label = "lightly" + ("" if layout is torch.contiguous_format else ", channels_last")
-            figures.append(_figure(CONTROL, times, batch, label, "at most 1"))
+            figures.append(_figure(CONTROL, times, len(views.images), label, "at most 1"))
     return figures
+
+
+def _kept_memory(own: Callable[[], None], batch: int, rounds: int) -> Figure:
+    def steps() -> None:
+        for _ in range(IN_A_ROW):
+            own()
+
+    times = in_turn([keep_freed_memory()(steps), steps], rounds)
+    beside = "memory given back at once, glibc's default"
+    return _figure(CONTROL, times, batch * IN_A_ROW, beside, "")
 
 
 def beside_bare(device: torch.device, size: int, batch: int, rounds: int) -> list[Figure]:

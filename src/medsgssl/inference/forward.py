@@ -27,6 +27,7 @@ from medsgssl.models.weights import (
 )
 from medsgssl.runs.weights_header import ClassifierIdentity
 from medsgssl.transforms.batch import ViewBatch
+from medsgssl.utils.allocator import keep_freed_memory
 from medsgssl.utils.ranks import launched_processes
 from medsgssl.utils.system import loader_workers
 
@@ -37,6 +38,7 @@ SCORE_DIGITS = 5
 _BATCHES_PER_WORKER = 16
 
 
+@keep_freed_memory()
 @torch.inference_mode()
 def run_inference(
     fabric: Fabric,

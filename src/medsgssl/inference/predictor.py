@@ -35,6 +35,7 @@ from medsgssl.methods.registry import method_of
 from medsgssl.runs.folder import RunFolder
 from medsgssl.transforms.batch import ViewBatch
 from medsgssl.transforms.view_spec import make_view
+from medsgssl.utils.allocator import keep_freed_memory
 from medsgssl.utils.rng import stable_hash
 
 RESEARCH_ONLY = "research use only"
@@ -165,7 +166,7 @@ class Predictor:
         differently for batches of different sizes.
         """
         batch: list[Path] = []
-        with IsolatedReader() as reader:
+        with IsolatedReader() as reader, keep_freed_memory():
             for file in files:
                 batch.append(Path(file))
                 if len(batch) == self.bundle.config.data.batch_size:

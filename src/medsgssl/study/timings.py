@@ -35,6 +35,7 @@ from medsgssl.models.task import Task
 from medsgssl.models.weights import without_initial_weights
 from medsgssl.training.optim import build_optimizer, set_modes
 from medsgssl.transforms.view_spec import ViewPlan
+from medsgssl.utils.allocator import keep_freed_memory
 
 Step = Literal["pretrain", "finetune", "predict"]
 # Steps after the first one, which also loads libraries.
@@ -104,7 +105,8 @@ def seconds_per_image(config: Config, stage: Step) -> float:
         if gpu:
             torch.cuda.synchronize()
 
-    return _median(step) / size
+    with keep_freed_memory():  # as in the training loop
+        return _median(step) / size
 
 
 def _median(step: Callable[[int], None]) -> float:

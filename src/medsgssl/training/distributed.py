@@ -27,6 +27,7 @@ from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
 from medsgssl.config.training_settings import LoopSettings
 from medsgssl.errors import MedsgsslError, ResourceError
+from medsgssl.utils.allocator import keep_freed_memory
 from medsgssl.utils.ranks import Processes, launched_processes
 
 ResultT = TypeVar("ResultT")
@@ -274,7 +275,7 @@ def launch(
     """
     devices = process_count(settings)
     if launched_size() > 1 or devices == 1:
-        train(open_fabric(settings, loggers), *arguments)
+        _Job(train, arguments)(open_fabric(settings, loggers))
         return
     strategy = DDPStrategy(start_method="spawn", find_unused_parameters=_unused(settings))
     fabric = Fabric(
@@ -340,13 +341,17 @@ class _Srun(SLURMEnvironment):
 
 
 class _Job:
-    """A call that travels to spawned processes whole: Fabric looks into loose arguments."""
+    """A call that travels to spawned processes whole: Fabric looks into loose arguments.
+
+    Every process keeps the memory that a step frees for the next one.
+    """
 
     def __init__(self, train: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         self._train, self._arguments = train, arguments
 
     def __call__(self, fabric: Fabric) -> None:
-        self._train(fabric, *self._arguments)
+        with keep_freed_memory():
+            self._train(fabric, *self._arguments)
 
 
 def launched_size() -> int:

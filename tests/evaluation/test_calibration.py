@@ -40,6 +40,12 @@ def test_temperature_lowers_the_error():
         assert after < 0.02
 
 
+def test_temperatures_lie_between_a_hundredth_and_a_hundred():
+    scores = np.array([0.2, 0.3, 0.6, 0.8])
+    assert fit_temperature(scores > 0.5, scores) == pytest.approx(0.01, rel=1e-3)
+    assert fit_temperature(scores < 0.5, scores) == pytest.approx(100, rel=1e-3)
+
+
 def test_no_temperature_without_both_classes():
     assert fit_temperature(np.zeros(3, dtype=bool), np.full(3, 0.4)) is None
     assert fit_temperature(np.ones(3, dtype=bool), np.full(3, 0.4)) is None

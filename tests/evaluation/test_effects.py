@@ -22,6 +22,10 @@ def test_without_patients_the_interval_is_students() -> None:
     wanted = stats.ttest_1samp(values, 0)
     assert effect.p == pytest.approx(wanted.pvalue)
     assert effect.interval(0.05) == pytest.approx(tuple(wanted.confidence_interval(0.95)))
+    for null in (0.02, -0.01):
+        assert effect.p_against(null) == pytest.approx(stats.ttest_1samp(values, null).pvalue)
+    low, _ = effect.interval(0.05) or (0, 0)
+    assert effect.p_against(low) == pytest.approx(0.05)
 
 
 def test_without_spread_of_seeds_the_patients_alone_remain() -> None:
@@ -30,6 +34,21 @@ def test_without_spread_of_seeds_the_patients_alone_remain() -> None:
     assert effect.standard_error == pytest.approx(np.sqrt((influences**2).sum()))
     # Influences alike in size: as many degrees of freedom as patients, about.
     assert effect.df == pytest.approx(400, rel=0.25)
+
+
+def test_two_seeds_have_a_spread() -> None:
+    influences = np.full(100, 0.001)
+    effect = _seeds(0.01, 0.05, influences=influences)
+    assert effect.standard_error**2 == pytest.approx(0.04**2 / 4 + 100 * 0.001**2)
+    assert _seeds(0.01, influences=influences).standard_error ** 2 == pytest.approx(100 * 0.001**2)
+
+
+def test_a_spread_that_is_known_makes_the_test_a_normal_one() -> None:
+    effect = Effect(0.03, np.zeros(4), NOTHING, spread=Spread(0.02**2 * 4, 0.0, np.inf))
+    assert effect.standard_error == pytest.approx(0.02)
+    assert effect.p == pytest.approx(2 * stats.norm.sf(1.5))
+    assert effect.interval(0.1) == pytest.approx(stats.norm.interval(0.9, 0.03, 0.02))
+    assert effect.p_equivalent(0.05) == pytest.approx(stats.norm.sf(1.0))
 
 
 def test_one_dominating_patient_leaves_few_degrees_of_freedom() -> None:
@@ -192,6 +211,17 @@ def test_skewed_interval_is_symmetric_on_the_logit_scale() -> None:
     scale = np.sqrt((influences**2).sum()) / (0.06 * 0.94)
     reach = special.logit((dominated.skewed_interval(0.05) or (0, 0))[1]) - special.logit(0.06)
     assert reach == pytest.approx(stats.t.ppf(0.975, 4) * scale)
+
+
+@pytest.mark.parametrize(("limit", "df"), [(np.inf, 10), (6.0, 6), (2.0, 2)])
+def test_skewed_interval_has_the_effective_patients_as_degrees_of_freedom(
+    limit: float, df: float
+) -> None:
+    influences = np.full(10, 0.004)
+    effect = average([Statistic(0.2, influences)], difference=False, max_patient_df=limit)
+    _, high = effect.skewed_interval(0.05) or (0, 0)
+    scale = np.sqrt(10) * 0.004 / (0.2 * 0.8)
+    assert special.logit(high) - special.logit(0.2) == pytest.approx(stats.t.ppf(0.975, df) * scale)
 
 
 def test_a_share_of_one_has_no_logit_and_an_interval_all_the_same() -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from medsgssl.data.labels import DISEASES
-from medsgssl.evaluation.few_patients import MIN_PATIENTS, class_patients, enough_patients
+from medsgssl.evaluation.few_patients import (
+    MIN_PATIENTS,
+    MIN_PATIENTS_PER_FOLD,
+    class_patients,
+    enough_patients,
+)
 from medsgssl.evaluation.predictions import Predictions
 
 
@@ -38,3 +43,5 @@ def test_a_disease_needs_enough_patients_of_the_rarer_class(make_table):
     fewer = dict(zip(split.names, enough_patients(split, MIN_PATIENTS - 1), strict=True))
     assert fewer["Hernia"]
     assert fewer["Edema"]
+    # As the documentation says.
+    assert (MIN_PATIENTS, MIN_PATIENTS_PER_FOLD) == (20, 5)

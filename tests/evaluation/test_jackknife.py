@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -18,8 +20,9 @@ def test_influences_are_those_of_recomputing_without_each_patient(
     labels, (scores,), owner = study(np.random.default_rng(0), 70, 3)
     scores = scores.round(digits)
     count = owner.max() + 1
-    if not listed:
-        monkeypatch.setattr("medsgssl.evaluation.jackknife._MOST_PAIRS", 0)
+    numbers = [np.bincount(owner[labels[:, 0] == one]) for one in (0, 1)]
+    pairs = sum(a * b for a, b in zip(*numbers, strict=False))  # of images of one patient
+    monkeypatch.setattr("medsgssl.evaluation.jackknife._MOST_PAIRS", pairs if listed else pairs - 1)
     assert (Classes.of(labels[:, 0], owner, count).within is not None) == listed
     one_out = np.ones((count, count)) - np.eye(count)
     wanted = RankedScores(labels, scores, owner).auc_and_ap(one_out)
@@ -55,6 +58,8 @@ def test_unknown_labels_have_no_part() -> None:
     part = JackknifedScores(labels[known], scores[known], owner[known], 20)
     assert found.auc_of(0).value == part.auc_of(0).value
     assert np.array_equal(found.auc_of(0).influences, part.auc_of(0).influences)
+    assert found.ap_of(0).value == part.ap_of(0).value
+    assert np.array_equal(found.ap_of(0).influences, part.ap_of(0).influences)
     assert found.auc_of(1).value == JackknifedScores(labels, scores, owner, 20).auc_of(1).value
 
 
@@ -65,12 +70,18 @@ def test_a_mean_is_the_mean_of_values_and_of_influences() -> None:
     parts = found.auc_of(0), found.auc_of(2)
     assert mean.value == pytest.approx((parts[0].value + parts[1].value) / 2)
     assert mean.influences == pytest.approx((parts[0].influences + parts[1].influences) / 2)
+    nothing = found.mean_auc(np.zeros(3, bool))
+    assert np.isnan(nothing.value)
+    assert nothing.influences.shape == (20,)
+    assert np.isnan(nothing.influences).all()
 
 
 def test_one_positive_patient_leaves_no_variance() -> None:
     owner = np.array([0, 0, 1, 2, 3])
     labels = np.array([[True], [True], [False], [False], [False]])
-    found = JackknifedScores(labels, np.arange(5.0)[:, None], owner, 4).auc_of(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = JackknifedScores(labels, np.arange(5.0)[:, None], owner, 4).auc_of(0)
     assert found.value == 0
     assert np.isnan(found.influences).any()
 
@@ -86,6 +97,13 @@ def test_the_mean_of_known_values_is_recomputed_without_each_patient() -> None:
     unknown = mean_by_patient(np.full(60, np.nan), owner, 12)
     assert np.isnan(unknown.value)
     assert np.isnan(unknown.influences).all()
+
+
+def test_scores_that_are_all_alike_say_nothing_whoever_is_left_out() -> None:
+    labels, _, owner = study(np.random.default_rng(5), 20)
+    found = JackknifedScores(labels, np.full(labels.shape, 0.3), owner, 20).auc_of(0)
+    assert found.value == 0.5
+    assert found.influences == pytest.approx(np.zeros(20), abs=1e-12)
 
 
 def test_two_patients_have_a_variance_and_one_has_none() -> None:

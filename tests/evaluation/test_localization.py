@@ -38,6 +38,19 @@ def test_scores_by_hand() -> None:
     assert not scores.pointing
     assert scores.iou == pytest.approx((1 / 6, 1 / 5, 0.0))
     assert scores.energy == pytest.approx(0.3)
+    assert energy_inside(found * 1e-3, box) == pytest.approx(0.3)
+    # A value of exactly the share of the highest at which the map is cut belongs to it.
+    found[1, 1] = 0.5
+    assert score_box(found, box).iou == pytest.approx((1 / 6, 1 / 5, 0.0))
+
+
+def test_the_energy_of_everything_is_one_to_the_last_digits() -> None:
+    found = np.random.default_rng(0).random((300, 300)).astype(np.float32)
+    whole_map = np.ones((300, 300), bool)
+    assert energy_inside(found, whole_map) == pytest.approx(1, abs=1e-13)
+    half = np.arange(300) < 150
+    parts = [energy_inside(found, np.outer(side, np.ones(300, bool))) for side in (half, ~half)]
+    assert sum(parts) == pytest.approx(1, abs=1e-13)
 
 
 def test_of_tied_values_the_centroid_decides() -> None:
@@ -87,8 +100,9 @@ def test_the_middle_looks_at_the_middle() -> None:
 
 def test_a_map_of_zeros_finds_nothing() -> None:
     found = np.zeros((4, 4), np.float32)
-    scores = score_box(found, np.ones((4, 4), bool))
+    scores = score_box(found, np.arange(16).reshape(4, 4) < 8)
     assert not scores.pointing
+    assert scores.area == 0.5
     assert scores.iou == (0.0, 0.0, 0.0)
     assert math.isnan(scores.energy)
     assert math.isnan(energy_inside(found, np.ones((4, 4), bool)))

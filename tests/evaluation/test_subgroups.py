@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from medsgssl.config.schema import EvaluateSettings
+from medsgssl.evaluation.jackknife import JackknifedScores
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.evaluation.subgroups import groups_of, shortcut_audit, subgroup_results
 
@@ -82,6 +84,14 @@ def test_follow_up_from_the_catalog_or_not_at_all(make_table):
     assert shortcut_audit(split, numbers)["follow_up"]["images"] == len(split)
 
 
+def split_with_one_exception(table):
+    """The test images of a table, the view of one image with a mass turned around."""
+    table = table.copy()
+    one = table.index[(table["split"] == "test") & (table["label_Mass"] == 1)][0]
+    table.loc[one, "view_position"] = "PA"
+    return Predictions(table).split("test")
+
+
 def test_shortcuts_have_intervals_where_patients_bear_them(make_table):
     table = make_table(patients=90)
     table["view_position"] = np.where(table["label_Mass"] == 1, "AP", "PA")
@@ -90,7 +100,30 @@ def test_shortcuts_have_intervals_where_patients_bear_them(make_table):
     found = shortcut_audit(Predictions(table).split("test"))["view_position"]
     assert found["auc"]["Mass"] == 1
     assert found["auc_interval"]["Mass"] == [1.0, 1.0]
+    nearly = split_with_one_exception(table)
+    low, high = shortcut_audit(nearly)["view_position"]["auc_interval"]["Mass"]
+    assert low < 1 == high
     low, high = found["auc_interval"]["Edema"]
     assert 0 <= low < found["auc"]["Edema"] < high <= 1
     assert found["auc"]["Hernia"] is not None
     assert found["auc_interval"]["Hernia"] is None
+
+
+def test_one_patient_with_many_images_makes_a_shortcut_uncertain(make_table):
+    table = make_table(patients=90)
+    owner = table["patient_id"].astype(int)
+    busy = owner.isin(owner[table["split"] == "test"].unique()[:15])
+    table = pd.concat([table, *[table[busy].assign(image_id=f"copy-{n}-" + table["image_id"][busy])
+                                for n in range(20)]])  # fmt: skip
+    split = Predictions(table).split("test")
+    found = shortcut_audit(split)["view_position"]
+    view = (split.table["view_position"] == "AP").to_numpy(dtype=float)
+    d = split.names.index("Edema")
+    codes, count = split.patients, split.patients.max() + 1
+    one = JackknifedScores(split.labels[:, [d]], view[:, None], codes, count).auc_of(0)
+    squares = one.influences**2
+    df = squares.sum() ** 2 / (squares**2).sum()
+    assert df < 20
+    reach = stats.t.ppf(0.975, df) * np.sqrt(squares.sum())
+    low, high = found["auc_interval"]["Edema"]
+    assert (low, high) == pytest.approx((one.value - reach, one.value + reach))

@@ -242,11 +242,9 @@ def _within(
         scores: ``(N,)`` ascending.
         labels: ``(N,)``.
         patients: ``(N,)``.
-        mixed: ``(P,)`` patients with images of both classes.
+        mixed: ``(P,)`` patients with images of both classes, at least one.
     """
     rows = np.flatnonzero(mixed[patients])
-    if not len(rows):
-        return np.zeros(len(mixed))
     # By patient, then by score; unlike a stable sort this one is vectorized.
     rows = rows[np.argsort(patients[rows] * len(rows) + np.arange(len(rows)))]
     scores, labels, owner = scores[rows], labels[rows], patients[rows]

@@ -68,6 +68,14 @@ def test_equal_width_by_hand():
     assert found.error() == pytest.approx(0.3)
 
 
+def test_the_error_weighs_bins_by_their_images():
+    scores = np.array([0.1, 0.2, 0.3, 0.9])
+    labels = np.array([False, True, False, True])
+    found = reliability(labels, scores, bins=2, binning="width")
+    assert found.count.tolist() == [3, 1]
+    assert found.error() == pytest.approx(0.75 * (1 / 3 - 0.2) + 0.25 * 0.1)
+
+
 def test_equal_mass_keeps_ties_together():
     scores = np.array([0.2] * 90 + [0.8] * 10)
     labels = np.arange(100) % 2 == 0

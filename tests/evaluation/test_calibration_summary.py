@@ -203,6 +203,11 @@ def test_the_ends_of_the_debiased_interval_just_explain_what_was_observed() -> N
     assert low < gap.value < high
     for end in (low, high):
         assert abs(gap.value - end) == pytest.approx(t * np.sqrt(gap.at_zero + gap.slope * end))
+    for few in (0, 1):  # no fewer than one degree of freedom
+        wide = SquaredGap(0.02, np.full(30, 1e-3), at_zero=1e-5, slope=4e-3, max_df=few)
+        _, high = wide.interval(0.1) or (0.0, 0.0)
+        t = stats.t.ppf(0.95, 1)
+        assert high - gap.value == pytest.approx(t * np.sqrt(gap.at_zero + gap.slope * high))
     small = SquaredGap(-0.001, np.full(30, 1e-3), at_zero=1e-5, slope=4e-3, max_df=12)
     assert (small.interval(0.1) or (1, 0))[0] == 0
     undefined = SquaredGap(np.nan, np.full(30, 1e-3), at_zero=1e-5, slope=4e-3, max_df=12)
@@ -253,19 +258,23 @@ def test_a_band_without_negatives_counts_patients(patients: int) -> None:
     assert low == pytest.approx(patients / (patients + squared_t))
 
 
-def test_of_one_bin_the_error_is_the_gap_and_its_variance() -> None:
+@pytest.mark.parametrize("bins", [1, 3])
+def test_of_single_images_the_error_is_that_of_the_gaps_less_their_variances(bins: int) -> None:
     random = np.random.default_rng(0)
-    scores, labels = random.random(40), np.arange(40) < 12
-    assert bins_for(labels) == bins_for(~labels) == 1
-    found = summarize_calibration(labels, scores, np.arange(40))
+    scores, labels = random.random(80), np.arange(80) < 10 * bins + 2
+    assert bins_for(labels) == bins_for(~labels) == bins
+    found = summarize_calibration(labels, scores, np.arange(80))
     assert found is not None
-    gaps = scores - labels
-    variance = gaps.var(ddof=1) / 40
-    error = found.ece_debiased
-    assert error.value == pytest.approx(gaps.mean() ** 2 - variance)
-    # A normal gap of that variance: the variances of its square about 0 and about the gap.
-    assert error.at_zero == pytest.approx(2 * variance**2)
-    assert error.slope == pytest.approx(4 * variance)
+    parts = [scores[inside] - labels[inside]
+             for inside in (bin_of(scores, bins) == number for number in range(bins))]  # fmt: skip
+    weights = np.array([len(part) / 80 for part in parts])
+    squares = np.array([part.mean() ** 2 for part in parts])
+    variances = np.array([part.var() / len(part) * 80 / 79 for part in parts])
+    error, raw = found.ece_debiased, float((weights * squares).sum())
+    assert error.value == pytest.approx(raw - (weights * variances).sum())
+    # Of normal gaps: the variances of their squares about 0, and about the gaps.
+    assert error.at_zero == pytest.approx(2 * ((weights * variances) ** 2).sum())
+    assert error.slope * raw == pytest.approx(4 * (weights**2 * squares * variances).sum())
 
 
 def test_scores_that_equal_the_prevalence_have_no_error() -> None:

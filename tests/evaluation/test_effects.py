@@ -40,7 +40,17 @@ def test_two_seeds_have_a_spread() -> None:
     influences = np.full(100, 0.001)
     effect = _seeds(0.01, 0.05, influences=influences)
     assert effect.standard_error**2 == pytest.approx(0.04**2 / 4 + 100 * 0.001**2)
+    assert effect.spread == Spread(pytest.approx(0.04**2 / 2), 0.0, 1)
     assert _seeds(0.01, influences=influences).standard_error ** 2 == pytest.approx(100 * 0.001**2)
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_without_any_uncertainty_only_the_value_itself_is_possible(folds: bool) -> None:
+    for value, p in ((0.0, 1.0), (0.25, None)):
+        certain = average([Statistic(value, NOTHING)] * 3, folds=folds)
+        assert certain.p == p
+        assert certain.interval(0.05) == (value, value)
+        assert certain.p_equivalent(0.1) is None
 
 
 def test_a_spread_that_is_known_makes_the_test_a_normal_one() -> None:
@@ -190,10 +200,20 @@ def test_pooled_folds_know_their_spread_like_a_mean_over_folds() -> None:
         )  # fmt: skip
         assert together.value == pytest.approx(apart.value)
         assert together.values == pytest.approx(apart.values, abs=0.002)
+        assert together.df == pytest.approx(apart.df, rel=0.25)
         assert together.training == pytest.approx(apart.training, rel=0.1, abs=1e-4)
         # The trainings of overlapping sets count more than once.
         wider = together.standard_error > 1.3 * np.sqrt(together.patient_variance)
         assert wider == (shift > 0)
+
+
+def test_two_folds_have_a_spread_and_one_has_none() -> None:
+    statistic = Statistic(0.5, np.array([0.1, 0.1, -0.1, -0.1]))
+    half = np.arange(4) < 2
+    two, one = pooled_folds(statistic, [half, ~half]), pooled_folds(statistic, [half | ~half])
+    assert two.values == pytest.approx([0.9, 0.1])
+    assert two.spread == Spread(pytest.approx(0.32), pytest.approx(2 * 0.04), 1)
+    assert one.spread is None
 
 
 def test_skewed_interval_is_symmetric_on_the_logit_scale() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.intervals import RunIntervals
+from medsgssl.evaluation.jackknife import JackknifedScores
 from medsgssl.evaluation.resampled_auc import patient_counts
 from tests.evaluation.simulate import study, true_auc
 
@@ -30,6 +32,20 @@ def test_a_disease_of_few_patients_has_no_interval_however_many_images(positive:
     assert (found.mean_auc_interval(np.array([True, True])) is None) == (positive < MIN_PATIENTS)
     assert found.auc_interval(1) is not None
     assert found.mean_auc_interval(np.array([False, True])) is not None
+
+
+def test_an_auc_is_known_as_well_as_the_patients_of_the_rarer_class_allow():
+    random = np.random.default_rng(3)
+    owner = np.repeat(np.arange(200), 3)
+    labels = ((owner < MIN_PATIENTS) & (random.random(600) < 0.9))[:, None].astype(np.float32)
+    scores = random.normal(size=(600, 1)) + 0.2 * labels
+    found = RunIntervals(labels, scores, owner, 0.9).auc_interval(0)
+    assert found is not None
+    one = JackknifedScores(labels, scores, owner, 200).auc_of(0)
+    squares = one.influences**2
+    assert 3 * squares.sum() ** 2 / (squares**2).sum() - 2 > MIN_PATIENTS
+    reach = stats.t.ppf(0.95, MIN_PATIENTS - 1) * np.sqrt(squares.sum())
+    assert found == pytest.approx([one.value - reach, one.value + reach])
 
 
 def test_intervals_can_be_left_out():

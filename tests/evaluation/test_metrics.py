@@ -26,6 +26,7 @@ def test_the_auc_is_that_of_scikit_learn_and_of_the_resampled_one() -> None:
     np.testing.assert_allclose(auc_per_class(LABELS, SCORES), wanted, rtol=0, atol=1e-12)
     np.testing.assert_allclose(RankedScores(LABELS, SCORES).auc()[0], wanted, rtol=0, atol=1e-12)
     assert mean_auc(LABELS, SCORES) == pytest.approx(np.mean(wanted), abs=1e-12)
+    assert RankedScores(LABELS, SCORES).auc().shape == (1, 3)
     precise = [average_precision_score(LABELS[:, c], SCORES[:, c]) for c in range(3)]
     np.testing.assert_allclose(RankedScores(LABELS, SCORES).auc_and_ap()[1][0], precise, atol=1e-12)
 

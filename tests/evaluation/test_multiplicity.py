@@ -23,11 +23,15 @@ def test_never_above_one_and_empty():
     assert holm({}) == {}
 
 
-@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("source", ["seeds", "folds", "patients"])
 @pytest.mark.parametrize("count", [2, 6])
-def test_unrelated_effects_of_few_repeats_have_sidaks_level(count: int, folds: bool):
-    spread = Spread(1.0, 0.0, 2.0)
-    family = [Effect(0.0, np.zeros(3), np.zeros(40), folds, spread) for _ in range(count)]
+def test_unrelated_effects_of_few_repeats_or_patients_have_sidaks_level(count: int, source: str):
+    folds, spread = source == "folds", Spread(float(source != "patients"), 0.0, 2.0)
+    influences = np.zeros((count, 40))
+    if source == "patients":
+        for number in range(count):
+            influences[number, [2 * number, 2 * number + 1]] = 0.1, -0.1
+    family = [Effect(0.0, np.zeros(3), one, folds, spread) for one in influences]
     wanted = 1 - 0.95 ** (1 / count)
     assert simultaneous_level(family, 0.05) == pytest.approx(wanted, rel=0.12)
     undefined = Effect(0.0, np.zeros(3), np.full(40, np.nan), folds, spread)

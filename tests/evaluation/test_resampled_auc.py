@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,9 +65,18 @@ def test_many_diseases_and_resamples_across_blocks():
 
 def test_undefined_is_nan_never_a_half():
     labels = np.array([[True, False], [True, False], [True, False]])
-    auc, ap = RankedScores(labels, np.random.default_rng(0).random((3, 2))).auc_and_ap()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        auc, ap = RankedScores(labels, np.random.default_rng(0).random((3, 2))).auc_and_ap()
     assert np.isnan(auc).all()
     assert np.isnan(ap).all()
+
+
+@pytest.mark.parametrize(("scores", "auc"), [([0.2, 0.7], 1.0), ([0.7, 0.2], 0.0)])
+def test_one_image_of_each_class_is_enough(scores, auc):
+    found = RankedScores([[0], [1]], np.array(scores)[:, None]).auc_and_ap()
+    assert found[0][0, 0] == auc
+    assert found[1][0, 0] == (1 if auc else 0.5)
 
 
 def test_constant_scores_give_exactly_a_half():

@@ -66,6 +66,13 @@ def test_arms_without_enough_seeds_have_no_part() -> None:
     undefined = _arm(np.array([0.1, np.nan, 0.2]))
     assert pooled_spread([*arms, few, undefined], folds=False) == pooled_spread(arms, folds=False)
     assert pooled_spread([arms[0], few], folds=False) is None
+    shared = {seed + 1: one for seed, one in arms[1].items()}  # two seeds
+    found, wanted = (
+        pooled_spread([arms[0], shared], folds=False),
+        np.var([arms[0][seed].value - shared[seed].value for seed in (1, 2)], ddof=1),
+    )
+    assert found is not None
+    assert (found.variance, found.df) == (pytest.approx(wanted), 1)
     apart = {seed + 3: one for seed, one in arms[1].items()}
     assert pooled_spread([arms[0], apart], folds=False) is None
 

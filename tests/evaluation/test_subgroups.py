@@ -7,11 +7,12 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from medsgssl.config.schema import EvaluateSettings
+from medsgssl.evaluation.few_patients import MIN_PATIENTS
 from medsgssl.evaluation.jackknife import JackknifedScores
 from medsgssl.evaluation.predictions import Predictions
 from medsgssl.evaluation.subgroups import groups_of, shortcut_audit, subgroup_results
 
-SETTINGS = EvaluateSettings(bootstrap=50)
+SETTINGS = EvaluateSettings(bootstrap=1)
 
 
 def test_groups_leave_out_the_unknown(make_table):
@@ -97,6 +98,8 @@ def test_shortcuts_have_intervals_where_patients_bear_them(make_table):
     table["view_position"] = np.where(table["label_Mass"] == 1, "AP", "PA")
     first = table["patient_id"].isin([str(n) for n in range(1, 20, 3)])
     table["label_Hernia"] = first.astype(np.uint8)
+    tested = table.loc[table["split"] == "test", "patient_id"].unique()
+    table["label_Nodule"] = table["patient_id"].isin(tested[:MIN_PATIENTS]).astype(np.uint8)
     found = shortcut_audit(Predictions(table).split("test"))["view_position"]
     assert found["auc"]["Mass"] == 1
     assert found["auc_interval"]["Mass"] == [1.0, 1.0]
@@ -107,14 +110,16 @@ def test_shortcuts_have_intervals_where_patients_bear_them(make_table):
     assert 0 <= low < found["auc"]["Edema"] < high <= 1
     assert found["auc"]["Hernia"] is not None
     assert found["auc_interval"]["Hernia"] is None
+    assert found["auc_interval"]["Nodule"] is not None
 
 
-def test_one_patient_with_many_images_makes_a_shortcut_uncertain(make_table):
+@pytest.mark.parametrize(("patients", "copies"), [(15, 20), (1, 80)])
+def test_few_patients_with_many_images_make_a_shortcut_uncertain(make_table, patients, copies):
     table = make_table(patients=90)
     owner = table["patient_id"].astype(int)
-    busy = owner.isin(owner[table["split"] == "test"].unique()[:15])
+    busy = owner.isin(owner[table["split"] == "test"].unique()[:patients])
     table = pd.concat([table, *[table[busy].assign(image_id=f"copy-{n}-" + table["image_id"][busy])
-                                for n in range(20)]])  # fmt: skip
+                                for n in range(copies)]])  # fmt: skip
     split = Predictions(table).split("test")
     found = shortcut_audit(split)["view_position"]
     view = (split.table["view_position"] == "AP").to_numpy(dtype=float)
@@ -126,4 +131,5 @@ def test_one_patient_with_many_images_makes_a_shortcut_uncertain(make_table):
     assert df < 20
     reach = stats.t.ppf(0.975, df) * np.sqrt(squares.sum())
     low, high = found["auc_interval"]["Edema"]
-    assert (low, high) == pytest.approx((one.value - reach, one.value + reach))
+    assert low == pytest.approx(max(one.value - reach, 0))
+    assert high == pytest.approx(min(one.value + reach, 1))

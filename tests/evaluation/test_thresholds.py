@@ -29,6 +29,15 @@ def test_f1_threshold_is_the_best_of_all(data):
     assert rates(labels, scores, found.value).f1 == pytest.approx(best)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_threshold_of_many_has_a_better_f1(seed: int):
+    random = np.random.default_rng(seed)
+    labels = random.random(80) < 0.3
+    scores = np.round(random.random(80) + 0.2 * labels, 2)
+    best = rates(labels, scores, choose(labels, scores).value).f1
+    assert best == max(rates(labels, scores, one).f1 for one in np.unique(scores))
+
+
 def test_sensitivity_and_specificity_are_reached_and_tight():
     random = np.random.default_rng(0)
     labels = random.random(500) < 0.3

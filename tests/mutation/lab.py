@@ -40,7 +40,7 @@ from tests.mutation.rooms import ROOT
 
 #: Seconds of tests that a mutant may cost, by their times without it, and how much longer it may
 #: take before it counts as killed by the limit.
-BUDGET, PATIENCE = 10.0, 5.0
+BUDGET, PATIENCE = 30.0, 5.0
 # Seconds of a quick test.
 _QUICK = 0.3
 _TASKS = Path("/proc/self/task")
@@ -243,7 +243,8 @@ class Lab:
     ) -> tuple[list[pytest.Item], float]:
         """Return the tests that reach the mutant within the budget, and what they take.
 
-        Those come first that most often noticed mutants of the same file, then the fastest.
+        Those come first that most often noticed mutants of the same file, then those that run it,
+        then the fastest.
         """
         found = []
         for item in items:
@@ -254,11 +255,11 @@ class Lab:
             reaches = any(line in span for line in lines) if mutant.function else bool(lines)
             # What acts at import may be seen by a test that runs no line of the file.
             if reaches or (test and not mutant.function and test["seconds"] < _QUICK):
-                found.append((test["seconds"], item))
+                found.append((not reaches, test["seconds"], item))
         kills = self._kills.get(mutant.file, Counter())
-        found.sort(key=lambda pair: (-kills[pair[1].nodeid], pair[0]))
+        found.sort(key=lambda one: (-kills[one[2].nodeid], *one[:2]))
         chosen, total = [], 0.0
-        for seconds, item in found:
+        for _, seconds, item in found:
             if total + seconds > BUDGET and chosen:
                 break
             chosen.append(item)

@@ -85,6 +85,6 @@ test notices survives. Texts, annotations, decorators, `raise` and `assert` stat
 alone. All mutants of the losses with the attention code (`models/anatomy_vit.py` and
 `methods/anatomy_masked_attention.py`), of `methods`, of `ops` and of `transforms` were tried, and
 of the statistics (`evaluation`) a sample that was drawn by the hashes of their names. One thread;
-tests of at most 10 seconds in all per mutant; a mutant under which they take more than five times
+tests of at most 30 seconds in all per mutant; a mutant under which they take more than five times
 as long counts as killed.
 """

@@ -6,6 +6,8 @@ variational problems in vision", IEEE TPAMI 1990.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,20 @@ from medsgssl.masks.recipes.anatomic.frame import FloatImage
 from medsgssl.masks.recipes.anatomic.template import Outline
 from medsgssl.masks.types import Mask
 
+T = TypeVar("T", bound=np.generic)
+
+
+def neighbors(values: NDArray[T], step: int) -> NDArray[T]:
+    """Return at each point of closed outlines the value ``step`` points before it.
+
+    ``np.roll`` over the second axis, which takes ten times as long for arrays as small as these.
+
+    Args:
+        values: ``B x N x ...``.
+        step: Not 0; negative for points behind.
+    """
+    return np.concatenate((values[:, -step:], values[:, :-step]), axis=1)
+
 
 def outward_normals(outlines: Outline) -> Outline:
     """Return the unit normals of closed outlines, pointing outwards.
@@ -21,8 +37,7 @@ def outward_normals(outlines: Outline) -> Outline:
     Args:
         outlines: ``B x N x 2`` points (x, y).
     """
-    after, before = np.roll(outlines, -1, axis=1), np.roll(outlines, 1, axis=1)
-    along = after - before
+    along = neighbors(outlines, -1) - neighbors(outlines, 1)
     across = along[..., ::-1] * np.array([1.0, -1.0])
     across *= np.sign(signed_area(outlines))[:, None, None]
     return np.asarray(across / (np.hypot(across[..., 0], across[..., 1]) + 1e-6)[..., None])
@@ -173,8 +188,8 @@ def best_offsets(gains: NDArray[np.float32]) -> NDArray[np.int64]:
     Returns:
         int64, ``B x N``: the chosen offsets.
     """
-    near = np.roll(gains, 1, axis=1) + np.roll(gains, -1, axis=1)
-    far = np.roll(gains, 2, axis=1) + np.roll(gains, -2, axis=1)
+    near = neighbors(gains, 1) + neighbors(gains, -1)
+    far = neighbors(gains, 2) + neighbors(gains, -2)
     return np.asarray((gains + near + 0.5 * far).argmax(axis=2))
 
 

@@ -25,6 +25,7 @@ from medsgssl.masks.recipes.anatomic.outline import (
     best_closed_path,
     best_offsets,
     fill,
+    neighbors,
     outward_normals,
     sample,
 )
@@ -138,8 +139,8 @@ def _supported(beyond: Outline, edges: FloatImage) -> Outline:
     weights = np.clip(edges, 0.05, 1.0)[..., None].astype(np.float64)
     pulled, total = beyond * weights, weights
     for step in (1, 2):
-        pulled = (np.roll(pulled, step, axis=1) + 2 * pulled + np.roll(pulled, -step, axis=1)) / 4
-        total = (np.roll(total, step, axis=1) + 2 * total + np.roll(total, -step, axis=1)) / 4
+        pulled = (neighbors(pulled, step) + 2 * pulled + neighbors(pulled, -step)) / 4
+        total = (neighbors(total, step) + 2 * total + neighbors(total, -step)) / 4
     sure = np.clip(edges / _SURE_EDGE, 0.0, 1.0)[..., None]
     return np.asarray(sure * beyond + (1.0 - sure) * pulled / total)
 
@@ -202,5 +203,5 @@ def _gains(
 def _smoothed(path: NDArray[np.int64], times: int) -> NDArray[np.float64]:
     values = path.astype(np.float64)
     for _ in range(times):
-        values = (np.roll(values, 1, axis=1) + 2 * values + np.roll(values, -1, axis=1)) / 4
+        values = (neighbors(values, 1) + 2 * values + neighbors(values, -1)) / 4
     return values

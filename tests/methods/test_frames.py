@@ -55,6 +55,16 @@ def test_guided_crop_refuses_the_frame_that_contradicts_it() -> None:
         configured("guided-crop", views={"frame": "image"}).check()
 
 
+@pytest.mark.parametrize("setting", [{"box_margin": 0.2}, {"min_quality": 0.5}])
+def test_guided_crop_warns_of_a_box_that_its_controls_do_not_have(
+    setting: dict[str, float],
+) -> None:
+    assert configured("guided-crop").check() == []
+    warned = configured("guided-crop", method=setting).check()
+    assert len(warned) == 1
+    assert "another lung box than views.frame=lung-box gives other methods" in warned[0]
+
+
 def test_settings_without_effect_are_warnings() -> None:
     simclr = configured("simclr", masks={"source": "shuffled"})
     assert "masks.source=shuffled has no effect" in simclr.check()[0]

@@ -128,13 +128,20 @@ class GuidedCrop(Method[GuidedCropSettings]):
         return (*crops, ViewSpec(self._box(), augment)) if settings.lambda_global else crops
 
     def check(self) -> list[str]:
-        """Refuse another frame than the lung box, which is what the method is made of."""
+        """Refuse another frame than the lung box, and warn of a box that its controls lack."""
         if self.config.views.frame != "lung-box":
             raise ConfigError(
                 "guided-crop works in the lung box by definition, views.frame=image contradicts it",
                 "leave views.frame out, or choose simclr, which takes both frames",
             )
-        return super().check()
+        warnings = super().check()
+        if self._box() != LungBox():
+            warnings.append(
+                "method.box_margin or method.min_quality makes another lung box than "
+                "views.frame=lung-box gives other methods: part of a difference to them would "
+                "be the window's"
+            )
+        return warnings
 
     def ignored_settings(self) -> list[str]:
         """Return a warning where the aspect of crops was changed: these windows are squares."""

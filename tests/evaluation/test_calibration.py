@@ -88,6 +88,7 @@ def test_equal_mass_keeps_ties_together():
 
 def test_equal_mass_bins_hold_equally_many():
     labels, scores = calibrated(1500)
+    assert expected_calibration_error(labels, scores) == reliability(labels, scores).error()
     assert reliability(labels, scores, bins=15).count.tolist() == [100] * 15
 
 

@@ -109,6 +109,16 @@ def test_scores_that_are_all_alike_say_nothing_whoever_is_left_out() -> None:
     assert found.influences == pytest.approx(np.zeros(20), abs=1e-12)
 
 
+def test_patients_of_one_image_each_have_no_pairs_within() -> None:
+    rng = np.random.default_rng(6)
+    labels, scores = np.arange(20) < 8, rng.random((20, 1))
+    found = JackknifedScores(labels[:, None], scores, np.arange(20), 20).auc_of(0)
+    left_out = [
+        auc_per_class(np.delete(labels, n)[:, None], np.delete(scores, n, 0))[0] for n in range(20)
+    ]
+    assert found.influences == pytest.approx(np.sqrt(19 / 20) * (np.mean(left_out) - left_out))
+
+
 def test_two_patients_have_a_variance_and_one_has_none() -> None:
     values = np.array([0.2, 0.6])
     two = mean_by_patient(values, np.array([0, 1]), 2)

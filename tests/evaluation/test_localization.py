@@ -38,6 +38,7 @@ def test_scores_by_hand() -> None:
     assert not scores.pointing
     assert scores.iou == pytest.approx((1 / 6, 1 / 5, 0.0))
     assert scores.energy == pytest.approx(0.3)
+    assert score_box(found * 4, box) == score_box(found, box)
     assert energy_inside(found * 1e-3, box) == pytest.approx(0.3)
     # A value of exactly the share of the highest at which the map is cut belongs to it.
     found[1, 1] = 0.5

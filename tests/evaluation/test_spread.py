@@ -83,6 +83,8 @@ def test_shrinking_lies_between_and_gains_degrees_of_freedom() -> None:
     assert own.variance < shrunk.variance < pooled.variance
     assert own.patients < shrunk.patients < pooled.patients
     assert own.df < shrunk.df < pooled.df
+    # Half of each: the variance of a half, and what the own part has in common with the pooled.
+    assert 1 / shrunk.df == pytest.approx((0.25 + 2 * 0.25 * 4 / 24) / 4 + 0.25 / 24)
 
 
 def test_folds_hold_the_error_of_a_family() -> None:

@@ -76,6 +76,14 @@ def test_shortcuts_by_hand(make_table):
     assert found["age"]["images"] == Predictions(table).split("test").table["age"].notna().sum()
 
 
+def test_a_disease_of_men_goes_with_their_sex(make_table):
+    table = make_table()
+    table["label_Mass"] = (table["sex"] == "M").astype(np.uint8)
+    table["label_Edema"] = (table["sex"] == "F").astype(np.uint8)
+    found = shortcut_audit(Predictions(table).split("test"))["sex"]["auc"]
+    assert (found["Mass"], found["Edema"]) == (1.0, 0.0)
+
+
 def test_follow_up_from_the_catalog_or_not_at_all(make_table):
     table = make_table()
     table["image_id"] = [f"image-{i}" for i in range(len(table))]

@@ -51,6 +51,16 @@ def test_sensitivity_and_specificity_are_reached_and_tight():
         assert getattr(rates(labels, scores, neighbor), name) < 0.8
 
 
+@pytest.mark.parametrize("aim", ["sensitivity", "specificity"])
+def test_a_target_that_is_met_exactly_is_reached(aim):
+    scores = np.arange(10) / 10
+    # One of five lies on the wrong side of the middle.
+    labels = np.array([0, 0, 0, 0, 1, 0, 1, 1, 1, 1], bool)
+    found = choose(labels, scores, aim, 0.8).value
+    assert found == (0.6 if aim == "sensitivity" else 0.4)
+    assert choose(labels, scores, aim) == choose(labels, scores, aim, 0.9)
+
+
 def test_a_score_equal_to_the_threshold_is_positive():
     labels, scores = np.array([False, True]), np.array([0.2, 0.7])
     assert choose(labels, scores).value == 0.7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import re
@@ -132,6 +133,8 @@ def _root(
 def main() -> None:
     """Run the command line; a user's error exits with status 2 and one message."""
     gc.set_threshold(_OBJECTS_BETWEEN_SEARCHES)
+    # Python's last search, among all that torch has made, would take longer than a small epoch.
+    atexit.register(gc.freeze)
     show_warnings_in_one_line()
     if launched_processes() is not None:
         # Where the first process dies, torch prints a trace of its C++ for every lost connection.

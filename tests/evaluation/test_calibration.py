@@ -66,6 +66,9 @@ def test_equal_width_by_hand():
     np.testing.assert_allclose(found.score, [0.15, 0.75])
     np.testing.assert_allclose(found.frequency, [0.5, 1.0])
     assert found.error() == pytest.approx(0.3)
+    # A score on an edge goes to the upper bin.
+    edge = reliability(np.ones(3, bool), np.array([0.4, 0.5, 0.6]), bins=2, binning="width")
+    assert edge.count.tolist() == [1, 2]
 
 
 def test_the_error_weighs_bins_by_their_images():

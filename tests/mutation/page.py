@@ -83,8 +83,7 @@ Written by `python -m tests.mutation --page > docs/results/mutants.md` from the 
 argument or function of the code at a time and runs the tests that reach the line; a mutant that no
 test notices survives. Texts, annotations, decorators, `raise` and `assert` statements are left
 alone. All mutants of the losses with the attention code (`models/anatomy_vit.py` and
-`methods/anatomy_masked_attention.py`), of `methods`, of `ops` and of `transforms` were tried, and
-of the statistics (`evaluation`) a sample that was drawn by the hashes of their names. One thread;
-tests of at most 30 seconds in all per mutant; a mutant under which they take more than five times
-as long counts as killed.
+`methods/anatomy_masked_attention.py`), of `methods`, of `ops`, of `transforms` and of the
+statistics (`evaluation`) were tried. One thread; tests of at most 30 seconds in all per mutant; a
+mutant under which they take more than five times as long counts as killed.
 """

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="the C library is not glibc"
 )
 _BYTES = 64 * 2**20  # more than glibc ever keeps by itself
+_KEPT_ANYWAY = 16 * 2**20
 
 
 def _cleared_pages(work: Callable[[], object]) -> int:
@@ -26,8 +27,8 @@ def _cleared_pages(work: Callable[[], object]) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def _write_memory() -> None:
-    np.full(_BYTES, 1, np.uint8)
+def _write_memory(size: int = _BYTES) -> None:
+    np.full(size, 1, np.uint8)
 
 
 def _resident() -> int:
@@ -45,6 +46,14 @@ def test_pages_are_cleared_once_inside_the_block_and_every_time_behind_it() -> N
     assert max(inside, after_an_inner_block) < 0.01 * pages
     # Huge pages, where the system gives them unasked, count as one of 512.
     assert _cleared_pages(_write_memory) > pages / 600
+
+
+def test_what_glibc_keeps_by_itself_is_kept_behind_the_block_too() -> None:
+    with keep_freed_memory():
+        pass
+    _write_memory(_KEPT_ANYWAY)
+    cleared = _cleared_pages(lambda: _write_memory(_KEPT_ANYWAY))
+    assert cleared < 0.01 * _KEPT_ANYWAY / resource.getpagesize()
 
 
 def test_freed_memory_is_given_back_behind_the_block() -> None:

@@ -28,8 +28,8 @@ from medsgssl.utils.interrupts import StopRequested, catch_signals
 from medsgssl.utils.ranks import launched_processes, rank
 from medsgssl.utils.resources import clear_resource_errors
 
-# New objects between two searches for cycles (Python's own: 700). Libraries make hundreds of
-# thousands of objects that stay: searching among them took a sixth of their loading.
+# New objects between two searches for cycles (Python's own: 700 or 2,000). Libraries make hundreds
+# of thousands of objects that stay: searching among them took a sixth of their loading.
 _OBJECTS_BETWEEN_SEARCHES = 50_000
 
 

@@ -8,9 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator
 
-# mallopt(3): what a number sets, what it is set to, and glibc's own value.
-_TRIM_THRESHOLD, _NEVER, _TRIM_DEFAULT = -1, -1, 128 * 1024
-_MMAP_MAX, _NONE, _MMAP_DEFAULT = -4, 0, 65536
+# Parameters and values of mallopt(3). Setting one ends glibc's own adjustment, so that what it
+# reaches as soon as large blocks have been freed is set behind the block: 32 and 64 MiB.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
+_GIVE_BACK = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
 
 _lock = threading.Lock()
 _depth = 0
@@ -32,17 +34,20 @@ def keep_freed_memory() -> Iterator[None]:
         return
     with _lock:
         _depth += 1
-        libc.mallopt(_MMAP_MAX, _NONE)
-        libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+        _set(libc, _KEEP)
     try:
         yield
     finally:
         with _lock:
             _depth -= 1
             if not _depth:
-                libc.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
-                libc.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
+                _set(libc, _GIVE_BACK)
                 libc.malloc_trim(0)
+
+
+def _set(libc: ctypes.CDLL, values: dict[int, int]) -> None:
+    for parameter, value in values.items():
+        libc.mallopt(parameter, value)
 
 
 def _glibc() -> ctypes.CDLL | None:

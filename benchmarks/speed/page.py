@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
+from pydantic import BaseModel, TypeAdapter
 
 matplotlib.use("svg")
 
@@ -16,6 +18,7 @@ from medsgssl.utils.io import write_text
 #: In the order of the page; the module of each part measures it.
 PARTS = {
     "steps": "Training steps",
+    "kept_memory": "Kept memory",
     "gpu": "On a GPU",
     "views": "Views",
     "preparation": "Preparing images",
@@ -47,6 +50,7 @@ def write_page(results: Path, page: Path) -> None:
     text = [_HEAD, _machine(parts)]
     if all(part.name != "gpu" for part in parts):
         text.append(_NO_GPU)
+    text.append(_before(results, parts))
     for part in parts:
         text += [f"\n## {PARTS[part.name]}\n", f"{part.note}\n", _table(part.figures)]
         if part.name == "growth":
@@ -55,6 +59,48 @@ def write_page(results: Path, page: Path) -> None:
             text.append(f"\n![Seconds and memory by number of images]({picture.name})\n")
         text.append(f"\nMeasured in {part.seconds:.0f} s; load before: {part.load:g}.\n")
     write_text(page, "\n".join(text))
+
+
+class Before(BaseModel):
+    """A figure of an earlier version, in ``before.json``, and the one to set beside it.
+
+    Attributes:
+        part: The part of the benchmark that measures it now.
+        name: The figure's name there.
+        beside: What it is compared with there.
+        kind: Whether the ratio or the figure itself is meant.
+        before: The earlier version's.
+        unit: Its unit; empty for ratios.
+    """
+
+    part: str
+    name: str
+    beside: str
+    kind: Literal["ratio", "value"]
+    before: float
+    unit: str = ""
+
+
+def _before(results: Path, parts: list[Part]) -> str:
+    """Return the table of what an earlier version took, on a machine of this kind."""
+    path = results / "before.json"
+    if not path.is_file():
+        return ""
+    measured = {
+        (part.name, figure.name, figure.beside): figure for part in parts for figure in part.figures
+    }
+    rows = ["| what | before | now |", "| --- | ---: | ---: |"]
+    for each in TypeAdapter(list[Before]).validate_json(path.read_bytes()):
+        now = measured.get((each.part, each.name, each.beside))
+        if now is not None:
+            beside = f" beside {each.beside}" if each.beside else ""
+            pair = (each.before, getattr(now, each.kind))
+            row = [f"{each.name}{beside}", *(f"{_number(v)} {each.unit}".strip() for v in pair)]
+            rows.append("| " + " | ".join(row) + " |")
+    if len(rows) == 2:
+        return ""
+    note = "What an audit of an earlier version had measured, on a machine of the same kind."
+    return f"\n## Before and after\n\n{note}\n\n" + "\n".join(rows) + "\n"
 
 
 def _machine(parts: list[Part]) -> str:

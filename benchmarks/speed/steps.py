@@ -7,7 +7,6 @@ on as many views. What is added is what the method and its training loop cost.
 from __future__ import annotations
 
 import importlib.util
-import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -34,13 +33,12 @@ NOTE = (
     "its own backbone at 224 pixels, batch 16, from scratch, in turn with the bare network on the "
     "same views. lightly's SimCLR step has the same backbone, projector sizes and views; its "
     "layout of memory is the default one, and `channels_last`, which is its best. All of them keep "
-    "freed memory for the next step, as training does here; the last row shows what that gives. A "
-    "forward pass is a third of a forward and backward pass: the teacher of "
-    "anatomy-masked-attention, which sees every view whole, makes 1.33 of 1 by itself."
+    "freed memory for the next step, as training does here. A forward pass is a "
+    "third of a forward and backward pass: the teacher of anatomy-masked-attention, which sees "
+    "every view whole, makes 1.33 of 1 by itself."
 )
 CPU = torch.device("cpu")
 SIZE, BATCH, ROUNDS = 224, 16, 5
-IN_A_ROW = 3
 BARE = "bare forward and backward"
 
 
@@ -53,7 +51,7 @@ def measure(quick: bool) -> list[Figure]:
     with keep_freed_memory():
         figures = beside_bare(CPU, size, batch, rounds)
         figures += beside_lightly(own, views, config, rounds)
-    return [*figures, _kept_memory(own, batch, rounds)]
+    return figures
 
 
 def beside_lightly(
@@ -67,20 +65,6 @@ def beside_lightly(
             label = "lightly" + ("" if layout is torch.contiguous_format else ", channels_last")
             figures.append(_figure(CONTROL, times, len(views.images), label, "at most 1"))
     return figures
-
-
-def _kept_memory(own: Callable[[], None], batch: int, rounds: int) -> Figure:
-    def seconds() -> float:
-        own()  # whose memory is kept
-        return statistics.median(in_turn([own], IN_A_ROW)[0])
-
-    kept, given_back = [], []
-    for _ in range(rounds):
-        with keep_freed_memory():
-            kept.append(seconds())
-        given_back.append(seconds())
-    beside = "memory given back at once, glibc's default"
-    return _figure(CONTROL, [kept, given_back], batch, beside, "")
 
 
 def beside_bare(device: torch.device, size: int, batch: int, rounds: int) -> list[Figure]:

@@ -23,8 +23,8 @@ def keep_freed_memory() -> Iterator[None]:
     """Keep freed memory for the next tensor inside the block, and give it back behind it.
 
     glibc returns large blocks to the system as soon as they are freed, and the pages of the next
-    ones have to be cleared again: on a CPU that is a third of the time of a training step, and
-    half of that of a forward pass (docs/results/speed.md). Peak memory grows by about a seventh.
+    ones have to be cleared again: on a CPU that is a third to a half of the time of a training
+    step, while peak memory is about a sixth smaller (docs/results/speed.md).
     Blocks may lie inside each other. Does nothing where the C library is not glibc.
     """
     global _depth  # noqa: PLW0603 - the setting is the process's own

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from medsgssl.config.training_settings import FinetuneSettings
 from medsgssl.training.distributed import launch
-from medsgssl.utils.allocator import keep_freed_memory
+from medsgssl.utils.allocator import KEEP_MEMORY, keep_freed_memory
 
 pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="the C library is not glibc"
@@ -61,6 +63,25 @@ def test_freed_memory_is_given_back_behind_the_block() -> None:
         _write_memory()
         kept = _resident()
     assert kept - _resident() > 0.9 * _BYTES
+
+
+def test_memory_is_left_to_glibc_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import resource, numpy as np
+from medsgssl.utils.allocator import keep_freed_memory
+with keep_freed_memory():
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.full(64 * 2**20, 1, np.uint8)
+        cleared = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(cleared)
+"""
+    cleared = {}
+    for setting in ("0", "1"):
+        monkeypatch.setenv(KEEP_MEMORY, setting)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        cleared[setting] = int(done.stdout)
+    assert cleared["1"] < 10 < cleared["0"]
 
 
 def test_an_error_inside_the_block_ends_it_as_well() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from collections.abc import Iterator
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}
 _GIVE_BACK = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
+
+#: Environment variable that leaves memory to glibc with 0: slower, but smaller.
+KEEP_MEMORY = "MEDSGSSL_KEEP_MEMORY"
 
 _lock = threading.Lock()
 _depth = 0
@@ -24,8 +28,9 @@ def keep_freed_memory() -> Iterator[None]:
 
     glibc returns large blocks to the system as soon as they are freed, and the pages of the next
     ones have to be cleared again: on a CPU that is a third to a half of the time of a training
-    step, while peak memory is about a sixth smaller (docs/results/speed.md).
-    Blocks may lie inside each other. Does nothing where the C library is not glibc.
+    step, while peak memory is a tenth to a fifth smaller (docs/results/speed.md).
+    Blocks may lie inside each other. Does nothing where the C library is not glibc, or where
+    ``MEDSGSSL_KEEP_MEMORY`` is 0.
     """
     global _depth  # noqa: PLW0603 - the setting is the process's own
     libc = _glibc()
@@ -51,7 +56,7 @@ def _set(libc: ctypes.CDLL, values: dict[int, int]) -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
+    if sys.platform != "linux" or os.environ.get(KEEP_MEMORY) == "0":
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") else None

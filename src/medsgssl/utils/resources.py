@@ -103,6 +103,7 @@ _RULES = (
         ("can't allocate memory", "cannot allocate memory"),
         ("MemoryError",),
         "the machine has too little memory",
-        "close other programs, or set data.num_workers=0; the same command then continues",
+        "close other programs, set data.num_workers=0, or MEDSGSSL_KEEP_MEMORY=0 in the "
+        "environment; the same command then continues",
     ),
 )

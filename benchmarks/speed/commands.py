@@ -22,7 +22,7 @@ class Usage:
     Attributes:
         seconds: Wall time.
         memory: Largest memory of the command and its children together in MB, shared pages
-            counted once; sampled, on Linux alone.
+            counted once; sampled, on Linux alone; 0 where it was not asked for.
     """
 
     seconds: float
@@ -34,13 +34,14 @@ def sets(*items: str) -> list[str]:
     return [part for item in items for part in ("--set", item)]
 
 
-def run(words: str, *more: str | Path, folder: Path) -> Usage:
+def run(words: str, *more: str | Path, folder: Path, memory: bool = True) -> Usage:
     """Run a command of ``medsgssl``; its output goes to ``folder/output.log``.
 
     Args:
         words: Its words, separated by blanks.
         more: Further arguments, e.g. paths.
         folder: Where the log lies.
+        memory: Whether memory is sampled, which slows small commands down.
 
     Raises:
         SystemExit: It failed; the message ends with its last lines.
@@ -60,11 +61,13 @@ def run(words: str, *more: str | Path, folder: Path) -> Usage:
             env=environment,
         )
         meter = _Meter(process.pid)
-        meter.start()
+        if memory:
+            meter.start()
         status = process.wait()
         seconds = time.perf_counter() - started
         meter.ended.set()
-        meter.join()
+        if memory:
+            meter.join()
     if status:
         last = "\n".join(log.read_text().splitlines()[-15:])
         raise SystemExit(f"{' '.join(command)} ended with {status}:\n{last}")

@@ -27,8 +27,8 @@ def keep_freed_memory() -> Iterator[None]:
     """Keep freed memory for the next tensor inside the block, and give it back behind it.
 
     glibc returns large blocks to the system as soon as they are freed, and the pages of the next
-    ones have to be cleared again: on a CPU that is a third to a half of the time of a training
-    step, while peak memory is a tenth to a fifth smaller (docs/results/speed.md).
+    ones have to be cleared again: on a CPU that is nearly half of the time of a training step and
+    a third of a forward pass, while peak memory is about a sixth smaller (docs/results/speed.md).
     Blocks may lie inside each other. Does nothing where the C library is not glibc, or where
     ``MEDSGSSL_KEEP_MEMORY`` is 0.
     """

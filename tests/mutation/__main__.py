@@ -49,7 +49,7 @@ def main() -> int:
         for key, one in results.items()
         if one["status"] in ALIVE and key not in same and one.get("tests") != tests
     }
-    kills = [(one["file"], one["by"]) for one in results.values() if one["by"]]
+    kills = [(m.file, results[m.key]["by"]) for m in mutants if results.get(m.key, {}).get("by")]
     todo = [m for m in mutants if m.key not in results or m.key in again]
     print(f"{given.room}: {len(mutants)} mutants, {len(todo)} to do", flush=True)
     if given.list:
@@ -66,11 +66,6 @@ def main() -> int:
         done += 1
         entry = {
             "key": mutant.key,
-            "file": mutant.file,
-            "line": mutant.line,
-            "function": mutant.function,
-            "before": mutant.before,
-            "after": mutant.after,
             "status": verdict.status,
             "by": verdict.by,
             "tests": tests,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.mutation.operators import Mutant
 from tests.mutation.rooms import ROOMS
 
 #: What a mutant is that no test noticed.
@@ -34,11 +35,11 @@ def page(folder: Path) -> str:
         every = read_results(folder / f"{room}.jsonl")
         mutants = made_of.mutants()
         # Results of code that is gone say nothing any more.
-        results = {m.key: every[m.key] for m in mutants if m.key in every}
+        results = [(m, every[m.key]["status"]) for m in mutants if m.key in every]
         if not results:
             continue
-        left = [one for one in results.values() if one["status"] in ALIVE]
-        equal = [one for one in left if one["key"] in equivalents]
+        left = [mutant for mutant, status in results if status in ALIVE]
+        equal = [mutant for mutant in left if mutant.key in equivalents]
         counted = len(results) - len(equal)
         killed = counted - (len(left) - len(equal))
         drawn = "all" if made_of.sample is None else f"drawn of {len(made_of.every())}"
@@ -48,7 +49,7 @@ def page(folder: Path) -> str:
             f"| {room} | {len(results)} ({drawn}) | {len(equal)} | {killed} | "
             f"{100 * killed / max(counted, 1):.1f} % |"
         )
-        alive += [one for one in left if one["key"] not in equivalents]
+        alive += [mutant for mutant in left if mutant.key not in equivalents]
         same += equal
     parts = [
         _HEAD,
@@ -58,22 +59,22 @@ def page(folder: Path) -> str:
         "",
         "## Survivors",
         "",
-        *([_line(one) for one in alive] or ["None."]),
+        *(list(map(_line, alive)) or ["None."]),
         "",
         "## Equivalent mutants",
         "",
         "They change nothing that a test could observe, or nothing that is promised, such as",
         "which of equally random numbers are drawn.",
         "",
-        *[f"{_line(one)}: {equivalents[one['key']]}" for one in same],
+        *[f"{_line(mutant)}: {equivalents[mutant.key]}" for mutant in same],
         "",
     ]
     return "\n".join(parts)
 
 
-def _line(one: dict[str, Any]) -> str:
-    file = one["file"].removeprefix("src/medsgssl/")
-    return f"- `{file}` `{one['function'] or 'at import'}`: `{one['before']}` -> `{one['after']}`"
+def _line(mutant: Mutant) -> str:
+    file, function = mutant.file.removeprefix("src/medsgssl/"), mutant.function or "at import"
+    return f"- `{file}` `{function}`: `{mutant.before}` -> `{mutant.after}`"
 
 
 _HEAD = """# Mutation testing

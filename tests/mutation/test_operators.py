@@ -101,9 +101,7 @@ def test_the_page_counts_what_is_not_equivalent(
     monkeypatch.setattr("tests.mutation.rooms.Room.every", lambda _: now)
     lines = []
     for number, status in enumerate(["killed", "timeout", "survived", "uncovered", "survived"]):
-        entry = {"key": now[number].key, "file": now[number].file, "status": status}
-        entry |= {"function": "f", "before": f"{number}", "after": "x"}
-        lines.append(json.dumps(entry))
+        lines.append(json.dumps({"key": now[number].key, "status": status}))
     lines.append(lines[0].replace("0 ->", "9 ->"))  # of code that is gone
     lines.append(lines[2].replace("survived", "killed"))  # tried again
     (tmp_path / "losses.jsonl").write_text("\n".join(lines))

@@ -32,7 +32,8 @@ PARTS = {
 _HEAD = """# Speed
 
 `make bench` measures what this page shows, and writes it. Every ratio is the median of rounds in
-which both sides ran in turn, in one process. Figures of other machines differ; ratios differ less.
+which both sides ran in turn, in one process where the part does not say otherwise. Figures of other
+machines differ; ratios differ less.
 """
 _NO_GPU = """
 No GPU was at hand: rendering on the device (`data.render=device`), `compile`, bf16 and pinned
